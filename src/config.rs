@@ -1,0 +1,113 @@
+//! Every flag, each with an environment variable, parsed and validated before anything starts.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Parser, ValueEnum, value_parser};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::service;
+
+/// Says which pod answered: the service to learn, teach and rehearse canary deployments on Kubernetes with.
+#[derive(Clone, Debug, Parser)]
+#[command(version = version(), args_override_self = true, next_line_help = true, after_help = WHO)]
+pub struct Config {
+    /// Where to serve /v1/appinfo; without an address, on every one of this machine's
+    #[arg(long, env = "APPINFO_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8080")]
+    pub listen: Listen,
+
+    /// Where to serve /healthz and /readyz
+    #[arg(long, env = "APPINFO_ADMIN_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8081")]
+    pub admin_listen: Listen,
+
+    /// The pod's labels, one a line: key="value"
+    #[arg(long, env = "APPINFO_LABELS_FILE", value_name = "PATH", default_value = "/etc/labels")]
+    pub labels_file: PathBuf,
+
+    /// How log lines on standard output look: text or json
+    #[arg(
+        long,
+        env = "APPINFO_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub log_format: LogFormat,
+
+    /// After SIGTERM, how long to go on answering while endpoints forget the pod
+    #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub drain_delay: Duration,
+
+    /// After that, how long requests in flight may take to end
+    #[arg(long, env = "APPINFO_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// Which log lines to write: off, error, warn, info, debug or trace; also by module, as in warn,appinfo=debug
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub log_filter: Targets,
+
+    /// How many connections may be open at once on the public port; the next ones wait for their turn
+    #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10240", value_parser = value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+}
+
+const WHO: &str = "\
+Who the pod is comes from the label file and from the variables MY_POD_NAME and MY_POD_NAMESPACE,
+as Kubernetes' downward API provides them.";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On every address of this machine, IPv6 and IPv4, as Go's `":8080"` does.
+    Everywhere {
+        /// The port; 0 lets the system choose.
+        port: u16,
+    },
+    /// On one address.
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(|port| Self::Everywhere { port }),
+            None => text.parse().ok().map(Self::At),
+        };
+        parsed.ok_or(
+            "want an IP address and a port, as in 127.0.0.1:8080 or [::1]:8080, or a port alone, as in :8080",
+        )
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere { port } => write!(f, ":{port}"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
+}
+
+/// Parses what `RUST_LOG` says; a variable that is set to nothing is taken as not set.
+fn log_filter(text: &str) -> Result<Targets, <Targets as FromStr>::Err> {
+    if text.trim().is_empty() { Ok(Targets::new().with_default(LevelFilter::INFO)) } else { text.parse() }
+}
+
+fn version() -> String {
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), service::selected().name())
+}

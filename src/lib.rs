@@ -1,0 +1,22 @@
+//! appinfo says which pod answered: the service with which people learn, teach and rehearse canary deployments.
+//!
+//! In reading order:
+//!
+//! - [`config`]: every flag and its variable.
+//! - [`telemetry`]: the log.
+//! - [`app_info`]: the answer, and its JSON.
+//! - [`labels`]: the pod's labels, from the downward API's file.
+//! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and which of them this build
+//!   serves.
+//! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes.
+//! - [`server`]: sockets, time limits, drain.
+//!
+//! `main.rs` puts them together.
+
+pub mod app_info;
+pub mod config;
+pub mod http;
+pub mod labels;
+pub mod server;
+pub mod service;
+pub mod telemetry;

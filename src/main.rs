@@ -1,0 +1,148 @@
+//! The `appinfo` binary: flags, log, sockets, signals, exit code.
+
+use std::{env, io, process::ExitCode, sync::Arc};
+
+use appinfo::{
+    config::{Config, Listen},
+    labels::LabelFile,
+    server::{self, Server, Shutdown},
+    service::{self, Pod},
+    telemetry,
+};
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    pin, select,
+    signal::unix::{self, SignalKind},
+    sync::oneshot,
+};
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let _log = telemetry::init(config.log_format, config.log_filter.clone());
+    match run(config) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("appinfo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> io::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let code = runtime.block_on(serve(config));
+    runtime.shutdown_background(); // what has not ended by now was given its time
+    code
+}
+
+async fn serve(config: Config) -> io::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let variable = |name| env::var_os(name).unwrap_or_default().to_string_lossy().into_owned();
+    let pod = Arc::new(Pod {
+        name: variable("MY_POD_NAME"),
+        namespace: variable("MY_POD_NAMESPACE"),
+        label_file: LabelFile::new(config.labels_file),
+    });
+    let service = service::selected();
+    let public = listen(config.listen)?;
+    let admin = listen(config.admin_listen)?;
+
+    info!(
+        address = %public.local_addr()?,
+        admin_address = %admin.local_addr()?,
+        implementation = service.name(),
+        labels_file = %pod.label_file.path().display(),
+        pod = pod.name,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    if let Err(error) = pod.label_file.read() {
+        warn!(%error, "not ready until the label file can be read (--labels-file says where it is)");
+    }
+    let (ask_to_end, asked_to_end) = oneshot::channel();
+    let server = Server {
+        pod,
+        service,
+        public,
+        admin,
+        max_connections: config.max_connections,
+        drain_delay: config.drain_delay,
+        drain_timeout: config.drain_timeout,
+    };
+    // dropped unsent only when nobody is left to receive
+    let server = server.run(async { asked_to_end.await.unwrap_or(Shutdown::Now) });
+    pin!(server);
+    select! {
+        () = &mut server => return Ok(ExitCode::SUCCESS),
+        signal = signals.next() => {
+            info!(signal = signal.name(), "asked to end");
+            let _ = ask_to_end.send(signal.shutdown());
+        }
+    }
+    select! {
+        () = server => Ok(ExitCode::SUCCESS),
+        signal = signals.next() => {
+            warn!(signal = signal.name(), "asked again: ending at once");
+            Ok(signal.exit_code())
+        }
+    }
+}
+
+fn listen(on: Listen) -> io::Result<TcpListener> {
+    server::bind(on).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {on}: {error}")))
+}
+
+/// The signals that end the process. Once this exists, they do nothing else: also not for PID 1, which the
+/// kernel would spare them.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+#[derive(Clone, Copy)]
+enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    fn shutdown(self) -> Shutdown {
+        match self {
+            Self::Interrupt => Shutdown::Now,
+            Self::Terminate => Shutdown::Drain,
+        }
+    }
+
+    /// As a shell tells of a process that the signal ended: 128 and its number.
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Interrupt => ExitCode::from(128 + 2),
+            Self::Terminate => ExitCode::from(128 + 15),
+        }
+    }
+}

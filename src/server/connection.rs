@@ -1,0 +1,491 @@
+//! One connection: HTTP/1.1 by hyper, and a time limit for whatever it waits for.
+//!
+//! hyper's own `header_read_timeout` counts the time that a kept-alive connection rests as time that its next
+//! request head takes. Here the two have limits of their own, told apart by the bytes that pass by: once a request
+//! has been answered, a connection whose last bytes were the empty line at the end of a head rests; any others
+//! are the beginning of the next head. (A request body would confuse that, but none is ever read: the answer to
+//! a request that has one closes the connection.)
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    extract::ConnectInfo,
+    http::{HeaderValue, Request, header::CONNECTION},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+    time::{Instant, Sleep, sleep},
+};
+use tower::Service;
+use tracing::debug;
+
+use super::Terms;
+
+/// From the first byte of a request head to its last; for a connection's first, from its opening.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long a kept-alive connection may rest between requests, at least; at most it is twice as long.
+const REST_LIMIT: Duration = Duration::from_secs(150);
+/// How long it may where [`Terms::rest`] says no: time for a request that is already on its way.
+const REST_LIMIT_UNWELCOME: Duration = Duration::from_secs(1);
+/// How long a client may take to accept what is written to it.
+const WRITE_LIMIT: Duration = Duration::from_secs(20);
+/// How long a client that still sends is listened to after its last answer, lest a reset destroy that answer.
+const LINGER_LIMIT: Duration = Duration::from_secs(2);
+/// The longest request head, in bytes. hyper answers 431 to a longer one.
+const HEAD_BYTES: usize = 8 << 10;
+
+/// Serves a connection until it ends, one side closes it, or a time limit is over.
+pub(super) async fn serve(
+    stream: impl Stream,
+    remote: SocketAddr,
+    router: Router,
+    terms: watch::Receiver<Terms>,
+) {
+    let progress = Arc::new(Mutex::new(Progress::default()));
+    let wire = Wire { stream, progress: Arc::clone(&progress) };
+
+    let service = service_fn(|request: Request<Incoming>| {
+        let has_body = !request.body().is_end_stream();
+        {
+            let mut progress = lock(&progress);
+            progress.requests += 1;
+            progress.has_body = has_body;
+        }
+        let mut request = request.map(|_unread| Body::empty());
+        request.extensions_mut().insert(ConnectInfo(remote));
+        let answer = router.clone().call(request);
+        let terms = terms.clone();
+        async move {
+            let mut answer = answer.await?;
+            if has_body || !terms.borrow().keep_alive() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
+
+    let mut terms = terms.clone();
+    let may_rest = terms.borrow_and_update().rest();
+    let mut watchdog = Watchdog::new(&progress, may_rest);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    debug!(%remote, %error, "connection failed");
+                }
+                return;
+            }
+            waited_for = poll_fn(|cx| watchdog.poll(cx)) => {
+                debug!(%remote, ?waited_for, "connection closed: time limit");
+                return;
+            }
+            Ok(()) = terms.changed() => watchdog.may_rest(terms.borrow_and_update().rest()),
+        }
+    }
+}
+
+/// What a connection needs of a socket.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// What a connection waits for, told by the bytes that have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The first byte of its first request.
+    Opening,
+    /// The rest of a request head: the one after this many requests.
+    Head { after: u64 },
+    /// The next request, if any.
+    Rest,
+    /// The client to accept what is written to it.
+    Write,
+    /// The client to end what it sends, after its last answer.
+    Linger,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// How many requests were taken.
+    requests: u64,
+    /// The last three bytes that were read.
+    tail: [u8; 3],
+    /// There are bytes after the last empty line: a request head has begun.
+    in_head: bool,
+    /// The last request has a body, which stays unread.
+    has_body: bool,
+    /// What keeps it from reading, if anything does: [`Wait::Write`] or [`Wait::Linger`].
+    blocked: Option<Wait>,
+}
+
+impl Progress {
+    fn read(&mut self, bytes: &[u8]) {
+        for &byte in &bytes[bytes.len().saturating_sub(3)..] {
+            self.tail = [self.tail[1], self.tail[2], byte];
+        }
+        self.in_head = !(self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n"));
+    }
+
+    fn wait(&self) -> Wait {
+        if let Some(wait) = self.blocked {
+            wait
+        } else if self.in_head {
+            Wait::Head { after: self.requests }
+        } else if self.requests == 0 {
+            Wait::Opening
+        } else {
+            Wait::Rest
+        }
+    }
+}
+
+/// Progress is shared within one task only, so nobody ever waits here.
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends waits that take too long.
+struct Watchdog<'a> {
+    progress: &'a Mutex<Progress>,
+    wait: Wait,
+    since: Instant,
+    /// How many requests there were when the timer was set.
+    requests: u64,
+    may_rest: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<'a> Watchdog<'a> {
+    fn new(progress: &'a Mutex<Progress>, may_rest: bool) -> Self {
+        let timer = Box::pin(sleep(HEAD_LIMIT));
+        let mut new =
+            Self { progress, wait: Wait::Opening, since: Instant::now(), requests: 0, may_rest, timer };
+        new.set_timer();
+        new
+    }
+
+    fn may_rest(&mut self, may_rest: bool) {
+        self.may_rest = may_rest;
+        self.set_timer();
+    }
+
+    /// Ready when what the connection waits for has taken too long. To be polled after the connection.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wait> {
+        let (wait, requests) = {
+            let progress = lock(self.progress);
+            (progress.wait(), progress.requests)
+        };
+        if wait != self.wait {
+            if wait != (Wait::Head { after: 0 }) {
+                self.since = Instant::now(); // the first head's time began with the connection's
+            }
+            self.wait = wait;
+            self.requests = requests;
+            self.set_timer();
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if wait != Wait::Rest || requests == self.requests {
+                return Poll::Ready(wait);
+            }
+            // it has not rested all that time: look again later, which is cheaper than a timer set for each request
+            self.since = Instant::now();
+            self.requests = requests;
+            self.set_timer();
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let deadline = match self.wait {
+            Wait::Opening | Wait::Rest if !self.may_rest => Instant::now() + REST_LIMIT_UNWELCOME,
+            Wait::Opening | Wait::Head { .. } => self.since + HEAD_LIMIT,
+            Wait::Rest => self.since + REST_LIMIT,
+            Wait::Write => self.since + WRITE_LIMIT,
+            Wait::Linger => self.since + LINGER_LIMIT,
+        };
+        self.timer.as_mut().reset(deadline);
+    }
+}
+
+/// A socket that keeps the [`Progress`] of its connection.
+struct Wire<S> {
+    stream: S,
+    progress: Arc<Mutex<Progress>>,
+}
+
+impl<S> Wire<S> {
+    fn note_write<T>(&self, written: Poll<T>) -> Poll<T> {
+        lock(&self.progress).blocked = written.is_pending().then_some(Wait::Write);
+        written
+    }
+}
+
+impl<S: Stream> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            lock(&self.progress).read(bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Stream> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Closes for writing, then reads on while the client may still be sending a head or a body that nobody
+    /// wants: closing the socket on unread bytes would reset the connection, and the answer might be lost.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let client_sends = {
+            let mut progress = lock(&self.progress);
+            let client_sends = progress.in_head || progress.has_body;
+            progress.blocked = client_sends.then_some(Wait::Linger);
+            client_sends
+        };
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        if !client_sends {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let mut scratch = [0; 4096];
+            let mut unwanted = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut unwanted))?;
+            if unwanted.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Time is simulated: it jumps to the next timer whenever every task waits.
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::{super::Stage, *};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    const WELCOME: Terms = Terms { stage: Stage::Serving, full: false };
+
+    /// A connection to a server that answers `/` with `body`, through a pipe that holds `capacity` bytes.
+    fn connect_to(body: &'static str, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
+        let (client, server) = duplex(capacity);
+        let (terms, subscribed) = watch::channel(WELCOME);
+        let router = Router::new().route("/", get(move || async move { body }));
+        tokio::spawn(serve(server, ([127, 0, 0, 1], 1).into(), router, subscribed));
+        (client, terms)
+    }
+
+    fn connect() -> (DuplexStream, watch::Sender<Terms>) {
+        connect_to("hello", 1 << 16)
+    }
+
+    /// Reads one answer, which must end with `hello`.
+    async fn answer(client: &mut DuplexStream) -> String {
+        let mut text = String::new();
+        while !text.ends_with("hello") {
+            let byte = client.read_u8().await.expect("an answer");
+            text.push(char::from(byte));
+        }
+        text
+    }
+
+    /// Waits for the server to close the connection without another byte: how many seconds it takes.
+    async fn closed_after(client: &mut DuplexStream) -> u64 {
+        let start = Instant::now();
+        assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0, "nothing more is sent");
+        start.elapsed().as_millis().div_ceil(1000).try_into().expect("a short time")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_sends_nothing_is_closed_after_10_s() {
+        let (mut client, _terms) = connect();
+        assert_eq!(closed_after(&mut client).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_head_has_10_s_from_the_opening_however_it_trickles() {
+        let (mut client, _terms) = connect();
+        for byte in &REQUEST[..9] {
+            sleep(Duration::from_secs(1)).await;
+            client.write_u8(*byte).await.expect("still open");
+        }
+        assert_eq!(closed_after(&mut client).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_before_the_first_head_win_no_time() {
+        let (mut client, _terms) = connect();
+        client.write_all(b"\r\n\r\n").await.expect("open");
+        assert_eq!(closed_after(&mut client).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_rests_for_two_minutes_and_is_served_again() {
+        let (mut client, _terms) = connect();
+        for rest in [0, 120, 1, 149, 120] {
+            sleep(Duration::from_secs(rest)).await;
+            client.write_all(REQUEST).await.expect("still open");
+            answer(&mut client).await;
+        }
+        let closed_after = closed_after(&mut client).await;
+        assert!((120..=2 * REST_LIMIT.as_secs()).contains(&closed_after), "{closed_after}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_head_has_10_s_from_its_first_byte() {
+        let (mut client, _terms) = connect();
+        client.write_all(REQUEST).await.expect("open");
+        answer(&mut client).await;
+        sleep(Duration::from_mins(1)).await;
+        for byte in &REQUEST[..5] {
+            client.write_u8(*byte).await.expect("still open");
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(closed_after(&mut client).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_behind_another_has_10_s_too() {
+        let (mut client, _terms) = connect();
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(&[REQUEST, &REQUEST[..9]].concat()).await.expect("open");
+        answer(&mut client).await;
+        assert_eq!(closed_after(&mut client).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_in_time_is_answered_and_the_connection_rests_again() {
+        let (mut client, _terms) = connect();
+        for _ in 0..3 {
+            for part in REQUEST.chunks(10) {
+                sleep(Duration::from_secs(3)).await;
+                client.write_all(part).await.expect("still open");
+            }
+            answer(&mut client).await;
+            sleep(Duration::from_mins(2)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_its_answers_is_closed_after_20_s() {
+        let (mut client, _terms) = connect_to("hello", 64);
+        client.write_all(REQUEST).await.expect("open");
+        sleep(Duration::from_secs(19)).await;
+        answer(&mut client).await;
+
+        client.write_all(REQUEST).await.expect("still open");
+        sleep(Duration::from_secs(21)).await;
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.expect("closed");
+        assert!(rest.len() <= 64, "only what was already on its way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_not_waited_for_but_listened_out() {
+        let (mut client, _terms) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\nabc").await.expect("open");
+        let answer = answer(&mut client).await;
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert_eq!(closed_after(&mut client).await, 0, "the answer is complete at once");
+        client.write_all("x".repeat(900_000).as_bytes()).await.expect("the rest is still taken");
+        sleep(LINGER_LIMIT * 2).await;
+        client.write_all(b"x").await.expect_err("no longer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_say_close_while_draining_and_the_connection_may_rest() {
+        let (mut client, terms) = connect();
+        client.write_all(REQUEST).await.expect("open");
+        assert!(!answer(&mut client).await.contains("connection: close"));
+        terms.send_replace(Terms { stage: Stage::Draining, full: false });
+        sleep(Duration::from_mins(2)).await;
+        client.write_all(REQUEST).await.expect("still open");
+        assert!(answer(&mut client).await.contains("connection: close"));
+        assert_eq!(closed_after(&mut client).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resting_and_silent_connections_are_closed_after_1_s_when_stopping_or_full() {
+        for unwelcome in
+            [Terms { stage: Stage::Stopping, full: false }, Terms { stage: Stage::Serving, full: true }]
+        {
+            for requests in [0, 1] {
+                let (mut client, terms) = connect();
+                for _ in 0..requests {
+                    client.write_all(REQUEST).await.expect("open");
+                    answer(&mut client).await;
+                }
+                sleep(Duration::from_secs(5)).await;
+                terms.send_replace(unwelcome);
+                assert_eq!(closed_after(&mut client).await, 1);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_has_begun_when_stopping_is_answered() {
+        let (mut client, terms) = connect();
+        client.write_all(&REQUEST[..9]).await.expect("open");
+        tokio::task::yield_now().await;
+        terms.send_replace(Terms { stage: Stage::Stopping, full: false });
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(&REQUEST[9..]).await.expect("still open");
+        assert!(answer(&mut client).await.contains("connection: close"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_may_rest_again_once_others_have_left() {
+        let (mut client, terms) = connect();
+        terms.send_replace(Terms { stage: Stage::Serving, full: true });
+        tokio::task::yield_now().await;
+        terms.send_replace(WELCOME);
+        sleep(Duration::from_secs(9)).await;
+        client.write_all(REQUEST).await.expect("still open");
+        answer(&mut client).await;
+    }
+}

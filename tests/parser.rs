@@ -1,0 +1,113 @@
+//! The label parser: what each line says, and what any line at all does not do.
+
+use std::collections::BTreeMap;
+
+use appinfo::labels::Labels;
+use proptest::prelude::*;
+
+type Expected = &'static [(&'static str, &'static str)];
+
+fn parse(text: &[u8]) -> Vec<(String, String)> {
+    Labels::parse(text).as_map().clone().into_iter().collect()
+}
+
+fn labels(expected: Expected) -> Vec<(String, String)> {
+    expected.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn each_line_is_a_label_or_nothing() {
+    #[rustfmt::skip]
+    let cases: &[(&[u8], Expected)] = &[
+        (b"", &[]),
+        (b"\n\n", &[]),
+        (b"app=\"appinfo\"\nrelease=\"stable\"", &[("app", "appinfo"), ("release", "stable")]),
+        (b"app=\"appinfo\"\nrelease=\"stable\"\n", &[("app", "appinfo"), ("release", "stable")]),
+        (b"app=\"appinfo\"\r\nrelease=\"stable\"\r\n", &[("app", "appinfo"), ("release", "stable")]),
+        (b"\napp=\"appinfo\"\n\n \nrelease=\"stable\"\n", &[("app", "appinfo"), ("release", "stable")]),
+        (b"no equals sign\na=\"b\"", &[("a", "b")]),
+        (b"a=\"b=c\"", &[("a", "b=c")]),
+        (b"a==", &[("a", "=")]),
+        (b"=\"b\"\n \t=\"c\"", &[]),
+        (b"a=", &[("a", "")]),
+        (b"a=\"\"", &[("a", "")]),
+        (b"a=\"1\"\nb=\"2\"\na=\"3\"", &[("a", "3"), ("b", "2")]),
+        (b"a=\"say \"hi\" twice\"", &[("a", "say hi twice")]),
+        (b"a=\"back\\\"slash\"", &[("a", "back\\slash")]),
+        (b"  a\t =  \"b\"  ", &[("a", "b")]),
+        (b"a=\" kept inside \"", &[("a", " kept inside ")]),
+        ("\u{a0}a\u{2003}=\u{3000}\"b\"\u{85}".as_bytes(), &[("a", "b")]),
+        ("\u{feff}a=b".as_bytes(), &[("\u{feff}a", "b")]),
+        ("ключ=\"значение\"".as_bytes(), &[("ключ", "значение")]),
+        (b"a=\"\xff\xfe\"", &[("a", "\u{fffd}\u{fffd}")]),
+        (b"\xff=b", &[("\u{fffd}", "b")]),
+        (b"a=b\rc=d", &[("a", "b\rc=d")]),
+        (b"a=\"b\0c\"", &[("a", "b\0c")]),
+        (b"\"a\"=\"b\"", &[("\"a\"", "b")]),
+        (b"app.kubernetes.io/name=\"x\"", &[("app.kubernetes.io/name", "x")]),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(parse(text), labels(expected), "{}", text.escape_ascii());
+    }
+}
+
+/// A line put together from its parts, so that what it says is known without reading it.
+#[derive(Clone, Debug)]
+enum Line {
+    Label { before: String, key: String, value: String, after: String },
+    Nothing(String),
+}
+
+fn blanks() -> impl Strategy<Value = String> {
+    proptest::string::string_regex("[ \t\r\u{85}\u{a0}\u{2003}\u{3000}]{0,3}").expect("a regex")
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    // an end that trimming would take is none of a key's or value's
+    let key = "[^=\n]{0,8}"
+        .prop_map(|key: String| key.trim().to_owned())
+        .prop_filter("no key", |key| !key.is_empty());
+    let value = "[^\n]{0,12}".prop_map(|value: String| value.trim().to_owned());
+    prop_oneof![
+        4 => (blanks(), key, value, blanks())
+            .prop_map(|(before, key, value, after)| Line::Label { before, key, value, after }),
+        1 => "[^=\n]{0,12}".prop_map(Line::Nothing),
+        1 => (blanks(), "[^\n]{0,6}").prop_map(|(blanks, value)| Line::Nothing(format!("{blanks}={value}"))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_labels_are_those_of_the_lines(lines in prop::collection::vec(line(), 0..12), last_newline: bool) {
+        let mut text = Vec::new();
+        let mut expected = BTreeMap::new();
+        for line in &lines {
+            match line {
+                Line::Nothing(line) => text.push(line.clone()),
+                Line::Label { before, key, value, after } => {
+                    text.push(format!("{before}{key}{after}={before}{value}{after}"));
+                    expected.insert(key.clone(), value.replace('"', ""));
+                }
+            }
+        }
+        let mut text = text.join("\n");
+        if last_newline {
+            text.push('\n');
+        }
+        let labels = Labels::parse(text.as_bytes());
+        prop_assert_eq!(labels.as_map(), &expected);
+    }
+
+    #[test]
+    fn any_bytes_give_labels_that_a_line_can_hold(text: Vec<u8>) {
+        for (key, value) in Labels::parse(&text).as_map() {
+            prop_assert!(!key.is_empty() && key.trim() == key && !key.contains(['=', '\n']));
+            prop_assert!(!value.contains(['"', '\n']));
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_as_their_lossy_text(text: Vec<u8>) {
+        prop_assert_eq!(Labels::parse(&text), Labels::parse(String::from_utf8_lossy(&text).as_bytes()));
+    }
+}

@@ -1,0 +1,563 @@
+//! The real binary from outside: environment, live labels, log, signals, hostile clients.
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use appinfo::{app_info::AppInfo, service};
+use common::{
+    Answer, Client, LABELS, LabelDir, PATIENCE, eventually, get, pause,
+    process::{Process, appinfo, command},
+};
+use rustix::process::Signal;
+
+/// A process with these labels, as pod `pod-1` in namespace `space`.
+fn start(labels: &LabelDir, flags: &[&str]) -> Process {
+    let mut command = appinfo();
+    command.env("MY_POD_NAME", "pod-1").env("MY_POD_NAMESPACE", "space");
+    Process::start(command.arg("--labels-file").arg(labels.file()).args(flags))
+}
+
+/// A path that is answered with 200 or 404 by every implementation, the broken one too.
+const ANSWERED: &str = "/nothing";
+
+#[test]
+fn answers_from_environment_and_label_file() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let answer = get(process.public, "/v1/appinfo").expect("an answer");
+    let expected = |namespace: &str| {
+        format!(
+            "{{\"PodName\":\"pod-1\",\"AppName\":\"appinfo\",\"Namespace\":\"{namespace}\",\
+             \"Release\":\"stable\",\"Labels\":{{\"pod-template-hash\":\"1236545534\"}}}}\n"
+        )
+    };
+    let (status, body) = match service::selected().name() {
+        "baseline" => (200, expected("")),
+        "with-namespace" => (200, expected("space")),
+        _ => (500, "{\"error\":\"something went wrong\"}\n".to_owned()),
+    };
+    assert_eq!((answer.status, answer.body.as_str()), (status, body.as_str()));
+    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(answer.header("x-served-by"), Some("pod-1"));
+    assert_eq!(answer.header("x-release"), Some("stable"));
+    assert_eq!(get(process.admin, "/healthz").expect("an answer").status, 200);
+    assert_eq!(get(process.admin, "/readyz").expect("an answer").status, 200, "the broken one is ready, too");
+}
+
+#[test]
+fn every_flag_has_a_variable() {
+    let labels = LabelDir::new("release=\"by-variable\"");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
+    command.env_clear().env("APPINFO_LISTEN", "127.0.0.1:0").env("APPINFO_ADMIN_LISTEN", "127.0.0.1:0");
+    command
+        .env("APPINFO_LABELS_FILE", labels.file())
+        .env("APPINFO_LOG_FORMAT", "json")
+        .env("RUST_LOG", "info");
+    command
+        .env("APPINFO_DRAIN_DELAY", "0")
+        .env("APPINFO_DRAIN_TIMEOUT", "7s")
+        .env("APPINFO_MAX_CONNECTIONS", "9");
+    let mut process = Process::start(&mut command);
+    let answer = get(process.public, ANSWERED).expect("an answer");
+    assert_eq!(answer.header("x-release"), Some("by-variable"));
+    assert_eq!(answer.header("x-served-by"), None, "nobody said the name");
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().code(), Some(0));
+    assert_eq!(process.wait_for("no new connections")["timeout"], "7s");
+}
+
+#[test]
+fn version_says_the_implementation() {
+    let output = appinfo().arg("--version").output().expect("it runs");
+    let expected = format!("appinfo {} ({})\n", env!("CARGO_PKG_VERSION"), service::selected().name());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn unusable_flags_are_named_with_the_cause() {
+    for (flag, value, cause) in [
+        ("--listen", "localhost:8080", "want an IP address and a port"),
+        ("--admin-listen", "8081", "want an IP address and a port"),
+        ("--log-format", "xml", "text"),
+        ("--drain-delay", "soon", "expected number"),
+        ("--drain-timeout", "-1", "unexpected argument"),
+        ("--max-connections", "0", "not in 1.."),
+        ("--log-filter", "a=b=c", "invalid filter directive"),
+        ("--no-such-flag", "", "unexpected argument"),
+    ] {
+        let output = appinfo().args([flag, value]).output().expect("it runs");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {message}");
+        assert!(
+            message.contains(flag.split('=').next().expect("a flag")) || message.contains(value),
+            "{message}"
+        );
+        assert!(message.contains(cause), "{flag} {value}: {message}");
+        assert!(output.stdout.is_empty(), "nothing is served");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    for flag in ["--listen", "--admin-listen"] {
+        let output = appinfo().args([flag, &address]).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            format!("appinfo: cannot listen on {address}: Address already in use (os error 98)\n")
+        );
+        assert!(output.stdout.is_empty(), "nothing is served");
+    }
+}
+
+#[test]
+fn a_port_alone_means_ipv6_and_ipv4() {
+    let process = Process::start(appinfo().args(["--listen=:0", "--admin-listen=:0"]));
+    let port = process.public.port();
+    assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], port)), ANSWERED).expect("IPv4").status, 404);
+    eventually("the client's IPv4 address is logged as one", || {
+        process
+            .messages("request")
+            .iter()
+            .any(|line| line["remote"].as_str().is_some_and(|r| r.starts_with("127.0.0.1:")))
+    });
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(process.public.ip().to_string(), "::");
+        let address: SocketAddr = format!("[::1]:{port}").parse().expect("an address");
+        assert_eq!(get(address, ANSWERED).expect("IPv6").status, 404);
+    }
+}
+
+#[test]
+fn the_log_tells_requests_and_failures_but_neither_probes_nor_the_environment() {
+    let labels = LabelDir::new(LABELS);
+    let mut command = appinfo();
+    command
+        .env("MY_POD_NAME", "pod-1")
+        .env("DATABASE_PASSWORD", "hunter2")
+        .arg("--labels-file")
+        .arg(labels.file());
+    let mut process = Process::start(command.args(["--drain-delay=0"]));
+
+    let serving = process.wait_for("serving");
+    assert_eq!(serving["implementation"], service::selected().name());
+    assert_eq!(serving["labels_file"], labels.file().to_str().expect("UTF-8"));
+
+    get(process.admin, "/healthz").expect("an answer");
+    get(process.admin, "/readyz").expect("an answer");
+    get(process.admin, "/nothing").expect("an answer");
+    get(process.public, "/first?token=hunter2").expect("an answer");
+    fs::remove_file(labels.file()).expect("removed");
+    let failed = get(process.public, "/v1/appinfo").expect("an answer");
+    assert_eq!(failed.status, 500);
+    eventually("both requests are logged", || process.messages("request").len() == 2);
+
+    let requests = process.messages("request");
+    let (first, failure) = (&requests[0], &requests[1]);
+    assert_eq!(
+        (&first["level"], &first["method"], &first["path"]),
+        (&"INFO".into(), &"GET".into(), &"/first".into())
+    );
+    assert_eq!((&first["status"], &first["pod"]), (&404.into(), &"pod-1".into()));
+    assert!(first["microseconds"].as_u64().is_some_and(|time| time < 60_000_000), "{first}");
+    assert!(first["remote"].as_str().is_some_and(|remote| remote.starts_with("127.0.0.1:")), "{first}");
+    assert_eq!((&failure["level"], &failure["status"]), (&"ERROR".into(), &500.into()));
+    assert_eq!(failed.body, format!("{{\"error\":{}}}\n", failure["error"]), "the log says the cause");
+
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().code(), Some(0));
+    eventually("the log is complete", || process.find("drained").is_some());
+    assert!(!process.log().concat().contains("hunter2"), "no secret is logged");
+    assert_eq!(process.messages("request").len(), 2, "probes are not logged");
+}
+
+#[test]
+fn rust_log_filters() {
+    let labels = LabelDir::new(LABELS);
+    // the address is told by a line that this filter takes away: choose the port here
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
+    command.env("RUST_LOG", "warn").args(["--listen", &free.to_string(), "--admin-listen=127.0.0.1:0"]);
+    let mut child =
+        command.arg("--labels-file").arg(labels.file()).stdout(Stdio::piped()).spawn().expect("it starts");
+    eventually("it answers", || get(free, ANSWERED).is_ok());
+    fs::remove_file(labels.file()).expect("removed");
+    assert_eq!(get(free, "/v1/appinfo").expect("an answer").status, 500);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("it runs");
+    let mut output = String::new();
+    child.stdout.take().expect("output").read_to_string(&mut output).expect("UTF-8");
+    assert_eq!(child.wait().expect("a status").code(), Some(0));
+    assert_eq!(output.lines().count(), 1, "{output}");
+    assert!(
+        output.contains("ERROR") && output.contains("status=500") && !output.contains('\u{1b}'),
+        "{output}"
+    );
+}
+
+#[test]
+fn labels_swapped_under_load_are_told_whole_and_at_once() {
+    if service::selected().name() == "broken" {
+        return; // it tells no labels; the header alone is checked below for every implementation
+    }
+    // two labels that always agree: an answer that mixes two versions shows
+    let text =
+        |round: usize| format!("app=\"{round}\"\nfiller=\"{}\"\nrelease=\"{round}\"", "x".repeat(round % 97));
+    let labels = LabelDir::new(text(0));
+    let process = start(&labels, &[]);
+    let newest = AtomicUsize::new(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(process.public).expect("a connection");
+                while !done.load(Ordering::Relaxed) {
+                    let at_least = newest.load(Ordering::SeqCst);
+                    let answer = client.get("/v1/appinfo").expect("an answer");
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    let info: AppInfo = serde_json::from_str(&answer.body).expect("JSON");
+                    assert_eq!(info.app_name, info.release, "a mixture");
+                    assert_eq!(answer.header("x-release"), Some(info.release.as_str()), "a mixture");
+                    let round: usize = info.release.parse().expect("a number");
+                    assert_eq!(info.labels["filler"].len(), round % 97, "a mixture");
+                    assert!(round >= at_least, "stale: {round} after {at_least}");
+                }
+            });
+        }
+        let mut client = Client::connect(process.public).expect("a connection");
+        for round in 1..=1000 {
+            labels.swap(text(round));
+            newest.store(round, Ordering::SeqCst);
+            let answer = client.get("/v1/appinfo").expect("an answer");
+            assert_eq!(
+                answer.header("x-release"),
+                Some(round.to_string().as_str()),
+                "the first request after the swap"
+            );
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn sigterm_drains() {
+    let labels = LabelDir::new(LABELS);
+    let mut process = start(&labels, &["--drain-delay=2s"]);
+    let mut kept = Client::connect(process.public).expect("a connection");
+    assert!(!kept.get(ANSWERED).expect("an answer").says_close());
+
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    process.wait_for("draining: not ready");
+    assert_eq!(get(process.admin, "/readyz").expect("an answer").status, 503);
+    assert_eq!(get(process.admin, "/healthz").expect("an answer").status, 200);
+    assert!(get(process.public, ANSWERED).expect("a new connection is served").says_close());
+    let last = kept.get(ANSWERED).expect("an old one too");
+    assert!(last.says_close());
+    assert_eq!(kept.until_closed().expect("no reset"), b"");
+
+    assert_eq!(process.ended().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_secs(2), "it drained as long as it was told");
+    assert!(start.elapsed() < Duration::from_secs(20), "and not until the timeout: nothing was in flight");
+    assert!(get(process.public, ANSWERED).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn sigint_ends_without_the_delay() {
+    let labels = LabelDir::new(LABELS);
+    let mut process = start(&labels, &["--drain-delay=1h"]);
+    process.signal(Signal::INT);
+    assert_eq!(process.ended().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (first, second, code) in
+        [(Signal::TERM, Signal::TERM, 143), (Signal::TERM, Signal::INT, 130), (Signal::INT, Signal::INT, 130)]
+    {
+        let labels = LabelDir::new(LABELS);
+        let mut process = start(&labels, &["--drain-delay=1h", "--drain-timeout=1h"]);
+        let mut unfinished = Client::connect(process.public).expect("a connection");
+        unfinished.send("GET / HTT").expect("sent");
+        eventually("the head has begun to arrive", || get(process.public, ANSWERED).is_ok());
+        process.signal(first);
+        process.wait_for("draining");
+        process.signal(second);
+        assert_eq!(process.ended().code(), Some(code));
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_is_cut_off_at_the_drain_timeout() {
+    let labels = LabelDir::new(LABELS);
+    let mut process = start(&labels, &["--drain-delay=0", "--drain-timeout=1500ms"]);
+    let mut unfinished = Client::connect(process.public).expect("a connection");
+    unfinished.get(ANSWERED).expect("an answer");
+    unfinished.send("GET / HTT").expect("sent");
+    // once another connection is answered, those bytes are read or will be within the second that resting is granted
+    get(process.public, ANSWERED).expect("an answer");
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}: before the head's own limit", start.elapsed());
+    assert_eq!(process.wait_for("drain timeout")["connections"], 1);
+}
+
+#[test]
+fn a_request_in_flight_is_answered_after_the_delay() {
+    let labels = LabelDir::new(LABELS);
+    let mut process = start(&labels, &["--drain-delay=0"]);
+    let mut client = Client::connect(process.public).expect("a connection");
+    client.get(ANSWERED).expect("an answer");
+    client.send("GET /nothing HTTP/1.1\r\n").expect("sent");
+    process.signal(Signal::TERM);
+    process.wait_for("no new connections");
+    pause(Duration::from_millis(1500)); // longer than a resting connection would be kept
+    client.send("host: x\r\n\r\n").expect("still open");
+    let answer = client.answer().expect("an answer");
+    assert_eq!(answer.status, 404);
+    assert!(answer.says_close());
+    assert_eq!(process.ended().code(), Some(0));
+}
+
+#[test]
+fn nothing_is_lost_while_draining_under_load() {
+    let labels = LabelDir::new(LABELS);
+    let mut process = start(&labels, &["--drain-delay=1s"]);
+    let (address, answered) = (process.public, AtomicUsize::new(0));
+    let check = |answer: io::Result<Answer>| {
+        assert_eq!(answer.expect("an answer").status, 404);
+        answered.fetch_add(1, Ordering::Relaxed);
+    };
+    // A client that is refused a new connection knows that its request was not taken: that alone ends it.
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Ok(mut client) = Client::connect(address) {
+                    check(client.get(ANSWERED));
+                }
+            });
+            scope.spawn(|| {
+                while let Ok(mut client) = Client::connect(address) {
+                    loop {
+                        let answer = client.get(ANSWERED);
+                        let closed = answer.as_ref().is_ok_and(Answer::says_close);
+                        check(answer);
+                        if closed {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        eventually("there is load", || answered.load(Ordering::Relaxed) > 1000);
+        process.signal(Signal::TERM);
+        assert_eq!(process.ended().code(), Some(0));
+    });
+    process.wait_for("drained");
+}
+
+#[test]
+fn drains_as_pid_1_too() {
+    let labels = LabelDir::new(LABELS);
+    let unshare = ["unshare", "--map-root-user", "--user", "--pid", "--fork"];
+    if !std::process::Command::new("unshare")
+        .args(&unshare[1..])
+        .arg("true")
+        .status()
+        .is_ok_and(|s| s.success())
+    {
+        println!("skipped: no process namespaces here");
+        return;
+    }
+    for (signal, flag) in [(Signal::TERM, "--drain-delay=100ms"), (Signal::INT, "--drain-delay=1h")] {
+        let mut command = command(Path::new(env!("CARGO_BIN_EXE_appinfo")), &unshare);
+        let mut process = Process::start(command.arg("--labels-file").arg(labels.file()).arg(flag));
+        process.follow_child();
+        process.signal(signal);
+        assert_eq!(process.ended().code(), Some(0));
+        process.wait_for("drained");
+    }
+}
+
+#[test]
+fn a_label_file_without_permission_is_named_and_unready() {
+    let labels = LabelDir::new(LABELS);
+    let directory = tempfile::tempdir().expect("a directory");
+    let binary = directory.path().join("appinfo");
+    fs::copy(env!("CARGO_BIN_EXE_appinfo"), &binary).expect("a copy that any user may run");
+    for path in [directory.path(), labels.file().parent().expect("its directory")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("readable");
+    }
+    let mut command = command(&binary, &[]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65532).gid(65532); // root may read everything
+    }
+    let process = Process::start(command.arg("--labels-file").arg(labels.file()));
+    assert_eq!(get(process.admin, "/readyz").expect("an answer").status, 200);
+
+    fs::set_permissions(labels.file(), fs::Permissions::from_mode(0o000)).expect("unreadable");
+    let cause =
+        format!("cannot read labels from {}: Permission denied (os error 13)", labels.file().display());
+    let readyz = get(process.admin, "/readyz").expect("an answer");
+    assert_eq!((readyz.status, readyz.body), (503, format!("{cause}\n")));
+    if service::selected().name() != "broken" {
+        let answer = get(process.public, "/v1/appinfo").expect("an answer");
+        assert_eq!((answer.status, answer.body), (500, format!("{{\"error\":\"{cause}\"}}\n")));
+    }
+    let answer = get(process.public, ANSWERED).expect("an answer");
+    assert_eq!((answer.status, answer.header("x-release")), (404, None));
+}
+
+#[test]
+fn bad_requests_are_refused_and_the_next_is_answered() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000));
+    let cases: &[(&[u8], u16)] = &[
+        (b"\0\0\0\0\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /\x01 HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400), // a TLS client hello
+        (long.as_bytes(), 431),
+        (many.as_bytes(), 431),
+        (b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        (b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        (b"GET http://other/nothing HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        (b"GET /nothing HTTP/1.0\r\n\r\n", 404),
+        (b"\r\n\r\nGET /nothing HTTP/1.1\nhost: x\n\n", 404),
+    ];
+    for (bytes, status) in cases {
+        let mut client = Client::connect(process.public).expect("a connection");
+        client.send(bytes).expect("sent");
+        let start = &bytes[..bytes.len().min(40)];
+        let answer = client.answer().unwrap_or_else(|error| panic!("{}: {error}", start.escape_ascii()));
+        assert_eq!(answer.status, *status, "{}", start.escape_ascii());
+    }
+    let mut http2 = Client::connect(process.public).expect("a connection");
+    http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
+    assert_eq!(
+        http2.until_closed().expect("no reset"),
+        b"",
+        "there is no answer that HTTP/2 would understand"
+    );
+    assert_eq!(get(process.public, ANSWERED).expect("an answer").status, 404);
+}
+
+#[test]
+fn a_request_body_is_answered_without_being_kept() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let megabyte = vec![b'x'; 1 << 20];
+    for head in ["content-length: 67108864", "transfer-encoding: chunked"] {
+        let mut client = Client::connect(process.public).expect("a connection");
+        client.send(format!("POST /v1/appinfo HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n")).expect("sent");
+        for _ in 0..64 {
+            if head.starts_with("transfer") {
+                client.send("100000\r\n").expect("taken");
+            }
+            client.send(&megabyte).expect("taken, though not wanted");
+            if head.starts_with("transfer") {
+                client.send("\r\n").expect("taken");
+            }
+        }
+        let answer = client.answer().expect("an answer");
+        assert_eq!(answer.status, 405);
+        assert!(answer.says_close());
+    }
+    assert!(process.peak_kib() < 32 << 10, "{} KiB", process.peak_kib());
+}
+
+#[test]
+fn a_slow_head_is_cut_off_and_a_resting_connection_is_not() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let mut resting = Client::connect(process.public).expect("a connection");
+    resting.get(ANSWERED).expect("an answer");
+    let mut slow = Client::connect(process.public).expect("a connection");
+    let start = Instant::now();
+    for byte in "GET /nothing HTTP/1.1".bytes().cycle() {
+        if slow.send([byte]).is_err() {
+            break;
+        }
+        pause(Duration::from_millis(250));
+        assert!(start.elapsed() < PATIENCE, "it is never cut off");
+    }
+    let cut_off_after = start.elapsed();
+    assert!(cut_off_after > Duration::from_secs(9), "{cut_off_after:?}");
+    pause(Duration::from_secs(13).saturating_sub(start.elapsed()));
+    assert_eq!(resting.get(ANSWERED).expect("an answer").status, 404);
+}
+
+#[test]
+fn connections_above_the_limit_wait_for_their_turn() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &["--max-connections=2"]);
+    let together = Barrier::new(20);
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                together.wait();
+                // each keeps its connection, so nobody's turn would come if the server let them
+                let mut client = Client::connect(process.public).expect("a connection");
+                assert_eq!(client.get(ANSWERED).expect("an answer").status, 404);
+                let _ = client.until_closed();
+            });
+        }
+    });
+    assert_eq!(process.messages("--max-connections reached").len(), 1, "said once, not once for each");
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    let labels = LabelDir::new(LABELS);
+    let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));
+    let mut command = command(binary, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    let process = Process::start(command.arg("--labels-file").arg(labels.file()));
+    let mut early = Client::connect(process.public).expect("a connection");
+    early.get(ANSWERED).expect("an answer");
+
+    let mut crowd: Vec<_> =
+        (0..500).map(|_| TcpStream::connect(process.public).expect("at least queued")).collect();
+    process.wait_for("out of file descriptors");
+    let (start, cpu) = (Instant::now(), process.cpu_seconds());
+    let mut answers = BTreeSet::new();
+    while start.elapsed() < Duration::from_secs(3) {
+        answers.insert(get(process.admin, "/readyz").expect("probes are answered all the while").status);
+        pause(Duration::from_millis(100));
+    }
+    assert_eq!(answers, BTreeSet::from([200]));
+    let spent = process.cpu_seconds() - cpu;
+    assert!(spent < 1.5, "{spent} s of processor time in 3 s: it spins");
+    assert!(process.messages("out of file descriptors").len() < 3, "logged once in a while");
+
+    // those who say nothing lose their place, so that those who do are answered
+    assert_eq!(get(process.public, ANSWERED).expect("an answer among the crowd").status, 404);
+    crowd.clear();
+    eventually("all is as before", || {
+        let mut client = Client::connect(process.public).expect("a connection");
+        client.get(ANSWERED).is_ok_and(|answer| !answer.says_close()) && client.get(ANSWERED).is_ok()
+    });
+}
