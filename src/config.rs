@@ -15,7 +15,7 @@ pub struct Config {
     #[arg(long, env = "APPINFO_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8080")]
     pub listen: Listen,
 
-    /// Where to serve /healthz and /readyz
+    /// Where to serve /healthz, /readyz and /metrics
     #[arg(long, env = "APPINFO_ADMIN_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8081")]
     pub admin_listen: Listen,
 
@@ -103,9 +103,20 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
 }
 
-/// Parses what `RUST_LOG` says; a variable that is set to nothing is taken as not set.
-fn log_filter(text: &str) -> Result<Targets, <Targets as FromStr>::Err> {
-    if text.trim().is_empty() { Ok(Targets::new().with_default(LevelFilter::INFO)) } else { text.parse() }
+/// Parses what `RUST_LOG` says; nothing, as where a variable is set to nothing, means info. A bare word that is no
+/// level would be taken for a module, and a misspelt level silence everything.
+fn log_filter(text: &str) -> Result<Targets, String> {
+    let directives: Vec<_> =
+        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+    for directive in &directives {
+        if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() || directive.contains('[') {
+            return Err(format!("{directive} is neither a level nor MODULE=LEVEL"));
+        }
+    }
+    if directives.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::INFO));
+    }
+    directives.join(",").parse().map_err(|error: <Targets as FromStr>::Err| error.to_string())
 }
 
 fn version() -> String {

@@ -1,12 +1,15 @@
-//! The public router: `/v1/appinfo`, errors as JSON, the request log.
+//! The public router: `/v1/appinfo`, errors as JSON, request log and metrics.
 
 pub mod admin;
+mod metrics;
+
+pub use metrics::Metrics;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, MatchedPath, Request, State},
     http::{
         HeaderName, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, HeaderMap},
@@ -32,18 +35,19 @@ const RELEASE: HeaderName = HeaderName::from_static("x-release");
 struct App {
     pod: Arc<Pod>,
     service: Box<dyn AppInfoService>,
+    metrics: Arc<Metrics>,
 }
 
 /// The public port's routes, answering as `pod` with what `service` says of it.
 ///
 /// The log tells a client's address where requests carry [`ConnectInfo`].
-pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>) -> Router {
-    let app = Arc::new(App { pod, service });
+pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metrics>) -> Router {
+    let app = Arc::new(App { pod, service, metrics });
     Router::new()
         .route("/v1/appinfo", get(app_info))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), log))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
 }
 
@@ -134,17 +138,21 @@ impl<T: Serialize> IntoResponse for Json<'_, T> {
     }
 }
 
-/// Writes a line for each request: at level info, a failure of ours at error with its cause.
-async fn log(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Counts each request, and writes a line: at level info, a failure of ours at error with its cause.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
+    let _in_flight = app.metrics.begin();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let remote =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| tracing::field::display(info.0));
     let response = next.run(request).await;
 
     let status = response.status();
-    let microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let time = start.elapsed();
+    app.metrics.observe(&method, route.as_ref().map(MatchedPath::as_str), status, time);
+    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let pod = app.pod.name.as_str();
     if status.is_server_error() {
         let error = response.extensions().get::<Cause>().map(|cause| cause.0.as_str());

@@ -42,6 +42,10 @@ impl Labels {
 /// More than any pod's labels can take: Kubernetes stores no object above 1.5 MiB (etcd's request limit).
 const MAX_BYTES: u64 = 2 << 20;
 
+/// How often to look before a file counts as missing. The kubelet points a link at a new directory and removes the
+/// old one; who has just followed the link to the old one finds nothing there, but will when it looks again.
+const ATTEMPTS: u32 = 8;
+
 /// A label file that is read anew for each question, so that a changed label shows in the very next answer.
 #[derive(Clone, Debug)]
 pub struct LabelFile {
@@ -64,9 +68,14 @@ impl LabelFile {
     /// # Errors
     /// If there is no such file, it may not be read, is no regular file, or is larger than 2 MiB.
     pub fn read(&self) -> Result<Labels, LabelsError> {
-        self.read_bytes()
-            .map(|text| Labels::parse(&text))
-            .map_err(|cause| LabelsError { path: self.path.clone(), cause })
+        let mut text = self.read_bytes();
+        for _ in 1..ATTEMPTS {
+            match &text {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => text = self.read_bytes(),
+                _ => break,
+            }
+        }
+        text.map(|text| Labels::parse(&text)).map_err(|cause| LabelsError { path: self.path.clone(), cause })
     }
 
     fn read_bytes(&self) -> io::Result<Vec<u8>> {

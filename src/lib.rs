@@ -8,7 +8,7 @@
 //! - [`labels`]: the pod's labels, from the downward API's file.
 //! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and which of them this build
 //!   serves.
-//! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes.
+//! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes and Prometheus.
 //! - [`server`]: sockets, time limits, drain.
 //!
 //! `main.rs` puts them together.

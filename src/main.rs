@@ -1,9 +1,15 @@
 //! The `appinfo` binary: flags, log, sockets, signals, exit code.
 
-use std::{env, io, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use appinfo::{
     config::{Config, Listen},
+    http::Metrics,
     labels::LabelFile,
     server::{self, Server, Shutdown},
     service::{self, Pod},
@@ -19,18 +25,14 @@ use tokio::{
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    let _log = telemetry::init(config.log_format, config.log_filter.clone());
-    match run(config) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("appinfo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(Config::parse()).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "appinfo: {error}"); // nobody may be there to read it
+        ExitCode::FAILURE
+    })
 }
 
 fn run(config: Config) -> io::Result<ExitCode> {
+    let _log = telemetry::init(config.log_format, config.log_filter.clone())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let code = runtime.block_on(serve(config));
     runtime.shutdown_background(); // what has not ended by now was given its time
@@ -64,6 +66,7 @@ async fn serve(config: Config) -> io::Result<ExitCode> {
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let server = Server {
         pod,
+        metrics: Arc::new(Metrics::new(service.name()).map_err(io::Error::other)?),
         service,
         public,
         admin,

@@ -22,13 +22,13 @@ use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{self, sleep},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::Listen,
-    http::{self, admin},
+    http::{self, Metrics, admin},
     service::{AppInfoService, Pod},
 };
 
@@ -38,9 +38,11 @@ pub struct Server {
     pub pod: Arc<Pod>,
     /// With what.
     pub service: Box<dyn AppInfoService>,
+    /// Where its requests are counted.
+    pub metrics: Arc<Metrics>,
     /// Where clients come in.
     pub public: TcpListener,
-    /// Where Kubernetes comes in.
+    /// Where Kubernetes and Prometheus come in.
     pub admin: TcpListener,
     /// How many public connections may be open at once. Fewer are, where the process may not open so many files.
     pub max_connections: u32,
@@ -68,9 +70,9 @@ const ADMIN_CONNECTIONS: u32 = 16;
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long to wait after a failed accept, which would most likely fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait to be accepted when the server stops are served yet. Once none has turned up for this
-/// long, none is left: on their way is at most the end of a handshake.
+/// After the last moment for new connections: time to accept those that came before it.
 const BACKLOG_SWEEP: Duration = Duration::from_millis(20);
+/// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
 impl Server {
@@ -80,37 +82,38 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) {
         let draining = Arc::new(AtomicBool::new(false));
         let (limit, what_limits) = connection_limit(self.max_connections);
-        let admin = Port::new(
-            admin::router(Arc::clone(&self.pod), Arc::clone(&draining)),
-            ADMIN_CONNECTIONS,
-            "admin",
-        );
+        let admin = admin::router(Arc::clone(&self.pod), Arc::clone(&draining), Arc::clone(&self.metrics));
+        let admin = Port::new(admin, ADMIN_CONNECTIONS, "too many admin connections");
         let admin = tokio::spawn(admin.accept(self.admin)); // it answers to the very end
-        let public = Port::new(http::router(self.pod, self.service), limit, what_limits);
+        let public = http::router(self.pod, self.service, self.metrics);
+        let public = Port::new(public, limit, what_limits);
         let accepting = tokio::spawn(public.clone().accept(self.public));
 
         let shutdown = shutdown.await;
         draining.store(true, Ordering::Relaxed);
         public.turn(Stage::Draining);
         if shutdown == Shutdown::Drain {
-            let connections = public.connections();
-            info!(delay = ?self.drain_delay, connections, "draining: not ready, still answering while endpoints forget this pod");
-            sleep(self.drain_delay).await;
+            let (delay, connections) = (self.drain_delay, public.connections());
+            info!(
+                ?delay,
+                connections, "draining: not ready, still answering while endpoints forget this pod"
+            );
+            sleep(delay).await;
         }
         public.turn(Stage::Stopping);
-        if let Err(error) = accepting.await {
-            error!(%error, "accepting connections failed");
-        }
-        let connections = public.connections();
-        info!(timeout = ?self.drain_timeout, connections, "draining: no new connections, waiting for these to end");
-        match timeout(self.drain_timeout, public.all_ended()).await {
-            Ok(()) => info!("drained"),
-            Err(_) => {
-                warn!(
-                    connections = public.connections(),
-                    "drain timeout: cutting off requests that have not ended"
-                );
+        let (timeout, connections) = (self.drain_timeout, public.connections());
+        info!(?timeout, connections, "draining: no new connections, waiting for these to end");
+        let ended = async {
+            if let Err(error) = accepting.await {
+                error!(%error, "accepting connections failed");
             }
+            public.all_ended().await;
+        };
+        if time::timeout(timeout, ended).await.is_ok() {
+            info!("drained");
+        } else {
+            let connections = public.connections();
+            warn!(connections, "drain timeout: cutting off requests that have not ended");
         }
         admin.abort();
     }
@@ -157,7 +160,8 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Has the kernel drop the first packet (SYN) of new connections, so that the queue of those it has already
 /// established can be emptied before the socket is closed: closing resets what is in it, requests and all. A
-/// dropped SYN is sent again after a second, and then refused.
+/// dropped SYN is sent again after a second, and then refused. Some kernels want a privilege for this, that pods do
+/// not have; then those who connect within the last microseconds are reset.
 #[cfg(target_os = "linux")]
 fn ignore_newcomers(listener: &TcpListener) {
     use socket2::{SockFilter, SockRef};
@@ -170,7 +174,7 @@ fn ignore_newcomers(listener: &TcpListener) {
         SockFilter::new(0x06, 0, 0, u32::MAX),     // BPF_RET: pass
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&drop_syn) {
-        warn!(%error, "connections that come in this very moment may be reset");
+        debug!(%error, "no filter: a connection that comes in this very moment may be reset");
     }
 }
 
@@ -189,7 +193,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     stage: Stage,
-    /// As many connections are open as may be; others wait.
+    /// As many connections are open as may be, or nearly; others wait, or did just now.
     full: bool,
 }
 
@@ -236,20 +240,22 @@ impl Port {
     /// Accepts connections until the stage is [`Stage::Stopping`], each served by a task of its own.
     async fn accept(self, listener: TcpListener) {
         let mut terms = self.terms.subscribe();
-        let stopping = terms.wait_for(|terms| terms.stage == Stage::Stopping);
-        tokio::pin!(stopping);
+        tokio::select! {
+            () = self.accept_all(&listener) => {}
+            _ = terms.wait_for(|terms| terms.stage == Stage::Stopping) => {}
+        }
+        ignore_newcomers(&listener);
+        let _ = time::timeout(BACKLOG_SWEEP, self.accept_all(&listener)).await;
+    }
+
+    async fn accept_all(&self, listener: &TcpListener) {
         let (mut full, mut failed) = (Occasionally::default(), Occasionally::default());
         loop {
-            let slot = tokio::select! {
-                Some(slot) = self.slot(&mut full) => slot,
-                _ = &mut stopping => break,
-            };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = &mut stopping => break,
-            };
-            match accepted {
-                Ok((stream, remote)) => self.serve(stream, remote, slot),
+            match listener.accept().await {
+                Ok((stream, remote)) => {
+                    let Some(slot) = self.slot(&mut full).await else { return };
+                    self.serve(stream, remote, slot);
+                }
                 Err(error) => {
                     if let Some(times) = failed.due() {
                         error!(%error, times, "cannot accept connections");
@@ -258,34 +264,37 @@ impl Port {
                 }
             }
         }
-        ignore_newcomers(&listener);
-        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
-            && let Ok(Ok((stream, remote))) = timeout(BACKLOG_SWEEP, listener.accept()).await
-        {
-            self.serve(stream, remote, slot);
-        }
     }
 
-    /// Waits for a free slot; there always is one in the end. While none is, connections may not rest: others want their turn.
+    /// Waits for a free slot; there always is one in the end.
     async fn slot(&self, full: &mut Occasionally) -> Option<OwnedSemaphorePermit> {
-        let free = Arc::clone(&self.slots).try_acquire_owned();
-        self.terms.send_if_modified(|terms| mem::replace(&mut terms.full, free.is_err()) != free.is_err());
-        if free.is_ok() {
-            return free.ok();
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
         }
+        self.terms.send_if_modified(|terms| !mem::replace(&mut terms.full, true));
         if let Some(times) = full.due() {
             warn!(connections = self.limit, times, "{}: new connections wait", self.what_limits);
         }
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
+    /// A tenth of the slots must be free again before connections may rest as before, lest that changes, and all
+    /// connections with it, whenever one comes or goes.
+    fn slot_is_free(&self) {
+        let enough = self.slots.available_permits() >= (self.limit as usize / 10).max(1);
+        if enough && self.terms.borrow().full {
+            self.terms.send_if_modified(|terms| mem::replace(&mut terms.full, false));
+        }
+    }
+
     fn serve(&self, stream: TcpStream, remote: SocketAddr, slot: OwnedSemaphorePermit) {
         let _ = stream.set_nodelay(true); // only speed is lost without
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let (router, terms) = (self.router.clone(), self.terms.subscribe());
+        let port = self.clone();
         tokio::spawn(async move {
-            connection::serve(stream, remote, router, terms).await;
+            connection::serve(stream, remote, &port.router, port.terms.subscribe()).await;
             drop(slot);
+            port.slot_is_free();
         });
     }
 }

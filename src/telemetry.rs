@@ -1,8 +1,9 @@
 //! The tracing subscriber: log lines on standard output, as text or JSON.
 
+mod writer;
+
 use std::io::{self, IsTerminal};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer,
     filter::Targets,
@@ -10,13 +11,16 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+pub use writer::Flush;
 
 use crate::config::LogFormat;
 
-/// Starts the log. Lines that `filter` lets through are written by a thread of their own, so that no request
-/// waits for whoever reads them; dropping the guard writes out what is left.
-pub fn init(format: LogFormat, filter: Targets) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().thread_name("log").finish(io::stdout());
+/// Starts the log, with the lines that `filter` lets through. To be kept until the end.
+///
+/// # Errors
+/// If there is no thread to be had for it.
+pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
+    let (writer, flush) = writer::start(io::stdout())?;
     let lines =
         fmt::layer().with_target(false).with_timer(SystemTime).with_writer(writer).log_internal_errors(false);
     let lines = match format {
@@ -26,5 +30,5 @@ pub fn init(format: LogFormat, filter: Targets) -> WorkerGuard {
         }
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    guard
+    Ok(flush)
 }

@@ -20,7 +20,9 @@ use std::{
 
 use appinfo::{app_info::AppInfo, service};
 use common::{
-    Answer, Client, LABELS, LabelDir, PATIENCE, eventually, get, pause,
+    KIB_PER_CONNECTION, LABELS, LabelDir, PATIENCE, eventually,
+    http::{Answer, Client, get},
+    pause,
     process::{Process, appinfo, command},
 };
 use rustix::process::Signal;
@@ -98,6 +100,8 @@ fn unusable_flags_are_named_with_the_cause() {
         ("--drain-timeout", "-1", "unexpected argument"),
         ("--max-connections", "0", "not in 1.."),
         ("--log-filter", "a=b=c", "invalid filter directive"),
+        ("--log-filter", "infro", "infro is neither a level nor MODULE=LEVEL"),
+        ("--log-filter", "warn,[span]=debug", "[span]=debug is neither"),
         ("--no-such-flag", "", "unexpected argument"),
     ] {
         let output = appinfo().args([flag, value]).output().expect("it runs");
@@ -192,7 +196,7 @@ fn the_log_tells_requests_and_failures_but_neither_probes_nor_the_environment() 
 fn rust_log_filters() {
     let labels = LabelDir::new(LABELS);
     // the address is told by a line that this filter takes away: choose the port here
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let free = free_port();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
     command.env("RUST_LOG", "warn").args(["--listen", &free.to_string(), "--admin-listen=127.0.0.1:0"]);
     let mut child =
@@ -209,6 +213,43 @@ fn rust_log_filters() {
         output.contains("ERROR") && output.contains("status=500") && !output.contains('\u{1b}'),
         "{output}"
     );
+}
+
+/// A port that nobody listens on, for a process that cannot tell which one it got.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+#[test]
+fn nobody_has_to_read_the_log() {
+    let labels = LabelDir::new(LABELS);
+    // stdout a pipe that nobody reads; a full disk; closed
+    for redirection in ["", ">/dev/full 2>/dev/full", ">&- 2>&-"] {
+        let address = free_port();
+        let script = format!("exec \"$@\" {redirection}");
+        let mut child = command(Path::new(env!("CARGO_BIN_EXE_appinfo")), &["sh", "-c", &script, "sh"])
+            .args(["--listen", &address.to_string(), "--drain-delay=0", "--labels-file"])
+            .arg(labels.file())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        eventually("it answers", || get(address, ANSWERED).is_ok());
+        let mut client = Client::connect(address).expect("a connection");
+        let long = format!("/{}", "x".repeat(7000)); // 2,000 of these are far more than a pipe holds, and may wait
+        for _ in 0..2000 {
+            assert_eq!(client.get(&long).expect("an answer").status, 404);
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        assert!(peak < 32 << 10, "{peak} KiB with {redirection:?}");
+        rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+        let start = Instant::now();
+        eventually("it ends", || child.try_wait().expect("a status").is_some());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?} with {redirection:?}", start.elapsed());
+        assert_eq!(child.wait().expect("a status").code(), Some(0));
+    }
 }
 
 #[test]
@@ -528,6 +569,27 @@ fn connections_above_the_limit_wait_for_their_turn() {
         }
     });
     assert_eq!(process.messages("--max-connections reached").len(), 1, "said once, not once for each");
+}
+
+#[test]
+fn a_connection_takes_no_more_memory_than_the_manifests_allow_for() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &["--log-filter=info"]);
+    let head = format!("GET /nothing HTTP/1.1\r\nhost: x\r\nx: {}", "a".repeat(7900));
+    let before = process.peak_kib();
+    let crowd: Vec<_> = (0..400)
+        .map(|_| {
+            let mut client = Client::connect(process.public).expect("a connection");
+            client.send(format!("{head}\r\n\r\n")).expect("sent");
+            client.answer().expect("an answer");
+            client.send(&head).expect("sent");
+            client
+        })
+        .collect();
+    // what was sent before is read before the answer to what is sent after
+    get(process.public, ANSWERED).expect("an answer");
+    let each = (process.peak_kib() - before) / crowd.len() as u64;
+    assert!(each <= KIB_PER_CONNECTION, "{each} KiB for a connection");
 }
 
 #[test]

@@ -46,8 +46,9 @@ async fn ask_pod(
 ) -> Asked {
     let pod = Pod { name: name.to_owned(), namespace: "n".to_owned(), label_file: LabelFile::new(labels) };
     let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+    let metrics = http::Metrics::new("any").expect("metrics");
     let answer: Response<Body> =
-        http::router(Arc::new(pod), service).oneshot(request).await.expect("an answer");
+        http::router(Arc::new(pod), service, Arc::new(metrics)).oneshot(request).await.expect("an answer");
     let (head, body) = answer.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     Asked {

@@ -1,4 +1,4 @@
-//! The admin router: what Kubernetes asks. Nothing here is logged, and nothing here asks the service: a broken
+//! The admin router: what Kubernetes and Prometheus ask. Nothing here is logged, and nothing here asks the service: a broken
 //! canary must become Ready, or nobody would see it fail.
 
 use std::sync::{
@@ -6,22 +6,31 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 
+use super::Metrics;
 use crate::service::Pod;
 
 #[derive(Clone)]
 struct Admin {
     pod: Arc<Pod>,
     draining: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
 }
 
-/// The admin port's routes: `/healthz`, and `/readyz`, which is no longer 200 once `draining` is true.
-pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>) -> Router {
+/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which is no longer 200 once `draining` is true.
+pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .with_state(Admin { pod, draining })
+        .route("/metrics", get(metrics_text))
+        .with_state(Admin { pod, draining, metrics })
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
@@ -31,5 +40,12 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.pod.label_file.read() {
         Ok(_) => (StatusCode::OK, "ok\n".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> Response {
+    match admin.metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

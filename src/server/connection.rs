@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 use tower::Service;
 use tracing::debug;
@@ -38,8 +38,8 @@ use super::Terms;
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a kept-alive connection may rest between requests, at least; at most it is twice as long.
 const REST_LIMIT: Duration = Duration::from_secs(150);
-/// How long it may where [`Terms::rest`] says no: time for a request that is already on its way.
-const REST_LIMIT_UNWELCOME: Duration = Duration::from_secs(1);
+/// How long a connection may still wait for a request where [`Terms`] want it to go: one may be on its way.
+const GOING_LIMIT: Duration = Duration::from_secs(1);
 /// How long a client may take to accept what is written to it.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 /// How long a client that still sends is listened to after its last answer, lest a reset destroy that answer.
@@ -51,7 +51,7 @@ const HEAD_BYTES: usize = 8 << 10;
 pub(super) async fn serve(
     stream: impl Stream,
     remote: SocketAddr,
-    router: Router,
+    router: &Router,
     terms: watch::Receiver<Terms>,
 ) {
     let progress = Arc::new(Mutex::new(Progress::default()));
@@ -81,8 +81,7 @@ pub(super) async fn serve(
     let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
 
     let mut terms = terms.clone();
-    let may_rest = terms.borrow_and_update().rest();
-    let mut watchdog = Watchdog::new(&progress, may_rest);
+    let mut watchdog = Watchdog::new(&progress, *terms.borrow_and_update());
     loop {
         tokio::select! {
             biased;
@@ -96,7 +95,7 @@ pub(super) async fn serve(
                 debug!(%remote, ?waited_for, "connection closed: time limit");
                 return;
             }
-            Ok(()) = terms.changed() => watchdog.may_rest(terms.borrow_and_update().rest()),
+            Ok(()) = terms.changed() => watchdog.change_terms(*terms.borrow_and_update()),
         }
     }
 }
@@ -163,25 +162,23 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 /// Ends waits that take too long.
 struct Watchdog<'a> {
     progress: &'a Mutex<Progress>,
+    terms: Terms,
     wait: Wait,
     since: Instant,
     /// How many requests there were when the timer was set.
     requests: u64,
-    may_rest: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<'a> Watchdog<'a> {
-    fn new(progress: &'a Mutex<Progress>, may_rest: bool) -> Self {
-        let timer = Box::pin(sleep(HEAD_LIMIT));
-        let mut new =
-            Self { progress, wait: Wait::Opening, since: Instant::now(), requests: 0, may_rest, timer };
-        new.set_timer();
-        new
+    fn new(progress: &'a Mutex<Progress>, terms: Terms) -> Self {
+        let (wait, since) = (Wait::Opening, Instant::now());
+        let timer = Box::pin(sleep_until(deadline(wait, since, terms)));
+        Self { progress, terms, wait, since, requests: 0, timer }
     }
 
-    fn may_rest(&mut self, may_rest: bool) {
-        self.may_rest = may_rest;
+    fn change_terms(&mut self, terms: Terms) {
+        self.terms = terms;
         self.set_timer();
     }
 
@@ -192,7 +189,7 @@ impl<'a> Watchdog<'a> {
             (progress.wait(), progress.requests)
         };
         if wait != self.wait {
-            if wait != (Wait::Head { after: 0 }) {
+            if !matches!(wait, Wait::Opening | Wait::Head { after: 0 }) {
                 self.since = Instant::now(); // the first head's time began with the connection's
             }
             self.wait = wait;
@@ -212,15 +209,21 @@ impl<'a> Watchdog<'a> {
     }
 
     fn set_timer(&mut self) {
-        let deadline = match self.wait {
-            Wait::Opening | Wait::Rest if !self.may_rest => Instant::now() + REST_LIMIT_UNWELCOME,
-            Wait::Opening | Wait::Head { .. } => self.since + HEAD_LIMIT,
-            Wait::Rest => self.since + REST_LIMIT,
-            Wait::Write => self.since + WRITE_LIMIT,
-            Wait::Linger => self.since + LINGER_LIMIT,
-        };
-        self.timer.as_mut().reset(deadline);
+        self.timer.as_mut().reset(deadline(self.wait, self.since, self.terms));
     }
+}
+
+/// When to give up a wait that began then.
+fn deadline(wait: Wait, since: Instant, terms: Terms) -> Instant {
+    let (limit, must_go) = match wait {
+        Wait::Opening => (HEAD_LIMIT, !terms.rest()),
+        Wait::Head { .. } => (HEAD_LIMIT, terms.full),
+        Wait::Rest => (REST_LIMIT, !terms.rest()),
+        Wait::Write => (WRITE_LIMIT, false),
+        Wait::Linger => (LINGER_LIMIT, false),
+    };
+    let deadline = since + limit;
+    if must_go { deadline.min(Instant::now() + GOING_LIMIT) } else { deadline }
 }
 
 /// A socket that keeps the [`Progress`] of its connection.
@@ -304,7 +307,10 @@ mod tests {
     //! Time is simulated: it jumps to the next timer whenever every task waits.
 
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::sleep,
+    };
 
     use super::{super::Stage, *};
 
@@ -316,7 +322,7 @@ mod tests {
         let (client, server) = duplex(capacity);
         let (terms, subscribed) = watch::channel(WELCOME);
         let router = Router::new().route("/", get(move || async move { body }));
-        tokio::spawn(serve(server, ([127, 0, 0, 1], 1).into(), router, subscribed));
+        tokio::spawn(async move { serve(server, ([127, 0, 0, 1], 1).into(), &router, subscribed).await });
         (client, terms)
     }
 
@@ -362,6 +368,16 @@ mod tests {
         let (mut client, _terms) = connect();
         client.write_all(b"\r\n\r\n").await.expect("open");
         assert_eq!(closed_after(&mut client).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_do_empty_lines_that_trickle() {
+        let (mut client, _terms) = connect();
+        for bytes in ["\r", "\n\r\n", "\r", "\n\r\n"] {
+            client.write_all(bytes.as_bytes()).await.expect("open");
+            sleep(Duration::from_secs(2)).await;
+        }
+        assert_eq!(closed_after(&mut client).await, 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -476,6 +492,15 @@ mod tests {
         sleep(Duration::from_secs(9)).await;
         client.write_all(&REQUEST[9..]).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_head_loses_its_place_when_full() {
+        let (mut client, terms) = connect();
+        client.write_all(&REQUEST[..9]).await.expect("open");
+        tokio::task::yield_now().await;
+        terms.send_replace(Terms { stage: Stage::Serving, full: true });
+        assert_eq!(closed_after(&mut client).await, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,185 @@
+//! Log lines on their way out, written by a thread of their own: no request ever waits for whoever reads the log.
+
+use std::{
+    io::{self, Write},
+    mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing::warn;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How many bytes of lines may wait. More are lost, and counted: a reader that has stopped must not cost memory.
+const CAPACITY: usize = 1 << 20;
+/// How long the last lines have to be written when the process ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Takes lines; each `write` is one.
+#[derive(Clone, Debug)]
+pub(super) struct Lines(Arc<Shared>);
+
+/// Dropped, it waits until all lines are written, or for a second where nobody takes them.
+#[derive(Debug)]
+pub struct Flush {
+    lines: Lines,
+    ended: Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: Vec<u8>,
+    lost: u64,
+    closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the thread that writes to `out`.
+pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(Lines, Flush)> {
+    let lines = Lines(Arc::default());
+    let (ends, ended) = channel();
+    let shared = Arc::clone(&lines.0);
+    thread::Builder::new().name("log".to_owned()).spawn(move || {
+        write_out(&shared, out);
+        drop(ends);
+    })?;
+    Ok((lines.clone(), Flush { lines, ended }))
+}
+
+fn write_out(shared: &Shared, mut out: impl Write) {
+    let mut batch = Vec::new();
+    loop {
+        let mut queue = shared.queue();
+        while queue.lines.is_empty() && !queue.closed {
+            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.lines.is_empty() {
+            return;
+        }
+        mem::swap(&mut batch, &mut queue.lines);
+        let lost = mem::take(&mut queue.lost);
+        drop(queue);
+        let _ = out.write_all(&batch).and_then(|()| out.flush()); // there is nobody to tell
+        batch.clear();
+        if lost > 0 {
+            warn!(lost, "log lines lost: they came faster than they were read");
+        }
+    }
+}
+
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut queue = self.0.queue();
+        if queue.lines.len() + line.len() > CAPACITY {
+            queue.lost += 1;
+            return Ok(line.len());
+        }
+        let was_empty = queue.lines.is_empty();
+        queue.lines.extend_from_slice(line);
+        drop(queue);
+        if was_empty {
+            self.0.changed.notify_one();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Lines;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.lines.0.queue().closed = true;
+        self.lines.0.changed.notify_one();
+        let _ = self.ended.recv_timeout(LAST_WORDS); // disconnected: all is written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::SyncSender, time::Instant};
+
+    use super::*;
+
+    /// A reader that takes a batch whenever the test does.
+    struct Pipe(SyncSender<Vec<u8>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_is_written_before_the_end() {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(100_000);
+        let (lines, flush) = start(Pipe(sender)).expect("a thread");
+        let mut expected = Vec::new();
+        for number in 0..10_000 {
+            let line = format!("line {number}\n");
+            (&lines).write_all(line.as_bytes()).expect("taken");
+            expected.extend_from_slice(line.as_bytes());
+        }
+        drop(flush);
+        assert_eq!(receiver.try_iter().flatten().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_reader_that_has_stopped_costs_a_bounded_number_of_lines() {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(0);
+        let (lines, flush) = start(Pipe(sender)).expect("a thread");
+        let line = [b'x'; 1000];
+        for _ in 0..3 * CAPACITY / line.len() {
+            (&lines).write_all(&line).expect("taken, or lost");
+        }
+        let (waiting, lost) = {
+            let queue = lines.0.queue();
+            (queue.lines.len(), queue.lost)
+        };
+        assert!(waiting <= CAPACITY && lost > 0, "{waiting} bytes wait, {lost} lines are lost");
+        let start = Instant::now();
+        drop(flush);
+        assert!(start.elapsed() >= LAST_WORDS, "it waits for the reader");
+        drop(receiver);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_holds_nobody_up() {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(0);
+        let (lines, flush) = start(Pipe(sender)).expect("a thread");
+        drop(receiver);
+        (&lines).write_all(b"line\n").expect("taken");
+        let start = Instant::now();
+        drop(flush);
+        assert!(start.elapsed() < LAST_WORDS);
+    }
+}

@@ -1,0 +1,142 @@
+//! The manifests as Kubernetes reads them: typed, and with nothing in them that it would not know.
+
+use std::{fs, path::Path};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Container, PodSpec, Service},
+    },
+    serde::{Deserialize, de::DeserializeOwned},
+};
+use serde_yaml_ng::Value;
+
+/// A document of a file below `deployment/`.
+pub struct Document {
+    /// Where it is, for messages.
+    pub file: String,
+    pub api_version: String,
+    pub kind: String,
+    value: Value,
+}
+
+impl Document {
+    /// Reads it as that type.
+    ///
+    /// Panics where it is none, and where it has a field that the type does not.
+    pub fn typed<T: DeserializeOwned>(&self) -> T {
+        let mut unknown = Vec::new();
+        let typed = serde_ignored::deserialize(self.value.clone(), |path| unknown.push(path.to_string()));
+        assert_eq!(unknown, [""; 0], "{}: fields that a {} does not have", self.file, self.kind);
+        typed.unwrap_or_else(|error| panic!("{}: {error}", self.file))
+    }
+}
+
+/// All documents of the `.yaml` files directly in a folder, as `kubectl create -f FOLDER` reads them.
+pub fn documents(folder: &str) -> Vec<Document> {
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|e| ending == *e))
+        })
+        .collect();
+    paths.sort();
+    paths.iter().flat_map(|path| documents_of(path)).collect()
+}
+
+fn documents_of(path: &Path) -> Vec<Document> {
+    let text = fs::read_to_string(path).expect("UTF-8");
+    let document = |part: serde_yaml_ng::Deserializer<'_>| {
+        let value = Value::deserialize(part).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let field = |name: &str| {
+            value[name].as_str().unwrap_or_else(|| panic!("{}: no {name}", path.display())).to_owned()
+        };
+        Document {
+            file: path.display().to_string(),
+            api_version: field("apiVersion"),
+            kind: field("kind"),
+            value,
+        }
+    };
+    serde_yaml_ng::Deserializer::from_str(&text).map(document).collect()
+}
+
+/// The Deployments among them.
+pub fn deployments(documents: &[Document]) -> Vec<Deployment> {
+    documents.iter().filter(|document| document.kind == "Deployment").map(Document::typed).collect()
+}
+
+/// The Services among them.
+pub fn services(documents: &[Document]) -> Vec<Service> {
+    documents.iter().filter(|document| document.kind == "Service").map(Document::typed).collect()
+}
+
+/// What the restricted Pod Security Standard refuses in a pod, each as a sentence.
+///
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+pub fn refused_by_restricted_profile(pod: &PodSpec) -> Vec<String> {
+    let mut refused = Vec::new();
+    let mut refuse = |wrong: bool, what: String| {
+        if wrong {
+            refused.push(what);
+        }
+    };
+    for (name, shared) in
+        [("hostNetwork", pod.host_network), ("hostPID", pod.host_pid), ("hostIPC", pod.host_ipc)]
+    {
+        refuse(shared == Some(true), format!("{name} is true"));
+    }
+    let allowed_volumes = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "name",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in pod.volumes.iter().flatten() {
+        let fields = serde_json::to_value(volume).expect("JSON");
+        for source in fields.as_object().expect("an object").keys() {
+            refuse(!allowed_volumes.contains(&source.as_str()), format!("volume {}: {source}", volume.name));
+        }
+    }
+    let whole = pod.security_context.clone().unwrap_or_default();
+    refuse(whole.sysctls.iter().flatten().next().is_some(), "sysctls".to_owned());
+    let init = pod.init_containers.iter().flatten();
+    for Container { name, ports, security_context, .. } in init.chain(&pod.containers) {
+        let own = security_context.clone().unwrap_or_default();
+        for port in ports.iter().flatten() {
+            refuse(port.host_port.is_some_and(|port| port != 0), format!("{name}: hostPort"));
+        }
+        refuse(own.privileged == Some(true), format!("{name}: privileged"));
+        refuse(
+            own.allow_privilege_escalation != Some(false),
+            format!("{name}: allowPrivilegeEscalation is not false"),
+        );
+        refuse(
+            own.run_as_non_root.or(whole.run_as_non_root) != Some(true),
+            format!("{name}: runAsNonRoot is not true"),
+        );
+        refuse(own.run_as_user.or(whole.run_as_user) == Some(0), format!("{name}: runAsUser is 0"));
+        refuse(own.proc_mount.is_some_and(|mount| mount != "Default"), format!("{name}: procMount"));
+        let capabilities = own.capabilities.unwrap_or_default();
+        let dropped = capabilities.drop.unwrap_or_default();
+        refuse(!dropped.iter().any(|name| name == "ALL"), format!("{name}: capabilities are not dropped"));
+        let added = capabilities.add.unwrap_or_default();
+        refuse(
+            added.iter().any(|name| name != "NET_BIND_SERVICE"),
+            format!("{name}: capabilities are added"),
+        );
+        let seccomp = own.seccomp_profile.or(whole.seccomp_profile.clone()).map(|profile| profile.type_);
+        let confined = seccomp.as_deref().is_some_and(|kind| ["RuntimeDefault", "Localhost"].contains(&kind));
+        refuse(!confined, format!("{name}: seccompProfile is neither RuntimeDefault nor Localhost"));
+        for options in [&own.se_linux_options, &whole.se_linux_options].into_iter().flatten() {
+            refuse(options.user.is_some() || options.role.is_some(), format!("{name}: SELinux user or role"));
+        }
+    }
+    refused
+}
