@@ -1,0 +1,145 @@
+//! The images, run as a cluster would run them. Builds them first, as the README says; needs Docker alone.
+
+mod common;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use common::{LABELS, LabelDir, eventually, http::get};
+use serde_json::Value;
+
+/// The grace period that `docker stop` is given, as the manifests give it.
+const GRACE_SECONDS: u64 = 30;
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("docker is installed");
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+fn build(version: u8) -> String {
+    let image = format!("runyonsolutions/appinfo:{version}");
+    docker(&["build", "-q", "-t", &image, "-f", &format!("Dockerfile.v{version}"), "."]);
+    image
+}
+
+fn inspect(what: &str) -> Value {
+    let mut all: Vec<Value> = serde_json::from_str(&docker(&["inspect", what])).expect("JSON");
+    all.remove(0)
+}
+
+/// A container, removed when dropped.
+struct Container(String);
+
+impl Container {
+    fn run(image: &str, labels: &LabelDir) -> Self {
+        let directory = labels.file().parent().expect("a directory").to_owned();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("readable for any user");
+        let volume = format!("{}:/etc/podinfo:ro", directory.display());
+        let hardened = ["--read-only", "--cap-drop", "ALL", "--user", "65532"];
+        let who = ["--env", "MY_POD_NAME=pod-1", "--env", "MY_POD_NAMESPACE=space"];
+        let ports = ["--publish", "127.0.0.1::8080", "--publish", "127.0.0.1::8081"];
+        let run = ["run", "--detach", "--volume", &volume];
+        Self(docker(&[&run[..], &hardened, &who, &ports, &[image]].concat()))
+    }
+
+    fn address(&self, port: &str) -> SocketAddr {
+        docker(&["port", &self.0, port]).parse().expect("an address")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", &self.0]);
+    }
+}
+
+#[test]
+fn each_version_answers_as_it_should_follows_its_labels_and_ends_in_time() {
+    let body = |namespace: &str, extra: &str| {
+        format!(
+            "{{\"PodName\":\"pod-1\",\"AppName\":\"appinfo\",\"Namespace\":\"{namespace}\",\
+             \"Release\":\"stable\",\"Labels\":{{{extra}\"pod-template-hash\":\"1236545534\"}}}}\n"
+        )
+    };
+    for (version, status, namespace) in [(1, 200, ""), (2, 500, ""), (3, 200, "space")] {
+        let labels = LabelDir::new(LABELS);
+        let container = Container::run(&build(version), &labels);
+        let (public, admin) = (container.address("8080"), container.address("8081"));
+        eventually("it is ready", || get(admin, "/readyz").is_ok_and(|answer| answer.status == 200));
+
+        let expect = |extra: &str| {
+            let answer = get(public, "/v1/appinfo").expect("an answer");
+            let broken = "{\"error\":\"something went wrong\"}\n".to_owned();
+            let wanted = if status == 200 { body(namespace, extra) } else { broken };
+            assert_eq!((answer.status, answer.body.as_str()), (status, wanted.as_str()), "version {version}");
+            answer.header("x-release").map(ToOwned::to_owned)
+        };
+        assert_eq!(expect("").as_deref(), Some("stable"));
+        labels.swap(format!("newlabel=\"realtime\"\n{LABELS}"));
+        assert_eq!(expect("\"newlabel\":\"realtime\",").as_deref(), Some("stable"));
+        labels.swap(LABELS.replace("stable", "canary"));
+        let released = get(public, "/v1/appinfo").expect("an answer");
+        assert_eq!(released.header("x-release"), Some("canary"), "version {version} follows its labels");
+
+        let start = Instant::now();
+        docker(&["stop", "--time", &GRACE_SECONDS.to_string(), &container.0]);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(GRACE_SECONDS / 2), "version {version} took {took:?} to end");
+        assert_eq!(inspect(&container.0)["State"]["ExitCode"], 0, "version {version}");
+    }
+}
+
+#[test]
+fn images_are_small_hold_nothing_else_and_say_what_they_are() {
+    for version in 1..=3 {
+        let image = build(version);
+        let details = inspect(&image);
+        let size = details["Size"].as_u64().expect("a size");
+        println!("{image}: {size} bytes");
+        assert!(size <= 3_000_000, "{image}: {size} bytes");
+        let config = &details["Config"];
+        assert_eq!(config["User"], "65532:65532");
+        assert_eq!(config["Entrypoint"], serde_json::json!(["/appinfo"]));
+        assert_eq!(config["ExposedPorts"], serde_json::json!({"8080/tcp": {}, "8081/tcp": {}}));
+        assert_eq!(config["Labels"]["org.opencontainers.image.version"], version.to_string());
+
+        let labels = LabelDir::new(LABELS);
+        let container = Container::run(&image, &labels);
+        let files = Command::new("sh")
+            .args(["-c", "docker export \"$0\" | tar --list --verbose", &container.0])
+            .output()
+            .expect("a list");
+        let files = String::from_utf8(files.stdout).expect("UTF-8");
+        assert!(files.contains(" etc/labels -> podinfo/labels\n"), "{files}");
+        // but for what Docker itself puts into every container
+        let docker_makes = [
+            "/",
+            "dev/console",
+            "proc/",
+            "sys/",
+            ".dockerenv",
+            "etc/hostname",
+            "etc/hosts",
+            "etc/mtab",
+            "etc/resolv.conf",
+        ];
+        let ours: Vec<_> = files
+            .lines()
+            .filter_map(|line| line.split(' ').filter(|word| !word.is_empty()).nth(5))
+            .filter(|name| {
+                !docker_makes.iter().any(|made| name == made || (*made == "/" && name.starts_with("dev/")))
+            })
+            .collect();
+        assert_eq!(ours, ["appinfo", "etc/", "etc/labels", "etc/podinfo/"], "{files}");
+
+        let output = docker(&["run", "--rm", &image, "--version"]);
+        let feature = ["baseline", "broken", "with-namespace"][usize::from(version) - 1];
+        assert_eq!(output, format!("appinfo {} ({feature})", env!("CARGO_PKG_VERSION")));
+    }
+}

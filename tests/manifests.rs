@@ -1,0 +1,318 @@
+//! The manifests and Dockerfiles, read and compared: no cluster, no engine.
+
+mod common;
+
+use std::{collections::BTreeMap, fs};
+
+use appinfo::config::Config;
+use clap::{CommandFactory, Parser};
+use common::{
+    KIB_PER_CONNECTION,
+    manifests::{Document, deployments, documents, refused_by_restricted_profile, services},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Capabilities, Container, HostPathVolumeSource, PodSpec, Service, Volume},
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+
+type Labels = BTreeMap<String, String>;
+
+fn all() -> Vec<Deployment> {
+    deployments(&documents("deployment"))
+}
+
+fn name(deployment: &Deployment) -> &str {
+    deployment.metadata.name.as_deref().expect("a name")
+}
+
+fn pod(deployment: &Deployment) -> &PodSpec {
+    deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).expect("a pod")
+}
+
+fn container(deployment: &Deployment) -> &Container {
+    match pod(deployment).containers.as_slice() {
+        [container] => container,
+        other => panic!("{} containers", other.len()),
+    }
+}
+
+fn pod_labels(deployment: &Deployment) -> &Labels {
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    template.and_then(|metadata| metadata.labels.as_ref()).expect("labels")
+}
+
+fn selector(deployment: &Deployment) -> &Labels {
+    let selector = &deployment.spec.as_ref().expect("a spec").selector;
+    assert!(selector.match_expressions.is_none(), "this test compares labels");
+    selector.match_labels.as_ref().expect("labels")
+}
+
+fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// No pod can have the labels of both.
+fn exclude_each_other(one: &Labels, other: &Labels) -> bool {
+    one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
+}
+
+fn readme() -> String {
+    fs::read_to_string("README.md").expect("the README")
+}
+
+/// Bytes of a quantity such as `64Mi`.
+fn bytes(quantity: &Quantity) -> u64 {
+    let number = quantity.0.strip_suffix("Mi").expect("mebibytes");
+    number.parse::<u64>().expect("a whole number") << 20
+}
+
+#[test]
+fn the_folder_holds_what_the_walkthrough_creates() {
+    let mut files: Vec<_> = fs::read_dir("deployment")
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .filter(|name| name.contains('.'))
+        .collect();
+    files.sort();
+    assert_eq!(files, ["appinfo-service.yaml", "appinfo.yaml", "canary-broken.yaml", "canary-fixed.yaml"]);
+    let kinds: Vec<_> =
+        documents("deployment").iter().map(|d| (d.api_version.clone(), d.kind.clone())).collect();
+    let expected =
+        [("v1", "Service"), ("apps/v1", "Deployment"), ("apps/v1", "Deployment"), ("apps/v1", "Deployment")];
+    assert_eq!(kinds, expected.map(|(version, kind)| (version.to_owned(), kind.to_owned())));
+}
+
+#[test]
+fn names_are_those_people_use() {
+    let deployments = all();
+    let names: Vec<_> = deployments.iter().map(name).collect();
+    assert_eq!(names, ["appinfo", "appinfo-canary-broken", "appinfo-canary-fixed"]);
+    let readme = readme();
+    let repository =
+        readme.lines().find_map(|line| line.strip_prefix("IMAGE=${IMAGE:-")).expect("the variable");
+    let repository = repository.trim_end_matches('}');
+    for (deployment, version) in deployments.iter().zip(1..) {
+        let container = container(deployment);
+        assert_eq!(container.image.as_deref(), Some(format!("{repository}:{version}").as_str()));
+        let build = format!("docker build -t $IMAGE:{version} -f Dockerfile.v{version} .\n");
+        assert!(readme.contains(&build), "the README does not say {build}");
+        let promotion = format!("kubectl set image deployment/appinfo {}=$IMAGE:3\n", container.name);
+        assert!(readme.contains(&promotion), "the README does not say {promotion}");
+    }
+    for document in documents("deployment") {
+        let command = format!("kubectl create -f {}\n", document.file.replace("deployment/", "$MANIFESTS/"));
+        assert!(readme.contains(&command), "the README does not say {command}");
+    }
+    let custom = fs::read_to_string("deployment/custom/kustomization.yaml").expect("the kustomization");
+    assert!(custom.contains(&format!("name: {repository}\n")), "it replaces another image");
+    for document in documents("deployment") {
+        assert!(
+            custom.contains(&document.file.replace("deployment/", "- ../")),
+            "{} is not in it",
+            document.file
+        );
+    }
+}
+
+#[test]
+fn no_two_deployments_select_the_same_pod() {
+    let deployments = all();
+    for one in &deployments {
+        assert!(selects(selector(one), pod_labels(one)), "{} does not select its own pods", name(one));
+        for other in deployments.iter().filter(|other| name(other) != name(one)) {
+            assert!(exclude_each_other(selector(one), selector(other)), "{} and {}", name(one), name(other));
+        }
+    }
+    let labels =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let original: Labels = labels(&[("app", "appinfo")]);
+    assert!(!exclude_each_other(&original, &original), "the original's selectors would be found out");
+}
+
+#[test]
+fn the_service_reaches_every_deployment() {
+    let services: Vec<Service> = services(&documents("deployment"));
+    let [service] = services.as_slice() else { panic!("one Service") };
+    assert_eq!(service.metadata.name.as_deref(), Some("appinfo"));
+    let spec = service.spec.as_ref().expect("a spec");
+    assert_eq!(spec.type_.as_deref(), Some("NodePort"));
+    let [port] = spec.ports.as_deref().expect("ports") else {
+        panic!("one port: the admin port is none of it")
+    };
+    assert_eq!(port.port, 8080);
+    let Some(IntOrString::String(target)) = &port.target_port else { panic!("a named port") };
+    for deployment in all() {
+        assert!(
+            selects(spec.selector.as_ref().expect("a selector"), pod_labels(&deployment)),
+            "{}",
+            name(&deployment)
+        );
+        let ports = container(&deployment).ports.as_ref().expect("ports");
+        let target =
+            ports.iter().find(|port| port.name.as_ref() == Some(target)).expect("the port of that name");
+        assert_eq!(target.container_port, 8080);
+    }
+}
+
+#[test]
+fn the_restricted_profile_refuses_nothing() {
+    for deployment in all() {
+        assert_eq!(refused_by_restricted_profile(pod(&deployment)), [""; 0], "{}", name(&deployment));
+    }
+}
+
+#[test]
+fn the_restricted_profile_would_refuse_a_change_for_the_worse() {
+    let good = pod(&all()[0]).clone();
+    let worse: [fn(&mut PodSpec); 9] = [
+        |pod| pod.security_context = None,
+        |pod| pod.host_network = Some(true),
+        |pod| pod.containers[0].security_context = None,
+        |pod| {
+            let host = HostPathVolumeSource { path: "/".to_owned(), type_: None };
+            let volume = Volume { name: "host".to_owned(), host_path: Some(host), ..Volume::default() };
+            pod.volumes.get_or_insert_default().push(volume);
+        },
+        |pod| pod.containers[0].security_context.get_or_insert_default().privileged = Some(true),
+        |pod| pod.containers[0].security_context.get_or_insert_default().run_as_user = Some(0),
+        |pod| pod.containers[0].security_context.get_or_insert_default().run_as_non_root = Some(false),
+        |pod| {
+            let add = Some(vec!["SYS_ADMIN".to_owned()]);
+            let capabilities = Capabilities { add, drop: Some(vec!["ALL".to_owned()]) };
+            pod.containers[0].security_context.get_or_insert_default().capabilities = Some(capabilities);
+        },
+        |pod| pod.containers[0].ports.get_or_insert_default()[0].host_port = Some(80),
+    ];
+    for (index, worsen) in worse.iter().enumerate() {
+        let mut pod = good.clone();
+        worsen(&mut pod);
+        assert!(!refused_by_restricted_profile(&pod).is_empty(), "change {index} is not noticed");
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_noticed() {
+    let misspelt = fs::read_to_string("deployment/appinfo.yaml")
+        .expect("a manifest")
+        .replace("mountPath:", "mountpath:");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("misspelt.yaml"), misspelt).expect("written");
+    let documents = documents(folder.path().to_str().expect("UTF-8"));
+    let noticed = std::panic::catch_unwind(|| Document::typed::<Deployment>(&documents[0]));
+    assert!(noticed.is_err());
+}
+
+#[test]
+fn pods_are_small_quick_and_lose_no_request() {
+    let defaults = Config::parse_from(["appinfo"]);
+    for deployment in all() {
+        let (spec, pod, container) =
+            (deployment.spec.as_ref().expect("a spec"), pod(&deployment), container(&deployment));
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let context = container.security_context.as_ref().expect("a context");
+        assert_eq!(context.read_only_root_filesystem, Some(true));
+
+        let rolling =
+            spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref()).expect("a strategy");
+        assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
+        let grace = u64::try_from(pod.termination_grace_period_seconds.expect("a period")).expect("positive");
+        assert!(grace > (defaults.drain_delay + defaults.drain_timeout).as_secs(), "it covers the drain");
+
+        for (probe, path) in
+            [(&container.readiness_probe, "/readyz"), (&container.liveness_probe, "/healthz")]
+        {
+            let probe = probe.as_ref().expect("a probe");
+            let get = probe.http_get.as_ref().expect("by HTTP");
+            assert_eq!(
+                (get.path.as_deref(), &get.port),
+                (Some(path), &IntOrString::String("admin".to_owned()))
+            );
+            assert!(probe.period_seconds.is_some_and(|seconds| seconds <= 5), "the lesson is quick");
+        }
+        let ports = container.ports.as_ref().expect("ports");
+        let admin = ports.iter().find(|port| port.name.as_deref() == Some("admin")).expect("the admin port");
+        assert_eq!(admin.container_port, 8081);
+
+        let resources = container.resources.as_ref().expect("resources");
+        let memory =
+            |map: &Option<BTreeMap<String, Quantity>>| bytes(&map.as_ref().expect("resources")["memory"]);
+        assert!(memory(&resources.requests) >= 8 << 20, "more than it takes at rest");
+        let variables = container.env.as_ref().expect("variables");
+        let connections =
+            variables.iter().find(|v| v.name == "APPINFO_MAX_CONNECTIONS").and_then(|v| v.value.clone());
+        let connections: u64 = connections.expect("a limit").parse().expect("a number");
+        assert!(
+            memory(&resources.limits) >= (8 << 20) + connections * (KIB_PER_CONNECTION << 10),
+            "all connections fit"
+        );
+    }
+}
+
+#[test]
+fn the_pod_is_told_who_it_is() {
+    for deployment in all() {
+        let container = container(&deployment);
+        let variables = container.env.as_ref().expect("variables");
+        for (variable, field) in
+            [("MY_POD_NAME", "metadata.name"), ("MY_POD_NAMESPACE", "metadata.namespace")]
+        {
+            let source = variables.iter().find(|v| v.name == variable).and_then(|v| v.value_from.as_ref());
+            let path =
+                source.and_then(|source| source.field_ref.as_ref()).map(|field| field.field_path.as_str());
+            assert_eq!(path, Some(field), "{variable}");
+        }
+        let [mount] = container.volume_mounts.as_deref().expect("mounts") else { panic!("one mount") };
+        assert_eq!((mount.mount_path.as_str(), &mount.sub_path), ("/etc/podinfo", &None));
+        let volumes = pod(&deployment).volumes.as_deref().expect("volumes");
+        let volume =
+            volumes.iter().find(|volume| volume.name == mount.name).expect("the volume of that name");
+        let items = volume.downward_api.as_ref().and_then(|api| api.items.as_deref()).expect("items");
+        let [item] = items else { panic!("one item") };
+        assert_eq!(item.path, "labels");
+        assert_eq!(item.field_ref.as_ref().map(|field| field.field_path.as_str()), Some("metadata.labels"));
+        for version in 1..=3 {
+            let dockerfile = fs::read_to_string(format!("Dockerfile.v{version}")).expect("a Dockerfile");
+            assert!(
+                dockerfile.contains("ln -s podinfo/labels /image/etc/labels"),
+                "the link that leads there"
+            );
+        }
+    }
+}
+
+#[test]
+fn variables_of_ours_are_none_that_a_service_sets() {
+    let command = Config::command();
+    let ours: Vec<_> =
+        command.get_arguments().filter_map(|arg| arg.get_env()).filter_map(|name| name.to_str()).collect();
+    assert!(ours.len() > 5, "{ours:?}");
+    for name in ours {
+        assert!(!name.starts_with("APPINFO_PORT") && !name.starts_with("APPINFO_SERVICE"), "{name}");
+    }
+}
+
+#[test]
+fn the_dockerfiles_differ_in_feature_and_labels_alone() {
+    let versions = [("baseline", 1), ("broken", 2), ("with-namespace", 3)];
+    let same = versions.map(|(feature, version)| {
+        let text = fs::read_to_string(format!("Dockerfile.v{version}")).expect("a Dockerfile");
+        assert!(
+            text.contains(&format!("--features {feature} ")),
+            "version {version} is built with {feature}"
+        );
+        assert!(text.contains(&format!("image.version=\"{version}\"")), "and says {version}");
+        let line = |line: &str| {
+            let what_may_differ =
+                ["org.opencontainers.image.description=", "org.opencontainers.image.version="];
+            let label =
+                what_may_differ.iter().find_map(|label| line.find(label).map(|at| &line[..at + label.len()]));
+            label.map_or_else(|| line.replace(&format!("--features {feature}"), ""), ToOwned::to_owned)
+        };
+        text.lines().map(line).collect::<Vec<_>>()
+    });
+    assert_eq!(same[0], same[1]);
+    assert_eq!(same[0], same[2]);
+}

@@ -1,0 +1,227 @@
+//! What the cluster and its answers say.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use appinfo::app_info::AppInfo;
+use serde_json::Value;
+
+use crate::http::{Answer, Client};
+
+/// How long things may take that happen by themselves.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The cluster and namespace that kubectl talks to.
+pub(crate) struct Cluster {
+    pub(crate) namespace: String,
+}
+
+impl Cluster {
+    pub(crate) fn current() -> Result<Self, String> {
+        let namespace = kubectl("config view --minify -o jsonpath={..namespace}")?;
+        Ok(Self { namespace: if namespace.is_empty() { "default".to_owned() } else { namespace } })
+    }
+
+    /// Objects of a kind with the label `app: appinfo`.
+    pub(crate) fn objects(&self, kind: &str) -> Result<Vec<Value>, String> {
+        let json = kubectl(&format!("get {kind} -n {} -l app=appinfo -o json", self.namespace))?;
+        let list: Value =
+            serde_json::from_str(&json).map_err(|error| format!("kubectl get {kind}: {error}"))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The pods that are not on their way out.
+    pub(crate) fn pods(&self) -> Result<Vec<Value>, String> {
+        let mut pods = self.objects("pods")?;
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(pods)
+    }
+
+    pub(crate) fn nothing_is_there(&self) -> Result<(), String> {
+        for kind in ["deployments", "services", "replicasets", "pods"] {
+            let names: Vec<_> = self.objects(kind)?.iter().map(name).collect();
+            if !names.is_empty() {
+                return Err(format!("{kind} in namespace {}: {}", self.namespace, names.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every pod that was told to end has ended.
+    pub(crate) fn settled(&self) -> Result<(), String> {
+        eventually("pods told to end have ended", || {
+            let pods = self.objects("pods")?;
+            Ok(pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()))
+        })
+    }
+}
+
+pub(crate) fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+pub(crate) fn kubectl(arguments: &str) -> Result<String, String> {
+    let output = Command::new("kubectl").args(arguments.split(' ')).output();
+    let output = output.map_err(|error| format!("cannot run kubectl: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("kubectl {arguments}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+pub(crate) fn eventually(
+    what: &str,
+    mut condition: impl FnMut() -> Result<bool, String>,
+) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition()? {
+        if Instant::now() > deadline {
+            return Err(format!("waited in vain: {what}"));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+/// Where the Service can be reached.
+pub(crate) fn service(host: &str, port: &str) -> Result<SocketAddr, String> {
+    let named = format!("{host}:{port}");
+    let mut addresses = named.to_socket_addrs().map_err(|error| format!("{named}: {error}"))?;
+    addresses.next().ok_or_else(|| format!("{named}: no address"))
+}
+
+/// What some requests were answered.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) requests: usize,
+    /// How many got each status, by release.
+    pub(crate) answers: BTreeMap<(String, u16), usize>,
+    /// How many each pod answered.
+    pub(crate) pods: BTreeMap<String, usize>,
+    /// How many told each namespace.
+    pub(crate) namespaces: BTreeMap<String, usize>,
+    /// Those that got no answer at all, and why.
+    pub(crate) lost: Vec<String>,
+}
+
+impl Tally {
+    fn count(&mut self, answer: io::Result<Answer>) {
+        self.requests += 1;
+        match answer {
+            Ok(answer) => {
+                let told = |name| answer.header(name).unwrap_or("nobody").to_owned();
+                *self.answers.entry((told("x-release"), answer.status)).or_default() += 1;
+                *self.pods.entry(told("x-served-by")).or_default() += 1;
+                if let Ok(info) = serde_json::from_str::<AppInfo>(&answer.body) {
+                    *self.namespaces.entry(info.namespace).or_default() += 1;
+                }
+            }
+            Err(error) => self.lost.push(format!("request {}: {error}", self.requests)),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.requests += other.requests;
+        for (key, count) in other.answers {
+            *self.answers.entry(key).or_default() += count;
+        }
+        self.lost.extend(other.lost);
+    }
+
+    /// How many were answered with that status by that release.
+    pub(crate) fn of(&self, release: &str, status: u16) -> usize {
+        self.answers.get(&(release.to_owned(), status)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let mut text = format!("{} requests:", self.requests);
+        for ((release, status), count) in &self.answers {
+            let _ = write!(text, " {count} x {status} from {release},");
+        }
+        let _ = write!(text, " {} without an answer", self.lost.len());
+        for lost in self.lost.iter().take(5) {
+            let _ = write!(text, "\n   {lost}");
+        }
+        text
+    }
+}
+
+/// Asks `count` times, on a connection each.
+pub(crate) fn ask(service: SocketAddr, count: usize) -> Tally {
+    let mut tally = Tally::default();
+    for _ in 0..count {
+        tally.count(crate::http::get(service, "/v1/appinfo"));
+    }
+    tally
+}
+
+/// Two clients that ask again and again, 60 times a second each: one on new connections, one that keeps its
+/// connection until an answer says that it closes.
+pub(crate) struct Load {
+    done: Arc<AtomicBool>,
+    clients: [JoinHandle<(Tally, Duration)>; 2],
+}
+
+const INTERVAL: Duration = Duration::from_micros(1_000_000 / 60);
+
+impl Load {
+    pub(crate) fn start(service: SocketAddr) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let client = |keeps_its_connection: bool| {
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                let (mut tally, mut kept) = (Tally::default(), None);
+                let start = Instant::now();
+                let mut next = start;
+                while !done.load(Ordering::Relaxed) {
+                    let client = kept.take().map_or_else(|| Client::connect(service), Ok);
+                    let answer = client.and_then(|mut client| {
+                        let answer = client.get("/v1/appinfo")?;
+                        kept = (keeps_its_connection && !answer.says_close()).then_some(client);
+                        Ok(answer)
+                    });
+                    tally.count(answer);
+                    next += INTERVAL;
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+                (tally, start.elapsed())
+            })
+        };
+        Self { clients: [client(false), client(true)], done }
+    }
+
+    /// Ends it: what both clients saw. No request may have been lost, none may have failed but by a canary where
+    /// `canary_fails`, and each client must have asked 50 times a second.
+    pub(crate) fn end(self, canary_fails: bool) -> Result<String, String> {
+        self.done.store(true, Ordering::Relaxed);
+        let mut all = Tally::default();
+        for (client, kind) in self.clients.into_iter().zip(["new connections", "a kept connection"]) {
+            let (tally, time) = client.join().map_err(|_| "a client panicked".to_owned())?;
+            let at_most = Duration::from_millis(20) * u32::try_from(tally.requests).unwrap_or(u32::MAX);
+            if at_most < time {
+                let summary = tally.summary();
+                return Err(format!("the client on {kind} asked less than 50 times a second: {summary}"));
+            }
+            all.merge(tally);
+        }
+        let good = all.of("stable", 200) + all.of("canary", 200);
+        let excused = if canary_fails { all.of("canary", 500) } else { 0 };
+        if good + excused == all.requests {
+            Ok(all.summary())
+        } else {
+            Err(format!("lost requests: {}", all.summary()))
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What each section of the walkthrough claims, measured.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use serde_json::Value;
+
+use crate::{
+    Outcome,
+    measure::{Cluster, Load, Tally, ask, eventually, name, service},
+    shell::Shell,
+};
+
+/// A section that has commands.
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    /// Done before its commands run.
+    pub(crate) prepare: fn(&Cluster) -> Option<Load>,
+    /// Done after.
+    pub(crate) check: fn(&Cluster, &mut Shell, Option<Load>) -> Outcome,
+}
+
+/// Requests that a share is measured with. The share of a canary beside three pods is 1/4; the number that it gets
+/// of 400 is binomial, with a standard deviation of √(400 · 1/4 · 3/4) = 8.7. Five of those either way leave a
+/// false alarm in a million runs, and yet tell 1/4 from 1/3 and 1/6. (kube-proxy may also take turns, which is closer.)
+const SAMPLE: usize = 400;
+const QUARTER: std::ops::RangeInclusive<usize> = 57..=143;
+
+fn no_preparation(_: &Cluster) -> Option<Load> {
+    None
+}
+
+/// Clients that must not lose a request while the commands run.
+fn under_load(cluster: &Cluster) -> Option<Load> {
+    address_of_service(cluster).ok().map(Load::start)
+}
+
+pub(crate) const SECTIONS: &[Section] = &[
+    Section { title: "Build the images", prepare: no_preparation, check: images },
+    Section { title: "Deploy", prepare: no_preparation, check: one_pod },
+    Section { title: "Talk to a pod", prepare: no_preparation, check: pod_answers },
+    Section { title: "Change a label", prepare: no_preparation, check: label_arrived },
+    Section { title: "Create the Service", prepare: no_preparation, check: service_exists },
+    Section { title: "Reach it", prepare: no_preparation, check: service_answers },
+    Section { title: "Scale", prepare: no_preparation, check: three_pods_answer },
+    Section { title: "Deploy the broken canary", prepare: no_preparation, check: a_quarter_fails },
+    Section { title: "Roll back", prepare: under_load, check: none_fails },
+    Section {
+        title: "Deploy the fixed canary",
+        prepare: no_preparation,
+        check: a_quarter_tells_the_namespace,
+    },
+    Section { title: "Promote it", prepare: under_load, check: all_tell_the_namespace },
+    Section { title: "Clean up the canary", prepare: under_load, check: only_stable_is_left },
+    Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
+];
+
+fn ensure(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(format!("wanted {wanted}, saw {}", saw())) }
+}
+
+fn images(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let image = shell.variable("IMAGE")?;
+    let loaded = shell.run_hook("LOAD_IMAGES", &format!("{image}:1 {image}:2 {image}:3"))?;
+    Ok(format!("{image}:1 to :3{}", if loaded.is_some() { ", loaded" } else { "" }))
+}
+
+fn one_pod(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let pods = cluster.pods()?;
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    ensure((pods.len(), ready) == (1, 1), "one pod, ready", || {
+        format!("{} pods, {ready} ready", pods.len())
+    })?;
+    Ok(format!("pod {} is ready", name(&pods[0])))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
+/// What the pod at the other end of the port-forward says.
+fn ask_pod(shell: &mut Shell) -> Result<Value, String> {
+    let answer = shell.run("curl -s localhost:8080/v1/appinfo\n")?;
+    serde_json::from_str(&answer).map_err(|error| format!("{answer:?}: {error}"))
+}
+
+fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let (answer, pod) = (ask_pod(shell)?, &cluster.pods()?[0]);
+    let hash = &pod["metadata"]["labels"]["pod-template-hash"];
+    let wanted = serde_json::json!({
+        "PodName": name(pod), "AppName": "appinfo", "Namespace": "", "Release": "stable",
+        "Labels": {"pod-template-hash": hash},
+    });
+    ensure(answer == wanted, &wanted.to_string(), || answer.to_string())?;
+    Ok(format!("the pod answers {answer}"))
+}
+
+fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    // the port-forward has ended by now: it is the block itself that saw the label, or it would not have ended
+    let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
+    ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
+    Ok("the label arrived, and the port-forward has ended".to_owned())
+}
+
+fn address_of_service(cluster: &Cluster) -> Result<SocketAddr, String> {
+    let services = cluster.objects("services")?;
+    let service_object = services.first().ok_or("there is no Service")?;
+    let port = service_object["spec"]["ports"][0]["nodePort"].to_string();
+    let host = std::env::var("EXTERNAL_IP").unwrap_or_else(|_| "127.0.0.1".to_owned());
+    service(&host, &port)
+}
+
+fn service_exists(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let service = cluster.objects("services")?.into_iter().next().ok_or("there is no Service")?;
+    ensure(name(&service) == "appinfo", "a Service called appinfo", || name(&service))?;
+    let kind = &service["spec"]["type"];
+    ensure(kind == "NodePort", "type NodePort", || kind.to_string())?;
+    Ok(format!("port {} of every node", service["spec"]["ports"][0]["nodePort"]))
+}
+
+fn service_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let (host, port) = (shell.variable("EXTERNAL_IP")?, shell.variable("NODE_PORT")?);
+    let address = service(&host, &port)?;
+    let wanted = address_of_service(cluster)?;
+    ensure(address == wanted, &format!("the address {wanted}"), || address.to_string())?;
+    let tally = ask(address, 10);
+    ensure(tally.of("stable", 200) == 10, "ten good answers", || tally.summary())?;
+    Ok(format!("{address}: {}", tally.summary()))
+}
+
+/// Asks through the Service once it knows every ready pod and no other: endpoints follow within moments.
+fn ask_service(cluster: &Cluster) -> Result<Tally, String> {
+    let address = address_of_service(cluster)?;
+    cluster.settled()?;
+    let pods: BTreeSet<_> = cluster.pods()?.iter().map(name).collect();
+    eventually("the Service spreads over all pods", || {
+        Ok(ask(address, 40).pods.into_keys().collect::<BTreeSet<_>>() == pods)
+    })?;
+    let tally = ask(address, SAMPLE);
+    let answered: BTreeSet<_> = tally.pods.keys().cloned().collect();
+    ensure(answered == pods, &format!("answers from {pods:?}"), || format!("{answered:?}"))?;
+    Ok(tally)
+}
+
+fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let tally = ask_service(cluster)?;
+    ensure(tally.of("stable", 200) == SAMPLE, "only good answers", || tally.summary())?;
+    ensure(tally.pods.len() == 3, "three pods", || format!("{:?}", tally.pods))?;
+    let (host, port) = (shell.variable("EXTERNAL_IP")?, shell.variable("NODE_PORT")?);
+    let url = format!("{host}:{port}/v1/appinfo");
+    let kept = shell.run(&format!("curl -s {url} {url} {url} {url} {url} {url}\n"))?;
+    let names: BTreeSet<_> = kept.lines().collect();
+    ensure((kept.lines().count(), names.len()) == (6, 1), "one pod on one connection", || kept.clone())?;
+    Ok(format!("{:?}, and one of them on one connection", tally.pods))
+}
+
+fn a_quarter_fails(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let tally = ask_service(cluster)?;
+    let failed = tally.of("canary", 500);
+    ensure(tally.of("stable", 200) + failed == SAMPLE, "failures of the canary alone", || tally.summary())?;
+    ensure(QUARTER.contains(&failed), &format!("{QUARTER:?} failures"), || tally.summary())?;
+    Ok(tally.summary())
+}
+
+fn none_fails(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
+    cluster.settled()?;
+    let during = load.ok_or("there was no load")?.end(true)?;
+    let after = ask_service(cluster)?;
+    ensure(after.of("stable", 200) == SAMPLE, "only good answers", || after.summary())?;
+    Ok(format!("during it: {during}\n   after it: {}", after.summary()))
+}
+
+fn a_quarter_tells_the_namespace(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let tally = ask_service(cluster)?;
+    let canary = tally.of("canary", 200);
+    ensure(tally.of("stable", 200) + canary == SAMPLE, "only good answers", || tally.summary())?;
+    let told = tally.namespaces.get(&cluster.namespace).copied().unwrap_or(0);
+    ensure(told == canary, "the namespace in each answer of the canary", || {
+        format!("{:?}", tally.namespaces)
+    })?;
+    ensure(QUARTER.contains(&canary), &format!("{QUARTER:?} answers of the canary"), || tally.summary())?;
+    Ok(format!("{} by namespace: {:?}", tally.summary(), tally.namespaces))
+}
+
+fn all_tell_the_namespace(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
+    cluster.settled()?;
+    let during = load.ok_or("there was no load")?.end(false)?;
+    let after = ask_service(cluster)?;
+    let told = after.namespaces.get(&cluster.namespace).copied().unwrap_or(0);
+    ensure(told == SAMPLE, "the namespace in every answer", || format!("{:?}", after.namespaces))?;
+    ensure(after.of("stable", 200) + after.of("canary", 200) == SAMPLE, "only good answers", || {
+        after.summary()
+    })?;
+    Ok(format!("during it: {during}\n   after it: {}", after.summary()))
+}
+
+fn only_stable_is_left(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let measured = all_tell_the_namespace(cluster, shell, load)?;
+    let deployments: Vec<_> = cluster.objects("deployments")?.iter().map(name).collect();
+    ensure(deployments == ["appinfo"], "only the Deployment appinfo", || format!("{deployments:?}"))?;
+    let pods = cluster.pods()?;
+    ensure(pods.len() == 3, "three pods", || format!("{}", pods.len()))?;
+    Ok(measured)
+}
+
+fn nothing_is_left(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    eventually("everything is gone", || Ok(cluster.nothing_is_there().is_ok()))?;
+    Ok("no Deployment, Service or pod".to_owned())
+}

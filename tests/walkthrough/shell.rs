@@ -1,0 +1,87 @@
+//! One `sh` for all blocks, as a reader has one terminal: variables and background jobs live on.
+
+use std::{
+    env, io,
+    io::Write,
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long a block may take; the first build of an image takes longest.
+const PATIENCE: Duration = Duration::from_mins(15);
+/// What no command prints.
+const END: &str = "--- end of block, status ";
+
+pub(crate) struct Shell {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Shell {
+    pub(crate) fn start() -> io::Result<Self> {
+        // a group of its own, so that nothing outlives it
+        let mut command = Command::new("sh");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("no pipes"));
+        };
+        writeln!(input, "exec 2>&1")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in io::BufRead::lines(io::BufReader::new(output)).map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, input, lines })
+    }
+
+    /// Runs a script: what it printed, as an error if its last command failed or any but the last did so in a
+    /// way that `set -e` notices.
+    pub(crate) fn run(&mut self, script: &str) -> Result<String, String> {
+        // -e stops at the first failure; the status is told from the trap even then
+        let block =
+            format!("set -e\ntrap 'echo \"{END}$?\"' EXIT\n{script}trap - EXIT\nset +e\necho '{END}0'\n");
+        self.input.write_all(block.as_bytes()).map_err(|error| format!("the shell is gone: {error}"))?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut output = String::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => match line.strip_prefix(END) {
+                    Some("0") => return Ok(output),
+                    Some(status) => return Err(format!("{output}(exit status {status})")),
+                    None => output += &(line + "\n"),
+                },
+                Err(RecvTimeoutError::Timeout) => return Err(output + "(and then nothing for too long)"),
+                Err(RecvTimeoutError::Disconnected) => return Err(output + "(the shell has ended)"),
+            }
+        }
+    }
+
+    /// The value of a variable.
+    pub(crate) fn variable(&mut self, name: &str) -> Result<String, String> {
+        self.run(&format!("echo \"${name}\"\n")).map(|value| value.trim().to_owned())
+    }
+
+    /// Runs the command of the environment variable `name` with these arguments, if there is one.
+    pub(crate) fn run_hook(&mut self, name: &str, arguments: &str) -> Result<Option<String>, String> {
+        match env::var(name) {
+            Ok(command) if !command.is_empty() => self.run(&format!("{command} {arguments}\n")).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
