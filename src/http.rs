@@ -5,17 +5,19 @@ mod metrics;
 
 pub use metrics::Metrics;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use axum::{
     Router,
-    extract::{ConnectInfo, MatchedPath, Request, State},
-    http::{
-        HeaderName, HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, HeaderMap},
-    },
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::Response,
     routing::get,
 };
 use serde::Serialize;
@@ -30,63 +32,151 @@ use crate::{
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 /// The release it belongs to: its label `release`.
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+const APP_INFO: &str = "/v1/appinfo";
 
 /// What every handler answers from.
 struct App {
     pod: Arc<Pod>,
+    served_by: Option<HeaderValue>,
     service: Box<dyn AppInfoService>,
     metrics: Arc<Metrics>,
+    /// The service's last answer, and the labels that it was made from.
+    last: Mutex<Option<(Arc<Labels>, Arc<Answer>)>>,
 }
 
 /// The public port's routes, answering as `pod` with what `service` says of it.
 ///
 /// The log tells a client's address where requests carry [`ConnectInfo`].
 pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metrics>) -> Router {
-    let app = Arc::new(App { pod, service, metrics });
+    let served_by = header(&pod.name);
+    let app = Arc::new(App { pod, served_by, service, metrics, last: Mutex::default() });
     Router::new()
-        .route("/v1/appinfo", get(app_info))
+        .route(APP_INFO, get(app_info))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
 }
 
-async fn app_info(State(app): State<Arc<App>>) -> Response {
-    app.answer(|labels| Ok(app.service.get_app_info(&app.pod, labels)?))
+async fn app_info(State(app): State<Arc<App>>, request: Request) -> Response {
+    app.respond(&request, Some(APP_INFO), |labels| app.app_info(labels))
 }
 
-async fn not_found(State(app): State<Arc<App>>) -> Response {
-    app.answer(|_| Err(Failure::NotFound))
+async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
+    app.respond(&request, None, |labels| app.refuse(labels, Failure::NotFound))
 }
 
-async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
-    app.answer(|_| Err(Failure::MethodNotAllowed))
+async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response {
+    app.respond(&request, Some(APP_INFO), |labels| app.refuse(labels, Failure::MethodNotAllowed))
 }
+
+/// A header's value, unless it would be empty or none that HTTP allows.
+fn header(value: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(value).ok().filter(|value| !value.is_empty())
+}
+
+/// One reading of the label file.
+type Reading = Result<Arc<Labels>, LabelsError>;
 
 impl App {
-    /// Makes body and headers of one answer from one reading of the label file.
-    fn answer(&self, body: impl FnOnce(Result<Labels, LabelsError>) -> Result<AppInfo, Failure>) -> Response {
-        let labels = self.pod.label_file.read();
+    /// Answers a request from one reading of the label file, counts it, and writes a line to the log: at level
+    /// info, a failure of ours at error with its cause.
+    fn respond(
+        &self,
+        request: &Request,
+        route: Option<&str>,
+        answer: impl FnOnce(Reading) -> Arc<Answer>,
+    ) -> Response {
+        let start = Instant::now();
+        let _in_flight = self.metrics.begin();
+        let answer = answer(self.pod.label_file.read());
+        let response = answer.to_response();
+
+        let (status, time) = (answer.status, start.elapsed());
+        self.metrics.observe(request.method(), route, status, time);
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (method, path, pod) = (request.method(), request.uri().path(), self.pod.name.as_str());
+        let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let remote = remote.map(|remote| tracing::field::display(remote.0));
+        match &answer.error {
+            Some(error) if status.is_server_error() => {
+                tracing::error!(%method, path, status = status.as_u16(), microseconds, remote, pod, error, "request");
+            }
+            _ => {
+                tracing::info!(%method, path, status = status.as_u16(), microseconds, remote, pod, "request");
+            }
+        }
+        response
+    }
+
+    /// What the service says; from memory where it was asked about the same labels before.
+    fn app_info(&self, labels: Reading) -> Arc<Answer> {
+        let labels = match labels {
+            Ok(labels) => labels,
+            Err(error) => return self.answer(None, self.service.get_app_info(&self.pod, Err(error))),
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, answer)) if Arc::ptr_eq(known, &labels) => Arc::clone(answer),
+            _ => {
+                let answer = self.answer(Some(&labels), self.service.get_app_info(&self.pod, Ok(&labels)));
+                *last = Some((labels, Arc::clone(&answer)));
+                answer
+            }
+        }
+    }
+
+    fn refuse(&self, labels: Reading, failure: Failure) -> Arc<Answer> {
+        self.answer(labels.ok().as_deref(), Err(failure))
+    }
+
+    fn answer(&self, labels: Option<&Labels>, info: Result<AppInfo, impl Into<Failure>>) -> Arc<Answer> {
         let mut headers = HeaderMap::new();
-        tell(&mut headers, SERVED_BY, &self.pod.name);
-        if let Ok(labels) = &labels {
-            tell(&mut headers, RELEASE, labels.get("release").unwrap_or_default());
+        headers.insert(CONTENT_TYPE, JSON);
+        if let Some(pod) = &self.served_by {
+            headers.insert(SERVED_BY, pod.clone());
         }
-        match body(labels) {
-            Ok(info) => (headers, Json(&info)).into_response(),
-            Err(failure) => (headers, failure).into_response(),
+        if let Some(release) = labels.and_then(|labels| header(labels.get("release")?)) {
+            headers.insert(RELEASE, release);
         }
+        let info = info.map_err(Into::into).and_then(|info| json_line(&info));
+        let (status, body, error) = match info {
+            Ok(line) => (StatusCode::OK, line, None),
+            Err(failure) => {
+                let error = failure.to_string();
+                let line = json_line(&BTreeMap::from([("error", &error)])).unwrap_or_default();
+                (failure.status(), line, Some(error))
+            }
+        };
+        Arc::new(Answer { status, headers, body: body.into(), error })
     }
 }
 
-/// Adds the header, unless its value is empty or none that HTTP allows.
-fn tell(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
-        headers.insert(name, value);
+/// An answer, ready to be sent any number of times.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// What the body says where it is no [`AppInfo`].
+    error: Option<String>,
+}
+
+impl Answer {
+    fn to_response(&self) -> Response {
+        let mut response = Response::new(Body::from(self.body.clone()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        response
     }
 }
 
-/// A request that gets no [`AppInfo`].
+/// One line of JSON, ended by a newline.
+fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    Ok(serde_json::to_string(value)? + "\n")
+}
+
+/// Why a request gets no [`AppInfo`].
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("not found")]
@@ -95,6 +185,8 @@ enum Failure {
     MethodNotAllowed,
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error("cannot write the answer as JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 impl Failure {
@@ -102,63 +194,9 @@ impl Failure {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Service(ServiceError::Labels(_) | ServiceError::Broken) => {
+            Self::Service(ServiceError::Labels(_) | ServiceError::Broken) | Self::Json(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
     }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            error: String,
-        }
-        let error = self.to_string();
-        let mut response = (self.status(), Json(&Body { error: error.clone() })).into_response();
-        response.extensions_mut().insert(Cause(error));
-        response
-    }
-}
-
-/// Why an answer is an error, for the log.
-#[derive(Clone)]
-struct Cause(String);
-
-/// One line of JSON, ended by a newline.
-struct Json<'a, T>(&'a T);
-
-impl<T: Serialize> IntoResponse for Json<'_, T> {
-    fn into_response(self) -> Response {
-        match serde_json::to_string(self.0) {
-            Ok(line) => ([(CONTENT_TYPE, "application/json; charset=utf-8")], line + "\n").into_response(),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-        }
-    }
-}
-
-/// Counts each request, and writes a line: at level info, a failure of ours at error with its cause.
-async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let _in_flight = app.metrics.begin();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let remote =
-        request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| tracing::field::display(info.0));
-    let response = next.run(request).await;
-
-    let status = response.status();
-    let time = start.elapsed();
-    app.metrics.observe(&method, route.as_ref().map(MatchedPath::as_str), status, time);
-    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let pod = app.pod.name.as_str();
-    if status.is_server_error() {
-        let error = response.extensions().get::<Cause>().map(|cause| cause.0.as_str());
-        tracing::error!(%method, path, status = status.as_u16(), microseconds, remote, pod, error, "request");
-    } else {
-        tracing::info!(%method, path, status = status.as_u16(), microseconds, remote, pod, "request");
-    }
-    response
 }

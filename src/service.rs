@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Who the pod is: what its manifest hands to the process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pod {
     /// `metadata.name`; empty where nobody said it.
     pub name: String,
@@ -30,11 +30,12 @@ pub trait AppInfoService: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Describes `pod`, whose labels are as `labels` says: one reading of [`Pod::label_file`], taken by the
-    /// caller, so that all it tells about one request agrees.
+    /// caller, so that all it tells about one request agrees. The answer must follow from these two alone: it is
+    /// kept for as long as they are the same.
     ///
     /// # Errors
-    /// As the implementation sees fit: a canary may be broken.
-    fn get_app_info(&self, pod: &Pod, labels: Result<Labels, LabelsError>) -> Result<AppInfo, ServiceError>;
+    /// As the implementation sees fit: one that needs no labels need not mind that they cannot be read.
+    fn get_app_info(&self, pod: &Pod, labels: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError>;
 }
 
 /// Why there is no [`AppInfo`].

@@ -13,7 +13,7 @@ impl AppInfoService for AppInfoBaseline {
         "baseline"
     }
 
-    fn get_app_info(&self, pod: &Pod, labels: Result<Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
-        Ok(AppInfo::new(&pod.name, "", &labels?))
+    fn get_app_info(&self, pod: &Pod, labels: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
+        Ok(AppInfo::new(&pod.name, "", labels?))
     }
 }

@@ -13,7 +13,7 @@ impl AppInfoService for AppInfoBroken {
         "broken"
     }
 
-    fn get_app_info(&self, _: &Pod, _: Result<Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
+    fn get_app_info(&self, _: &Pod, _: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
         Err(ServiceError::Broken)
     }
 }

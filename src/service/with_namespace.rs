@@ -13,7 +13,7 @@ impl AppInfoService for AppInfoWithNamespace {
         "with-namespace"
     }
 
-    fn get_app_info(&self, pod: &Pod, labels: Result<Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
-        Ok(AppInfo::new(&pod.name, &pod.namespace, &labels?))
+    fn get_app_info(&self, pod: &Pod, labels: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError> {
+        Ok(AppInfo::new(&pod.name, &pod.namespace, labels?))
     }
 }
