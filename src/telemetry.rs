@@ -29,6 +29,6 @@ pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(flush)
 }
