@@ -1,8 +1,10 @@
-//! What the service costs beside a server that does nothing: bare hyper with a constant body of the same size.
+//! What the service costs beside a server that does nothing: bare hyper with a constant body of the same
+//! size.
 //!
 //! Every server is a process of its own on one processor; the load, 32 kept-alive connections, comes from
-//! another. The figure is processor time per request (user and system, `/proc/<pid>/stat`). Servers take turns,
-//! round after round, so that a machine whose speed drifts drifts for all of them; medians are shown, as ratios.
+//! another. The figure is processor time per request (user and system, `/proc/<pid>/stat`). Servers take
+//! turns, round after round, so that a machine whose speed drifts drifts for all of them; medians are shown,
+//! as ratios.
 //!
 //! `cargo bench --bench comparison` runs it; Linux only, in less than three minutes.
 

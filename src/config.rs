@@ -34,19 +34,23 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// After SIGTERM, how long to go on answering while endpoints forget the pod
-    #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = "5s")]
+    #[arg(value_parser = duration)]
     pub drain_delay: Duration,
 
     /// After that, how long requests in flight may take to end
-    #[arg(long, env = "APPINFO_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = duration)]
+    #[arg(long, env = "APPINFO_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
+    #[arg(value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// Which log lines to write: off, error, warn, info, debug or trace; also by module, as in warn,appinfo=debug
+    /// Which log lines to write: off, error, warn, info, debug or trace; also by module, as in
+    /// warn,appinfo=debug
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub log_filter: Targets,
 
     /// How many connections may be open at once on the public port; the next ones wait for their turn
-    #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10240", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10240")]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
 }
 
@@ -103,8 +107,8 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
 }
 
-/// Parses what `RUST_LOG` says; nothing, as where a variable is set to nothing, means info. A bare word that is no
-/// level would be taken for a module, and a misspelt level silence everything.
+/// Parses what `RUST_LOG` says; nothing, as where a variable is set to nothing, means info. A bare word that
+/// is no level would be taken for a module, and a misspelt level silence everything.
 fn log_filter(text: &str) -> Result<Targets, String> {
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();

@@ -80,8 +80,8 @@ fn header(value: &str) -> Option<HeaderValue> {
 type Reading = Result<Arc<Labels>, LabelsError>;
 
 impl App {
-    /// Answers a request from one reading of the label file, counts it, and writes a line to the log: at level
-    /// info, a failure of ours at error with its cause.
+    /// Answers a request from one reading of the label file, counts it, and writes a line to the log: at
+    /// level info, a failure of ours at error with its cause.
     fn respond(
         &self,
         request: &Request,

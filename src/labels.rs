@@ -45,16 +45,17 @@ impl Labels {
 /// More than any pod's labels can take: Kubernetes stores no object above 1.5 MiB (etcd's request limit).
 const MAX_BYTES: u64 = 2 << 20;
 
-/// How often to look before a file counts as missing. The kubelet points a link at a new directory and removes the
-/// old one; who has just followed the link to the old one finds nothing there, but will when it looks again.
+/// How often to look before a file counts as missing. The kubelet points a link at a new directory and
+/// removes the old one; who has just followed the link to the old one finds nothing there, but will when it
+/// looks again.
 const ATTEMPTS: u32 = 8;
 
-/// How long ago a file must have changed for its time stamps to tell whether it changes again: longer than the
-/// ticks they count in (4 ms on most file systems, 2 s on the coarsest, FAT).
+/// How long ago a file must have changed for its time stamps to tell whether it changes again: longer than
+/// the ticks they count in (4 ms on most file systems, 2 s on the coarsest, FAT).
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// A label file, always told as it is: a changed label shows in the very next answer. What was read is kept while
-/// the file has provably not changed.
+/// A label file, always told as it is: a changed label shows in the very next answer. What was read is kept
+/// while the file has provably not changed.
 #[derive(Debug)]
 pub struct LabelFile {
     path: PathBuf,
@@ -101,7 +102,8 @@ impl LabelFile {
         {
             return Ok(Arc::clone(labels));
         }
-        // the clock first, then the stamp, then the text: what changes after any of them changes the stamp, too
+        // the clock first, then the stamp, then the text: what changes after any of them changes the stamp,
+        // too
         let now = SystemTime::now();
         let mut file = File::open(&self.path)?;
         let stamp = Stamp::of(&file.metadata()?);
@@ -124,7 +126,8 @@ fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Which file it is, and when it last changed. Nobody but the clock can set the time of the last change (ctime).
+/// Which file it is, and when it last changed. Nobody but the clock can set the time of the last change
+/// (ctime).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,

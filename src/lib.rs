@@ -1,4 +1,5 @@
-//! appinfo says which pod answered: the service with which people learn, teach and rehearse canary deployments.
+//! appinfo says which pod answered: the service with which people learn, teach and rehearse canary
+//! deployments.
 //!
 //! In reading order:
 //!

@@ -44,7 +44,8 @@ pub struct Server {
     pub public: TcpListener,
     /// Where Kubernetes and Prometheus come in.
     pub admin: TcpListener,
-    /// How many public connections may be open at once. Fewer are, where the process may not open so many files.
+    /// How many public connections may be open at once. Fewer are, where the process may not open so many
+    /// files.
     pub max_connections: u32,
     /// After [`Shutdown::Drain`], how long to go on answering as before while endpoints forget the pod.
     pub drain_delay: Duration,
@@ -61,8 +62,8 @@ pub enum Shutdown {
     Now,
 }
 
-/// Open files that are not for public connections: standard streams, listeners, the runtime's own, label files
-/// being read, and the admin connections, so that probes are answered however many clients there are.
+/// Open files that are not for public connections: standard streams, listeners, the runtime's own, label
+/// files being read, and the admin connections, so that probes are answered however many clients there are.
 const RESERVED_FILES: u64 = 16 + ADMIN_CONNECTIONS as u64;
 const ADMIN_CONNECTIONS: u32 = 16;
 
@@ -160,8 +161,8 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Has the kernel drop the first packet (SYN) of new connections, so that the queue of those it has already
 /// established can be emptied before the socket is closed: closing resets what is in it, requests and all. A
-/// dropped SYN is sent again after a second, and then refused. Some kernels want a privilege for this, that pods do
-/// not have; then those who connect within the last microseconds are reset.
+/// dropped SYN is sent again after a second, and then refused. Some kernels want a privilege for this, that
+/// pods do not have; then those who connect within the last microseconds are reset.
 #[cfg(target_os = "linux")]
 fn ignore_newcomers(listener: &TcpListener) {
     use socket2::{SockFilter, SockRef};
@@ -278,8 +279,8 @@ impl Port {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// A tenth of the slots must be free again before connections may rest as before, lest that changes, and all
-    /// connections with it, whenever one comes or goes.
+    /// A tenth of the slots must be free again before connections may rest as before, lest that changes, and
+    /// all connections with it, whenever one comes or goes.
     fn slot_is_free(&self) {
         let enough = self.slots.available_permits() >= (self.limit as usize / 10).max(1);
         if enough && self.terms.borrow().full {

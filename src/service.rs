@@ -30,8 +30,8 @@ pub trait AppInfoService: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Describes `pod`, whose labels are as `labels` says: one reading of [`Pod::label_file`], taken by the
-    /// caller, so that all it tells about one request agrees. The answer must follow from these two alone: it is
-    /// kept for as long as they are the same.
+    /// caller, so that all it tells about one request agrees. The answer must follow from these two alone: it
+    /// is kept for as long as they are the same.
     ///
     /// # Errors
     /// As the implementation sees fit: one that needs no labels need not mind that they cannot be read.

@@ -351,7 +351,8 @@ fn a_request_that_does_not_end_is_cut_off_at_the_drain_timeout() {
     let mut unfinished = Client::connect(process.public).expect("a connection");
     unfinished.get(ANSWERED).expect("an answer");
     unfinished.send("GET / HTT").expect("sent");
-    // once another connection is answered, those bytes are read or will be within the second that resting is granted
+    // once another connection is answered, those bytes are read or will be within the second that resting is
+    // granted
     get(process.public, ANSWERED).expect("an answer");
     let start = Instant::now();
     process.signal(Signal::TERM);

@@ -1,5 +1,5 @@
-//! The admin router: what Kubernetes and Prometheus ask. Nothing here is logged, and nothing here asks the service: a broken
-//! canary must become Ready, or nobody would see it fail.
+//! The admin router: what Kubernetes and Prometheus ask. Nothing here is logged, and nothing here asks the
+//! service: a broken canary must become Ready, or nobody would see it fail.
 
 use std::sync::{
     Arc,
@@ -24,7 +24,8 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which is no longer 200 once `draining` is true.
+/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which is no longer 200 once `draining` is
+/// true.
 pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

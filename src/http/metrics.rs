@@ -106,8 +106,8 @@ impl Metrics {
 
 /// The usual metrics of a process, which tell what Linux does (`proc(5)`) when they are asked for.
 ///
-/// <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>. The library's own would tell
-/// processor time in whole seconds, and this process takes minutes to use one.
+/// <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>. The library's own would
+/// tell processor time in whole seconds, and this process takes minutes to use one.
 #[derive(Debug)]
 struct Process {
     cpu: Counter,

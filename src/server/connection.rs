@@ -1,10 +1,10 @@
 //! One connection: HTTP/1.1 by hyper, and a time limit for whatever it waits for.
 //!
 //! hyper's own `header_read_timeout` counts the time that a kept-alive connection rests as time that its next
-//! request head takes. Here the two have limits of their own, told apart by the bytes that pass by: once a request
-//! has been answered, a connection whose last bytes were the empty line at the end of a head rests; any others
-//! are the beginning of the next head. (A request body would confuse that, but none is ever read: the answer to
-//! a request that has one closes the connection.)
+//! request head takes. Here the two have limits of their own, told apart by the bytes that pass by: once a
+//! request has been answered, a connection whose last bytes were the empty line at the end of a head rests;
+//! any others are the beginning of the next head. (A request body would confuse that, but none is ever read:
+//! the answer to a request that has one closes the connection.)
 
 use std::{
     future::{Future, poll_fn},
@@ -201,7 +201,8 @@ impl<'a> Watchdog<'a> {
             if wait != Wait::Rest || requests == self.requests {
                 return Poll::Ready(wait);
             }
-            // it has not rested all that time: look again later, which is cheaper than a timer set for each request
+            // it has not rested all that time: look again later, which is cheaper than a timer set for each
+            // request
             self.since = Instant::now();
             self.requests = requests;
             self.set_timer();

@@ -1,4 +1,5 @@
-//! Log lines on their way out, written by a thread of their own: no request ever waits for whoever reads the log.
+//! Log lines on their way out, written by a thread of their own: no request ever waits for whoever reads the
+//! log.
 
 use std::{
     io::{self, Write},
@@ -14,7 +15,8 @@ use std::{
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many bytes of lines may wait. More are lost, and counted: a reader that has stopped must not cost memory.
+/// How many bytes of lines may wait. More are lost, and counted: a reader that has stopped must not cost
+/// memory.
 const CAPACITY: usize = 1 << 20;
 /// How long the last lines have to be written when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);

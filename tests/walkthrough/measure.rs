@@ -202,7 +202,8 @@ impl Load {
         Self { clients: [client(false), client(true)], done }
     }
 
-    /// Ends it: what both clients saw. No request may have been lost, none may have failed but by a canary where
+    /// Ends it: what both clients saw. No request may have been lost, none may have failed but by a canary
+    /// where
     /// `canary_fails`, and each client must have asked 50 times a second.
     pub(crate) fn end(self, canary_fails: bool) -> Result<String, String> {
         self.done.store(true, Ordering::Relaxed);

@@ -19,9 +19,10 @@ pub(crate) struct Section {
     pub(crate) check: fn(&Cluster, &mut Shell, Option<Load>) -> Outcome,
 }
 
-/// Requests that a share is measured with. The share of a canary beside three pods is 1/4; the number that it gets
-/// of 400 is binomial, with a standard deviation of √(400 · 1/4 · 3/4) = 8.7. Five of those either way leave a
-/// false alarm in a million runs, and yet tell 1/4 from 1/3 and 1/6. (kube-proxy may also take turns, which is closer.)
+/// Requests that a share is measured with. The share of a canary beside three pods is 1/4; the number that it
+/// gets of 400 is binomial, with a standard deviation of √(400 · 1/4 · 3/4) = 8.7. Five of those either way
+/// leave a false alarm in a million runs, and yet tell 1/4 from 1/3 and 1/6. (kube-proxy may also take turns,
+/// which is closer.)
 const SAMPLE: usize = 400;
 const QUARTER: std::ops::RangeInclusive<usize> = 57..=143;
 
@@ -96,7 +97,8 @@ fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome
 }
 
 fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
-    // the port-forward has ended by now: it is the block itself that saw the label, or it would not have ended
+    // the port-forward has ended by now: it is the block itself that saw the label, or it would not have
+    // ended
     let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
     ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
     Ok("the label arrived, and the port-forward has ended".to_owned())
