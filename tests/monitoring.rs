@@ -1,0 +1,426 @@
+//! What deployment/monitoring/ tells Prometheus, tried with the real one on real processes. Needs `prometheus` and
+//! `promtool`, as Debian's package brings them.
+
+mod common;
+
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{
+    LabelDir,
+    http::{Client, get},
+    manifests::documents,
+    pause,
+    process::{Process, command},
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const STABLE_PODS: usize = 3;
+
+/// How long alerts and recording rules may take. Rules for days are evaluated every 30 s.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Waits for a condition, and asks each of `targets` once between two looks.
+fn eventually(what: &str, targets: &[SocketAddr], mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        for &target in targets {
+            get(target, "/v1/appinfo").expect("an answer");
+        }
+        pause(Duration::from_millis(40));
+    }
+    start.elapsed()
+}
+
+fn config_map() -> ConfigMap {
+    let mut all = documents("deployment/monitoring").into_iter().filter(|d| d.kind == "ConfigMap");
+    all.next().expect("a ConfigMap").typed()
+}
+
+/// The `ConfigMap`'s files in a folder of their own. Debian's Prometheus cannot find pods: where it would, the file
+/// `targets.json` says what it would have found. Nothing else differs from what is shipped.
+fn config_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files = config_map().data.expect("files");
+    let shipped = files.get_mut("prometheus.yml").expect("the configuration");
+    let mut config: serde_yaml_ng::Value = serde_yaml_ng::from_str(shipped).expect("YAML");
+    let [job] = config["scrape_configs"].as_sequence_mut().expect("jobs").as_mut_slice() else {
+        panic!("one job")
+    };
+    let job = job.as_mapping_mut().expect("a job");
+    job.remove("kubernetes_sd_configs").expect("discovery of pods");
+    let by_file = serde_yaml_ng::from_str("[{files: [targets.json]}]").expect("YAML");
+    job.insert("file_sd_configs".into(), by_file);
+    *shipped = serde_yaml_ng::to_string(&config).expect("YAML");
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("a file");
+    }
+    write_targets(folder.path(), &[]);
+    folder
+}
+
+/// Says which pods there are.
+fn write_targets(folder: &Path, targets: &[Value]) {
+    let new = folder.join("new");
+    fs::write(&new, serde_json::to_vec(targets).expect("JSON")).expect("a file");
+    fs::rename(new, folder.join("targets.json")).expect("in one step");
+}
+
+/// A container port as Kubernetes discovery tells of it (names of the labels: Prometheus' documentation, role `pod`).
+fn container_port(
+    address: SocketAddr,
+    port: &str,
+    app: &str,
+    release: &str,
+    pod: &str,
+    phase: &str,
+) -> Value {
+    serde_json::json!({"targets": [address], "labels": {
+        "__meta_kubernetes_namespace": "default",
+        "__meta_kubernetes_pod_container_name": "appinfo-containers",
+        "__meta_kubernetes_pod_container_port_name": port,
+        "__meta_kubernetes_pod_label_app": app,
+        "__meta_kubernetes_pod_label_release": release,
+        "__meta_kubernetes_pod_name": pod,
+        "__meta_kubernetes_pod_phase": phase,
+    }})
+}
+
+/// What promtool said, which must have found nothing wrong.
+fn promtool(folder: &Path, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    said
+}
+
+/// A binary with that implementation, whichever this test was built with.
+fn appinfo_with(feature: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().expect("no panic");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("implementations");
+    let status = Command::new(env::var_os("CARGO").expect("run by cargo"))
+        .args(["build", "--quiet", "--frozen", "--no-default-features", "--features", feature])
+        .arg("--target-dir")
+        .arg(&folder)
+        .status();
+    assert!(status.expect("cargo runs").success(), "cannot build {feature}");
+    let binary = folder.join(feature);
+    fs::copy(folder.join("debug/appinfo"), &binary).expect("the binary");
+    binary
+}
+
+/// A Prometheus that reads its configuration from a folder and keeps its data there, killed when dropped.
+struct Prometheus {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new("prometheus")
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
+            .current_dir(folder)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("prometheus is installed");
+        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let address = Arc::new(OnceLock::new());
+        let found = Arc::clone(&address);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["msg"] == "Listening on" {
+                    let text = entry["address"].as_str().expect("an address");
+                    found.set(text.parse().expect("an address")).expect("it listens once");
+                }
+                writer.lock().expect("no panic").push(line);
+            }
+        });
+        let mut new = Self { child, log, address: ([0, 0, 0, 0], 0).into() };
+        eventually("Prometheus listens", &[], || {
+            assert!(new.child.try_wait().expect("a status").is_none(), "it ended: {:#?}", new.log());
+            address.get().is_some()
+        });
+        new.address = *address.get().expect("just seen");
+        eventually("Prometheus is ready", &[], || new.ask("/-/ready").is_ok_and(|(status, _)| status == 200));
+        new
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// By HTTP/1.0, so that no answer is chunked: status and body.
+    fn ask(&self, path: &str) -> io::Result<(u16, String)> {
+        let mut client = Client::connect(self.address)?;
+        client.send(format!("GET {path} HTTP/1.0\r\n\r\n"))?;
+        let answer = String::from_utf8(client.until_closed()?).map_err(io::Error::other)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+    }
+
+    /// The field `data` of what its API answers.
+    fn api(&self, path: &str) -> Value {
+        let (status, body) = self.ask(&format!("/api/v1/{path}")).expect("an answer");
+        assert_eq!(status, 200, "{path}: {body}");
+        let mut answer: Value = serde_json::from_str(&body).expect("JSON");
+        answer["data"].take()
+    }
+
+    /// Series and their values.
+    fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        let encoded = expression.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
+        let data = self.api(&format!("query?query={encoded}"));
+        let series = data["result"].as_array().expect("a vector").iter();
+        let number = |text: &Value| text.as_str().and_then(|text| text.parse().ok()).expect("a number");
+        series.map(|one| (one["metric"].clone(), number(&one["value"][1]))).collect()
+    }
+
+    /// The value of a recording rule for a release.
+    fn of(&self, rule: &str, release: &str) -> Option<f64> {
+        let series = self.query(&format!("{rule}{{app=\"appinfo\",release=\"{release}\"}}"));
+        assert!(series.len() < 2, "{rule}: {series:?}");
+        series.first().map(|(_, value)| *value)
+    }
+
+    /// The alerts that fire: name, labels, summary.
+    fn firing(&self) -> Vec<(String, Value, String)> {
+        let data = self.api("alerts");
+        let alerts = data["alerts"].as_array().expect("alerts").iter();
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let alerts = alerts.filter(|alert| alert["state"] == "firing");
+        alerts
+            .map(|alert| {
+                let labels = &alert["labels"];
+                (text(&labels["alertname"]), labels.clone(), text(&alert["annotations"]["summary"]))
+            })
+            .collect()
+    }
+
+    fn fires(&self, name: &str) -> bool {
+        self.firing().iter().any(|(other, ..)| other == name)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pod of a release.
+struct Pod {
+    name: String,
+    release: &'static str,
+    process: Process,
+    _labels: LabelDir,
+}
+
+impl Pod {
+    fn start(binary: &Path, name: String, release: &'static str) -> Self {
+        let labels = LabelDir::new(format!("app=\"appinfo\"\nrelease=\"{release}\""));
+        let mut command = command(binary, &[]);
+        command.env("MY_POD_NAME", &name).arg("--labels-file").arg(labels.file());
+        Self { name, release, process: Process::start(&mut command), _labels: labels }
+    }
+
+    /// Its two ports, as they are discovered.
+    fn ports(&self) -> [Value; 2] {
+        [("http", self.process.public), ("admin", self.process.admin)].map(|(port, address)| {
+            container_port(address, port, "appinfo", self.release, &self.name, "Running")
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let answer = get(self.process.admin, "/metrics").expect("an answer");
+        assert_eq!(answer.status, 200);
+        let content_type = answer.header("content-type").unwrap_or_default();
+        assert!(
+            content_type.starts_with("text/plain; version=0.0.4"),
+            "{content_type:?} is refused by Prometheus 3"
+        );
+        answer.body
+    }
+}
+
+/// The expressions of the dashboard, each with its panel's title.
+fn dashboard_queries() -> Vec<(String, String)> {
+    let text = fs::read_to_string("deployment/monitoring/grafana/dashboard.json").expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let queries = panels.flat_map(|panel| {
+        let targets = panel["targets"].as_array().expect("targets").iter();
+        // as Grafana does for a dashboard that shows the last hour
+        targets.map(move |target| (text(&panel["title"]), text(&target["expr"]).replace("$__range", "1h")))
+    });
+    queries.collect()
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_configuration_and_rules() {
+    let folder = config_folder();
+    let said = promtool(folder.path(), &["check", "config", "prometheus.yml"], "");
+    assert!(said.contains("rules found") && !said.contains("WARNING"), "{said}");
+    promtool(folder.path(), &["check", "rules", "--lint=all", "--lint-fatal", "rules.yml"], "");
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_no_other() {
+    let folder = config_folder();
+    fs::copy("tests/monitoring/rules.test.yaml", folder.path().join("rules.test.yaml")).expect("the test");
+    promtool(folder.path(), &["test", "rules", "rules.test.yaml"], "");
+}
+
+#[test]
+fn the_dashboard_asks_each_query_of_the_chosen_data_source() {
+    let text = fs::read_to_string("deployment/monitoring/grafana/dashboard.json").expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let [variable] = dashboard["templating"]["list"].as_array().expect("variables").as_slice() else {
+        panic!("one variable")
+    };
+    assert_eq!((&variable["name"], &variable["type"]), (&"datasource".into(), &"datasource".into()));
+    let chosen = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        assert_eq!(panel["datasource"], chosen, "{}", panel["title"]);
+        for target in panel["targets"].as_array().expect("targets") {
+            assert_eq!(target["datasource"], chosen, "{}", panel["title"]);
+        }
+    }
+}
+
+#[test]
+fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_back_forgiven() {
+    let (baseline, broken) = (appinfo_with("baseline"), appinfo_with("broken"));
+    let mut pods: Vec<_> =
+        (1..=STABLE_PODS).map(|n| Pod::start(&baseline, format!("stable-{n}"), "stable")).collect();
+    let canary = Pod::start(&broken, "canary-1".to_owned(), "canary");
+    let elsewhere = canary.process.admin;
+    pods.push(canary);
+
+    let folder = config_folder();
+    let mut targets: Vec<_> = pods.iter().flat_map(Pod::ports).collect();
+    targets.push(container_port(elsewhere, "admin", "other-app", "canary", "other-1", "Running"));
+    targets.push(container_port(elsewhere, "admin", "appinfo", "stable", "evicted-1", "Failed"));
+    write_targets(folder.path(), &targets);
+    let prometheus = Prometheus::start(folder.path());
+    // a Service would give each pod the same number
+    let everyone: Vec<_> = pods.iter().map(|pod| pod.process.public).collect();
+
+    eventually("four pods are scraped", &everyone, || prometheus.query("up == 1").len() == 4);
+    let scraped = Instant::now();
+    let data = prometheus.api("targets?state=active");
+    let mut labels: Vec<_> =
+        data["activeTargets"].as_array().expect("targets").iter().map(|t| t["labels"].clone()).collect();
+    labels.sort_by_key(|labels| labels["pod"].to_string());
+    pods.sort_by(|one, other| one.name.cmp(&other.name));
+    let expected = pods.iter().map(|pod| {
+        serde_json::json!({"job": "appinfo", "app": "appinfo", "release": pod.release, "pod": pod.name,
+            "instance": pod.process.admin})
+    });
+    assert_eq!(
+        labels,
+        expected.collect::<Vec<_>>(),
+        "admin ports of appinfo's pods that run, and nothing else"
+    );
+
+    let share = |rule: &str| prometheus.of(rule, "canary").zip(prometheus.of(rule, "stable"));
+    let close = |pair: Option<(f64, f64)>, to: (f64, f64)| {
+        pair.is_some_and(|(canary, stable)| (canary - to.0).abs() < 0.02 && (stable - to.1).abs() < 0.02)
+    };
+    eventually("the traffic's split", &everyone, || {
+        close(share("release:http_requests:share_rate1m"), (0.25, 0.75))
+    });
+    assert_eq!(share("release:up:sum"), Some((1.0, 3.0)));
+    assert_eq!(share("release:up:share"), Some((0.25, 0.75)));
+    let errors = share("release:http_request_errors:ratio_rate1m");
+    assert_eq!(errors, Some((1.0, 0.0)), "the canary fails every request, the stable release none");
+    let (canary, stable) = share("release:http_request_duration_seconds:p99_rate1m").expect("quantiles");
+    assert!(
+        [canary, stable].iter().all(|p99| (0.0..1.0).contains(p99) && *p99 > 0.0),
+        "{canary} s, {stable} s"
+    );
+
+    eventually("the canary is blamed", &everyone, || prometheus.fires("CanaryFailsMoreOften"));
+    println!(
+        "CanaryFailsMoreOften fires {:.0} s after all pods are scraped",
+        scraped.elapsed().as_secs_f64()
+    );
+    eventually("the error budget's alerts fire, for hours and days", &everyone, || {
+        prometheus.firing().iter().filter(|(name, ..)| name == "ErrorBudgetBurn").count() == 4
+    });
+    for (name, labels, summary) in prometheus.firing() {
+        println!("{name}: {summary}");
+        assert_ne!(name, "CanaryWithoutTraffic");
+        assert_eq!(labels["app"], "appinfo", "{name}");
+        assert!(summary.contains("appinfo") && !summary.contains("no value"), "{summary}");
+        let canarys = name == "CanaryFailsMoreOften";
+        assert_eq!(labels["release"] == "canary", canarys, "{name}: {labels}");
+        assert_eq!(summary.contains("fails 100% of its requests"), canarys, "{summary}");
+    }
+
+    let queries = dashboard_queries();
+    assert!(queries.len() >= 10, "{queries:?}");
+    for (panel, query) in queries {
+        let series = prometheus.query(&query);
+        assert!(!series.is_empty(), "{panel}: {query} returns nothing");
+        assert!(series.iter().all(|(_, value)| value.is_finite()), "{panel}: {query} returns {series:?}");
+        println!("{panel}: {query}: {} series", series.len());
+    }
+    let names = prometheus.api("labels");
+    let names: Vec<_> = names.as_array().expect("names").iter().filter_map(Value::as_str).collect();
+    assert!(names.contains(&"release"), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("exported_")), "{names:?}");
+    let groups = prometheus.api("rules");
+    for group in groups["groups"].as_array().expect("groups") {
+        for rule in group["rules"].as_array().expect("rules") {
+            assert_eq!(rule["health"], "ok", "{rule}");
+        }
+    }
+    for pod in &pods {
+        assert_eq!(promtool(folder.path(), &["check", "metrics"], &pod.metrics()), "", "{}", pod.name);
+    }
+
+    // rolling back is deleting the canary
+    pods.retain(|pod| pod.release == "stable");
+    let targets: Vec<_> = pods.iter().flat_map(Pod::ports).collect();
+    write_targets(folder.path(), &targets);
+    let stable: Vec<_> = pods.iter().map(|pod| pod.process.public).collect();
+    let took = eventually("the alert ends", &stable, || !prometheus.fires("CanaryFailsMoreOften"));
+    println!("CanaryFailsMoreOften ends {:.0} s after the roll-back", took.as_secs_f64());
+    assert!(took < Duration::from_secs(90), "it took {took:?}");
+    eventually("the stable release is alone", &stable, || {
+        prometheus.of("release:up:share", "canary").is_none()
+            && prometheus.of("release:http_requests:share_rate1m", "stable") == Some(1.0)
+    });
+    let complaints: Vec<_> =
+        prometheus.log().into_iter().filter(|line| !line.contains("\"level\":\"info\"")).collect();
+    assert_eq!(complaints, [""; 0]);
+}
