@@ -13,10 +13,16 @@ use common::{
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Capabilities, Container, HostPathVolumeSource, PodSpec, Service, Volume},
+        core::v1::{
+            Capabilities, ConfigMap, Container, HostPathVolumeSource, PodSpec, Service, ServiceAccount,
+            Volume,
+        },
+        rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    serde::de::DeserializeOwned,
 };
+use serde_yaml_ng::Value;
 
 type Labels = BTreeMap<String, String>;
 
@@ -292,6 +298,130 @@ fn variables_of_ours_are_none_that_a_service_sets() {
     for name in ours {
         assert!(!name.starts_with("APPINFO_PORT") && !name.starts_with("APPINFO_SERVICE"), "{name}");
     }
+}
+
+/// The only one of that kind in deployment/monitoring/.
+fn monitoring<T: DeserializeOwned>(kind: &str) -> T {
+    let documents = documents("deployment/monitoring");
+    let [document] = documents.iter().filter(|document| document.kind == kind).collect::<Vec<_>>()[..] else {
+        panic!("one {kind}")
+    };
+    document.typed()
+}
+
+#[test]
+fn monitoring_is_six_objects_that_belong_to_no_namespace_and_are_none_of_appinfos() {
+    let documents = documents("deployment/monitoring");
+    let kinds: Vec<_> = documents.iter().map(|d| (d.api_version.as_str(), d.kind.as_str())).collect();
+    let rbac = "rbac.authorization.k8s.io/v1";
+    // in this order, so that a pod finds its service account and its configuration
+    let expected = [
+        ("v1", "ServiceAccount"),
+        (rbac, "Role"),
+        (rbac, "RoleBinding"),
+        ("v1", "ConfigMap"),
+        ("apps/v1", "Deployment"),
+        ("v1", "Service"),
+    ];
+    assert_eq!(kinds, expected);
+    let appinfo: Service = services(&common::manifests::documents("deployment")).remove(0);
+    let appinfo = appinfo.spec.and_then(|spec| spec.selector).expect("a selector");
+    for document in &documents {
+        let object: Value = document.typed();
+        assert_eq!(object["metadata"]["name"], "prometheus", "{}", document.kind);
+        assert_eq!(object["metadata"]["namespace"], Value::Null, "{}", document.kind);
+        let labels: Labels = serde_yaml_ng::from_value(object["metadata"]["labels"].clone()).expect("labels");
+        assert_eq!(labels, Labels::from([("app".to_owned(), "monitoring".to_owned())]), "{}", document.kind);
+    }
+    let (deployment, service): (Deployment, Service) = (monitoring("Deployment"), monitoring("Service"));
+    assert!(selects(selector(&deployment), pod_labels(&deployment)));
+    assert!(!selects(&appinfo, pod_labels(&deployment)), "traffic of appinfo must not reach Prometheus");
+    for appinfos in all() {
+        assert!(exclude_each_other(selector(&deployment), selector(&appinfos)), "{}", name(&appinfos));
+    }
+    let spec = service.spec.expect("a spec");
+    assert!(selects(spec.selector.as_ref().expect("a selector"), pod_labels(&deployment)));
+    let [port] = spec.ports.as_deref().expect("ports") else { panic!("one port") };
+    assert_eq!((port.port, &port.target_port), (9090, &Some(IntOrString::String("http".to_owned()))));
+}
+
+#[test]
+fn prometheus_may_look_at_the_pods_of_its_namespace_and_do_nothing_else() {
+    let account: ServiceAccount = monitoring("ServiceAccount");
+    let role: Role = monitoring("Role");
+    let [allowed] = role.rules.as_deref().expect("rules") else { panic!("one rule") };
+    assert_eq!(allowed.api_groups.as_deref(), Some(&[String::new()][..]));
+    assert_eq!(allowed.resources.as_deref(), Some(&["pods".to_owned()][..]));
+    assert_eq!(allowed.verbs, ["get", "list", "watch"]);
+    assert_eq!((&allowed.resource_names, &allowed.non_resource_urls), (&None, &None));
+    let binding: RoleBinding = monitoring("RoleBinding");
+    assert_eq!((binding.role_ref.kind.as_str(), Some(binding.role_ref.name)), ("Role", role.metadata.name));
+    let subjects = binding.subjects.expect("subjects");
+    let [subject] = subjects.as_slice() else { panic!("one subject") };
+    assert_eq!(
+        (subject.kind.as_str(), Some(&subject.name)),
+        ("ServiceAccount", account.metadata.name.as_ref())
+    );
+    assert_eq!(subject.namespace, None, "that of the binding, whichever it is created in");
+
+    let deployment: Deployment = monitoring("Deployment");
+    let pod = pod(&deployment);
+    assert_eq!(pod.service_account_name, account.metadata.name);
+    assert_eq!(pod.automount_service_account_token, Some(true));
+    let config: ConfigMap = monitoring("ConfigMap");
+    let config: Value =
+        serde_yaml_ng::from_str(&config.data.expect("files")["prometheus.yml"]).expect("YAML");
+    let discovery: Value =
+        serde_yaml_ng::from_str("[{role: pod, namespaces: {own_namespace: true}}]").expect("YAML");
+    assert_eq!(config["scrape_configs"][0]["kubernetes_sd_configs"], discovery);
+}
+
+#[test]
+fn prometheus_is_small_keeps_to_the_restricted_profile_and_finds_its_configuration() {
+    let deployment: Deployment = monitoring("Deployment");
+    let (pod, container) = (pod(&deployment), container(&deployment));
+    assert_eq!(refused_by_restricted_profile(pod), [""; 0]);
+    let context = container.security_context.as_ref().expect("a context");
+    assert_eq!(context.read_only_root_filesystem, Some(true));
+    let whole = pod.security_context.as_ref().expect("a context");
+    assert_eq!((whole.run_as_user, whole.run_as_group), (Some(65534), Some(65534)));
+    assert_eq!(container.command, None, "the image's own entry point");
+
+    let image = container.image.as_deref().expect("an image");
+    let stand_in = fs::read_to_string(".ci/prometheus-image").expect("the stand-in's recipe");
+    assert!(stand_in.contains(&format!("\nimage={image}\n")), "it makes another image");
+    let mounts = container.volume_mounts.as_deref().expect("mounts");
+    let volume = |path: &str| {
+        let mount = mounts.iter().find(|mount| mount.mount_path == path).expect("a mount at that path");
+        let volumes = pod.volumes.as_deref().expect("volumes");
+        volumes.iter().find(|volume| volume.name == mount.name).expect("the volume of that name")
+    };
+    let argument = |flag: &str| {
+        let arguments = container.args.as_deref().expect("arguments");
+        let value = arguments.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
+        value.expect("the flag")
+    };
+    let (folder, file) = argument("--config.file").rsplit_once('/').expect("a path");
+    let config: ConfigMap = monitoring("ConfigMap");
+    assert_eq!(volume(folder).config_map.as_ref().map(|map| &map.name), config.metadata.name.as_ref());
+    let files = config.data.expect("files");
+    assert_eq!(files.keys().collect::<Vec<_>>(), [file, "rules.yml"]);
+    let data = volume(argument("--storage.tsdb.path")).empty_dir.as_ref().expect("an empty folder");
+    assert_eq!(data.size_limit, Some(Quantity("1Gi".to_owned())));
+    assert_eq!(argument("--storage.tsdb.retention.size"), "512MB", "less than the volume holds");
+
+    for (probe, path) in [(&container.readiness_probe, "/-/ready"), (&container.liveness_probe, "/-/healthy")]
+    {
+        let get = probe.as_ref().and_then(|probe| probe.http_get.as_ref()).expect("a probe by HTTP");
+        assert_eq!((get.path.as_deref(), &get.port), (Some(path), &IntOrString::String("http".to_owned())));
+    }
+    let [port] = container.ports.as_deref().expect("ports") else { panic!("one port") };
+    assert_eq!((port.name.as_deref(), port.container_port), (Some("http"), 9090));
+    let resources = container.resources.as_ref().expect("resources");
+    let limit = bytes(&resources.limits.as_ref().expect("limits")["memory"]);
+    let request = bytes(&resources.requests.as_ref().expect("requests")["memory"]);
+    // it takes some 50 MiB for the pods of the walkthrough
+    assert!((64 << 20..=limit).contains(&request) && limit <= 512 << 20, "{request} to {limit}");
 }
 
 #[test]

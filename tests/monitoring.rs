@@ -1,5 +1,5 @@
-//! What deployment/monitoring/ tells Prometheus, tried with the real one on real processes. Needs `prometheus` and
-//! `promtool`, as Debian's package brings them.
+//! What deployment/monitoring/ tells Prometheus, tried with the real one on real processes. Needs
+//! `prometheus` and `promtool`, as Debian's package brings them.
 
 mod common;
 
@@ -48,8 +48,8 @@ fn config_map() -> ConfigMap {
     all.next().expect("a ConfigMap").typed()
 }
 
-/// The `ConfigMap`'s files in a folder of their own. Debian's Prometheus cannot find pods: where it would, the file
-/// `targets.json` says what it would have found. Nothing else differs from what is shipped.
+/// The `ConfigMap`'s files in a folder of their own. Debian's Prometheus cannot find pods: where it would,
+/// the file `targets.json` says what it would have found. Nothing else differs from what is shipped.
 fn config_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let mut files = config_map().data.expect("files");
@@ -77,7 +77,8 @@ fn write_targets(folder: &Path, targets: &[Value]) {
     fs::rename(new, folder.join("targets.json")).expect("in one step");
 }
 
-/// A container port as Kubernetes discovery tells of it (names of the labels: Prometheus' documentation, role `pod`).
+/// A container port as Kubernetes discovery tells of it (names of the labels: Prometheus' documentation, role
+/// `pod`).
 fn container_port(
     address: SocketAddr,
     port: &str,

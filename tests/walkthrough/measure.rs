@@ -29,13 +29,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn current() -> Result<Self, String> {
-        let namespace = kubectl("config view --minify -o jsonpath={..namespace}")?;
+        let namespace = kubectl(&["config", "view", "--minify", "-o", "jsonpath={..namespace}"])?;
         Ok(Self { namespace: if namespace.is_empty() { "default".to_owned() } else { namespace } })
     }
 
     /// Objects of a kind with the label `app: appinfo`.
     pub(crate) fn objects(&self, kind: &str) -> Result<Vec<Value>, String> {
-        let json = kubectl(&format!("get {kind} -n {} -l app=appinfo -o json", self.namespace))?;
+        self.objects_of("appinfo", kind)
+    }
+
+    fn objects_of(&self, app: &str, kind: &str) -> Result<Vec<Value>, String> {
+        let json = kubectl(&["get", kind, "-n", &self.namespace, "-l", &format!("app={app}"), "-o", "json"])?;
         let list: Value =
             serde_json::from_str(&json).map_err(|error| format!("kubectl get {kind}: {error}"))?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
@@ -49,10 +53,14 @@ impl Cluster {
     }
 
     pub(crate) fn nothing_is_there(&self) -> Result<(), String> {
-        for kind in ["deployments", "services", "replicasets", "pods"] {
-            let names: Vec<_> = self.objects(kind)?.iter().map(name).collect();
-            if !names.is_empty() {
-                return Err(format!("{kind} in namespace {}: {}", self.namespace, names.join(", ")));
+        let workloads = ["deployments", "services", "replicasets", "pods"];
+        let others = ["configmaps", "serviceaccounts", "roles", "rolebindings"];
+        for kind in workloads.iter().chain(&others) {
+            for app in ["appinfo", "monitoring"] {
+                let names: Vec<_> = self.objects_of(app, kind)?.iter().map(name).collect();
+                if !names.is_empty() {
+                    return Err(format!("{kind} in namespace {}: {}", self.namespace, names.join(", ")));
+                }
             }
         }
         Ok(())
@@ -71,13 +79,13 @@ pub(crate) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn kubectl(arguments: &str) -> Result<String, String> {
-    let output = Command::new("kubectl").args(arguments.split(' ')).output();
+pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("kubectl").args(arguments).output();
     let output = output.map_err(|error| format!("cannot run kubectl: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("kubectl {arguments}: {}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
 }
 

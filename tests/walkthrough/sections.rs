@@ -1,12 +1,15 @@
 //! What each section of the walkthrough claims, measured.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde_json::Value;
 
 use crate::{
     Outcome,
-    measure::{Cluster, Load, Tally, ask, eventually, name, service},
+    measure::{Cluster, Load, Tally, ask, eventually, kubectl, name, service},
     shell::Shell,
 };
 
@@ -44,6 +47,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { title: "Reach it", prepare: no_preparation, check: service_answers },
     Section { title: "Scale", prepare: no_preparation, check: three_pods_answer },
     Section { title: "Deploy the broken canary", prepare: no_preparation, check: a_quarter_fails },
+    Section { title: "Monitoring", prepare: no_preparation, check: prometheus_sees_the_canary },
     Section { title: "Roll back", prepare: under_load, check: none_fails },
     Section {
         title: "Deploy the fixed canary",
@@ -162,6 +166,47 @@ fn a_quarter_fails(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome
     ensure(tally.of("stable", 200) + failed == SAMPLE, "failures of the canary alone", || tally.summary())?;
     ensure(QUARTER.contains(&failed), &format!("{QUARTER:?} failures"), || tally.summary())?;
     Ok(tally.summary())
+}
+
+/// What Prometheus answers to a query: values by release, or by alert.
+fn query(text: &str, label: &str) -> Result<BTreeMap<String, f64>, String> {
+    let answer = kubectl(&[
+        "exec",
+        "deployment/prometheus",
+        "--",
+        "promtool",
+        "query",
+        "instant",
+        "--format=json",
+        "http://localhost:9090",
+        text,
+    ])?;
+    let samples: Vec<Value> = serde_json::from_str(&answer).map_err(|error| format!("{answer}: {error}"))?;
+    let sample = |sample: &Value| {
+        let value = sample["value"][1].as_str().and_then(|value| value.parse().ok());
+        Some((sample["metric"][label].as_str().unwrap_or_default().to_owned(), value?))
+    };
+    Ok(samples.iter().filter_map(sample).collect())
+}
+
+fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let pods = query("count by (release) (up == 1)", "release")?;
+    let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 3.0)]);
+    ensure(pods == wanted, &format!("pods found: {wanted:?}"), || format!("{pods:?}"))?;
+    // Of the README's 600 requests some 500 are in the minute: five standard deviations, as above, are 0.1.
+    let share = query("release:http_requests:share_rate1m", "release")?;
+    let canary = share.get("canary").copied().unwrap_or_default();
+    ensure((0.15..=0.36).contains(&canary), "a quarter of the traffic at the canary", || {
+        format!("{share:?}")
+    })?;
+    let errors = query("release:http_request_errors:ratio_rate1m", "release")?;
+    let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 0.0)]);
+    ensure(errors == wanted, &format!("error ratios {wanted:?}"), || format!("{errors:?}"))?;
+    let exported = query("count({exported_release=~\".+\"})", "")?;
+    ensure(exported.is_empty(), "no label exported_release", || format!("{exported:?}"))?;
+    let alerts = query("ALERTS{alertstate=\"firing\"}", "alertname")?;
+    ensure(alerts.contains_key("CanaryFailsMoreOften"), "the canary's alert", || format!("{alerts:?}"))?;
+    Ok(format!("shares {share:?}, error ratios {errors:?}, firing: {:?}", alerts.keys().collect::<Vec<_>>()))
 }
 
 fn none_fails(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
