@@ -160,12 +160,22 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
     Ok(format!("{:?}, and one of them on one connection", tally.pods))
 }
 
-fn a_quarter_fails(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+/// What `canary judge` says of the Service, which must be what its exit code `wanted` means.
+fn judged(shell: &mut Shell, wanted: u8) -> Outcome {
+    let command = "cargo run -q -p canary -- judge http://$EXTERNAL_IP:$NODE_PORT --rate 50 2>/dev/null";
+    let said = shell.run(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\"\n"))?;
+    ensure(said.ends_with(&format!("exit code {wanted}\n")), &format!("exit code {wanted}"), || {
+        said.clone()
+    })?;
+    Ok(format!("   canary judge: {}", said.trim_end().replace('\n', "\n   ")))
+}
+
+fn a_quarter_fails(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let tally = ask_service(cluster)?;
     let failed = tally.of("canary", 500);
     ensure(tally.of("stable", 200) + failed == SAMPLE, "failures of the canary alone", || tally.summary())?;
     ensure(QUARTER.contains(&failed), &format!("{QUARTER:?} failures"), || tally.summary())?;
-    Ok(tally.summary())
+    Ok(format!("{}\n{}", tally.summary(), judged(shell, 1)?))
 }
 
 /// What Prometheus answers to a query: values by release, or by alert.
@@ -217,7 +227,7 @@ fn none_fails(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
     Ok(format!("during it: {during}\n   after it: {}", after.summary()))
 }
 
-fn a_quarter_tells_the_namespace(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+fn a_quarter_tells_the_namespace(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let tally = ask_service(cluster)?;
     let canary = tally.of("canary", 200);
     ensure(tally.of("stable", 200) + canary == SAMPLE, "only good answers", || tally.summary())?;
@@ -226,7 +236,7 @@ fn a_quarter_tells_the_namespace(cluster: &Cluster, _: &mut Shell, _: Option<Loa
         format!("{:?}", tally.namespaces)
     })?;
     ensure(QUARTER.contains(&canary), &format!("{QUARTER:?} answers of the canary"), || tally.summary())?;
-    Ok(format!("{} by namespace: {:?}", tally.summary(), tally.namespaces))
+    Ok(format!("{} by namespace: {:?}\n{}", tally.summary(), tally.namespaces, judged(shell, 0)?))
 }
 
 fn all_tell_the_namespace(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {

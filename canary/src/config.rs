@@ -1,0 +1,245 @@
+//! Every flag, parsed and validated before anything starts.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    sample::{Pace, Target},
+    trial::Trial,
+    verdict::{Budget, Fraction, Settings, Traffic},
+};
+
+/// Watch a rollout, judge it honestly, rehearse it with no cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Config {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show who answers: a live picture in a terminal, a line of JSON a second elsewhere
+    #[command(after_help = WATCH_CODES)]
+    Watch(Watch),
+    /// Say by exit code whether the canary is to be promoted or rolled back
+    #[command(after_help = JUDGE_CODES)]
+    Judge(Judge),
+    /// Play the whole story on this machine, with real pods' servers and no cluster
+    #[command(after_help = REHEARSE_CODES)]
+    Rehearse(Rehearse),
+}
+
+const WATCH_CODES: &str = "\
+Keys: q quit, p pause, r reset
+
+Exit codes:
+  0    it was told to end, or --for or --count is over
+  3    the command line cannot be used
+  4    --for or --count is over, and nobody answered
+  6    this machine failed: no terminal, output that cannot be written
+  128+n  ended by signal n (but 0 on Ctrl-C)";
+
+const JUDGE_CODES: &str = "\
+Exit codes:
+  0    promote: the canary fails at most --max-failure-rate, and nothing shows it to be worse than stable
+  1    roll back: the canary is worse than stable, or fails more than --max-failure-rate
+  2    not enough seen yet when --for or --count was over
+  3    the command line cannot be used
+  4    nobody answers at that address
+  5    no answer named the stable release, or none named the canary
+  6    this machine failed: output that cannot be written
+  128+n  ended by signal n
+
+The chance to roll back a canary that is as good as stable and within the limit is at most --alpha, and so
+is the chance to promote one that fails more than the limit. Looking after every answer is accounted for;
+running judge again is not: each run has that chance anew.";
+
+const REHEARSE_CODES: &str = "\
+Keys: n or Enter next step, q quit, p pause, r reset
+
+Exit codes:
+  0    it was told to end; with --script: every step showed what the README says
+  1    with --script: a step did not
+  3    the command line cannot be used
+  6    this machine failed: no terminal, no port, a file that cannot be written
+  128+n  ended by signal n (but 0 on Ctrl-C in the picture)";
+
+/// `canary watch`.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// What to ask.
+    #[command(flatten)]
+    pub sampling: Sampling,
+
+    /// How long to ask; without it, until told to end
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+
+    /// picture, or json: a line a second and a summary; without it, a picture if standard output is a
+    /// terminal
+    #[arg(long, value_name = "FORM", hide_possible_values = true)]
+    pub output: Option<WatchOutput>,
+}
+
+/// How `canary watch` tells what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WatchOutput {
+    /// A live picture, in a terminal.
+    Picture,
+    /// A line of JSON a second, and one for all of it at the end.
+    Json,
+}
+
+/// `canary judge`.
+#[derive(Clone, Debug, Args)]
+pub struct Judge {
+    /// What to ask.
+    #[command(flatten)]
+    pub sampling: Sampling,
+
+    /// How long to ask at most
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub time: Duration,
+
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+
+    /// text: a sentence at the end; or json: a line a second and a summary
+    #[arg(long, value_name = "FORM", default_value = "text", hide_possible_values = true)]
+    pub output: JudgeOutput,
+}
+
+/// How `canary judge` tells what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JudgeOutput {
+    /// In plain sentences.
+    Text,
+    /// A line of JSON a second, and one for all of it at the end.
+    Json,
+}
+
+/// `canary rehearse`.
+#[derive(Clone, Debug, Args)]
+pub struct Rehearse {
+    /// Go through the story unattended, and check that each step shows what the README says
+    #[arg(long)]
+    pub script: bool,
+
+    /// Where to serve what the Service would; without it 127.0.0.1:8080, or another port if that one is taken
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Requests a second that the picture is made of
+    #[arg(long, value_name = "NUMBER", default_value = "40", value_parser = rate)]
+    pub rate: f64,
+}
+
+/// What to ask, and how often.
+#[derive(Clone, Debug, Args)]
+pub struct Sampling {
+    /// The Service: http://HOST:PORT, and a path if it is not /v1/appinfo
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub target: Target,
+
+    /// Requests a second, each on a connection of its own
+    #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = rate)]
+    pub rate: f64,
+
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How many requests to send at most
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+impl Sampling {
+    /// The pace that the flags say, for that long.
+    pub fn pace(&self, time: Option<Duration>) -> Pace {
+        Pace { rate: self.rate, timeout: self.timeout, time, count: self.count }
+    }
+}
+
+/// How to judge.
+#[derive(Clone, Debug, Args)]
+pub struct Judging {
+    /// How likely a wrong verdict may be
+    #[arg(long, value_name = "SHARE", default_value = "0.05")]
+    pub alpha: Fraction,
+
+    /// The share of requests that a release may fail
+    #[arg(long, value_name = "SHARE", default_value = "1%")]
+    pub max_failure_rate: Fraction,
+
+    /// Requests a second that the Service really gets, to tell what the canary costs; without it, --rate
+    #[arg(long, value_name = "NUMBER")]
+    pub traffic: Option<Traffic>,
+
+    /// The share of requests that the Service promises to answer well
+    #[arg(long, value_name = "SHARE", default_value = "99.9%")]
+    pub slo: Fraction,
+}
+
+impl Judging {
+    /// A trial by these rules. Unless they tell the Service's traffic, it is taken to get what is sampled.
+    ///
+    /// # Errors
+    /// If the rate is no traffic.
+    pub fn trial(&self, sampling: &Sampling, now: Instant) -> io::Result<Trial> {
+        let settings = Settings { alpha: self.alpha, max_failure_rate: self.max_failure_rate };
+        let traffic =
+            self.traffic.map_or_else(|| Traffic::new(sampling.rate), Ok).map_err(io::Error::other)?;
+        Ok(Trial::new(settings, Budget { traffic, slo: self.slo }, now))
+    }
+}
+
+/// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
+    match time {
+        Ok(Duration::ZERO) => Err("want more than no time".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let wanted = "want a number from 0.01 to 2000";
+    text.parse().ok().filter(|rate| (0.01..=2000.0).contains(rate)).ok_or(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_declared_without_contradiction() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn rates_and_times_must_be_more_than_nothing() {
+        for bad in ["0", "-1", "NaN", "inf", "2001", "fast"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(duration("0s").is_err() && duration("soon").is_err());
+    }
+}

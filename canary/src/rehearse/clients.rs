@@ -1,0 +1,148 @@
+//! Clients that must not lose a request while pods come and go: one that opens a connection for each request,
+//! and some that keep theirs until an answer says that it closes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at},
+};
+
+use super::measure::summary;
+use crate::{
+    sample::{Client, Pace, Sampling, Target},
+    tally::{Source, Tally},
+};
+
+/// Requests a second on new connections, and as many on kept ones.
+const RATE: u32 = 60;
+/// Kept connections, each with one request a second: a pod drains for longer. That the one of four pods which
+/// ends has none of them has the probability (3/4)^60 = 3 in 10^8.
+const KEPT: u32 = 60;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Fewer than this of the requests that should have been sent are no load.
+const LEAST: f64 = 0.5;
+
+/// Clients at work.
+pub(super) struct Load {
+    target: Target,
+    began: Instant,
+    done: watch::Sender<bool>,
+    clients: JoinSet<Seen>,
+}
+
+/// What a client saw.
+enum Seen {
+    OnNewConnections(Tally),
+    OnAKeptOne {
+        tally: Tally,
+        /// How often it had to connect.
+        connections: u64,
+    },
+}
+
+impl Load {
+    /// Returns when each client has had its first answer.
+    pub(super) async fn start(target: &Target) -> Self {
+        let done = watch::Sender::new(false);
+        let (until_answered, mut all_answered) = mpsc::channel(1);
+        let mut clients = JoinSet::new();
+        clients.spawn(on_new_connections(target.clone(), done.subscribe(), Some(until_answered.clone())));
+        for number in 0..KEPT {
+            let later = Duration::from_secs(1) * number / KEPT;
+            clients.spawn(on_a_kept_one(
+                target.clone(),
+                later,
+                done.subscribe(),
+                Some(until_answered.clone()),
+            ));
+        }
+        drop(until_answered);
+        all_answered.recv().await; // it ends when all have dropped their end
+        Self { target: target.clone(), began: Instant::now(), done, clients }
+    }
+
+    /// Ends it: what all clients saw. No request may have been lost, none may have failed but by a canary
+    /// where `canary_fails`, and the load must have been one.
+    pub(super) async fn end(mut self, canary_fails: bool) -> Result<String, String> {
+        let time = self.began.elapsed();
+        self.done.send_replace(true);
+        let (mut new, mut kept, mut moved) = (Vec::new(), Vec::new(), 0);
+        while let Some(seen) = self.clients.join_next().await {
+            match seen.map_err(|error| format!("a client failed: {error}"))? {
+                Seen::OnNewConnections(tally) => new.push(tally),
+                Seen::OnAKeptOne { tally, connections } => {
+                    kept.push(tally);
+                    moved += connections.saturating_sub(1);
+                }
+            }
+        }
+        let mut told = Vec::new();
+        for (tallies, kind) in [(new, "on new connections"), (kept, "on kept connections")] {
+            let total: u64 = tallies.iter().map(|tally| tally.total().total()).sum();
+            let least = LEAST * f64::from(RATE) * time.as_secs_f64();
+            #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+            if (total as f64) < least {
+                return Err(format!("no load {kind}: {total} requests to {} in {time:?}", self.target));
+            }
+            for tally in &tallies {
+                let excused = if canary_fails { tally.of(&Source::Canary).failure } else { 0 };
+                if tally.total().failure > excused || tally.unsent() > 0 {
+                    return Err(format!("requests were lost {kind}: {}", summary(tally)));
+                }
+            }
+            told.push(format!("{total} {kind}"));
+        }
+        if moved == 0 {
+            return Err("no kept connection was on a pod that ended".to_owned());
+        }
+        Ok(format!("{}, {moved} times to another pod; not one was lost", told.join(" and ")))
+    }
+}
+
+async fn on_new_connections(
+    target: Target,
+    mut done: watch::Receiver<bool>,
+    mut until_answered: Option<mpsc::Sender<()>>,
+) -> Seen {
+    let mut tally = Tally::new(Instant::now());
+    let pace = Pace { rate: f64::from(RATE), timeout: TIMEOUT, time: None, count: None };
+    let mut sampling = Sampling::start(target, pace);
+    loop {
+        tokio::select! {
+            Some(observation) = sampling.next() => {
+                tally.observe(&observation);
+                until_answered.take();
+            }
+            _ = done.wait_for(|done| *done) => break,
+        }
+    }
+    // what is under way is still seen to its end
+    sampling.stop();
+    while let Some(observation) = sampling.next().await {
+        tally.observe(&observation);
+    }
+    Seen::OnNewConnections(tally)
+}
+
+async fn on_a_kept_one(
+    target: Target,
+    later: Duration,
+    done: watch::Receiver<bool>,
+    mut until_answered: Option<mpsc::Sender<()>>,
+) -> Seen {
+    let mut tally = Tally::new(Instant::now());
+    let mut client = Client::keeping(Arc::new(target));
+    let mut ticks = interval_at(tokio::time::Instant::now() + later, Duration::from_secs(1) * KEPT / RATE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !*done.borrow() {
+        ticks.tick().await;
+        tally.observe(&client.observe(TIMEOUT).await);
+        until_answered.take();
+    }
+    Seen::OnAKeptOne { tally, connections: client.connections() }
+}

@@ -1,0 +1,174 @@
+//! The Deployments, and what kubectl would do with them.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+
+use super::{
+    pod::{Image, Pod},
+    service::Service,
+};
+use crate::sample::Target;
+
+/// What Kubernetes makes the random ends of names from: letters and digits that spell no words.
+const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A Deployment as its manifest has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub(super) name: &'static str,
+    /// Its pods' labels beside `app` and `pod-template-hash`.
+    labels: &'static [(&'static str, &'static str)],
+    image: Image,
+    /// What Kubernetes makes of the pod template; another image makes another one.
+    template_hash: &'static str,
+}
+
+/// `deployment/appinfo.yaml`.
+pub(super) const STABLE: Manifest = Manifest {
+    name: "appinfo",
+    labels: &[("release", "stable")],
+    image: Image::Baseline,
+    template_hash: "567b989978",
+};
+/// The same with the image `runyonsolutions/appinfo:3`.
+pub(super) const PROMOTED: Manifest =
+    Manifest { image: Image::WithNamespace, template_hash: "84d5cf794d", ..STABLE };
+/// `deployment/canary-broken.yaml`.
+pub(super) const CANARY_BROKEN: Manifest = Manifest {
+    name: "appinfo-canary-broken",
+    labels: &[("release", "canary"), ("canary", "broken")],
+    image: Image::Broken,
+    template_hash: "c66665c44",
+};
+/// `deployment/canary-fixed.yaml`.
+pub(super) const CANARY_FIXED: Manifest = Manifest {
+    name: "appinfo-canary-fixed",
+    labels: &[("release", "canary"), ("canary", "fixed")],
+    image: Image::WithNamespace,
+    template_hash: "744f96dc75",
+};
+
+impl Manifest {
+    async fn start_pod(self, volumes: PathBuf) -> io::Result<Pod> {
+        let suffix: String =
+            (0..5).filter_map(|_| fastrand::choice(SUFFIX_CHARACTERS)).map(|it| char::from(*it)).collect();
+        let common = [("app", "appinfo"), ("pod-template-hash", self.template_hash)];
+        let labels: BTreeMap<_, _> = self
+            .labels
+            .iter()
+            .chain(&common)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Pod::start(format!("{}-{}-{suffix}", self.name, self.template_hash), labels, self.image, &volumes)
+            .await
+    }
+}
+
+/// What runs, and the Service in front of it.
+pub(super) struct Cluster {
+    service: Service,
+    /// Pods by the name of their Deployment, oldest first.
+    pods: BTreeMap<&'static str, Vec<Pod>>,
+    notes: mpsc::UnboundedSender<String>,
+    /// All pods' label volumes; removed with the cluster, whatever its pods are doing.
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// One in which nothing runs yet. It tells what happens, in plain sentences, as `notes`.
+    pub(super) fn new(listener: TcpListener, notes: mpsc::UnboundedSender<String>) -> io::Result<Self> {
+        let directory = TempDir::with_prefix("canary-rehearse-")?;
+        Ok(Self { service: Service::new(listener)?, pods: BTreeMap::new(), notes, directory })
+    }
+
+    /// The Service, to ask.
+    pub(super) fn target(&self) -> Target {
+        Target::at(self.service.address, "/v1/appinfo")
+    }
+
+    /// The names of all pods that get connections.
+    pub(super) fn pod_names(&self) -> impl Iterator<Item = &str> {
+        self.pods.values().flatten().map(|pod| pod.name.as_str())
+    }
+
+    /// The stable release's first pod.
+    pub(super) fn first_stable(&self) -> Option<&Pod> {
+        self.pods.get(STABLE.name)?.first()
+    }
+
+    /// Has a Deployment run that many pods, all ready: `kubectl create` for the first, `kubectl scale` for
+    /// more.
+    pub(super) async fn scale(&mut self, manifest: Manifest, replicas: usize) -> io::Result<()> {
+        let running = self.pods.get(manifest.name).map_or(0, Vec::len);
+        let mut starting: JoinSet<_> =
+            (running..replicas).map(|_| manifest.start_pod(self.volumes())).collect();
+        while let Some(pod) = starting.join_next().await {
+            self.admit(manifest, pod.map_err(io::Error::other)??);
+        }
+        Ok(())
+    }
+
+    /// Sets a label of the stable release's first pod.
+    pub(super) fn label_first_stable(&mut self, key: &str, value: &str) -> io::Result<()> {
+        if let Some(pod) = self.pods.get_mut(STABLE.name).and_then(|pods| pods.first_mut()) {
+            pod.label(key, value)?;
+            let note = format!("pod {} now has the label {key}={value}", pod.name);
+            self.note(note);
+        }
+        Ok(())
+    }
+
+    /// Replaces a Deployment's pods by those of another template, one by one: a new one must be ready before
+    /// an old one goes (maxSurge: 1, maxUnavailable: 0). Returns when the last of the old ones has ended.
+    pub(super) async fn roll(&mut self, to: Manifest) -> io::Result<()> {
+        let mut ending = JoinSet::new();
+        let old = self.pods.remove(to.name).unwrap_or_default();
+        for old in old {
+            self.admit(to, to.start_pod(self.volumes()).await?);
+            self.dismiss(old, &mut ending);
+        }
+        self.all_ended(ending).await
+    }
+
+    /// Deletes a Deployment. Returns when its pods have ended.
+    pub(super) async fn delete(&mut self, manifest: Manifest) -> io::Result<()> {
+        let mut ending = JoinSet::new();
+        for pod in self.pods.remove(manifest.name).unwrap_or_default() {
+            self.dismiss(pod, &mut ending);
+        }
+        self.all_ended(ending).await
+    }
+
+    fn volumes(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    fn admit(&mut self, manifest: Manifest, pod: Pod) {
+        self.service.add(pod.address);
+        self.note(format!("pod {} is ready and gets connections", pod.name));
+        self.pods.entry(manifest.name).or_default().push(pod);
+    }
+
+    /// Takes a pod out of the Service, then has it drain.
+    fn dismiss(&self, pod: Pod, ending: &mut JoinSet<io::Result<String>>) {
+        self.service.remove(pod.address);
+        self.note(format!("pod {} gets no new connections and drains", pod.name));
+        ending.spawn(async move {
+            let name = pod.name.clone();
+            pod.end().await.map(|()| name)
+        });
+    }
+
+    async fn all_ended(&self, mut ending: JoinSet<io::Result<String>>) -> io::Result<()> {
+        while let Some(ended) = ending.join_next().await {
+            self.note(format!("pod {} has ended", ended.map_err(io::Error::other)??));
+        }
+        Ok(())
+    }
+
+    fn note(&self, text: String) {
+        let _ = self.notes.send(text); // nobody may be left to hear it
+    }
+}

@@ -1,0 +1,129 @@
+//! The story of README.md, step by step.
+
+use std::io;
+
+use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, PROMOTED, STABLE};
+
+/// What happens in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Deploy,
+    Scale,
+    Relabel,
+    BrokenCanary,
+    RollBack,
+    FixedCanary,
+    Promote,
+    CleanUp,
+}
+
+/// The label that a pod gets.
+pub(super) const NEW_LABEL: (&str, &str) = ("newlabel", "realtime");
+/// How many pods the stable release has from [`Step::Scale`] on.
+pub(super) const REPLICAS: usize = 3;
+
+impl Step {
+    /// All of them, in order.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Deploy,
+        Self::Scale,
+        Self::Relabel,
+        Self::BrokenCanary,
+        Self::RollBack,
+        Self::FixedCanary,
+        Self::Promote,
+        Self::CleanUp,
+    ];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Deploy => "Deploy",
+            Self::Scale => "Scale",
+            Self::Relabel => "Change a label",
+            Self::BrokenCanary => "Deploy the broken canary",
+            Self::RollBack => "Roll back",
+            Self::FixedCanary => "Deploy the fixed canary",
+            Self::Promote => "Promote it",
+            Self::CleanUp => "Clean up the canary",
+        }
+    }
+
+    /// What would do the same on a cluster.
+    pub(super) fn commands(self, cluster: &Cluster) -> Vec<String> {
+        let (label, value) = NEW_LABEL;
+        match self {
+            Self::Deploy => vec![
+                "kubectl create -f deployment/appinfo.yaml".to_owned(),
+                "kubectl create -f deployment/appinfo-service.yaml".to_owned(),
+            ],
+            Self::Scale => vec![format!("kubectl scale --replicas={REPLICAS} deployment/appinfo")],
+            Self::Relabel => {
+                let pod = cluster.first_stable().map_or("$POD_NAME", |pod| pod.name.as_str());
+                vec![format!("kubectl label pods {pod} {label}={value}")]
+            }
+            Self::BrokenCanary => vec!["kubectl create -f deployment/canary-broken.yaml".to_owned()],
+            Self::RollBack => vec!["kubectl delete -f deployment/canary-broken.yaml".to_owned()],
+            Self::FixedCanary => vec!["kubectl create -f deployment/canary-fixed.yaml".to_owned()],
+            Self::Promote => vec![
+                "kubectl set image deployment/appinfo appinfo-containers=runyonsolutions/appinfo:3"
+                    .to_owned(),
+            ],
+            Self::CleanUp => vec!["kubectl delete -f deployment/canary-fixed.yaml".to_owned()],
+        }
+    }
+
+    /// What there is to see.
+    pub(super) fn lesson(self) -> &'static str {
+        match self {
+            Self::Deploy => {
+                "One pod of the stable release gets all traffic. It forgets its namespace: that is \
+                 version 1's bug."
+            }
+            Self::Scale => "Three pods share the traffic. Beside them, a canary will get 1/(3+1) of it.",
+            Self::Relabel => {
+                "No restart: the pod's label file was replaced, and its next answer tells the new label."
+            }
+            Self::BrokenCanary => {
+                "A quarter of the requests fail, all of them the canary's. Yet the pod is ready: only \
+                 its answers show it."
+            }
+            Self::RollBack => {
+                "The canary is a Deployment of its own: rolling back is deleting it. No request meets a \
+                 closed door."
+            }
+            Self::FixedCanary => {
+                "None fails, and a quarter of the answers tell the namespace. The judge wants to see more of them."
+            }
+            Self::Promote => {
+                "Pod by pod, the stable release gets the canary's image. An old one goes when a new one is ready."
+            }
+            Self::CleanUp => {
+                "Every answer tells the namespace: the fix is released, and the canary is no longer needed."
+            }
+        }
+    }
+
+    /// Whether a canary begins its trial, so that what was seen before must not count.
+    pub(super) fn begins_a_trial(self) -> bool {
+        matches!(self, Self::BrokenCanary | Self::FixedCanary)
+    }
+
+    /// Whether pods go, and clients must not notice.
+    pub(super) fn ends_pods(self) -> bool {
+        matches!(self, Self::RollBack | Self::Promote | Self::CleanUp)
+    }
+
+    /// Has it happen. Returns when pods that start are ready, and pods that end have ended.
+    pub(super) async fn perform(self, cluster: &mut Cluster) -> io::Result<()> {
+        match self {
+            Self::Deploy => cluster.scale(STABLE, 1).await,
+            Self::Scale => cluster.scale(STABLE, REPLICAS).await,
+            Self::Relabel => cluster.label_first_stable(NEW_LABEL.0, NEW_LABEL.1),
+            Self::BrokenCanary => cluster.scale(CANARY_BROKEN, 1).await,
+            Self::RollBack => cluster.delete(CANARY_BROKEN).await,
+            Self::FixedCanary => cluster.scale(CANARY_FIXED, 1).await,
+            Self::Promote => cluster.roll(PROMOTED).await,
+            Self::CleanUp => cluster.delete(CANARY_FIXED).await,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What scripts read: a line of JSON a second, and one for all of it at the end.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    sample::{Cause, Observation},
+    tally::{Outcomes, Source, Tally},
+    trial::Trial,
+    verdict::{Price, Verdict},
+};
+
+/// Writes the lines.
+#[derive(Debug)]
+pub struct Report<W> {
+    output: W,
+    began: Instant,
+    /// What has been seen in the second that is running.
+    second: Tally,
+}
+
+impl<W: Write> Report<W> {
+    /// A report whose time begins `now`.
+    pub fn new(output: W, now: Instant) -> Self {
+        Self { output, began: now, second: Tally::new(now) }
+    }
+
+    /// Takes in what came of one request.
+    pub fn observe(&mut self, observation: &Observation) {
+        self.second.observe(observation);
+    }
+
+    /// Writes the line of the second that ends now.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn end_second(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
+        let second = std::mem::replace(&mut self.second, Tally::new(now));
+        self.write("second", &second, trial, now)
+    }
+
+    /// Writes the line of all that the trial has seen.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn end(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
+        self.write("summary", trial.tally(), trial, now)
+    }
+
+    fn write(&mut self, kind: &str, tally: &Tally, trial: &Trial, now: Instant) -> io::Result<()> {
+        let line = Line::new(kind, now - self.began, tally, trial, now);
+        serde_json::to_writer(&mut self.output, &line)?;
+        writeln!(self.output)?;
+        self.output.flush()
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// `second` or `summary`: which requests are counted.
+    #[serde(rename = "type")]
+    kind: &'a str,
+    /// Since the program began.
+    seconds: f64,
+    requests: u64,
+    #[serde(flatten)]
+    total: Outcomes,
+    releases: BTreeMap<String, Release>,
+    /// Answers that name no release.
+    unnamed: Outcomes,
+    no_answer: NoAnswer<'a>,
+    /// Requests that this machine could not send; counted nowhere else.
+    unsent: u64,
+    /// Why the last request was not answered or not sent, of those that were not.
+    trouble: Option<&'a str>,
+    latency_ms: Latency,
+    pods: BTreeMap<&'a str, Pod<'a>>,
+    /// What may be said of all that was seen since the program began, or the trial was reset.
+    verdict: Verdict,
+    /// The same as a sentence.
+    verdict_text: String,
+    /// What the canary has cost in that time; none before stable has answered.
+    price: Option<Price>,
+}
+
+#[derive(Serialize)]
+struct Release {
+    #[serde(flatten)]
+    outcomes: Outcomes,
+    /// Of all requests, from 0 to 1.
+    share: f64,
+    /// The share if each pod got the same.
+    expected_share: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct NoAnswer<'a> {
+    count: u64,
+    causes: &'a BTreeMap<Cause, u64>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Pod<'a> {
+    release: String,
+    namespace: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    #[serde(flatten)]
+    outcomes: Outcomes,
+}
+
+impl<'a> Line<'a> {
+    fn new(kind: &'a str, time: Duration, tally: &'a Tally, trial: &Trial, now: Instant) -> Self {
+        let verdict = trial.verdict();
+        let total = tally.total();
+        let named =
+            tally.counts().iter().filter(|(source, _)| !matches!(source, Source::Unnamed | Source::Nobody));
+        let releases = named.map(|(source, counts)| {
+            let release = Release {
+                outcomes: *counts,
+                share: ratio(counts.total(), total.total()),
+                expected_share: tally.pods().expected_share(source),
+            };
+            (source.to_string(), release)
+        });
+        let percentile = |percent| tally.latencies().percentile(percent).map(milliseconds);
+        Self {
+            kind,
+            seconds: (time.as_secs_f64() * 1e3).round() / 1e3,
+            requests: total.total(),
+            total,
+            releases: releases.collect(),
+            unnamed: tally.of(&Source::Unnamed),
+            no_answer: NoAnswer { count: tally.of(&Source::Nobody).total(), causes: tally.causes() },
+            unsent: tally.unsent(),
+            trouble: tally.last_trouble(),
+            latency_ms: Latency { p50: percentile(50), p99: percentile(99) },
+            pods: tally
+                .pods()
+                .iter()
+                .map(|(name, pod)| {
+                    let (namespace, labels) = (pod.namespace.as_str(), &pod.labels);
+                    let outcomes = pod.counts;
+                    (name, Pod { release: pod.release.to_string(), namespace, labels, outcomes })
+                })
+                .collect(),
+            verdict_text: verdict.to_string(),
+            verdict,
+            price: trial.price(now),
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "latencies stay far below 2^52 microseconds")]
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}

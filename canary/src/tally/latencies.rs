@@ -1,0 +1,63 @@
+use std::{collections::BTreeMap, time::Duration};
+
+/// How long things took, each kept to three significant digits of its microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    by_microseconds: BTreeMap<u64, u64>,
+    count: u64,
+}
+
+impl Latencies {
+    /// Counts one.
+    pub fn add(&mut self, latency: Duration) {
+        let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let grain = 10_u64.pow(microseconds.checked_ilog10().unwrap_or(0).saturating_sub(2));
+        *self.by_microseconds.entry(microseconds / grain * grain).or_default() += 1;
+        self.count += 1;
+    }
+
+    /// The least latency that `percent` % of them do not exceed (nearest rank); none of none.
+    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+        let rank = (self.count * percent).div_ceil(100).max(1);
+        let mut passed = 0;
+        self.by_microseconds.iter().find_map(|(microseconds, count)| {
+            passed += count;
+            (passed >= rank).then(|| Duration::from_micros(*microseconds))
+        })
+    }
+}
+
+impl FromIterator<Duration> for Latencies {
+    fn from_iter<T: IntoIterator<Item = Duration>>(all: T) -> Self {
+        let mut new = Self::default();
+        all.into_iter().for_each(|latency| new.add(latency));
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let hundred: Latencies = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(hundred.percentile(50), Some(Duration::from_millis(50)));
+        assert_eq!(hundred.percentile(99), Some(Duration::from_millis(99)));
+        assert_eq!(hundred.percentile(100), Some(Duration::from_millis(100)));
+        let one: Latencies = [Duration::from_micros(7)].into_iter().collect();
+        assert_eq!(
+            (one.percentile(1), one.percentile(99)),
+            (one.percentile(50), Some(Duration::from_micros(7)))
+        );
+        assert_eq!(Latencies::default().percentile(50), None);
+    }
+
+    #[test]
+    fn three_digits_are_kept_of_any_time() {
+        for (microseconds, kept) in [(0, 0), (9, 9), (999, 999), (1234, 1230), (98_765_432, 98_700_000)] {
+            let one: Latencies = [Duration::from_micros(microseconds)].into_iter().collect();
+            assert_eq!(one.percentile(50), Some(Duration::from_micros(kept)));
+        }
+    }
+}

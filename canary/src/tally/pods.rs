@@ -1,0 +1,203 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{Outcomes, Source, share};
+use crate::sample::Answer;
+
+/// A pod counts as gone once this many answers for each pod have come from others: of n pods, the chance to
+/// miss one that is there is (1 − 1/n)^(10 n), at most e^−10 = 1 in 22,000.
+const ANSWERS_UNTIL_GONE: u64 = 10;
+/// The same for few pods: the chance to miss one of two is 2^−40.
+const FEWEST_UNTIL_GONE: u64 = 40;
+/// A pod that is gone is forgotten after as many times more.
+const GONE_UNTIL_FORGOTTEN: u64 = 10;
+
+/// A pod as its answers show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its release.
+    pub release: Source,
+    /// Its namespace, as it told it last; empty where it did not.
+    pub namespace: String,
+    /// Its labels but `app` and `release`, as it told them last.
+    pub labels: BTreeMap<String, String>,
+    /// When a label was seen to change, appear or vanish; `release` is one of them.
+    pub changed: BTreeMap<String, Instant>,
+    /// What its answers were.
+    pub counts: Outcomes,
+    /// Whether it still answers.
+    pub present: bool,
+    /// Whether it has told its labels yet; a pod that always fails never does.
+    told: bool,
+    last_answer: u64,
+}
+
+impl Pod {
+    /// The labels that have changed less than `age` before `now`, vanished ones too.
+    pub fn changed_within(&self, age: Duration, now: Instant) -> impl Iterator<Item = &str> {
+        self.changed
+            .iter()
+            .filter(move |(_, at)| now.saturating_duration_since(**at) < age)
+            .map(|(label, _)| label.as_str())
+    }
+}
+
+/// The pods that have answered, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    by_name: BTreeMap<String, Pod>,
+    answers: u64,
+}
+
+impl Pods {
+    /// All that are not forgotten, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Pod)> {
+        self.by_name.iter().map(|(name, pod)| (name.as_str(), pod))
+    }
+
+    /// How many still answer.
+    pub fn present(&self) -> usize {
+        self.by_name.values().filter(|pod| pod.present).count()
+    }
+
+    /// The share of traffic that a release has if each pod gets the same, from 0 to 1: of one canary beside n
+    /// others, 1/(n+1). None while no pod is known.
+    pub fn expected_share(&self, release: &Source) -> Option<f64> {
+        let of_release = self.by_name.values().filter(|pod| pod.present && pod.release == *release).count();
+        share(of_release, self.present())
+    }
+
+    pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
+        let Some(name) = &answer.served_by else { return };
+        self.answers += 1;
+        let release = Source::of_release(answer.release.as_deref());
+        if let Some(pod) = self.by_name.get_mut(name) {
+            if pod.release != release {
+                pod.changed.insert("release".to_owned(), at);
+            }
+            pod.release = release;
+        } else {
+            self.by_name.insert(name.clone(), Pod::new(release));
+        }
+        if let Some(pod) = self.by_name.get_mut(name) {
+            pod.take(at, answer);
+            pod.last_answer = self.answers;
+            pod.present = true;
+        }
+        let present = u64::try_from(self.present()).unwrap_or(u64::MAX);
+        let patience = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
+        let answers = self.answers;
+        self.by_name.retain(|_, pod| {
+            let missed = answers - pod.last_answer;
+            pod.present &= missed <= patience;
+            missed <= patience.saturating_mul(GONE_UNTIL_FORGOTTEN)
+        });
+    }
+}
+
+impl Pod {
+    fn new(release: Source) -> Self {
+        Self {
+            release,
+            namespace: String::new(),
+            labels: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            counts: Outcomes::default(),
+            present: true,
+            told: false,
+            last_answer: 0,
+        }
+    }
+
+    fn take(&mut self, at: Instant, answer: &Answer) {
+        self.counts.add(!answer.succeeded());
+        let Some(info) = &answer.info else { return };
+        self.namespace.clone_from(&info.namespace);
+        if self.told {
+            let keys = self.labels.keys().chain(info.labels.keys());
+            let changed = keys.filter(|key| self.labels.get(*key) != info.labels.get(*key));
+            self.changed.extend(changed.map(|key| (key.clone(), at)));
+        }
+        self.labels.clone_from(&info.labels);
+        self.told = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use appinfo::{app_info::AppInfo, labels::Labels};
+
+    use super::*;
+
+    fn answer(pod: &str, labels: &str) -> Answer {
+        let info = AppInfo::new(pod, "space", &Labels::parse(labels.as_bytes()));
+        Answer {
+            status: 200,
+            release: Some(info.release.clone()),
+            served_by: Some(pod.to_owned()),
+            info: Some(info),
+            broke_off: None,
+        }
+    }
+
+    fn named<'a>(pods: &'a Pods, name: &str) -> &'a Pod {
+        pods.iter().find(|(known, _)| *known == name).expect("a pod of that name").1
+    }
+
+    #[test]
+    fn labels_that_appear_change_or_vanish_stand_out_for_a_while() {
+        let (mut pods, start) = (Pods::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        pods.observe(start, &answer("one", "release=stable\na=1\nb=1"));
+        assert_eq!(named(&pods, "one").changed.len(), 0, "what is seen first has not changed");
+        pods.observe(start + second, &answer("one", "release=canary\na=1\nb=2\nc=1"));
+        pods.observe(start + 2 * second, &answer("one", "release=canary\nb=2\nc=1"));
+        let pod = named(&pods, "one");
+        let within = |age| pod.changed_within(age, start + 3 * second).collect::<Vec<_>>();
+        assert_eq!(within(10 * second), ["a", "b", "c", "release"]);
+        assert_eq!(within(2 * second), ["a"]);
+        assert_eq!((pod.namespace.as_str(), &pod.release), ("space", &Source::Canary));
+    }
+
+    #[test]
+    fn labels_that_a_pod_tells_only_after_failures_have_not_changed() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        pods.observe(now, &Answer { status: 500, info: None, ..answer("one", "release=stable") });
+        pods.observe(now, &answer("one", "release=stable\na=1"));
+        let pod = named(&pods, "one");
+        assert_eq!((pod.labels.len(), pod.changed.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_failed_answer_leaves_the_labels_as_they_were_known() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        pods.observe(now, &answer("one", "release=stable\na=1"));
+        pods.observe(now, &Answer { status: 500, info: None, ..answer("one", "release=stable") });
+        let pod = named(&pods, "one");
+        assert_eq!((pod.labels.len(), pod.changed.len()), (1, 0));
+        assert_eq!(pod.counts, Outcomes { success: 1, failure: 1 });
+    }
+
+    #[test]
+    fn one_canary_beside_n_pods_is_expected_to_get_one_in_n_plus_one_until_it_is_gone() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        assert_eq!(pods.expected_share(&Source::Canary), None);
+        pods.observe(now, &answer("the-canary", "release=canary"));
+        for round in 0..100 {
+            for pod in ["one", "two", "three"] {
+                pods.observe(now, &answer(pod, "release=stable"));
+            }
+            if round == 0 {
+                assert_eq!(pods.expected_share(&Source::Canary), Some(0.25));
+            }
+        }
+        assert_eq!(pods.expected_share(&Source::Canary), Some(0.0));
+        assert!(!named(&pods, "the-canary").present, "it is still told of");
+        for _ in 0..1000 {
+            pods.observe(now, &answer("one", "release=stable"));
+        }
+        assert_eq!(pods.iter().count(), 1, "forgotten");
+    }
+}

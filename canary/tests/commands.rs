@@ -1,0 +1,326 @@
+//! `canary watch` and `canary judge`, as processes, against real appinfo servers.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::Command,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Fleet, Version, json_lines, run, start};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+#[test]
+fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let (code, output, messages) = run(&["watch", &fleet.url(), "--count=200", "--rate=100"]);
+    assert_eq!(code, Some(0), "{messages}");
+    let lines = json_lines(&output);
+    let (summary, seconds) = lines.split_last().expect("lines");
+    assert_eq!(summary["type"], "summary");
+    assert!(seconds.iter().all(|line| line["type"] == "second"), "{output}");
+    assert!(!seconds.is_empty(), "two seconds pass");
+    assert!(seconds.iter().all(|line| line["requests"].as_u64() < Some(200)), "each counts its second alone");
+
+    assert_eq!(
+        (&summary["requests"], &summary["success"], &summary["failure"]),
+        (&json!(200), &json!(150), &json!(50))
+    );
+    let expected = |success: u64, failure: u64, share: f64| {
+        json!({
+            "success": success, "failure": failure, "share": share, "expected_share": share,
+        })
+    };
+    assert_eq!(
+        summary["releases"],
+        json!({"stable": expected(150, 0, 0.75), "canary": expected(0, 50, 0.25)})
+    );
+    assert_eq!(summary["no_answer"], json!({"count": 0, "causes": {}}));
+    assert_eq!(summary["pods"].as_object().expect("pods").len(), 4);
+    assert_eq!(
+        summary["pods"]["appinfo-canary-1"],
+        json!({"release": "canary", "namespace": "", "labels": {}, "success": 0, "failure": 50})
+    );
+    assert_eq!(summary["verdict"]["decision"], "roll_back");
+    let (median, tail) = (&summary["latency_ms"]["p50"], &summary["latency_ms"]["p99"]);
+    assert!(median.as_f64() > Some(0.0) && median.as_f64() <= tail.as_f64(), "{median} {tail}");
+    assert!(summary["price"]["failed_requests"].as_f64() > Some(0.0), "{summary}");
+    assert!(messages.starts_with("canary: asking http://"), "{messages}");
+}
+
+#[test]
+fn every_request_has_a_connection_of_its_own() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let (code, ..) = run(&["watch", &fleet.url(), "--count=60", "--rate=200"]);
+    assert_eq!((code, fleet.connections.load(Ordering::Relaxed)), (Some(0), 60));
+}
+
+#[test]
+fn a_few_hundred_requests_a_second_are_no_trouble() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let (code, output, _) = run(&["watch", &fleet.url(), "--count=900", "--rate=300"]);
+    let summary = json_lines(&output).pop().expect("a summary");
+    assert_eq!((code, &summary["success"]), (Some(0), &json!(900)), "{summary}");
+    assert!(summary["seconds"].as_f64() < Some(6.0), "three seconds' worth: {}", summary["seconds"]);
+}
+
+/// Answers every connection after `delay` with these bytes.
+fn server(delay: Duration, answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let _ = client.read(&mut [0; 1024]);
+                thread::sleep(delay);
+                let _ = client.write_all(answer.as_bytes());
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn requests_overlap_where_answers_are_slow() {
+    let slow = server(Duration::from_millis(500), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let began = Instant::now();
+    let (code, output, _) = run(&["watch", &slow, "--count=100", "--rate=100", "--timeout=20s"]);
+    let took = began.elapsed();
+    let summary = json_lines(&output).pop().expect("a summary");
+    assert_eq!((code, &summary["success"]), (Some(0), &json!(100)), "{summary}");
+    assert!(took < Duration::from_secs(20), "one after the other they would take 50 s; took {took:?}");
+    assert!(summary["latency_ms"]["p50"].as_f64() >= Some(500.0), "{summary}");
+}
+
+#[test]
+fn where_few_files_may_be_open_requests_wait_and_none_is_lost() {
+    let slow = server(Duration::from_millis(50), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let binary = env!("CARGO_BIN_EXE_canary");
+    let script = format!("ulimit -n 80; exec {binary} watch {slow} --count=40 --rate=400");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("it runs");
+    let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");
+    assert_eq!((&summary["success"], &summary["unsent"]), (&json!(40), &json!(0)), "{summary}");
+}
+
+fn summary_of(url: &str) -> Value {
+    let (_, output, _) = run(&["watch", url, "--count=3", "--rate=100", "--timeout=1s"]);
+    json_lines(&output).pop().expect("a summary")
+}
+
+#[test]
+fn requests_without_an_answer_are_counted_by_cause() {
+    let refused = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", listener.local_addr().expect("its address"))
+    };
+    let mute = server(Duration::from_hours(1), "");
+    let rude = server(Duration::ZERO, "");
+    let no_http = server(Duration::ZERO, "220 smtp.example.com ESMTP\r\n");
+    for (url, cause) in [
+        (refused.as_str(), "refused"),
+        (&mute, "timed-out"),
+        (&rude, "broke-off"),
+        (&no_http, "broke-off"),
+        ("http://no-such-name.invalid", "unknown-name"),
+    ] {
+        let summary = summary_of(url);
+        assert_eq!(summary["no_answer"], json!({"count": 3, "causes": {cause: 3}}), "{url}: {summary}");
+        assert_eq!((&summary["requests"], &summary["failure"]), (&json!(3), &json!(3)), "{summary}");
+        assert!(summary["trouble"].is_string(), "{summary}");
+    }
+}
+
+#[test]
+fn failures_are_put_down_to_who_the_headers_name() {
+    let head = "HTTP/1.1 200 OK\r\nx-release: canary\r\nx-served-by: one\r\ncontent-length: 9\r\n\r\n";
+    let broken_off = summary_of(&server(Duration::ZERO, head));
+    assert_eq!(broken_off["releases"]["canary"]["failure"], 3, "{broken_off}");
+    assert_eq!(broken_off["pods"]["one"]["failure"], 3, "{broken_off}");
+    let proxy = summary_of(&server(Duration::ZERO, "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"));
+    assert_eq!(proxy["unnamed"], json!({"success": 0, "failure": 3}), "{proxy}");
+    let moved = summary_of(&server(
+        Duration::ZERO,
+        "HTTP/1.1 302 Found\r\nx-release: stable\r\nlocation: /\r\ncontent-length: 0\r\n\r\n",
+    ));
+    assert_eq!(moved["releases"]["stable"]["failure"], 3, "{moved}");
+}
+
+#[test]
+fn a_service_without_the_headers_is_told_by_its_body() {
+    let summary = summary_of(&server(
+        Duration::ZERO,
+        "HTTP/1.1 200 OK\r\ncontent-length: 89\r\n\r\n\
+         {\"PodName\":\"one\",\"AppName\":\"appinfo\",\"Namespace\":\"space\",\"Release\":\"canary\",\"Labels\":{}}\n",
+    ));
+    assert_eq!(summary["releases"]["canary"]["success"], 3, "{summary}");
+    assert_eq!(summary["pods"]["one"]["namespace"], "space", "{summary}");
+}
+
+#[test]
+fn names_are_resolved() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let summary = summary_of(&format!("http://localhost:{}", fleet.address.port()));
+    assert_eq!(summary["success"], 3, "{summary}");
+}
+
+#[test]
+fn judge_rolls_a_broken_canary_back_at_once() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=100", "--for=30s"]);
+    assert_eq!(code, Some(1), "{output}{messages}");
+    assert!(output.starts_with("Roll back: "), "{output}");
+    assert!(output.contains("failed requests"), "the price: {output}");
+    let asked = fleet.connections.load(Ordering::Relaxed);
+    assert!(asked < 200, "{asked} requests for it");
+}
+
+#[test]
+fn judge_promotes_a_canary_that_never_fails() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=300", "--for=1m"]);
+    assert_eq!(code, Some(0), "{output}{messages}");
+    assert!(output.starts_with("Promote: "), "{output}");
+}
+
+#[test]
+fn judge_tells_in_json_too() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let (code, output, _) = run(&["judge", &fleet.url(), "--output=json", "--traffic=1000", "--slo=99%"]);
+    let summary = json_lines(&output).pop().expect("a summary");
+    assert_eq!(
+        (code, &summary["type"], &summary["verdict"]["decision"]),
+        (Some(1), &json!("summary"), &json!("roll_back"))
+    );
+    assert!(summary["verdict_text"].as_str().expect("text").starts_with("Roll back: "), "{summary}");
+}
+
+#[test]
+fn judge_does_not_decide_on_too_little() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100"]);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.starts_with("Not yet: ") && output.contains("more of its answers"), "{output}");
+}
+
+#[test]
+fn judge_never_promotes_a_canary_that_hangs() {
+    let fleet = Fleet::with_canary(Version::Hanging);
+    // all that hang are given up before the end; a canary that answers half the time names itself, too
+    let (code, output, _) = run(&["judge", &fleet.url(), "--count=400", "--rate=200", "--timeout=500ms"]);
+    assert_eq!(code, Some(5), "its release was never named: {output}");
+    let mut half = Fleet::with_canary(Version::WithNamespace);
+    half.add("", "", Version::Hanging);
+    let (code, output, _) = run(&["judge", &half.url(), "--count=3000", "--rate=500", "--timeout=500ms"]);
+    assert_eq!(code, Some(2), "600 good answers would do but for those that had none: {output}");
+}
+
+#[test]
+fn judge_tells_an_address_that_nobody_answers_at() {
+    let (code, output, messages) = run(&["judge", "http://127.0.0.1:1", "--timeout=100ms"]);
+    assert_eq!((code, output.as_str()), (Some(4), ""), "{messages}");
+    assert!(
+        messages.contains("nobody answers at http://127.0.0.1:1/v1/appinfo: Connection refused"),
+        "{messages}"
+    );
+    let (code, ..) = run(&["watch", "http://127.0.0.1:1", "--count=3", "--rate=100"]);
+    assert_eq!(code, Some(4));
+}
+
+#[test]
+fn judge_tells_a_release_that_was_never_seen() {
+    let mut fleet = Fleet::new();
+    fleet.add("appinfo-1", "release=\"stable\"", Version::Baseline);
+    let (code, _, messages) = run(&["judge", &fleet.url(), "--count=20", "--rate=100"]);
+    assert_eq!(code, Some(5), "{messages}");
+    assert!(messages.contains("named the release canary"), "{messages}");
+
+    let mut fleet = Fleet::new();
+    fleet.add("appinfo-canary-1", "release=\"canary\"", Version::WithNamespace);
+    let (code, _, messages) = run(&["judge", &fleet.url(), "--count=1000", "--rate=500"]);
+    assert_eq!(
+        code,
+        Some(5),
+        "however well the canary does, there is nothing to compare it with: {messages}"
+    );
+    assert!(messages.contains("named the release stable"), "{messages}");
+}
+
+#[test]
+fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
+    for (arguments, cause) in [
+        (&["judge", "ftp://127.0.0.1"][..], "want http://HOST:PORT"),
+        (&["judge", "https://127.0.0.1"], "plain HTTP"),
+        (&["watch", "http://me:secret@127.0.0.1"], "password"),
+        (&["watch", "http://127.0.0.1:99999"], "no number from 1 to 65535"),
+        (&["judge", "--alpha=1"], "between 0 and 1"),
+        (&["judge", "--max-failure-rate=many"], "not a number"),
+        (&["judge", "--traffic=0"], "positive"),
+        (&["watch", "--rate=0"], "from 0.01 to 2000"),
+        (&["watch", "--for=0"], "more than no time"),
+        (&["watch", "--count=0"], "not in 1.."),
+        (&["rehearse", "--listen=8080"], "invalid socket address"),
+        (&["dance"], "unrecognized subcommand"),
+        (&[], "Usage"),
+    ] {
+        let (code, output, messages) = run(arguments);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{arguments:?}: {messages}");
+        assert!(messages.contains(cause), "{arguments:?}: {messages}");
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    let (code, help, _) = run(&["judge", "--help"]);
+    assert_eq!(code, Some(0));
+    for line in [
+        "0    promote",
+        "1    roll back",
+        "2    not enough",
+        "3    the command line",
+        "4    nobody",
+        "5    no answer named",
+    ] {
+        assert!(help.contains(line), "{line}: {help}");
+    }
+}
+
+#[test]
+fn a_picture_needs_a_terminal() {
+    for arguments in [&["watch", "--output=picture"][..], &["rehearse", "--listen=127.0.0.1:0"]] {
+        let (code, output, messages) = run(arguments);
+        assert_eq!((code, output.as_str()), (Some(6), ""), "{messages}");
+        assert!(messages.contains("terminal"), "{messages}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_watch_with_its_summary_and_a_judge_without_a_verdict() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    for (arguments, signal, expected) in [
+        (["watch", &fleet.url(), "--output=json"], Signal::INT, 0),
+        (["watch", &fleet.url(), "--output=json"], Signal::TERM, 143),
+        (["judge", &fleet.url(), "--output=json"], Signal::INT, 130),
+        (["judge", &fleet.url(), "--output=json"], Signal::TERM, 143),
+    ] {
+        let mut process = start(&arguments);
+        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+        lines.next().expect("a line of the first second").expect("text");
+        kill_process(Pid::from_child(&process), signal).expect("it runs");
+        let last = lines.last().expect("more lines").expect("text");
+        assert!(last.starts_with("{\"type\":\"summary\""), "{last}");
+        assert_eq!(process.wait().expect("its end").code(), Some(expected), "{arguments:?} {signal:?}");
+    }
+}
+
+#[test]
+fn it_ends_when_nobody_reads_any_more() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let mut process = start(&["watch", &fleet.url()]);
+    drop(process.stdout.take());
+    assert_eq!(process.wait().expect("its end").code(), Some(141));
+}
