@@ -557,7 +557,7 @@ fn a_slow_head_is_cut_off_and_a_resting_connection_is_not() {
 fn connections_above_the_limit_wait_for_their_turn() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &["--max-connections=2"]);
-    let together = Barrier::new(20);
+    let (together, answered) = (Barrier::new(20), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
@@ -565,7 +565,8 @@ fn connections_above_the_limit_wait_for_their_turn() {
                 // each keeps its connection, so nobody's turn would come if the server let them
                 let mut client = Client::connect(process.public).expect("a connection");
                 assert_eq!(client.get(ANSWERED).expect("an answer").status, 404);
-                let _ = client.until_closed();
+                answered.fetch_add(1, Ordering::Relaxed);
+                eventually("all are answered", || answered.load(Ordering::Relaxed) == 20);
             });
         }
     });
