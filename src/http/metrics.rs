@@ -16,6 +16,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use super::APP_INFO;
+
 /// Upper bounds in seconds: an answer takes some 50 µs, and anything above 1 s is as bad as it gets.
 const BUCKETS: &[f64] =
     &[50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0];
@@ -59,6 +61,11 @@ impl Metrics {
             "Time from a request's head being read to its answer being ready to be sent.",
         );
         let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["method", "path"])?;
+        // A series begins where a scrape first sees it: had it not seen 0, the requests before would be lost.
+        for status in ["200", "500"] {
+            requests.with_label_values(&["GET", APP_INFO, status]);
+        }
+        durations.with_label_values(&["GET", APP_INFO]);
         let in_flight =
             IntGauge::new("http_requests_in_flight", "Requests being answered on the public port.")?;
         let build = Opts::new("appinfo_build_info", "What is running: always 1.")
