@@ -2,12 +2,16 @@
 
 mod writer;
 
-use std::io::{self, IsTerminal};
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    time::SystemTime,
+};
 
 use tracing_subscriber::{
     Layer,
     filter::Targets,
-    fmt::{self, time::SystemTime},
+    fmt::{format::Writer, layer, time::FormatTime},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -22,7 +26,7 @@ use crate::config::LogFormat;
 pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     let (writer, flush) = writer::start(io::stdout())?;
     let lines =
-        fmt::layer().with_target(false).with_timer(SystemTime).with_writer(writer).log_internal_errors(false);
+        layer().with_target(false).with_timer(Microseconds).with_writer(writer).log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(io::stdout().is_terminal()).boxed(),
         LogFormat::Json => {
@@ -31,4 +35,13 @@ pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(flush)
+}
+
+/// As in `2026-11-24T12:00:00.000000Z`.
+struct Microseconds;
+
+impl FormatTime for Microseconds {
+    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
+        write!(to, "{}", humantime::format_rfc3339_micros(SystemTime::now()))
+    }
 }

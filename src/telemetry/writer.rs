@@ -18,6 +18,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How many bytes of lines may wait. More are lost, and counted: a reader that has stopped must not cost
 /// memory.
 const CAPACITY: usize = 1 << 20;
+/// How long lines gather after some were written, so that under load one write takes many; a line that comes
+/// after a pause is written at once.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long the last lines have to be written when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -35,7 +38,10 @@ pub struct Flush {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// There are lines, or no more will come.
     changed: Condvar,
+    /// No more will come.
+    closed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +87,7 @@ fn write_out(shared: &Shared, mut out: impl Write) {
         if lost > 0 {
             warn!(lost, "log lines lost: they came faster than they were read");
         }
+        let _gathered = shared.closed.wait_timeout_while(shared.queue(), GATHER, |queue| !queue.closed);
     }
 }
 
@@ -117,6 +124,7 @@ impl Drop for Flush {
     fn drop(&mut self) {
         self.lines.0.queue().closed = true;
         self.lines.0.changed.notify_one();
+        self.lines.0.closed.notify_one();
         let _ = self.ended.recv_timeout(LAST_WORDS); // disconnected: all is written
     }
 }
