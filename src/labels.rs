@@ -2,15 +2,19 @@
 //!
 //! [`Labels::parse`] is pure; [`LabelFile`] reads.
 
+#[cfg(target_os = "linux")]
+mod watch;
+
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
+
+use watch::Watch;
 
 /// A pod's labels by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +46,25 @@ impl Labels {
     }
 }
 
+/// Elsewhere nobody is asked, and the file is read for each request.
+#[cfg(not(target_os = "linux"))]
+mod watch {
+    use std::{io, path::Path};
+
+    #[derive(Debug)]
+    pub(super) enum Watch {}
+
+    impl Watch {
+        pub(super) fn new(_: &Path) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn is_quiet(&self) -> bool {
+            match *self {}
+        }
+    }
+}
+
 /// More than any pod's labels can take: Kubernetes stores no object above 1.5 MiB (etcd's request limit).
 const MAX_BYTES: u64 = 2 << 20;
 
@@ -50,22 +73,34 @@ const MAX_BYTES: u64 = 2 << 20;
 /// looks again.
 const ATTEMPTS: u32 = 8;
 
-/// How long ago a file must have changed for its time stamps to tell whether it changes again: longer than
-/// the ticks they count in (4 ms on most file systems, 2 s on the coarsest, FAT).
-const SETTLED: Duration = Duration::from_secs(3);
+/// What was read is kept for so long at most. The kernel tells what happens to the files that a path leads
+/// through, but not that a whole file system is mounted over one of them.
+const KEEP_FOR: Duration = Duration::from_secs(1);
+
+/// A file that has changed is just read for so long: watching one that changes all the time costs more than it
+/// saves.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A label file, always told as it is: a changed label shows in the very next answer. What was read is kept
-/// while the file has provably not changed.
+/// while the kernel says that nothing has changed.
 #[derive(Debug)]
 pub struct LabelFile {
     path: PathBuf,
-    last: Mutex<Option<(Stamp, Arc<Labels>)>>,
+    kept: RwLock<Option<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    labels: Arc<Labels>,
+    since: Instant,
+    /// Began before the labels were read. There is none where the kernel cannot tell.
+    watch: Option<Watch>,
 }
 
 impl LabelFile {
     /// The label file at `path`. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), last: Mutex::default() }
+        Self { path: path.into(), kept: RwLock::default() }
     }
 
     /// Where the file is.
@@ -78,6 +113,9 @@ impl LabelFile {
     /// # Errors
     /// If there is no such file, it may not be read, is no regular file, or is larger than 2 MiB.
     pub fn read(&self) -> Result<Arc<Labels>, LabelsError> {
+        if let Some(labels) = self.unchanged() {
+            return Ok(labels);
+        }
         let mut labels = self.look();
         for _ in 1..ATTEMPTS {
             match &labels {
@@ -88,7 +126,30 @@ impl LabelFile {
         labels.map_err(|cause| LabelsError { path: self.path.clone(), cause })
     }
 
+    fn unchanged(&self) -> Option<Arc<Labels>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.as_ref()?;
+        let unchanged = kept.since.elapsed() < KEEP_FOR && kept.watch.as_ref().is_some_and(Watch::is_quiet);
+        unchanged.then(|| Arc::clone(&kept.labels))
+    }
+
     fn look(&self) -> io::Result<Arc<Labels>> {
+        if !self.worth_watching() {
+            return Ok(Arc::new(Labels::parse(&self.text()?)));
+        }
+        let (since, watch) = (Instant::now(), Watch::new(&self.path).ok());
+        let labels = Arc::new(Labels::parse(&self.text()?));
+        let kept = Kept { labels: Arc::clone(&labels), since, watch };
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        Ok(labels)
+    }
+
+    fn worth_watching(&self) -> bool {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().is_none_or(|kept| kept.since.elapsed() >= WATCH_AGAIN_AFTER)
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
         let metadata = fs::metadata(&self.path)?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -97,61 +158,12 @@ impl LabelFile {
             // opening a pipe would wait for its writer, and every request with it
             return Err(io::Error::other("not a regular file"));
         }
-        if let Some((stamp, labels)) = &*self.last()
-            && *stamp == Stamp::of(&metadata)
-        {
-            return Ok(Arc::clone(labels));
+        let mut text = Vec::new();
+        File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 2 MiB"));
         }
-        // the clock first, then the stamp, then the text: what changes after any of them changes the stamp,
-        // too
-        let now = SystemTime::now();
-        let mut file = File::open(&self.path)?;
-        let stamp = Stamp::of(&file.metadata()?);
-        let labels = Arc::new(Labels::parse(&read_all(&mut file)?));
-        *self.last() = stamp.is_settled(now).then(|| (stamp, Arc::clone(&labels)));
-        Ok(labels)
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<(Stamp, Arc<Labels>)>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 2 MiB"));
-    }
-    Ok(text)
-}
-
-/// Which file it is, and when it last changed. Nobody but the clock can set the time of the last change
-/// (ctime).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    /// Seconds and nanoseconds since 1970.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether another change, now or later, would be told by another stamp.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
-        let Ok(changed) = u64::try_from(self.changed.0) else { return false };
-        now.as_secs().checked_sub(changed).is_some_and(|seconds| seconds > SETTLED.as_secs())
+        Ok(text)
     }
 }
 
@@ -165,71 +177,109 @@ pub struct LabelsError {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        mem,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
     use super::*;
 
-    fn labels(release: &str) -> String {
-        format!("app=\"appinfo\"\nrelease=\"{release}\"")
+    /// `labels -> ..data/labels`, `..data -> ..1`, as in a downward-API volume; and `..2`, another version.
+    fn volume() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (version, release) in [("..1", "one"), ("..2", "two")] {
+            let version = directory.path().join(version);
+            fs::create_dir(&version).expect("a directory");
+            fs::write(version.join("labels"), format!("release=\"{release}\"")).expect("a file");
+        }
+        symlink("..1", directory.path().join("..data")).expect("a link");
+        symlink("..data/labels", directory.path().join("labels")).expect("a link");
+        directory
     }
 
-    fn release(file: &LabelFile) -> String {
-        file.read().expect("labels").get("release").expect("a release").to_owned()
-    }
-
-    /// Makes the file look as if it had not changed for long, to whoever looks at the kept stamp alone.
-    fn settle(file: &LabelFile) {
-        let stamp = Stamp::of(&fs::metadata(file.path()).expect("metadata"));
-        let labels = file.read().expect("labels");
-        *file.last() = Some((stamp, labels));
+    fn release(file: &LabelFile) -> Result<String, LabelsError> {
+        file.read().map(|labels| labels.get("release").expect("a release").to_owned())
     }
 
     #[test]
-    fn a_file_that_just_changed_is_not_kept() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = LabelFile::new(directory.path().join("labels"));
-        fs::write(file.path(), labels("a")).expect("written");
-        let (one, two) = (file.read().expect("labels"), file.read().expect("labels"));
-        assert!(!Arc::ptr_eq(&one, &two), "the stamp of a change that recent proves nothing");
-        assert!(file.last().is_none());
-    }
-
-    #[test]
-    fn a_settled_file_is_kept_until_it_changes() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = LabelFile::new(directory.path().join("labels"));
-        fs::write(file.path(), labels("a")).expect("written");
-        settle(&file);
+    fn an_unchanged_file_is_read_once() {
+        let volume = volume();
+        let file = LabelFile::new(volume.path().join("labels"));
         let (one, two) = (file.read().expect("labels"), file.read().expect("labels"));
         assert!(Arc::ptr_eq(&one, &two));
 
-        // in place, of the same length; a stamp counts in ticks, so wait for the next
-        let stamp = Stamp::of(&fs::metadata(file.path()).expect("metadata"));
-        while Stamp::of(&fs::metadata(file.path()).expect("metadata")) == stamp {
-            fs::write(file.path(), labels("b")).expect("written");
-        }
-        assert_eq!(release(&file), "b");
-
-        // another file in its place, though its modification time is older
-        settle(&file);
-        let other = directory.path().join("other");
-        fs::write(&other, labels("c")).expect("written");
-        File::options()
-            .append(true)
-            .open(&other)
-            .and_then(|file| file.set_modified(UNIX_EPOCH))
-            .expect("set");
-        fs::rename(&other, file.path()).expect("renamed");
-        assert_eq!(release(&file), "c");
-
-        settle(&file);
-        fs::remove_file(file.path()).expect("removed");
-        assert!(file.read().is_err(), "a file that is gone is not told from memory");
+        fs::write(volume.path().join("..2/other"), "").expect("a file elsewhere");
+        assert!(Arc::ptr_eq(&one, &file.read().expect("labels")), "that is none of its business");
     }
 
     #[test]
-    fn a_stamp_is_settled_once_the_coarsest_clock_has_moved_on() {
-        let stamp = Stamp { device: 1, inode: 1, bytes: 1, changed: (1000, 999_999_999) };
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(!stamp.is_settled(at(1000)) && !stamp.is_settled(at(1003)) && stamp.is_settled(at(1004)));
-        assert!(!stamp.is_settled(at(999)), "the clock was set back, or the file comes from the future");
+    fn every_kind_of_change_shows_in_the_next_reading() {
+        type Change = fn(&Path) -> io::Result<()>;
+        let changes: [(&str, Change); 8] = [
+            ("written in place, as long as before", |volume| {
+                fs::write(volume.join("..1/labels"), "release=\"two\"")
+            }),
+            ("another file renamed over it", |volume| {
+                fs::rename(volume.join("..2/labels"), volume.join("..1/labels"))
+            }),
+            ("a link renamed over, as the kubelet does it", |volume| {
+                symlink("..2", volume.join("..data_tmp"))?;
+                fs::rename(volume.join("..data_tmp"), volume.join("..data"))
+            }),
+            ("a link removed and made anew", |volume| {
+                fs::remove_file(volume.join("labels"))?;
+                symlink("..2/labels", volume.join("labels"))
+            }),
+            ("a directory moved away, and another into its place", |volume| {
+                fs::rename(volume.join("..1"), volume.join("..old"))?;
+                fs::rename(volume.join("..2"), volume.join("..1"))
+            }),
+            ("a file moved away while somebody has it open", |volume| {
+                mem::forget(File::open(volume.join("..1/labels"))?);
+                fs::rename(volume.join("..1/labels"), volume.join("..1/old"))?;
+                fs::copy(volume.join("..2/labels"), volume.join("..1/labels")).map(drop)
+            }),
+            ("a file removed while somebody has it open", |volume| {
+                mem::forget(File::open(volume.join("..1/labels"))?);
+                fs::remove_file(volume.join("..1/labels"))?;
+                fs::copy(volume.join("..2/labels"), volume.join("..1/labels")).map(drop)
+            }),
+            ("written through another name of the same file", |volume| {
+                fs::hard_link(volume.join("..1/labels"), volume.join("other name"))?;
+                fs::write(volume.join("other name"), "release=\"two\"")
+            }),
+        ];
+        for (what, change) in changes {
+            let volume = volume();
+            let file = LabelFile::new(volume.path().join("labels"));
+            assert_eq!(release(&file).expect("labels"), "one");
+            assert!(file.unchanged().is_some(), "it is kept");
+            change(volume.path()).expect(what);
+            assert_eq!(release(&file).expect("labels"), "two", "{what}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_can_no_longer_be_read_is_not_told_from_memory() {
+        let volume = volume();
+        let file = LabelFile::new(volume.path().join("labels"));
+        release(&file).expect("labels");
+        fs::remove_file(volume.path().join("..1/labels")).expect("removed");
+        release(&file).expect_err("gone");
+
+        let file = LabelFile::new(volume.path().join("..2/labels"));
+        release(&file).expect("labels");
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o000)).expect("set");
+        assert!(file.unchanged().is_none(), "the permission may be gone");
+    }
+
+    #[test]
+    fn a_file_that_changes_all_the_time_is_not_watched() {
+        let volume = volume();
+        let file = LabelFile::new(volume.path().join("labels"));
+        release(&file).expect("labels");
+        fs::write(volume.path().join("..1/labels"), "release=\"two\"").expect("written");
+        release(&file).expect("labels");
+        assert!(file.unchanged().is_none(), "it was watched a moment ago");
     }
 }

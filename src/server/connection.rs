@@ -77,7 +77,8 @@ pub(super) async fn serve(
         }
     });
     let mut http = http1::Builder::new();
-    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
+    // an answer is short: copied behind its head, it is sent for less than head and body apart
+    http.header_read_timeout(None).max_buf_size(HEAD_BYTES).writev(false);
     let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
 
     let mut terms = terms.clone();
