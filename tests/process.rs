@@ -600,6 +600,26 @@ fn a_connection_takes_no_more_memory_than_the_manifests_allow_for() {
 }
 
 #[test]
+fn a_resting_connection_takes_no_buffers() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &["--log-filter=info"]);
+    let before = process.peak_kib();
+    let resting: Vec<_> = (0..400)
+        .map(|_| {
+            let mut client = Client::connect(process.public).expect("a connection");
+            client.get(ANSWERED).expect("an answer");
+            pause(Duration::from_millis(2)); // fewer than 100 are awake at once
+            client
+        })
+        .collect();
+    let each = (process.peak_kib() - before) / resting.len() as u64;
+    assert!(each <= 10, "{each} KiB for a resting connection");
+    for mut client in resting {
+        assert_eq!(client.get(ANSWERED).expect("an answer after the rest").status, 404);
+    }
+}
+
+#[test]
 fn running_out_of_descriptors_is_survived() {
     let labels = LabelDir::new(LABELS);
     let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));

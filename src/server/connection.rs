@@ -1,31 +1,32 @@
 //! One connection: HTTP/1.1 by hyper, and a time limit for whatever it waits for.
 //!
 //! hyper's own `header_read_timeout` counts the time that a kept-alive connection rests as time that its next
-//! request head takes. Here the two have limits of their own, told apart by the bytes that pass by: once a
-//! request has been answered, a connection whose last bytes were the empty line at the end of a head rests;
-//! any others are the beginning of the next head. (A request body would confuse that, but none is ever read:
-//! the answer to a request that has one closes the connection.)
+//! request head takes, and its buffers are kept all the while. Here the two have limits of their own, told
+//! apart by the bytes that pass by: once a request has been answered, a connection whose last bytes were the
+//! empty line at the end of a head pauses, and soon rests, without hyper; any others are the beginning of the
+//! next head. (A request body would confuse that, but none is ever read: the answer to a request that has one
+//! closes the connection.)
 
 use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::{Body, Bytes, HttpBody},
     extract::ConnectInfo,
     http::{HeaderValue, Request, header::CONNECTION},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
@@ -36,7 +37,9 @@ use super::Terms;
 
 /// From the first byte of a request head to its last; for a connection's first, from its opening.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// How long a kept-alive connection may rest between requests, at least; at most it is twice as long.
+/// How long a connection that has just been used keeps its buffers, at least; at most it is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long it may rest after that.
 const REST_LIMIT: Duration = Duration::from_secs(150);
 /// How long a connection may still wait for a request where [`Terms`] want it to go: one may be on its way.
 const GOING_LIMIT: Duration = Duration::from_secs(1);
@@ -54,22 +57,45 @@ pub(super) async fn serve(
     router: &Router,
     terms: watch::Receiver<Terms>,
 ) {
-    let progress = Arc::new(Mutex::new(Progress::default()));
-    let wire = Wire { stream, progress: Arc::clone(&progress) };
+    if let Err(end) = serve_requests(stream, remote, router, terms).await {
+        debug!(%remote, %end, "connection closed");
+    }
+}
 
+/// Why a connection ends but by what one side says in HTTP.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Wire(#[from] io::Error),
+    #[error("time limit: {0:?}")]
+    TimeLimit(Wait),
+}
+
+async fn serve_requests(
+    stream: impl Stream,
+    remote: SocketAddr,
+    router: &Router,
+    mut terms: watch::Receiver<Terms>,
+) -> Result<(), End> {
+    let progress = Mutex::new(Progress::default());
+    let current_terms = terms.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let has_body = !request.body().is_end_stream();
         {
             let mut progress = lock(&progress);
             progress.requests += 1;
             progress.has_body = has_body;
+            progress.answering = true;
         }
         let mut request = request.map(|_unread| Body::empty());
         request.extensions_mut().insert(ConnectInfo(remote));
         let answer = router.clone().call(request);
-        let terms = terms.clone();
+        let (progress, terms) = (&progress, &current_terms);
         async move {
             let mut answer = answer.await?;
+            lock(progress).answering = false;
             if has_body || !terms.borrow().keep_alive() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -79,24 +105,23 @@ pub(super) async fn serve(
     let mut http = http1::Builder::new();
     // an answer is short: copied behind its head, it is sent for less than head and body apart
     http.header_read_timeout(None).max_buf_size(HEAD_BYTES).writev(false);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service));
 
-    let mut terms = terms.clone();
+    let mut wire = Wire { stream, unread: Bytes::new(), progress: &progress };
     let mut watchdog = Watchdog::new(&progress, *terms.borrow_and_update());
     loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    debug!(%remote, %error, "connection failed");
-                }
-                return;
-            }
-            waited_for = poll_fn(|cx| watchdog.poll(cx)) => {
-                debug!(%remote, ?waited_for, "connection closed: time limit");
-                return;
-            }
-            Ok(()) = terms.changed() => watchdog.change_terms(*terms.borrow_and_update()),
+        let mut connection = http.serve_connection(TokioIo::new(wire), service);
+        match watchdog.guard(&mut connection, &mut terms).await {
+            Err(Wait::Pause) => {}
+            Err(waited_for) => return Err(End::TimeLimit(waited_for)),
+            Ok(ended) => return Ok(ended?),
+        }
+        // it may be long until the next request: hyper's buffers, 16 KiB, are not kept for it
+        wire = {
+            let parts = connection.into_parts();
+            Wire { unread: Bytes::copy_from_slice(&parts.read_buf), ..parts.io.into_inner() }
+        };
+        if !watchdog.guard(wire.rest(), &mut terms).await.map_err(End::TimeLimit)?? {
+            return Ok(());
         }
     }
 }
@@ -112,6 +137,10 @@ enum Wait {
     Opening,
     /// The rest of a request head: the one after this many requests.
     Head { after: u64 },
+    /// Our own answer.
+    Answer,
+    /// The next request, which often comes soon after an answer.
+    Pause,
     /// The next request, if any.
     Rest,
     /// The client to accept what is written to it.
@@ -130,7 +159,9 @@ struct Progress {
     in_head: bool,
     /// The last request has a body, which stays unread.
     has_body: bool,
-    /// What keeps it from reading, if anything does: [`Wait::Write`] or [`Wait::Linger`].
+    /// The last request's answer is not there yet.
+    answering: bool,
+    /// What else it waits for, if anything: [`Wait::Write`], [`Wait::Linger`] or [`Wait::Rest`].
     blocked: Option<Wait>,
 }
 
@@ -145,12 +176,14 @@ impl Progress {
     fn wait(&self) -> Wait {
         if let Some(wait) = self.blocked {
             wait
+        } else if self.answering {
+            Wait::Answer
         } else if self.in_head {
             Wait::Head { after: self.requests }
         } else if self.requests == 0 {
             Wait::Opening
         } else {
-            Wait::Rest
+            Wait::Pause
         }
     }
 }
@@ -178,9 +211,24 @@ impl<'a> Watchdog<'a> {
         Self { progress, terms, wait, since, requests: 0, timer }
     }
 
-    fn change_terms(&mut self, terms: Terms) {
-        self.terms = terms;
-        self.set_timer();
+    /// Runs `task` until it is done, or until what the connection waits for has taken too long.
+    async fn guard<T>(
+        &mut self,
+        task: impl Future<Output = T>,
+        terms: &mut watch::Receiver<Terms>,
+    ) -> Result<T, Wait> {
+        let mut task = pin!(task);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut task => return Ok(done),
+                waited_for = poll_fn(|cx| self.poll(cx)) => return Err(waited_for),
+                Ok(()) = terms.changed() => {
+                    self.terms = *terms.borrow_and_update();
+                    self.set_timer();
+                }
+            }
+        }
     }
 
     /// Ready when what the connection waits for has taken too long. To be polled after the connection.
@@ -199,10 +247,10 @@ impl<'a> Watchdog<'a> {
         }
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            if wait != Wait::Rest || requests == self.requests {
+            if wait != Wait::Pause || requests == self.requests {
                 return Poll::Ready(wait);
             }
-            // it has not rested all that time: look again later, which is cheaper than a timer set for each
+            // it has not paused all that time: look again later, which is cheaper than a timer set for each
             // request
             self.since = Instant::now();
             self.requests = requests;
@@ -220,6 +268,8 @@ fn deadline(wait: Wait, since: Instant, terms: Terms) -> Instant {
     let (limit, must_go) = match wait {
         Wait::Opening => (HEAD_LIMIT, !terms.rest()),
         Wait::Head { .. } => (HEAD_LIMIT, terms.full),
+        Wait::Pause => (PAUSE, false),
+        Wait::Answer => (REST_LIMIT, false),
         Wait::Rest => (REST_LIMIT, !terms.rest()),
         Wait::Write => (WRITE_LIMIT, false),
         Wait::Linger => (LINGER_LIMIT, false),
@@ -229,35 +279,52 @@ fn deadline(wait: Wait, since: Instant, terms: Terms) -> Instant {
 }
 
 /// A socket that keeps the [`Progress`] of its connection.
-struct Wire<S> {
+struct Wire<'a, S> {
     stream: S,
-    progress: Arc<Mutex<Progress>>,
+    /// What was read from it, but not by hyper: comes first.
+    unread: Bytes,
+    progress: &'a Mutex<Progress>,
 }
 
-impl<S> Wire<S> {
+impl<S: Stream> Wire<'_, S> {
+    /// Waits for the first byte after a pause; false if the client closes instead.
+    async fn rest(&mut self) -> io::Result<bool> {
+        lock(self.progress).blocked = Some(Wait::Rest);
+        let mut first = [0];
+        let length = self.stream.read(&mut first).await?;
+        lock(self.progress).blocked = None;
+        self.unread = [&self.unread, &first[..length]].concat().into();
+        Ok(length > 0)
+    }
+
     fn note_write<T>(&self, written: Poll<T>) -> Poll<T> {
-        lock(&self.progress).blocked = written.is_pending().then_some(Wait::Write);
+        lock(self.progress).blocked = written.is_pending().then_some(Wait::Write);
         written
     }
 }
 
-impl<S: Stream> AsyncRead for Wire<S> {
+impl<S: Stream> AsyncRead for Wire<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.unread.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let length = buf.remaining().min(self.unread.len());
+            buf.put_slice(&self.unread.split_to(length));
+        }
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
-            lock(&self.progress).read(bytes);
+            lock(self.progress).read(bytes);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: Stream> AsyncWrite for Wire<S> {
+impl<S: Stream> AsyncWrite for Wire<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note_write(written)
@@ -284,7 +351,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
     /// wants: closing the socket on unread bytes would reset the connection, and the answer might be lost.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let client_sends = {
-            let mut progress = lock(&self.progress);
+            let mut progress = lock(self.progress);
             let client_sends = progress.in_head || progress.has_body;
             progress.blocked = client_sends.then_some(Wait::Linger);
             client_sends
@@ -310,7 +377,7 @@ mod tests {
 
     use axum::routing::get;
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        io::{AsyncWriteExt, DuplexStream, duplex},
         time::sleep,
     };
 
@@ -319,13 +386,17 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     const WELCOME: Terms = Terms { stage: Stage::Serving, full: false };
 
-    /// A connection to a server that answers `/` with `body`, through a pipe that holds `capacity` bytes.
-    fn connect_to(body: &'static str, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
+    /// A connection to a server, through a pipe that holds `capacity` bytes.
+    fn connect_with(router: Router, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
         let (client, server) = duplex(capacity);
         let (terms, subscribed) = watch::channel(WELCOME);
-        let router = Router::new().route("/", get(move || async move { body }));
         tokio::spawn(async move { serve(server, ([127, 0, 0, 1], 1).into(), &router, subscribed).await });
         (client, terms)
+    }
+
+    /// One that answers `/` with `body`.
+    fn connect_to(body: &'static str, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
+        connect_with(Router::new().route("/", get(move || async move { body })), capacity)
     }
 
     fn connect() -> (DuplexStream, watch::Sender<Terms>) {
@@ -390,8 +461,32 @@ mod tests {
             client.write_all(REQUEST).await.expect("still open");
             answer(&mut client).await;
         }
-        let closed_after = closed_after(&mut client).await;
-        assert!((120..=2 * REST_LIMIT.as_secs()).contains(&closed_after), "{closed_after}");
+        assert_eq!(closed_after(&mut client).await, REST_LIMIT.as_secs() + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_are_no_request_before_a_rest_or_after() {
+        let (mut client, _terms) = connect();
+        client.write_all(&[REQUEST, b"\r\n\r\n"].concat()).await.expect("open");
+        answer(&mut client).await;
+        sleep(Duration::from_mins(1)).await;
+        client.write_all(&[b"\r\n\r\n", REQUEST].concat()).await.expect("still open");
+        answer(&mut client).await;
+        client.write_all(b"\r\n\r\n").await.expect("open");
+        assert_eq!(closed_after(&mut client).await, REST_LIMIT.as_secs() + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_long_is_waited_for() {
+        let slow = get(|| async {
+            sleep(Duration::from_mins(1)).await;
+            "hello"
+        });
+        let (mut client, _terms) = connect_with(Router::new().route("/", slow), 1 << 16);
+        for _ in 0..2 {
+            client.write_all(REQUEST).await.expect("open");
+            answer(&mut client).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
