@@ -16,7 +16,10 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::Response,
     routing::get,
 };
@@ -149,6 +152,7 @@ impl App {
                 (failure.status(), line, Some(error))
             }
         };
+        headers.insert(CONTENT_LENGTH, body.len().into());
         Arc::new(Answer { status, headers, body: body.into(), error })
     }
 }

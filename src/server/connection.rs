@@ -103,8 +103,11 @@ async fn serve_requests(
         }
     });
     let mut http = http1::Builder::new();
+    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
+    // a client that has sent all it will is answered, too; and nothing is read while an answer is made
+    http.half_close(true);
     // an answer is short: copied behind its head, it is sent for less than head and body apart
-    http.header_read_timeout(None).max_buf_size(HEAD_BYTES).writev(false);
+    http.writev(false);
 
     let mut wire = Wire { stream, unread: Bytes::new(), progress: &progress };
     let mut watchdog = Watchdog::new(&progress, *terms.borrow_and_update());
@@ -476,17 +479,31 @@ mod tests {
         assert_eq!(closed_after(&mut client).await, REST_LIMIT.as_secs() + 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_takes_long_is_waited_for() {
+    /// A connection to a server that takes a minute.
+    fn connect_to_slow() -> (DuplexStream, watch::Sender<Terms>) {
         let slow = get(|| async {
             sleep(Duration::from_mins(1)).await;
             "hello"
         });
-        let (mut client, _terms) = connect_with(Router::new().route("/", slow), 1 << 16);
+        connect_with(Router::new().route("/", slow), 1 << 16)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_long_is_waited_for() {
+        let (mut client, _terms) = connect_to_slow();
         for _ in 0..2 {
             client.write_all(REQUEST).await.expect("open");
             answer(&mut client).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_sent_all_it_will_is_answered() {
+        let (mut client, _terms) = connect_to_slow();
+        client.write_all(REQUEST).await.expect("open");
+        client.shutdown().await.expect("half closed");
+        answer(&mut client).await;
+        assert_eq!(closed_after(&mut client).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
