@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const CAPACITY: usize = 1 << 20;
 /// How long lines gather after some were written, so that under load one write takes many; a line that comes
 /// after a pause is written at once.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(5);
 /// How long the last lines have to be written when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
