@@ -260,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn each_of_many_changes_within_milliseconds_shows() {
+        let volume = volume();
+        let file = LabelFile::new(volume.path().join("labels"));
+        for round in 0..2000 {
+            let text = format!("{round:04}");
+            fs::write(volume.path().join("..1/labels"), format!("release=\"{text}\"")).expect("written");
+            assert_eq!(release(&file).expect("labels"), text);
+        }
+    }
+
+    #[test]
     fn a_file_that_can_no_longer_be_read_is_not_told_from_memory() {
         let volume = volume();
         let file = LabelFile::new(volume.path().join("labels"));

@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     process::Command,
@@ -37,7 +37,7 @@ fn inspect(what: &str) -> Value {
 struct Container(String);
 
 impl Container {
-    fn run(image: &str, labels: &LabelDir) -> Self {
+    fn run(image: &str, labels: &LabelDir, options: &[&str]) -> Self {
         let directory = labels.file().parent().expect("a directory").to_owned();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("readable for any user");
         let volume = format!("{}:/etc/podinfo:ro", directory.display());
@@ -45,7 +45,7 @@ impl Container {
         let who = ["--env", "MY_POD_NAME=pod-1", "--env", "MY_POD_NAMESPACE=space"];
         let ports = ["--publish", "127.0.0.1::8080", "--publish", "127.0.0.1::8081"];
         let run = ["run", "--detach", "--volume", &volume];
-        Self(docker(&[&run[..], &hardened, &who, &ports, &[image]].concat()))
+        Self(docker(&[&run[..], &hardened, &who, &ports, options, &[image]].concat()))
     }
 
     fn address(&self, port: &str) -> SocketAddr {
@@ -69,7 +69,7 @@ fn each_version_answers_as_it_should_follows_its_labels_and_ends_in_time() {
     };
     for (version, status, namespace) in [(1, 200, ""), (2, 500, ""), (3, 200, "space")] {
         let labels = LabelDir::new(LABELS);
-        let container = Container::run(&build(version), &labels);
+        let container = Container::run(&build(version), &labels, &[]);
         let (public, admin) = (container.address("8080"), container.address("8081"));
         eventually("it is ready", || get(admin, "/readyz").is_ok_and(|answer| answer.status == 200));
 
@@ -110,7 +110,7 @@ fn images_are_small_hold_nothing_else_and_say_what_they_are() {
         assert_eq!(config["Labels"]["org.opencontainers.image.version"], version.to_string());
 
         let labels = LabelDir::new(LABELS);
-        let container = Container::run(&image, &labels);
+        let container = Container::run(&image, &labels, &[]);
         let files = Command::new("sh")
             .args(["-c", "docker export \"$0\" | tar --list --verbose", &container.0])
             .output()
@@ -142,4 +142,18 @@ fn images_are_small_hold_nothing_else_and_say_what_they_are() {
         let feature = ["baseline", "broken", "with-namespace"][usize::from(version) - 1];
         assert_eq!(output, format!("appinfo {} ({feature})", env!("CARGO_PKG_VERSION")));
     }
+}
+
+#[test]
+fn a_tenth_of_a_processor_has_one_worker() {
+    let labels = LabelDir::new(LABELS);
+    let container = Container::run(&build(1), &labels, &["--cpus", "0.1"]);
+    eventually("it is ready", || {
+        get(container.address("8081"), "/readyz").is_ok_and(|answer| answer.status == 200)
+    });
+    let threads = fs::read_dir(format!("/proc/{}/task", inspect(&container.0)["State"]["Pid"]));
+    let name =
+        |thread: io::Result<fs::DirEntry>| fs::read_to_string(thread.expect("it runs").path().join("comm"));
+    let names = threads.expect("the engine is on this machine").map(|thread| name(thread).expect("it runs"));
+    assert_eq!(names.filter(|name| name.starts_with("tokio-rt-worker")).count(), 1);
 }

@@ -243,6 +243,7 @@ fn nobody_has_to_read_the_log() {
         let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
         let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        println!("{peak} KiB at most with {redirection:?}");
         assert!(peak < 32 << 10, "{peak} KiB with {redirection:?}");
         rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
         let start = Instant::now();
@@ -419,6 +420,7 @@ fn nothing_is_lost_while_draining_under_load() {
         assert_eq!(process.ended().code(), Some(0));
     });
     process.wait_for("drained");
+    println!("{answered:?} requests answered, none lost");
 }
 
 #[test]
@@ -639,6 +641,7 @@ fn running_out_of_descriptors_is_survived() {
     }
     assert_eq!(answers, BTreeSet::from([200]));
     let spent = process.cpu_seconds() - cpu;
+    println!("{spent} s of processor time in 3 s");
     assert!(spent < 1.5, "{spent} s of processor time in 3 s: it spins");
     assert!(process.messages("out of file descriptors").len() < 3, "logged once in a while");
 

@@ -15,6 +15,7 @@ use axum::{
 };
 use common::{LABELS, LabelDir};
 use http_body_util::BodyExt;
+use proptest::prelude::*;
 use tower::ServiceExt;
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -222,14 +223,34 @@ async fn headers_that_would_be_empty_or_illegal_are_left_out() {
     }
 }
 
-#[tokio::test]
-async fn labels_written_twice_within_a_millisecond_are_told_fresh() {
-    let labels = LabelDir::new("release=\"0000\"");
-    for round in 0..2000 {
-        let release = format!("{round:04}");
-        fs::write(labels.file(), format!("release=\"{release}\"")).expect("a label file");
-        let answer = ask(Box::new(AppInfoBaseline), &labels.file(), "GET", "/v1/appinfo").await;
-        assert_eq!(answer.header("x-release"), Some(release.as_str()));
-        assert!(answer.body.contains(&format!("\"Release\":\"{release}\"")), "{}", answer.body);
+proptest! {
+    /// Path and method decide, and nothing else; HTTP methods are upper case.
+    #[test]
+    fn any_request_gets_the_answer_of_its_kind(
+        method in "GET|HEAD|POST|[A-Za-z!#$%&'*+.^_`|~-]{1,12}",
+        path in "/|/v1/appinfo|/v1/appinfo/|//v1/appinfo|/[a-zA-Z0-9%./_~-]{0,20}",
+        query in "|[?][a-z0-9=&%]{0,9}",
+    ) {
+        let labels = LabelDir::new(LABELS);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let target = format!("{path}{query}");
+        let answer = runtime.block_on(ask(Box::new(AppInfoBaseline), &labels.file(), &method, &target));
+        let expected = match (path.as_str(), method.as_str()) {
+            ("/v1/appinfo", "GET" | "HEAD") => 200,
+            ("/v1/appinfo", _) => 405,
+            _ => 404,
+        };
+        prop_assert_eq!(answer.status, expected);
+        prop_assert_eq!(answer.header("content-type"), Some(JSON));
+        prop_assert_eq!((answer.header("x-served-by"), answer.header("x-release")), (Some("p"), Some("stable")));
+        let length = answer.header("content-length").and_then(|length| length.parse().ok());
+        if method == "HEAD" {
+            prop_assert_eq!(answer.body, "");
+            prop_assert!(length.is_some_and(|length: usize| length > 0), "as long as GET's");
+        } else {
+            prop_assert_eq!(length, Some(answer.body.len()));
+            prop_assert!(answer.body.ends_with('\n'));
+            serde_json::from_str::<serde_json::Value>(&answer.body).expect("JSON");
+        }
     }
 }

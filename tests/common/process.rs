@@ -121,9 +121,18 @@ impl Process {
 
     /// The most memory that was ever resident, in KiB (`VmHWM`).
     pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// The memory that is resident now, in KiB (`VmRSS`).
+    pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, key: &str) -> u64 {
         let status = self.proc("status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("the line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     fn proc(&self, file: &str) -> String {

@@ -1,0 +1,214 @@
+//! What takes a while: crowds, storms, and a million requests. Prints the figures of the README's table.
+//!
+//! Only runs when it is named, and wants the release build: `cargo test --release --test endurance`.
+
+mod common;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use appinfo::app_info::AppInfo;
+use common::{
+    LABELS, LabelDir, PATIENCE,
+    http::Client,
+    pause,
+    process::{Process, appinfo},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+/// Each of these takes the whole machine.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(labels: &LabelDir) -> Process {
+    let mut command = appinfo();
+    command.env("MY_POD_NAME", "pod-1").arg("--log-filter=appinfo::http=off,info");
+    Process::start(command.arg("--labels-file").arg(labels.file()))
+}
+
+/// The 99th percentile of how long answers take, one after the other on one connection, for that long.
+fn p99(server: SocketAddr, time: Duration) -> Duration {
+    let mut client = Client::connect(server).expect("a connection");
+    let mut times = Vec::new();
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        let start = Instant::now();
+        assert_eq!(client.get("/v1/appinfo").expect("an answer").status, 200);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+/// Sends a byte of a request head a second: how long until the server closes.
+async fn slow_head(server: SocketAddr, begin_after: Duration) -> io::Result<Duration> {
+    sleep(begin_after).await;
+    let mut stream = TcpStream::connect(server).await?;
+    let opened = Instant::now();
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut from_server, mut to_server) = stream.split();
+    loop {
+        let mut nothing = [0];
+        tokio::select! {
+            closed = from_server.read(&mut nothing) => {
+                assert_eq!(closed.unwrap_or(0), 0, "there is no answer to half a head");
+                return Ok(opened.elapsed());
+            }
+            _ = second.tick() => if to_server.write_all(b"x").await.is_err() {
+                return Ok(opened.elapsed());
+            }
+        }
+    }
+}
+
+#[test]
+fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
+    const CROWD: u32 = 5000;
+    let _turn = one_at_a_time();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .expect("as many files as allowed");
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels);
+    let alone = p99(process.public, Duration::from_secs(3));
+
+    let address = process.public;
+    let crowd = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let nth = |number| Duration::from_secs(1) * number / CROWD;
+            let crowd: Vec<_> =
+                (0..CROWD).map(|number| tokio::spawn(slow_head(address, nth(number)))).collect();
+            let mut cut_off = Vec::new();
+            for slow in crowd {
+                let slow = timeout(PATIENCE, slow).await.expect("it is cut off").expect("no panic");
+                cut_off.push(slow.expect("a connection"));
+            }
+            cut_off.sort();
+            cut_off
+        })
+    });
+    pause(Duration::from_secs(2)); // all are there
+    let beside = p99(process.public, Duration::from_secs(6));
+    let cut_off = crowd.join().expect("no panic");
+    let again_alone = p99(process.public, Duration::from_secs(3));
+
+    let (first, last) = (cut_off[0], cut_off[cut_off.len() - 1]);
+    println!("p99 beside {CROWD} slow heads: {beside:?}; before {alone:?}, after {again_alone:?}");
+    println!("slow heads cut off after {first:.1?} to {last:.1?}");
+    assert!(first > Duration::from_secs(9), "{first:?}: a head has 10 s");
+    assert!(last < Duration::from_secs(15), "{last:?}: a head has 10 s");
+    // what a busy machine adds to one of the three, and not to the others
+    let noise = Duration::from_millis(10);
+    assert!(
+        beside < 2 * alone.max(again_alone) + noise,
+        "{beside:?}, {alone:?} before, {again_alone:?} after"
+    );
+}
+
+#[test]
+fn a_thousand_swaps_a_second_show_at_once_and_whole() {
+    const SWAPS: usize = 20_000;
+    let _turn = one_at_a_time();
+    // labels that always agree: an answer that mixes two versions shows
+    let text =
+        |round: usize| format!("app=\"{round}\"\nfiller=\"{}\"\nrelease=\"{round}\"", "x".repeat(round % 97));
+    let labels = LabelDir::new(text(0));
+    let process = start(&labels);
+    let (newest, answers, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Client::connect(process.public).expect("a connection");
+                while !done.load(Ordering::Relaxed) {
+                    let at_least = newest.load(Ordering::SeqCst);
+                    let answer = client.get("/v1/appinfo").expect("an answer");
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    let info: AppInfo = serde_json::from_str(&answer.body).expect("JSON");
+                    let round: usize = info.release.parse().expect("a number");
+                    assert!(round >= at_least, "stale: {round} after {at_least}");
+                    assert_eq!(info.app_name, info.release, "a mixture");
+                    assert_eq!(info.labels["filler"].len(), round % 97, "a mixture");
+                    assert_eq!(answer.header("x-release"), Some(info.release.as_str()), "a mixture");
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 1..=SWAPS {
+            labels.swap(text(round));
+            newest.store(round, Ordering::SeqCst);
+            let next = began + Duration::from_millis(1) * u32::try_from(round).expect("few");
+            pause(next.saturating_duration_since(Instant::now()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    println!("{SWAPS} swaps in {:.1?}, {answers:?} answers: all fresh and whole", began.elapsed());
+    assert!(answers.into_inner() > SWAPS, "there was load");
+}
+
+#[test]
+fn a_million_mixed_requests_leave_memory_flat() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 250_000;
+    const KINDS: [(&str, u16); 8] = [
+        ("GET /v1/appinfo HTTP/1.1\r\nhost: x\r\n\r\n", 200),
+        ("GET /v1/appinfo?a=b HTTP/1.1\r\nhost: x\r\ncookie: a=b\r\n\r\n", 200),
+        ("GET /v1/appinfo HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 200),
+        ("GET /favicon.ico HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        ("DELETE /v1/appinfo HTTP/1.1\r\nhost: x\r\n\r\n", 405),
+        ("BREW /%00/../x HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        ("POST /v1/appinfo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello", 405),
+        ("no request at all\r\n\r\n", 400),
+    ];
+    let _turn = one_at_a_time();
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels);
+    let asked = AtomicUsize::new(0);
+    let began = Instant::now();
+    let early = thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let asked = &asked;
+            scope.spawn(move || {
+                let mut client = Client::connect(process.public).expect("a connection");
+                for round in 0..EACH {
+                    // those that end the connection are one in 40, lest this tests the kernel's ports
+                    let kind = if round % 40 == number { round / 40 % KINDS.len() } else { round % 2 * 3 };
+                    let (request, status) = KINDS[kind];
+                    client.send(request).expect("sent");
+                    let answer = client.answer().expect("an answer");
+                    assert_eq!(answer.status, status, "{request}");
+                    if answer.says_close() || status == 400 {
+                        client = Client::connect(process.public).expect("a connection");
+                    }
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        common::eventually("a tenth is asked", || asked.load(Ordering::Relaxed) >= CLIENTS * EACH / 10);
+        process.resident_kib()
+    });
+    let late = process.resident_kib();
+    println!(
+        "{} mixed requests in {:.0?}: {early} KiB resident after a tenth, {late} KiB at the end",
+        CLIENTS * EACH,
+        began.elapsed()
+    );
+    assert!(late <= early + 512, "{early} KiB have become {late} KiB");
+}
