@@ -9,9 +9,12 @@
 //! `cargo bench --bench comparison` runs it; Linux only, in less than three minutes.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write,
+    fs,
     net::SocketAddr,
-    path::Path,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -95,7 +98,8 @@ impl Server {
     }
 
     fn appinfo(name: &'static str, labels: &Path, log: &str) -> Self {
-        let (mut command, address) = (Command::new(env!("CARGO_BIN_EXE_appinfo")), free_port());
+        let binary = env::var_os("BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_appinfo").into());
+        let (mut command, address) = (Command::new(binary), free_port());
         command.env("MY_POD_NAME", "appinfo-567b989978-vvzlg").args(["--log-filter", log]);
         command.args(["--listen", &address.to_string(), "--admin-listen", "127.0.0.1:0", "--labels-file"]);
         Self::start(name, address, command.arg(labels))
@@ -191,21 +195,19 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// A label file, last changed long enough ago that it counts as settled.
-fn label_file(directory: &Path, labels: usize) -> std::path::PathBuf {
-    let path = directory.join(format!("labels-{labels}"));
+/// A label file as the kubelet keeps it: `labels -> ..data/labels`, `..data -> ..version`.
+fn label_file(directory: &Path, labels: usize) -> PathBuf {
+    let volume = tempfile::tempdir_in(directory).expect("a directory").keep();
+    let version = volume.join("..2026_11_24_12_00_00.123456789");
+    fs::create_dir_all(&version).expect("a directory");
     let mut text = String::from("app=\"appinfo\"\nrelease=\"stable\"");
     for number in 2..labels {
-        text.extend([
-            "\nlabel-",
-            &number.to_string(),
-            ".example.com/name=\"value-",
-            &number.to_string(),
-            "\"",
-        ]);
+        let _ = write!(text, "\nlabel-{number}.example.com/name=\"value-{number}\"");
     }
-    fs::write(&path, text).expect("a label file");
-    path
+    fs::write(version.join("labels"), text).expect("a label file");
+    symlink(version.file_name().expect("a name"), volume.join("..data")).expect("a link");
+    symlink("..data/labels", volume.join("labels")).expect("a link");
+    volume.join("labels")
 }
 
 fn body_size(address: SocketAddr) -> usize {
@@ -226,7 +228,6 @@ fn compare() {
         Server::appinfo("appinfo, as shipped: log at info to a pipe", &few, "info"),
         Server::appinfo("appinfo, log at warn", &few, "warn"),
     ];
-    std::thread::sleep(Duration::from_secs(3)); // label files settle
     for _ in 0..ROUNDS {
         for server in &mut servers {
             server.take_turn();
@@ -258,7 +259,6 @@ fn compare() {
         let mut service = Server::appinfo("appinfo", &file, "warn");
         let size = body_size(service.address);
         let mut limit = Server::bare_hyper("bare hyper", size);
-        std::thread::sleep(Duration::from_secs(3));
         for _ in 0..3 {
             service.take_turn();
             limit.take_turn();
