@@ -6,7 +6,8 @@
 //! turns, round after round, so that a machine whose speed drifts drifts for all of them; medians are shown,
 //! as ratios.
 //!
-//! `cargo bench --bench comparison` runs it; Linux only, in less than three minutes.
+//! `cargo bench --bench comparison` runs it; Linux only, in less than three minutes. The variable `BINARY` names
+//! another binary to measure than the one just built, such as one from an image.
 
 use std::{
     env,
@@ -16,12 +17,13 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use hyper::{Response, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -77,9 +79,10 @@ struct Server {
 
 impl Server {
     fn start(name: &'static str, address: SocketAddr, command: &mut Command) -> Self {
-        pin_to(0);
+        let [servers, load] = *PROCESSORS;
+        pin_to(servers);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        pin_to(1);
+        pin_to(load);
         // the log goes to a pipe, and the pipe has to be emptied
         let mut output = child.stdout.take().expect("its output");
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
@@ -135,11 +138,19 @@ impl Drop for Server {
     }
 }
 
-/// Which processor this thread, and what it starts from now on, may use.
+/// The processors that servers and load run on: the first two that this program may use.
+static PROCESSORS: LazyLock<[usize; 2]> = LazyLock::new(|| {
+    let allowed = sched_getaffinity(None).expect("the processors of this thread");
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
+    let mut next = || allowed.next().expect("two processors");
+    [next(), next()]
+});
+
+/// Has this thread, and what it starts from now on, run on one processor.
 fn pin_to(processor: usize) {
     let mut set = CpuSet::new();
-    set.set(processor % std::thread::available_parallelism().map_or(1, usize::from).max(2));
-    sched_setaffinity(None, &set).expect("two processors");
+    set.set(processor);
+    sched_setaffinity(None, &set).expect("a processor that this program may use");
 }
 
 /// Asks on 32 connections, each at once again, for that long: how many requests were answered.

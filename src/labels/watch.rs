@@ -27,7 +27,8 @@ const LOCAL: [u64; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7
 /// It watches every directory, link and file that the path passes through, each for what happens to itself.
 /// That is enough: another file can take one's place only after that one is moved, unlinked or exchanged. The
 /// kernel queues each event before the system call that caused it returns (`inotify(7)`). Events are never
-/// taken out of the queue, so what has changed once stays changed, whoever asks.
+/// taken out of the queue, so what has changed once stays changed, whoever asks. (Of a directory, the kernel
+/// also tells when attributes of other files in it change: nobody is misled by that, only the file read again.)
 #[derive(Debug)]
 pub(super) struct Watch(OwnedFd);
 
