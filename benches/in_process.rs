@@ -62,6 +62,7 @@ fn read_unchanged(bencher: Bencher, labels: usize) {
     bencher.bench(|| pod.label_file.read());
 }
 
+/// Begins to watch the file, too. To stop that is not counted: it happens but once.
 #[divan::bench(args = LABELS)]
 fn read_for_the_first_time(bencher: Bencher, labels: usize) {
     let path = label_file(labels);

@@ -10,11 +10,34 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use watch::Watch;
+
+/// Elsewhere nobody is asked, and the file is read for each request.
+#[cfg(not(target_os = "linux"))]
+mod watch {
+    use std::{io, path::Path};
+
+    #[derive(Debug)]
+    pub(super) enum Watch {}
+
+    impl Watch {
+        pub(super) fn new(_: &Path) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn renew(&self, _: &Path) -> io::Result<()> {
+            match *self {}
+        }
+
+        pub(super) fn is_quiet(&self) -> bool {
+            match *self {}
+        }
+    }
+}
 
 /// A pod's labels by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,25 +69,6 @@ impl Labels {
     }
 }
 
-/// Elsewhere nobody is asked, and the file is read for each request.
-#[cfg(not(target_os = "linux"))]
-mod watch {
-    use std::{io, path::Path};
-
-    #[derive(Debug)]
-    pub(super) enum Watch {}
-
-    impl Watch {
-        pub(super) fn new(_: &Path) -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        pub(super) fn is_quiet(&self) -> bool {
-            match *self {}
-        }
-    }
-}
-
 /// More than any pod's labels can take: Kubernetes stores no object above 1.5 MiB (etcd's request limit).
 const MAX_BYTES: u64 = 2 << 20;
 
@@ -73,34 +77,38 @@ const MAX_BYTES: u64 = 2 << 20;
 /// looks again.
 const ATTEMPTS: u32 = 8;
 
-/// What was read is kept for so long at most. The kernel tells what happens to the files that a path leads
-/// through, but not that a whole file system is mounted over one of them.
+/// What was read is kept for so long at most. The kernel tells what is done to the files that a path leads
+/// through, but not what is written by way of mapped memory (`mmap(2)`), nor that a whole file system is mounted
+/// over one of them.
 const KEEP_FOR: Duration = Duration::from_secs(1);
 
 /// A file that has changed is just read for so long: watching one that changes all the time costs more than it
 /// saves.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// A label file, always told as it is: a changed label shows in the very next answer. What was read is kept
+/// A label file, always told as it is: a changed label shows in the very next answer. (Only what is written
+/// through mapped memory, or a file system mounted over the file, may take a second.) What was read is kept
 /// while the kernel says that nothing has changed.
 #[derive(Debug)]
 pub struct LabelFile {
     path: PathBuf,
     kept: RwLock<Option<Kept>>,
+    /// When it was last begun to watch. Who holds the lock does so, while others just read.
+    watched: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct Kept {
     labels: Arc<Labels>,
     since: Instant,
-    /// Began before the labels were read. There is none where the kernel cannot tell.
-    watch: Option<Watch>,
+    /// Began before the labels were read.
+    watch: Watch,
 }
 
 impl LabelFile {
     /// The label file at `path`. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), kept: RwLock::default() }
+        Self { path: path.into(), kept: RwLock::default(), watched: Mutex::default() }
     }
 
     /// Where the file is.
@@ -129,24 +137,30 @@ impl LabelFile {
     fn unchanged(&self) -> Option<Arc<Labels>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.as_ref()?;
-        let unchanged = kept.since.elapsed() < KEEP_FOR && kept.watch.as_ref().is_some_and(Watch::is_quiet);
-        unchanged.then(|| Arc::clone(&kept.labels))
+        (kept.since.elapsed() < KEEP_FOR && kept.watch.is_quiet()).then(|| Arc::clone(&kept.labels))
     }
 
     fn look(&self) -> io::Result<Arc<Labels>> {
-        if !self.worth_watching() {
-            return Ok(Arc::new(Labels::parse(&self.text()?)));
+        let just_read = || Ok(Arc::new(Labels::parse(&self.text()?)));
+        let Ok(mut watched) = self.watched.try_lock() else { return just_read() };
+        if watched.is_some_and(|last| last.elapsed() < WATCH_AGAIN_AFTER) {
+            return just_read();
         }
-        let (since, watch) = (Instant::now(), Watch::new(&self.path).ok());
-        let labels = Arc::new(Labels::parse(&self.text()?));
-        let kept = Kept { labels: Arc::clone(&labels), since, watch };
-        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        let since = Instant::now();
+        *watched = Some(since);
+        let watch = self.watch();
+        let labels = just_read()?;
+        let kept = watch.map(|watch| Kept { labels: Arc::clone(&labels), since, watch });
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(labels)
     }
 
-    fn worth_watching(&self) -> bool {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().is_none_or(|kept| kept.since.elapsed() >= WATCH_AGAIN_AFTER)
+    /// Watches from now on, if the kernel can: if possible with the watch there is, which takes a few system
+    /// calls and no file.
+    fn watch(&self) -> Option<Watch> {
+        let kept = self.kept.write().unwrap_or_else(PoisonError::into_inner).take();
+        let renewed = kept.map(|kept| kept.watch).filter(|watch| watch.renew(&self.path).is_ok());
+        renewed.or_else(|| Watch::new(&self.path).ok())
     }
 
     fn text(&self) -> io::Result<Vec<u8>> {
@@ -175,7 +189,7 @@ pub struct LabelsError {
     cause: io::Error,
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::{
         mem,
@@ -268,6 +282,22 @@ mod tests {
             assert_eq!(release(&file).expect("labels"), "one");
             change(volume.path()).expect(what);
             assert_eq!(release(&file).expect("labels"), "two", "{what}");
+        }
+    }
+
+    #[test]
+    fn changes_show_again_and_again() {
+        let volume = volume();
+        let file = LabelFile::new(volume.path().join("labels"));
+        for (version, expected) in [("..2", "two"), ("..1", "one"), ("..2", "two"), ("..1", "one")] {
+            let patience = Instant::now() + Duration::from_mins(1);
+            while file.read().is_ok() && file.unchanged().is_none() {
+                assert!(Instant::now() < patience, "it is not watched again");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            symlink(version, volume.path().join("..data_tmp")).expect("a link");
+            fs::rename(volume.path().join("..data_tmp"), volume.path().join("..data")).expect("renamed");
+            assert_eq!(release(&file).expect("labels"), expected);
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -62,9 +63,10 @@ pub enum Shutdown {
     Now,
 }
 
-/// Open files that are not for public connections: standard streams, listeners, the runtime's own, label
-/// files being read, and the admin connections, so that probes are answered however many clients there are.
-const RESERVED_FILES: u64 = 16 + ADMIN_CONNECTIONS as u64;
+/// Open files that are neither connections nor read for a request: standard streams, listeners, the runtime's
+/// own, the label file's watch, and on each port a connection that waits for its turn.
+const OWN_FILES: u64 = 16;
+/// Not counted among public connections, so that probes are answered however many clients there are.
 const ADMIN_CONNECTIONS: u32 = 16;
 
 /// A condition that lasts is logged this often.
@@ -123,7 +125,9 @@ impl Server {
 /// How many public connections may be open at once, and what says so.
 fn connection_limit(wanted: u32) -> (u32, &'static str) {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    match u32::try_from(files.saturating_sub(RESERVED_FILES).max(1)) {
+    let being_read = thread::available_parallelism().map_or(1, usize::from) as u64; // one by each worker
+    let reserved = OWN_FILES + u64::from(ADMIN_CONNECTIONS) + being_read;
+    match u32::try_from(files.saturating_sub(reserved).max(1)) {
         Ok(possible) if possible < wanted => (possible, "out of file descriptors (ulimit -n)"),
         _ => (wanted, "--max-connections reached"),
     }

@@ -215,6 +215,39 @@ fn rust_log_filters() {
     );
 }
 
+#[test]
+fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
+    let labels = LabelDir::new(LABELS);
+    let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));
+    let mut command = command(binary, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    let process = Process::start(command.arg("--log-filter=info").arg("--labels-file").arg(labels.file()));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for number in 0..80 {
+            let (process, done) = (&process, &done);
+            scope.spawn(move || {
+                let (address, path, status) = if number < 60 {
+                    (process.public, ANSWERED, 404)
+                } else {
+                    (process.admin, "/readyz", 200)
+                };
+                while !done.load(Ordering::Relaxed) {
+                    // where all connections are in use, this one may lose its place before it says anything
+                    let Ok(answer) = get(address, path) else { continue };
+                    assert_eq!(answer.status, status, "{answer:?}");
+                    assert!(status == 200 || answer.header("x-release").is_some(), "the labels are not read");
+                }
+            });
+        }
+        for _ in 0..150 {
+            labels.swap(LABELS); // so that the file has to be read, as often as not
+            pause(Duration::from_millis(20));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(process.messages("cannot accept").len(), 0);
+}
+
 /// A port that nobody listens on, for a process that cannot tell which one it got.
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
@@ -520,7 +553,8 @@ fn a_request_body_is_answered_without_being_kept() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let megabyte = vec![b'x'; 1 << 20];
-    for head in ["content-length: 67108864", "transfer-encoding: chunked"] {
+    let upgrade = "content-length: 67108864\r\nconnection: upgrade\r\nupgrade: h2c";
+    for head in ["content-length: 67108864", "transfer-encoding: chunked", upgrade] {
         let mut client = Client::connect(process.public).expect("a connection");
         client.send(format!("POST /v1/appinfo HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n")).expect("sent");
         for _ in 0..64 {

@@ -26,7 +26,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
@@ -116,11 +116,19 @@ async fn serve_requests(
         match watchdog.guard(&mut connection, &mut terms).await {
             Err(Wait::Pause) => {}
             Err(waited_for) => return Err(End::TimeLimit(waited_for)),
-            Ok(ended) => return Ok(ended?),
+            Ok(ended) => {
+                ended?;
+                if !lock(&progress).client_sends() {
+                    return Ok(());
+                }
+                // hyper leaves this out where the client asked for another protocol
+                let mut wire = connection.into_parts().io.into_inner();
+                return Ok(watchdog.guard(wire.shutdown(), &mut terms).await.map_err(End::TimeLimit)??);
+            }
         }
         // it may be long until the next request: hyper's buffers, 16 KiB, are not kept for it
         wire = {
-            let parts = connection.into_parts();
+            let parts = connection.into_parts(); // hyper has taken all that was unread before
             Wire { unread: Bytes::copy_from_slice(&parts.read_buf), ..parts.io.into_inner() }
         };
         if !watchdog.guard(wire.rest(), &mut terms).await.map_err(End::TimeLimit)?? {
@@ -140,7 +148,7 @@ enum Wait {
     Opening,
     /// The rest of a request head: the one after this many requests.
     Head { after: u64 },
-    /// Our own answer.
+    /// Our own answer. (No handler takes longer than one poll today.)
     Answer,
     /// The next request, which often comes soon after an answer.
     Pause,
@@ -174,6 +182,11 @@ impl Progress {
             self.tail = [self.tail[1], self.tail[2], byte];
         }
         self.in_head = !(self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n"));
+    }
+
+    /// What nobody wants: a head after the last answer, or a body.
+    fn client_sends(&self) -> bool {
+        self.in_head || self.has_body
     }
 
     fn wait(&self) -> Wait {
@@ -355,7 +368,7 @@ impl<S: Stream> AsyncWrite for Wire<'_, S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let client_sends = {
             let mut progress = lock(self.progress);
-            let client_sends = progress.in_head || progress.has_body;
+            let client_sends = progress.client_sends();
             progress.blocked = client_sends.then_some(Wait::Linger);
             client_sends
         };
@@ -379,8 +392,9 @@ mod tests {
     //! Time is simulated: it jumps to the next timer whenever every task waits.
 
     use axum::routing::get;
+    use proptest::prelude::*;
     use tokio::{
-        io::{AsyncWriteExt, DuplexStream, duplex},
+        io::{DuplexStream, duplex},
         time::sleep,
     };
 
@@ -486,6 +500,34 @@ mod tests {
             "hello"
         });
         connect_with(Router::new().route("/", slow), 1 << 16)
+    }
+
+    proptest! {
+        /// However requests are cut, and whatever time passes in between, each gets its answer.
+        #[test]
+        fn no_request_is_lost_between_pieces(
+            empty_lines in prop::collection::vec(0..3_usize, 1..6),
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize), 0..6),
+        ) {
+            const GAPS: [u64; 4] = [0, 20, 60, 1500]; // in milliseconds: none, within a pause, beyond it, a rest
+            let bytes: Vec<u8> =
+                empty_lines.iter().flat_map(|&lines| [&b"\r\n".repeat(lines), REQUEST].concat()).collect();
+            let mut cuts: Vec<_> = cuts.iter().map(|(at, gap)| (at.index(bytes.len()), GAPS[*gap])).collect();
+            cuts.sort_unstable();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async {
+                let (mut client, _terms) = connect();
+                let mut sent = 0;
+                for (at, gap) in cuts.into_iter().chain([(bytes.len(), 0)]) {
+                    client.write_all(&bytes[sent..at]).await.expect("open");
+                    sleep(Duration::from_millis(gap)).await;
+                    sent = at;
+                }
+                for _ in &empty_lines {
+                    answer(&mut client).await;
+                }
+            });
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,15 +80,21 @@ fn write_out(shared: &Shared, mut out: impl Write) {
             return;
         }
         mem::swap(&mut batch, &mut queue.lines);
-        let lost = mem::take(&mut queue.lost);
+        let mut lost = mem::take(&mut queue.lost);
         drop(queue);
-        let _ = out.write_all(&batch).and_then(|()| out.flush()); // there is nobody to tell
-        batch.clear();
-        if lost > 0 {
-            warn!(lost, "log lines lost: they came faster than they were read");
+        if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+            lost += lines_in(&batch); // at most: some may have got through
+            shared.queue().lost += lost; // there is nobody to tell, now
+        } else if lost > 0 {
+            warn!(lost, "log lines lost: they came faster than they were read, or could not be written");
         }
+        batch.clear();
         let _gathered = shared.closed.wait_timeout_while(shared.queue(), GATHER, |queue| !queue.closed);
     }
+}
+
+fn lines_in(batch: &[u8]) -> u64 {
+    batch.iter().map(|&byte| u64::from(byte == b'\n')).sum()
 }
 
 impl Write for &Lines {
@@ -191,5 +197,28 @@ mod tests {
         let start = Instant::now();
         drop(flush);
         assert!(start.elapsed() < LAST_WORDS);
+    }
+
+    /// A disk that is full.
+    struct Disk;
+
+    impl Write for Disk {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_to_be_told_once_others_can() {
+        let (lines, flush) = start(Disk).expect("a thread");
+        for _ in 0..3 {
+            (&lines).write_all(b"line\n").expect("taken");
+        }
+        drop(flush); // waits until all was tried
+        assert_eq!(lines.0.queue().lost, 3);
     }
 }
