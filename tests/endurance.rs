@@ -9,18 +9,18 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use appinfo::app_info::AppInfo;
 use common::{
     LABELS, LabelDir, PATIENCE,
     http::Client,
     pause,
     process::{Process, appinfo},
+    swaps,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -128,47 +128,22 @@ fn a_thousand_swaps_a_second_show_at_once_and_whole() {
     const SWAPS: usize = 20_000;
     const CALM_SWAPS: usize = 50;
     let _turn = one_at_a_time();
-    // labels that always agree: an answer that mixes two versions shows
-    let text =
-        |round: usize| format!("app=\"{round}\"\nfiller=\"{}\"\nrelease=\"{round}\"", "x".repeat(round % 97));
-    let labels = LabelDir::new(text(0));
+    let labels = LabelDir::new(LABELS);
     let process = start(&labels);
-    let (newest, answers, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let began = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let mut client = Client::connect(process.public).expect("a connection");
-                while !done.load(Ordering::Relaxed) {
-                    let at_least = newest.load(Ordering::SeqCst);
-                    let answer = client.get("/v1/appinfo").expect("an answer");
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    let info: AppInfo = serde_json::from_str(&answer.body).expect("JSON");
-                    let round: usize = info.release.parse().expect("a number");
-                    assert!(round >= at_least, "stale: {round} after {at_least}");
-                    assert_eq!(info.app_name, info.release, "a mixture");
-                    assert_eq!(info.labels["filler"].len(), round % 97, "a mixture");
-                    assert_eq!(answer.header("x-release"), Some(info.release.as_str()), "a mixture");
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        for round in 1..=SWAPS {
-            labels.swap(text(round));
-            newest.store(round, Ordering::SeqCst);
+    let answers = swaps::under_load(process.public, &labels, 8, SWAPS + CALM_SWAPS, |round| {
+        if round <= SWAPS {
             let next = began + Duration::from_millis(1) * u32::try_from(round).expect("few");
             pause(next.saturating_duration_since(Instant::now()));
+        } else {
+            pause(Duration::from_millis(150)); // time enough for answers to be kept in between
         }
-        println!("{SWAPS} swaps in {:.1?}, {answers:?} answers: all fresh and whole", began.elapsed());
-        // and with time enough for answers to be kept in between
-        for round in SWAPS + 1..=SWAPS + CALM_SWAPS {
-            labels.swap(text(round));
-            newest.store(round, Ordering::SeqCst);
-            pause(Duration::from_millis(150));
+        if round == SWAPS {
+            println!("{SWAPS} swaps in {:.1?}", began.elapsed());
         }
-        done.store(true, Ordering::Relaxed);
     });
-    assert!(answers.into_inner() > SWAPS, "there was load");
+    println!("and {CALM_SWAPS} slow ones: {answers} answers, all fresh and whole");
+    assert!(answers > SWAPS, "there was load");
 }
 
 #[test]

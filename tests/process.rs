@@ -18,12 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appinfo::{app_info::AppInfo, service};
+use appinfo::service;
 use common::{
     KIB_PER_CONNECTION, LABELS, LabelDir, PATIENCE, eventually,
     http::{Client, get},
     pause,
     process::{Process, appinfo, command},
+    swaps,
 };
 use rustix::process::Signal;
 
@@ -291,42 +292,13 @@ fn labels_swapped_under_load_are_told_whole_and_at_once() {
     if service::selected().name() == "broken" {
         return; // it tells no labels; the header alone is checked below for every implementation
     }
-    // two labels that always agree: an answer that mixes two versions shows
-    let text =
-        |round: usize| format!("app=\"{round}\"\nfiller=\"{}\"\nrelease=\"{round}\"", "x".repeat(round % 97));
-    let labels = LabelDir::new(text(0));
+    let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
-    let newest = AtomicUsize::new(0);
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut client = Client::connect(process.public).expect("a connection");
-                while !done.load(Ordering::Relaxed) {
-                    let at_least = newest.load(Ordering::SeqCst);
-                    let answer = client.get("/v1/appinfo").expect("an answer");
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    let info: AppInfo = serde_json::from_str(&answer.body).expect("JSON");
-                    assert_eq!(info.app_name, info.release, "a mixture");
-                    assert_eq!(answer.header("x-release"), Some(info.release.as_str()), "a mixture");
-                    let round: usize = info.release.parse().expect("a number");
-                    assert_eq!(info.labels["filler"].len(), round % 97, "a mixture");
-                    assert!(round >= at_least, "stale: {round} after {at_least}");
-                }
-            });
-        }
-        let mut client = Client::connect(process.public).expect("a connection");
-        for round in 1..=1000 {
-            labels.swap(text(round));
-            newest.store(round, Ordering::SeqCst);
-            let answer = client.get("/v1/appinfo").expect("an answer");
-            assert_eq!(
-                answer.header("x-release"),
-                Some(round.to_string().as_str()),
-                "the first request after the swap"
-            );
-        }
-        done.store(true, Ordering::Relaxed);
+    let mut client = Client::connect(process.public).expect("a connection");
+    swaps::under_load(process.public, &labels, 4, 1000, |round| {
+        let answer = client.get("/v1/appinfo").expect("an answer");
+        let told = answer.header("x-release");
+        assert_eq!(told, Some(round.to_string().as_str()), "the first request after the swap");
     });
 }
 

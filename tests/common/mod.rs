@@ -4,6 +4,7 @@
 pub mod http;
 pub mod manifests;
 pub mod process;
+pub mod swaps;
 
 use std::{
     fs,
