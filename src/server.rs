@@ -66,6 +66,8 @@ pub enum Shutdown {
 /// Open files that are neither connections nor read for a request: standard streams, listeners, the runtime's
 /// own, the label file's watch, and on each port a connection that waits for its turn.
 const OWN_FILES: u64 = 16;
+/// Files that are read for requests at the same time: one by each worker, but hardly ever by more than these.
+const READERS: usize = 8;
 /// Not counted among public connections, so that probes are answered however many clients there are.
 const ADMIN_CONNECTIONS: u32 = 16;
 
@@ -125,7 +127,8 @@ impl Server {
 /// How many public connections may be open at once, and what says so.
 fn connection_limit(wanted: u32) -> (u32, &'static str) {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let being_read = thread::available_parallelism().map_or(1, usize::from) as u64; // one by each worker
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let being_read = workers.min(READERS) as u64;
     let reserved = OWN_FILES + u64::from(ADMIN_CONNECTIONS) + being_read;
     match u32::try_from(files.saturating_sub(reserved).max(1)) {
         Ok(possible) if possible < wanted => (possible, "out of file descriptors (ulimit -n)"),
