@@ -115,8 +115,8 @@ fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
     println!("slow heads cut off after {first:.1?} to {last:.1?}");
     assert!(first > Duration::from_secs(9), "{first:?}: a head has 10 s");
     assert!(last < Duration::from_secs(15), "{last:?}: a head has 10 s");
-    // what a busy machine adds to one of the three, and not to the others
-    let noise = Duration::from_millis(10);
+    // what a busy machine adds beside the crowd, and not without it
+    let noise = Duration::from_millis(1);
     assert!(
         beside < 2 * alone.max(again_alone) + noise,
         "{beside:?}, {alone:?} before, {again_alone:?} after"

@@ -222,10 +222,10 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
     let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));
     let mut command = command(binary, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
     let process = Process::start(command.arg("--log-filter=info").arg("--labels-file").arg(labels.file()));
-    let done = AtomicBool::new(false);
+    let (answered, done) = ([AtomicUsize::new(0), AtomicUsize::new(0)], AtomicBool::new(false));
     thread::scope(|scope| {
         for number in 0..80 {
-            let (process, done) = (&process, &done);
+            let (process, answered, done) = (&process, &answered[usize::from(number >= 60)], &done);
             scope.spawn(move || {
                 let (address, path, status) = if number < 60 {
                     (process.public, ANSWERED, 404)
@@ -237,6 +237,7 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
                     let Ok(answer) = get(address, path) else { continue };
                     assert_eq!(answer.status, status, "{answer:?}");
                     assert!(status == 200 || answer.header("x-release").is_some(), "the labels are not read");
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
@@ -246,6 +247,7 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
         }
         done.store(true, Ordering::Relaxed);
     });
+    assert!(answered.iter().all(|answers| answers.load(Ordering::Relaxed) > 80), "{answered:?}");
     assert_eq!(process.messages("cannot accept").len(), 0);
 }
 
