@@ -9,9 +9,9 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    judge::{Budget, Fraction, Settings, Traffic},
     sample::{Pace, Target},
     trial::Trial,
-    verdict::{Budget, Fraction, Settings, Traffic},
 };
 
 /// Watch a rollout, judge it honestly, rehearse it with no cluster.

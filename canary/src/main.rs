@@ -3,9 +3,10 @@
 use std::{io, process::ExitCode};
 
 use canary::{
+    commands,
     config::{Command, Config},
     exit::Exit,
-    judge, rehearse, watch,
+    rehearse, watch,
 };
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,7 +35,7 @@ fn run(command: &Command) -> io::Result<Exit> {
     let exit = runtime.block_on(async {
         match command {
             Command::Watch(watch) => watch::run(watch).await,
-            Command::Judge(judge) => judge::run(judge).await,
+            Command::Judge(judge) => commands::judge::run(judge).await,
             Command::Rehearse(rehearse) => rehearse::run(rehearse).await,
         }
     });

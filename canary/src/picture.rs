@@ -364,8 +364,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        judge::{Budget, Fraction, Settings, Traffic},
         sample::{Answer, Cause, NoAnswer, Observation, Outcome},
-        verdict::{Budget, Fraction, Settings, Traffic},
     };
 
     const COLOUR: Palette = Palette { colour: true };

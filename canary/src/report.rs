@@ -9,10 +9,10 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    judge::{Price, Verdict},
     sample::{Cause, Observation},
     tally::{Outcomes, Source, Tally},
     trial::Trial,
-    verdict::{Price, Verdict},
 };
 
 /// Writes the lines.

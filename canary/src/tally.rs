@@ -14,8 +14,8 @@ pub use pods::{Pod, Pods};
 use serde::Serialize;
 
 use crate::{
+    release::Release,
     sample::{Cause, Observation, Outcome},
-    verdict::Release,
 };
 
 /// How many of the last requests are kept one by one. A share of 1/4 is seen in as many with a standard error

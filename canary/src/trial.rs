@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::{
+    judge::{Budget, Judge, Price, Settings, Verdict},
     sample::{Observation, Outcome},
     tally::{Source, Tally},
-    verdict::{Budget, Judge, Price, Settings, Verdict},
 };
 
 /// A tally and a judge who have seen the same requests.

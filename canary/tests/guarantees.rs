@@ -3,8 +3,8 @@
 //! --nocapture` prints what was measured.
 
 use canary::{
-    statistics::{ConfidenceSequence, Counts, Group, SequentialTest},
-    verdict::{Decision, Fraction, Judge, Release, Settings},
+    judge::{ConfidenceSequence, Decision, Fraction, Judge, SequentialTest, Settings},
+    release::{Counts, Release},
 };
 use fastrand::Rng;
 
@@ -20,21 +20,17 @@ fn share_of_runs(mut happened: impl FnMut(&mut Rng) -> bool) -> f64 {
     f64::from(u32::try_from(count).unwrap()) / f64::from(u32::try_from(RUNS).unwrap())
 }
 
-/// A group by chance, as a Service chooses a pod, and whether its answer failed.
-fn answer(rng: &mut Rng, stable_rate: f64, canary_rate: f64) -> (Group, bool) {
-    let (group, rate) = if rng.f64() < CANARY_SHARE {
-        (Group::Treatment, canary_rate)
+/// A release by chance, as a Service chooses a pod, and whether its answer failed.
+fn answer(rng: &mut Rng, stable_rate: f64, canary_rate: f64) -> (Release, bool) {
+    let (release, rate) = if rng.f64() < CANARY_SHARE {
+        (Release::Canary, canary_rate)
     } else {
-        (Group::Control, stable_rate)
+        (Release::Stable, stable_rate)
     };
-    (group, rng.f64() < rate)
+    (release, rng.f64() < rate)
 }
 
-fn observe(judge: &mut Judge, (group, failed): (Group, bool)) {
-    let release = match group {
-        Group::Control => Release::Stable,
-        Group::Treatment => Release::Canary,
-    };
+fn observe(judge: &mut Judge, (release, failed): (Release, bool)) {
     judge.observe(Some(release), failed);
 }
 
@@ -48,8 +44,8 @@ fn the_test_calls_equal_releases_different_in_at_most_alpha_of_runs() {
         let called = share_of_runs(|rng| {
             let mut test = SequentialTest::new();
             (0..ANSWERS).any(|_| {
-                let (group, failed) = answer(rng, rate, rate);
-                test.observe(group, failed);
+                let (release, failed) = answer(rng, rate, rate);
+                test.observe(release, failed);
                 test.rejects(ALPHA)
             })
         });
@@ -64,8 +60,8 @@ fn the_test_calls_a_better_canary_worse_in_at_most_alpha_of_runs() {
         let called = share_of_runs(|rng| {
             let mut test = SequentialTest::new();
             (0..ANSWERS).any(|_| {
-                let (group, failed) = answer(rng, stable, canary);
-                test.observe(group, failed);
+                let (release, failed) = answer(rng, stable, canary);
+                test.observe(release, failed);
                 test.rejects(ALPHA)
             })
         });
@@ -81,8 +77,8 @@ fn a_test_for_one_look_would_break_the_level() {
     let called = share_of_runs(|rng| {
         let (mut stable, mut canary) = ((0.0, 0.0), (0.0, 0.0));
         (0..ANSWERS).any(|_| {
-            let (group, failed) = answer(rng, 0.05, 0.05);
-            let seen = if group == Group::Control { &mut stable } else { &mut canary };
+            let (release, failed) = answer(rng, 0.05, 0.05);
+            let seen = if release == Release::Stable { &mut stable } else { &mut canary };
             seen.0 += f64::from(u8::from(failed));
             seen.1 += 1.0;
             let pooled = (stable.0 + canary.0) / (stable.1 + canary.1);
@@ -134,7 +130,7 @@ fn the_judge_promotes_a_canary_above_the_limit_in_at_most_alpha_of_runs() {
         (0..1_000).any(|_| {
             let answer = answer(rng, 0.101, 0.101);
             observe(&mut judge, answer);
-            answer.0 == Group::Treatment && judge.verdict().decision == Decision::Promote
+            answer.0 == Release::Canary && judge.verdict().decision == Decision::Promote
         })
     });
     println!("judge, canary just above the limit: promoted in {promoted} of runs");
@@ -155,8 +151,8 @@ fn a_canary_that_always_fails_is_called_within_30_requests_in_95_per_cent_of_run
             let mut test = SequentialTest::new();
             1 + (0..ANSWERS)
                 .position(|_| {
-                    let (group, failed) = answer(rng, stable, 1.0);
-                    test.observe(group, failed);
+                    let (release, failed) = answer(rng, stable, 1.0);
+                    test.observe(release, failed);
                     test.rejects(ALPHA / 2.0)
                 })
                 .unwrap_or(ANSWERS)
@@ -181,11 +177,11 @@ fn a_canary_that_always_fails_is_called_within_30_requests_in_95_per_cent_of_run
 fn watching_stable_alone_for_long_does_not_delay_the_call() {
     let requests = requests_in_95_per_cent(|rng| {
         let mut test = SequentialTest::new();
-        (0..2_000).for_each(|_| test.observe(Group::Control, rng.f64() < 0.001));
+        (0..2_000).for_each(|_| test.observe(Release::Stable, rng.f64() < 0.001));
         1 + (0..ANSWERS)
             .position(|_| {
-                let (group, failed) = answer(rng, 0.001, 1.0);
-                test.observe(group, failed);
+                let (release, failed) = answer(rng, 0.001, 1.0);
+                test.observe(release, failed);
                 test.rejects(ALPHA / 2.0)
             })
             .unwrap_or(ANSWERS)
@@ -200,8 +196,8 @@ fn a_canary_that_fails_one_request_in_ten_is_called_within_700_requests_in_95_pe
         let mut test = SequentialTest::new();
         1 + (0..ANSWERS)
             .position(|_| {
-                let (group, failed) = answer(rng, 0.01, 0.1);
-                test.observe(group, failed);
+                let (release, failed) = answer(rng, 0.01, 0.1);
+                test.observe(release, failed);
                 test.rejects(ALPHA / 2.0)
             })
             .unwrap_or(ANSWERS)
@@ -219,7 +215,7 @@ fn a_canary_that_always_succeeds_is_promoted_within_600_of_its_answers() {
             observe(&mut judge, answer(&mut rng, stable, 0.0));
             judge.verdict().decision == Decision::Promote
         });
-        let answers = judge.counts(Release::Canary).answers;
+        let answers = judge.counts(Release::Canary).requests;
         println!("stable at {stable}, canary at 0: promoted after {answers} of its answers");
         assert!(promoted && answers <= 600, "{}", judge.verdict());
     }

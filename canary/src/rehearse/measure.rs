@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    judge::{Budget, Decision, Fraction, InvalidNumber, Settings, Traffic},
     sample::{Pace, Sampling, Target},
     tally::{Source, Tally},
     trial::Trial,
-    verdict::{Budget, Decision, Fraction, InvalidNumber, Settings, Traffic},
 };
 
 /// Requests a second. As many as two busy cores manage: the story shall be over within a minute.

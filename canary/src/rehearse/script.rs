@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     exit::Exit,
+    judge::Decision,
     sample::{Client, Outcome},
     signals::Signals,
     tally::{Source, Tally},
-    verdict::Decision,
 };
 
 /// What a step came to: what was measured, or what was wrong.

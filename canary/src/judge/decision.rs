@@ -1,94 +1,16 @@
-//! The judge: what the answers so far say about a canary, and what it has cost.
-//!
-//! It is pure: answers go in, a [`Verdict`] comes out, and neither clock nor network is asked.
+//! What decides: the reasons to roll back, the rule for a promotion, and the verdict they come to.
 
-use std::{
-    fmt::{self, Display, Formatter},
-    str::FromStr,
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::statistics::{ConfidenceSequence, Counts, Group, Interval, SequentialTest};
-
-/// A share strictly between 0 and 1: a level, a rate, an objective. Written as a number (`0.01`) or in per
-/// cent (`1%`).
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
-pub struct Fraction(f64);
-
-/// Why a [`Fraction`] or a [`Traffic`] cannot be had.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum InvalidNumber {
-    /// The text is no number.
-    #[error("{0:?} is not a number")]
-    NotANumber(String),
-    /// The number is no [`Fraction`].
-    #[error("{0} does not lie strictly between 0 and 1 (0 % and 100 %)")]
-    NotAFraction(f64),
-    /// The number is no [`Traffic`].
-    #[error("{0} is not a positive number of requests a second")]
-    NotATraffic(f64),
-}
-
-fn number(text: &str) -> Result<f64, InvalidNumber> {
-    text.trim().parse().map_err(|_| InvalidNumber::NotANumber(text.to_owned()))
-}
-
-impl Fraction {
-    /// The fraction `value`.
-    ///
-    /// # Errors
-    ///
-    /// When `value` does not lie strictly between 0 and 1.
-    pub fn new(value: f64) -> Result<Self, InvalidNumber> {
-        if value > 0.0 && value < 1.0 { Ok(Self(value)) } else { Err(InvalidNumber::NotAFraction(value)) }
-    }
-
-    /// The number.
-    pub fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl FromStr for Fraction {
-    type Err = InvalidNumber;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim().strip_suffix('%') {
-            Some(percent) => Self::new(number(percent)? / 100.0),
-            None => Self::new(number(text)?),
-        }
-    }
-}
-
-/// Requests a second that a service gets: positive.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
-pub struct Traffic(f64);
-
-impl Traffic {
-    /// The traffic of `requests_a_second`.
-    ///
-    /// # Errors
-    ///
-    /// When the number is not finite and positive.
-    pub fn new(requests_a_second: f64) -> Result<Self, InvalidNumber> {
-        if requests_a_second.is_finite() && requests_a_second > 0.0 {
-            Ok(Self(requests_a_second))
-        } else {
-            Err(InvalidNumber::NotATraffic(requests_a_second))
-        }
-    }
-}
-
-impl FromStr for Traffic {
-    type Err = InvalidNumber;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::new(number(text)?)
-    }
-}
+use super::{
+    bounds::{ConfidenceSequence, Interval},
+    comparison::SequentialTest,
+    numbers::Fraction,
+    price::{Budget, Price},
+};
+use crate::release::{Counts, Release};
 
 /// What a judge goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -105,16 +27,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { alpha: Fraction(0.05), max_failure_rate: Fraction(0.01) }
     }
-}
-
-/// The release that gave an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Release {
-    /// The one that serves already.
-    Stable,
-    /// The one on trial.
-    Canary,
 }
 
 /// Judges a canary by the answers of a service behind which it runs beside the stable release.
@@ -154,7 +66,7 @@ pub struct Evidence {
 }
 
 /// Further answers beyond which a promotion is said to be out of reach.
-const FORESIGHT: u64 = 100_000;
+pub(super) const FORESIGHT: u64 = 100_000;
 
 impl Judge {
     /// A judge that has seen nothing.
@@ -182,11 +94,11 @@ impl Judge {
             None => return self.unnamed.record(failed),
             Some(Release::Stable) => {
                 self.stable.record(failed);
-                self.test.observe(Group::Control, failed);
+                self.test.observe(Release::Stable, failed);
             }
             Some(Release::Canary) => {
                 self.canary.record(failed);
-                self.test.observe(Group::Treatment, failed);
+                self.test.observe(Release::Canary, failed);
             }
         }
         let evidence = Evidence { canary: self.canary, stable: self.stable };
@@ -229,7 +141,7 @@ impl Judge {
     }
 
     fn counted_against_canary(&self) -> Counts {
-        self.canary + Counts { answers: self.unnamed.failures, failures: self.unnamed.failures }
+        self.canary + Counts { requests: self.unnamed.failures, failures: self.unnamed.failures }
     }
 
     fn decision(&self) -> Decision {
@@ -249,7 +161,7 @@ impl Judge {
 
     /// What the answers so far say.
     pub fn verdict(&self) -> Verdict {
-        let report = |release| Report { counts: self.counts(release), bounds: self.bounds(release) };
+        let report = |release| Estimate { counts: self.counts(release), bounds: self.bounds(release) };
         Verdict {
             decision: self.decision(),
             canary: report(Release::Canary),
@@ -276,9 +188,9 @@ pub struct Verdict {
     #[serde(flatten)]
     pub decision: Decision,
     /// The canary's answers.
-    pub canary: Report,
+    pub canary: Estimate,
     /// The stable release's answers.
-    pub stable: Report,
+    pub stable: Estimate,
     /// Requests that name no release.
     pub unnamed: Counts,
     /// See [`Judge::promotion_bound`].
@@ -291,7 +203,7 @@ pub struct Verdict {
 
 /// What has been seen of one release.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct Estimate {
     /// Its answers.
     #[serde(flatten)]
     pub counts: Counts,
@@ -323,162 +235,10 @@ pub enum Decision {
     },
 }
 
-impl Display for Verdict {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        match self.decision {
-            Decision::Promote => write!(f, "Promote: {}.", self.promotion_evidence()),
-            Decision::RollBack { worse_than_stable, above_limit, stable_above_limit } => {
-                let limit = percent(self.settings.max_failure_rate.get());
-                let worse = ("is worse than stable".to_owned(), worse_than_stable);
-                let above = (format!("fails more than {limit} of its requests"), above_limit);
-                let reasons: Vec<String> = [worse, above]
-                    .into_iter()
-                    .filter_map(|(reason, evidence)| Some((reason, evidence?.canary.answers)))
-                    .map(|(reason, answers)| format!("{reason} (clear after {answers} of its answers)"))
-                    .collect();
-                write!(f, "Roll back: the canary {}", reasons.join(" and "))?;
-                write!(f, ": it has failed {}, and stable {}", self.canary, self.stable)?;
-                if stable_above_limit {
-                    write!(
-                        f,
-                        "; stable fails more than {limit} too, so the cause may lie outside the canary"
-                    )?;
-                }
-                if self.unnamed.failures > 0 {
-                    write!(f, "; failures that name no release, {}, are left out", self.unnamed.failures)?;
-                }
-                f.write_str(".")
-            }
-            Decision::NotYet { more_answers } => {
-                write!(f, "Not yet: {}; ", self.promotion_evidence())?;
-                match more_answers {
-                    Some(more) => write!(f, "about {more} more of its answers would do if all succeed."),
-                    None => write!(f, "more than {FORESIGHT} more of its answers would have to succeed."),
-                }
-            }
-        }
-    }
-}
-
-impl Verdict {
-    fn promotion_evidence(&self) -> String {
-        let Counts { answers, failures } = self.canary.counts;
-        let unnamed = self.unnamed.failures;
-        let (all_answers, all_failures) = (answers + unnamed, failures + unnamed);
-        if all_answers == 0 {
-            return "the canary has not answered".to_owned();
-        }
-        let counted = match unnamed {
-            0 => String::new(),
-            _ => format!(", {all_failures} of {all_answers} with the failures that name no release"),
-        };
-        let bound = percent_rounded(self.promotion_bound, f64::ceil);
-        let limit = percent(self.settings.max_failure_rate.get());
-        let stable = match self.stable.counts {
-            Counts { answers: 0, .. } => "stable has not answered".to_owned(),
-            Counts { answers, failures } => {
-                format!("nothing shows it to be worse than stable, which has failed {failures} of {answers}")
-            }
-        };
-        format!(
-            "the canary has failed {failures} of {answers} requests{counted}, \
-             so at most {bound} of its requests fail (the limit is {limit}), and {stable}"
-        )
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let Counts { answers, failures } = self.counts;
-        let lower = percent_rounded(self.bounds.lower, f64::floor);
-        let upper = percent_rounded(self.bounds.upper, f64::ceil);
-        write!(f, "{failures} of {answers} (between {lower} and {upper} of its requests)")
-    }
-}
-
-fn percent(rate: f64) -> String {
-    percent_with_decimals(rate * 100.0, 6)
-}
-
-/// With two significant digits, rounded up or down so that a bound stays one.
-fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
-    let percent = rate * 100.0;
-    let decimals: u8 = match percent {
-        10.0.. => 0,
-        1.0.. => 1,
-        0.1.. => 2,
-        0.01.. => 3,
-        _ => 4,
-    };
-    let scale = 10_f64.powi(decimals.into());
-    percent_with_decimals(round(percent * scale) / scale, decimals)
-}
-
-fn percent_with_decimals(percent: f64, decimals: u8) -> String {
-    let digits = format!("{percent:.*}", usize::from(decimals));
-    let digits = if decimals > 0 { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
-    format!("{digits} %")
-}
-
-/// How many requests a service may fail in a month.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Budget {
-    /// What the whole service gets.
-    pub traffic: Traffic,
-    /// The service level objective: the share of requests that must succeed.
-    pub slo: Fraction,
-}
-
-impl Budget {
-    /// The month that an error budget is for, in seconds: 30 days.
-    const MONTH: f64 = 30.0 * 24.0 * 60.0 * 60.0;
-
-    /// The failed requests that a month allows: (1 − SLO) × traffic × 30 days.
-    pub fn failed_requests(self) -> f64 {
-        (1.0 - self.slo.0) * self.traffic.0 * Self::MONTH
-    }
-}
-
-/// What a canary has cost: the requests that failed because it was there.
-///
-/// ```text
-/// failed requests = (overall failure rate − stable failure rate) × traffic × seconds so far
-/// budget share    = failed requests / ((1 − SLO) × traffic × 30 days)
-/// ```
-///
-/// The overall rate takes in every request, those that name no release too. The budget is that of "The Site
-/// Reliability Workbook" (B. Beyer et al., 2018), chapter 2. The difference is an estimate; where stable
-/// fails more often than all requests together, the canary has cost nothing, and the price is 0, no credit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Price {
-    /// Failed requests of the whole traffic that stable alone would not have had; at least 0.
-    pub failed_requests: f64,
-    /// The same as a share of a month's error budget: 1 is all of it, and it may be more.
-    pub budget_share: f64,
-}
-
-impl Price {
-    fn new(overall_failure_rate: f64, stable_failure_rate: f64, budget: Budget, elapsed: Duration) -> Self {
-        let excess = (overall_failure_rate - stable_failure_rate).max(0.0);
-        let failed_requests = excess * budget.traffic.0 * elapsed.as_secs_f64();
-        Self { failed_requests, budget_share: failed_requests / budget.failed_requests() }
-    }
-}
-
-impl Display for Price {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        if self.failed_requests <= 0.0 {
-            return f.write_str("The canary has cost no requests beyond those that stable fails.");
-        }
-        let share = percent_rounded(self.budget_share, f64::round);
-        write!(f, "The canary has cost about {:.0} failed requests, ", self.failed_requests)?;
-        write!(f, "{share} of a month's error budget.")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Traffic;
     use Release::{Canary, Stable};
 
     fn judge(outcomes: impl IntoIterator<Item = (Option<Release>, bool)>) -> Judge {
@@ -578,7 +338,7 @@ mod tests {
         outcomes.extend(repeated(None, false, 1000));
         let judge = judge(outcomes);
         assert_eq!(judge.verdict().decision, Decision::Promote);
-        assert_eq!(judge.unnamed(), Counts { answers: 1000, failures: 0 });
+        assert_eq!(judge.unnamed(), Counts { requests: 1000, failures: 0 });
     }
 
     #[test]
@@ -586,8 +346,8 @@ mod tests {
         let judge = judge(rounds(7, false, true));
         let verdict = judge.verdict();
         let at = |rounds| Evidence {
-            canary: Counts { answers: rounds, failures: rounds },
-            stable: Counts { answers: 3 * rounds, failures: 0 },
+            canary: Counts { requests: rounds, failures: rounds },
+            stable: Counts { requests: 3 * rounds, failures: 0 },
         };
         assert_eq!(
             verdict.decision,
@@ -673,7 +433,7 @@ mod tests {
     #[test]
     fn numbers_stay_finite_after_a_long_and_clear_failure() {
         let verdict = judge(rounds(100_000, false, true)).verdict();
-        let Report { bounds, .. } = verdict.canary;
+        let Estimate { bounds, .. } = verdict.canary;
         for number in [verdict.p_value, verdict.promotion_bound, bounds.lower, bounds.upper] {
             assert!((0.0..=1.0).contains(&number), "{verdict:?}");
         }
@@ -709,34 +469,5 @@ mod tests {
     #[test]
     fn there_is_no_price_before_stable_has_answered() {
         assert_eq!(judge([(Some(Canary), true)]).price(budget(), Duration::from_mins(1)), None);
-    }
-
-    #[test]
-    fn fractions_are_read_as_numbers_and_in_per_cent() {
-        assert_eq!("0.01".parse(), Fraction::new(0.01));
-        assert_eq!(" 1 % ".parse(), Fraction::new(0.01));
-        let error = |text: &str| text.parse::<Fraction>().unwrap_err().to_string();
-        assert_eq!(error("one"), "\"one\" is not a number");
-        assert_eq!(error("0"), "0 does not lie strictly between 0 and 1 (0 % and 100 %)");
-        assert_eq!(error("100%"), "1 does not lie strictly between 0 and 1 (0 % and 100 %)");
-        assert_eq!(error("NaN"), "NaN does not lie strictly between 0 and 1 (0 % and 100 %)");
-    }
-
-    #[test]
-    fn traffic_is_positive_and_finite() {
-        assert_eq!("250".parse(), Traffic::new(250.0));
-        for text in ["0", "-1", "inf", "NaN"] {
-            assert!(matches!(text.parse::<Traffic>(), Err(InvalidNumber::NotATraffic(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn bounds_are_shown_rounded_outwards() {
-        assert_eq!(percent_rounded(0.010_000_1, f64::ceil), "1.1 %");
-        assert_eq!(percent_rounded(0.009_999, f64::ceil), "1 %");
-        assert_eq!(percent_rounded(0.123_4, f64::floor), "12 %");
-        assert_eq!(percent_rounded(1.0, f64::ceil), "100 %");
-        assert_eq!(percent_rounded(0.0, f64::floor), "0 %");
-        assert_eq!(percent(0.001), "0.1 %");
     }
 }

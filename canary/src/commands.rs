@@ -1,0 +1,3 @@
+//! The commands: from flags to an exit code.
+
+pub mod judge;

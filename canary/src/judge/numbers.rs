@@ -1,0 +1,112 @@
+//! The numbers that a judge is given, each with the range that it allows.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// A share strictly between 0 and 1: a level, a rate, an objective. Written as a number (`0.01`) or in per
+/// cent (`1%`).
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct Fraction(pub(super) f64);
+
+/// Why a [`Fraction`] or a [`Traffic`] cannot be had.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum InvalidNumber {
+    /// The text is no number.
+    #[error("{0:?} is not a number")]
+    NotANumber(String),
+    /// The number is no [`Fraction`].
+    #[error("{0} does not lie strictly between 0 and 1 (0 % and 100 %)")]
+    NotAFraction(f64),
+    /// The number is no [`Traffic`].
+    #[error("{0} is not a positive number of requests a second")]
+    NotATraffic(f64),
+}
+
+fn number(text: &str) -> Result<f64, InvalidNumber> {
+    text.trim().parse().map_err(|_| InvalidNumber::NotANumber(text.to_owned()))
+}
+
+impl Fraction {
+    /// The fraction `value`.
+    ///
+    /// # Errors
+    ///
+    /// When `value` does not lie strictly between 0 and 1.
+    pub fn new(value: f64) -> Result<Self, InvalidNumber> {
+        if value > 0.0 && value < 1.0 { Ok(Self(value)) } else { Err(InvalidNumber::NotAFraction(value)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Fraction {
+    type Err = InvalidNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().strip_suffix('%') {
+            Some(percent) => Self::new(number(percent)? / 100.0),
+            None => Self::new(number(text)?),
+        }
+    }
+}
+
+/// Requests a second that a service gets: positive.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct Traffic(f64);
+
+impl Traffic {
+    /// The traffic of `requests_a_second`.
+    ///
+    /// # Errors
+    ///
+    /// When the number is not finite and positive.
+    pub fn new(requests_a_second: f64) -> Result<Self, InvalidNumber> {
+        if requests_a_second.is_finite() && requests_a_second > 0.0 {
+            Ok(Self(requests_a_second))
+        } else {
+            Err(InvalidNumber::NotATraffic(requests_a_second))
+        }
+    }
+
+    /// The requests a second.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Traffic {
+    type Err = InvalidNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(number(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_are_read_as_numbers_and_in_per_cent() {
+        assert_eq!("0.01".parse(), Fraction::new(0.01));
+        assert_eq!(" 1 % ".parse(), Fraction::new(0.01));
+        let error = |text: &str| text.parse::<Fraction>().unwrap_err().to_string();
+        assert_eq!(error("one"), "\"one\" is not a number");
+        assert_eq!(error("0"), "0 does not lie strictly between 0 and 1 (0 % and 100 %)");
+        assert_eq!(error("100%"), "1 does not lie strictly between 0 and 1 (0 % and 100 %)");
+        assert_eq!(error("NaN"), "NaN does not lie strictly between 0 and 1 (0 % and 100 %)");
+    }
+
+    #[test]
+    fn traffic_is_positive_and_finite() {
+        assert_eq!("250".parse(), Traffic::new(250.0));
+        for text in ["0", "-1", "inf", "NaN"] {
+            assert!(matches!(text.parse::<Traffic>(), Err(InvalidNumber::NotATraffic(_))), "{text}");
+        }
+    }
+}
