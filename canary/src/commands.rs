@@ -1,3 +1,5 @@
 //! The commands: from flags to an exit code.
 
 pub mod judge;
+pub mod rehearse;
+pub mod watch;

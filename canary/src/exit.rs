@@ -15,14 +15,14 @@ pub enum Exit {
     NotYet,
     /// The command line cannot be used.
     Usage,
-    /// Nobody answers at that address.
-    NobodyAnswers,
+    /// No request was answered.
+    NoAnswer,
     /// `judge`: no answer named the stable release, or none the canary.
     ReleaseNeverSeen,
     /// This machine did not do its part: no terminal, no port, a file that cannot be written.
     Failed,
-    /// Whoever reads the output no longer does.
-    NobodyReads,
+    /// The reader of the output has closed it.
+    OutputClosed,
     /// A signal of that number ended it.
     Signal(u8),
 }
@@ -35,10 +35,10 @@ impl Exit {
             Self::RollBack | Self::NotShown => 1,
             Self::NotYet => 2,
             Self::Usage => 3,
-            Self::NobodyAnswers => 4,
+            Self::NoAnswer => 4,
             Self::ReleaseNeverSeen => 5,
             Self::Failed => 6,
-            Self::NobodyReads => Self::Signal(13).code(), // as SIGPIPE would have it
+            Self::OutputClosed => Self::Signal(13).code(), // as SIGPIPE would have it
             Self::Signal(number) => number.saturating_add(128), // as a shell tells of it
         }
     }

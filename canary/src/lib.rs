@@ -2,29 +2,26 @@
 //!
 //! In reading order:
 //!
-//! - [`config`]: every flag. [`exit`]: every exit code. [`signals`]: what else ends the program.
-//! - [`sample`]: requests, and what comes of each.
+//! - [`cli`]: every flag. [`exit`]: every exit code. [`signals`]: what else ends the program.
+//! - [`commands`]: watch, judge and rehearse, one file each; they put together what follows.
+//! - [`release`]: the two sides of a rollout, who a request is attributed to, and counts.
+//! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
 //! - [`tally`]: what has been seen so far.
-//! - [`judge`]: what may be said of it, by statistics that stay valid however often one looks.
+//! - [`judge`]: what may be said of it: the decision, by statistics that stay valid however often one looks.
 //! - [`trial`]: both of these together.
-//! - [`watch`] shows them: as a [`picture`] in a [`terminal`], or as a [`report`] of JSON lines.
-//! - [`commands::judge`] turns them into an exit code.
-//! - [`release`]: the two sides of a rollout, and counts.
-//! - [`rehearse`] plays the story that there is to watch.
+//! - [`view`]: how a trial is shown, as a picture in a terminal or as lines of JSON.
+//! - [`rehearse`]: the steps of the walkthrough, on pods in this process.
 //!
-//! `main.rs` puts them together.
+//! `main.rs` is the program.
 
+pub mod cli;
 pub mod commands;
-pub mod config;
 pub mod exit;
 pub mod judge;
-pub mod picture;
 pub mod rehearse;
 pub mod release;
-pub mod report;
-pub mod sample;
 pub mod signals;
+pub mod source;
 pub mod tally;
-pub mod terminal;
 pub mod trial;
-pub mod watch;
+pub mod view;

@@ -3,26 +3,25 @@
 use std::{io, process::ExitCode};
 
 use canary::{
+    cli::{Cli, Command},
     commands,
-    config::{Command, Config},
     exit::Exit,
-    rehearse, watch,
 };
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let config = match Config::try_parse() {
-        Ok(config) => config,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
     open_as_many_files_as_allowed();
-    match run(&config.command) {
+    match run(&cli.command) {
         Ok(exit) => exit.into(),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::NobodyReads.into(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed.into(),
         Err(error) => {
             eprintln!("canary: {error}");
             Exit::Failed.into()
@@ -34,12 +33,12 @@ fn run(command: &Command) -> io::Result<Exit> {
     let runtime = tokio::runtime::Runtime::new()?;
     let exit = runtime.block_on(async {
         match command {
-            Command::Watch(watch) => watch::run(watch).await,
-            Command::Judge(judge) => commands::judge::run(judge).await,
-            Command::Rehearse(rehearse) => rehearse::run(rehearse).await,
+            Command::Watch(flags) => commands::watch::run(flags).await,
+            Command::Judge(flags) => commands::judge::run(flags).await,
+            Command::Rehearse(flags) => commands::rehearse::run(flags).await,
         }
     });
-    runtime.shutdown_background(); // requests under way are nobody's concern any more
+    runtime.shutdown_background(); // it does not wait for requests under way
     exit
 }
 

@@ -1,25 +1,31 @@
-//! `canary rehearse`: the whole story on one machine. Pods are real appinfo servers in this process, behind
-//! one port that spreads connections as the Service would.
+//! The walkthrough on one machine. Pods are real appinfo servers in this process, behind one port that spreads
+//! connections as the Service would.
+//!
+//! - `steps`: what happens, in order. `cluster`: what it happens to, made of `pod`s behind a `balancer`;
+//!   `volume`: where a pod's labels are.
+//! - `interactive`: the steps at the pace of a person. `unattended`: each of them checked, under `load` where
+//!   pods end.
 
-mod clients;
+mod balancer;
 mod cluster;
-mod measure;
+mod interactive;
+mod load;
 mod pod;
-mod script;
-mod service;
-mod stage;
-mod story;
+mod steps;
+mod unattended;
 mod volume;
 
-use std::{io, net::SocketAddr};
+use std::{io, time::Instant};
 
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::net::TcpListener;
 
 use self::cluster::Cluster;
-use crate::{config::Rehearse, exit::Exit, signals::Signals};
-
-/// Where the Service is served if nobody says where, and nothing else is there.
-const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+use crate::{
+    exit::Exit,
+    judge::{Budget, Fraction, InvalidNumber, Settings, Traffic},
+    signals::Signals,
+    trial::Trial,
+};
 
 /// What is not here and is on a cluster.
 const LEFT_OUT: &str = "\
@@ -28,33 +34,29 @@ const LEFT_OUT: &str = "\
     second), the scheduler, endpoint propagation (a pod that ends gets no new connection from that moment on, \
     and drains for 2 s, not 5).";
 
-/// Runs it until it is told to end, or the script is over.
+/// Goes through the steps as a person's keys say, with a picture of `rate` requests a second. The listener is
+/// where the Service is served.
 ///
 /// # Errors
-/// If the terminal, the output, a port or a file fails.
-pub async fn run(rehearse: &Rehearse) -> io::Result<Exit> {
-    let mut signals = Signals::new()?;
-    let (notes, heard) = mpsc::unbounded_channel();
-    let cluster = Cluster::new(listen(rehearse.listen).await?, notes)?;
-    if rehearse.script {
-        script::run(cluster, heard, &mut signals).await
-    } else {
-        stage::run(cluster, heard, &mut signals, rehearse.rate).await
-    }
+/// If the terminal, a port or a file fails.
+pub async fn interactive(listener: TcpListener, signals: Signals, rate: f64) -> io::Result<Exit> {
+    let (cluster, notes) = Cluster::new(listener)?;
+    interactive::run(cluster, notes, signals, rate).await
 }
 
-async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
-    let named = |address: SocketAddr| {
-        move |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    };
-    match wanted {
-        Some(address) => TcpListener::bind(address).await.map_err(named(address)),
-        None => match TcpListener::bind(USUAL).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let free = SocketAddr::new(USUAL.ip(), 0);
-                TcpListener::bind(free).await.map_err(named(free))
-            }
-            other => other.map_err(named(USUAL)),
-        },
-    }
+/// Goes through the steps by itself, and checks what each must show. The listener is where the Service is
+/// served.
+///
+/// # Errors
+/// If the output, a port or a file fails.
+pub async fn unattended(listener: TcpListener, signals: Signals) -> io::Result<Exit> {
+    let (cluster, notes) = Cluster::new(listener)?;
+    unattended::run(cluster, notes, signals).await
+}
+
+/// A trial by the rules that `canary judge` has unless flags say otherwise, of a Service that gets `rate`
+/// requests a second.
+fn default_trial(rate: f64) -> Result<Trial, InvalidNumber> {
+    let budget = Budget { traffic: Traffic::new(rate)?, slo: Fraction::new(0.999)? };
+    Ok(Trial::new(Settings::default(), budget, Instant::now()))
 }

@@ -5,100 +5,26 @@ mod pods;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
     time::{Duration, Instant},
 };
 
 pub use latencies::Latencies;
-pub use pods::{Pod, Pods};
-use serde::Serialize;
+pub use pods::{Pods, SeenPod};
 
 use crate::{
-    release::Release,
-    sample::{Cause, Observation, Outcome},
+    release::{Attribution, Counts, Release, share},
+    source::{Cause, Observation, Outcome},
 };
 
 /// How many of the last requests are kept one by one. A share of 1/4 is seen in as many with a standard error
 /// of √(1/4 · 3/4 / 300) = 2.5 %.
 pub const RECENT: usize = 300;
 
-/// Who a request is put down to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The release `stable`.
-    Stable,
-    /// The release `canary`.
-    Canary,
-    /// A release of another name.
-    Other(String),
-    /// An answer that names no release, such as a proxy's 502.
-    Unnamed,
-    /// Nobody: there was no answer.
-    Nobody,
-}
-
-impl Source {
-    /// The source of that release; no release is [`Source::Unnamed`].
-    pub fn of_release(release: Option<&str>) -> Self {
-        match release {
-            Some("stable") => Self::Stable,
-            Some("canary") => Self::Canary,
-            Some(other) => Self::Other(other.to_owned()),
-            None => Self::Unnamed,
-        }
-    }
-
-    /// Which of the two that are judged it is.
-    pub fn judged(&self) -> Option<Release> {
-        match self {
-            Self::Stable => Some(Release::Stable),
-            Self::Canary => Some(Release::Canary),
-            Self::Other(_) | Self::Unnamed | Self::Nobody => None,
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Stable => "stable",
-            Self::Canary => "canary",
-            Self::Other(name) => name,
-            Self::Unnamed => "unnamed",
-            Self::Nobody => "no answer",
-        })
-    }
-}
-
-/// How many requests came to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Outcomes {
-    /// Whole answers with a status of 2xx.
-    pub success: u64,
-    /// Everything else.
-    pub failure: u64,
-}
-
-impl Outcomes {
-    /// How many there were.
-    pub fn total(self) -> u64 {
-        self.success + self.failure
-    }
-
-    fn add(&mut self, failed: bool) {
-        if failed {
-            self.failure += 1;
-        } else {
-            self.success += 1;
-        }
-    }
-}
-
 /// One of the last requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recent {
-    /// Who it is put down to.
-    pub source: Source,
+    /// Who it is attributed to.
+    pub attribution: Attribution,
     /// Whether it failed; without an answer, it did.
     pub failed: bool,
     /// How long its answer took, if it had one.
@@ -109,7 +35,7 @@ pub struct Recent {
 #[derive(Clone, Debug)]
 pub struct Tally {
     began: Instant,
-    counts: BTreeMap<Source, Outcomes>,
+    counts: BTreeMap<Attribution, Counts>,
     causes: BTreeMap<Cause, u64>,
     unsent: u64,
     last_trouble: Option<String>,
@@ -135,32 +61,28 @@ impl Tally {
 
     /// Takes in what came of one request.
     pub fn observe(&mut self, observation: &Observation) {
-        let (source, failed, latency) = match &observation.outcome {
+        let mut latency = None;
+        match &observation.outcome {
             Outcome::Answer(answer) => {
+                latency = Some(observation.latency);
                 self.latencies.add(observation.latency);
                 self.pods.observe(observation.at, answer);
-                (
-                    Source::of_release(answer.release.as_deref()),
-                    !answer.succeeded(),
-                    Some(observation.latency),
-                )
             }
             Outcome::NoAnswer(reason) => {
                 *self.causes.entry(reason.cause).or_default() += 1;
                 self.last_trouble = Some(reason.detail.clone());
-                (Source::Nobody, true, None)
             }
             Outcome::Unsent(why) => {
                 self.unsent += 1;
                 self.last_trouble = Some(why.clone());
-                return;
             }
-        };
-        self.counts.entry(source.clone()).or_default().add(failed);
+        }
+        let Some((attribution, failed)) = observation.attributed() else { return };
+        self.counts.entry(attribution.clone()).or_default().record(failed);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(Recent { source, failed, latency });
+        self.recent.push_back(Recent { attribution: attribution.clone(), failed, latency });
     }
 
     /// When it began.
@@ -168,27 +90,29 @@ impl Tally {
         self.began
     }
 
-    /// Outcomes by source; [`Source::Nobody`] counts what had no answer.
-    pub fn counts(&self) -> &BTreeMap<Source, Outcomes> {
+    /// The counts by who the requests are attributed to.
+    pub fn counts(&self) -> &BTreeMap<Attribution, Counts> {
         &self.counts
     }
 
-    /// The counts of one source.
-    pub fn of(&self, source: &Source) -> Outcomes {
-        self.counts.get(source).copied().unwrap_or_default()
+    /// The counts of what is attributed like this.
+    pub fn of(&self, attribution: &Attribution) -> Counts {
+        self.counts.get(attribution).copied().unwrap_or_default()
+    }
+
+    /// The counts of one side.
+    pub fn of_release(&self, release: Release) -> Counts {
+        self.of(&Attribution::Release(release))
     }
 
     /// Everything together.
-    pub fn total(&self) -> Outcomes {
-        self.counts.values().fold(Outcomes::default(), |sum, counts| Outcomes {
-            success: sum.success + counts.success,
-            failure: sum.failure + counts.failure,
-        })
+    pub fn total(&self) -> Counts {
+        self.counts.values().copied().sum()
     }
 
     /// How many requests were answered.
     pub fn answered(&self) -> u64 {
-        self.total().total() - self.of(&Source::Nobody).total()
+        self.total().requests - self.of(&Attribution::NoAnswer).requests
     }
 
     /// Why there was no answer, and how often.
@@ -226,27 +150,27 @@ impl Tally {
         &self.recent
     }
 
-    /// The share of the last requests that a source has, from 0 to 1; none while there are no requests.
-    pub fn recent_share(&self, source: &Source) -> Option<f64> {
-        share(self.recent.iter().filter(|one| one.source == *source).count(), self.recent.len())
+    /// The share of the last requests that are attributed like this, from 0 to 1; none while there are no
+    /// requests.
+    pub fn recent_share(&self, attribution: &Attribution) -> Option<f64> {
+        let of_it = self.recent.iter().filter(|one| one.attribution == *attribution);
+        share(number(of_it.count()), number(self.recent.len()))
     }
 }
 
-/// A part of a whole, from 0 to 1; none of nothing.
-#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn share(part: usize, whole: usize) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+fn number(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Answer, NoAnswer};
+    use crate::source::{Answer, NoAnswer};
 
     fn answered(status: u16, release: Option<&str>) -> Observation {
         let answer = Answer {
             status,
-            release: release.map(str::to_owned),
+            attribution: Attribution::of_answer(release),
             served_by: release.map(|release| format!("{release}-pod")),
             info: None,
             broke_off: None,
@@ -259,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_put_down_to_somebody() {
+    fn every_request_that_was_sent_is_attributed() {
         let mut tally = Tally::new(Instant::now());
         let timed_out = NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() };
         for observation in [
@@ -274,21 +198,21 @@ mod tests {
         ] {
             tally.observe(&observation);
         }
-        let counts = |success, failure| Outcomes { success, failure };
+        let counts = |success, failures| Counts { requests: success + failures, failures };
         assert_eq!(
             Vec::from_iter(tally.counts().clone()),
             [
-                (Source::Stable, counts(2, 0)),
-                (Source::Canary, counts(0, 2)),
-                (Source::Other("experiment".to_owned()), counts(1, 0)),
-                (Source::Unnamed, counts(0, 1)),
-                (Source::Nobody, counts(0, 1)),
+                (Attribution::Release(Release::Stable), counts(2, 0)),
+                (Attribution::Release(Release::Canary), counts(0, 2)),
+                (Attribution::Other("experiment".to_owned()), counts(1, 0)),
+                (Attribution::Unnamed, counts(0, 1)),
+                (Attribution::NoAnswer, counts(0, 1)),
             ]
         );
         assert_eq!((tally.total(), tally.answered(), tally.unsent()), (counts(3, 4), 6, 1));
         assert_eq!(Vec::from_iter(tally.causes().clone()), [(Cause::TimedOut, 1)]);
         assert_eq!(tally.last_trouble(), Some("Too many open files"));
-        assert_eq!(tally.recent_share(&Source::Stable), Some(2.0 / 7.0));
+        assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(2.0 / 7.0));
     }
 
     #[test]
@@ -299,18 +223,18 @@ mod tests {
             answer.broke_off = Some("its end did not come in time".to_owned());
         }
         tally.observe(&observation);
-        assert_eq!(tally.of(&Source::Canary), Outcomes { success: 0, failure: 1 });
+        assert_eq!(tally.of_release(Release::Canary), Counts { requests: 1, failures: 1 });
     }
 
     #[test]
     fn shares_are_those_of_the_last_requests_alone() {
         let mut tally = Tally::new(Instant::now());
-        assert_eq!(tally.recent_share(&Source::Stable), None);
+        assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), None);
         for release in std::iter::repeat_n("canary", 50).chain(std::iter::repeat_n("stable", RECENT)) {
             tally.observe(&answered(200, Some(release)));
         }
         assert_eq!(tally.recent().len(), RECENT);
-        assert_eq!(tally.recent_share(&Source::Stable), Some(1.0));
-        assert_eq!(tally.of(&Source::Canary).total(), 50);
+        assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(1.0));
+        assert_eq!(tally.of_release(Release::Canary).requests, 50);
     }
 }

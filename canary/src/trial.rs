@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use crate::{
     judge::{Budget, Judge, Price, Settings, Verdict},
-    sample::{Observation, Outcome},
-    tally::{Source, Tally},
+    source::Observation,
+    tally::Tally,
 };
 
 /// A tally and a judge who have seen the same requests.
@@ -31,13 +31,8 @@ impl Trial {
     /// Takes in what came of one request.
     pub fn observe(&mut self, observation: &Observation) {
         self.tally.observe(observation);
-        match &observation.outcome {
-            Outcome::Answer(answer) => {
-                let release = Source::of_release(answer.release.as_deref()).judged();
-                self.judge.observe(release, !answer.succeeded());
-            }
-            Outcome::NoAnswer(_) => self.judge.observe(None, true),
-            Outcome::Unsent(_) => {}
+        if let Some((attribution, failed)) = observation.attributed() {
+            self.judge.observe(attribution.release(), failed);
         }
     }
 

@@ -136,7 +136,7 @@ fn requests_without_an_answer_are_counted_by_cause() {
 }
 
 #[test]
-fn failures_are_put_down_to_who_the_headers_name() {
+fn failures_are_attributed_to_who_the_headers_name() {
     let head = "HTTP/1.1 200 OK\r\nx-release: canary\r\nx-served-by: one\r\ncontent-length: 9\r\n\r\n";
     let broken_off = summary_of(&server(Duration::ZERO, head));
     assert_eq!(broken_off["releases"]["canary"]["failure"], 3, "{broken_off}");

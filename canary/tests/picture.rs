@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use canary::terminal::Screen;
+use canary::view::terminal::Screen;
 use common::{Fleet, Version, terminal::Terminal};
 use rustix::process::{Pid, Signal, kill_process};
 

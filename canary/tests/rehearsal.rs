@@ -1,11 +1,11 @@
-//! The story, as the README's first command tells it.
+//! `canary rehearse`, the README's first command, unattended and in a terminal.
 
 mod common;
 
 use common::{run, terminal::Terminal};
 
 #[test]
-fn the_script_shows_what_the_readme_says() {
+fn each_step_shows_unattended_what_the_readme_says() {
     let (code, output, messages) = run(&["rehearse", "--script", "--listen=127.0.0.1:0"]);
     assert_eq!(code, Some(0), "{output}{messages}");
     let steps = output.lines().filter(|line| line.starts_with("== ")).count();
@@ -34,7 +34,7 @@ fn a_port_that_is_taken_is_one_clear_line() {
 }
 
 #[test]
-fn keys_go_through_the_story_above_the_picture() {
+fn keys_go_through_the_steps_above_the_picture() {
     let script = format!(
         "echo before; {} rehearse --listen 127.0.0.1:0; echo after $?; exec sleep 600",
         env!("CARGO_BIN_EXE_canary")

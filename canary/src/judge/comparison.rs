@@ -23,8 +23,8 @@ use crate::release::{Counts, PerRelease, Release, real};
 /// proves, by the inequality of the arithmetic and the geometric mean). As θ₂ > θ₁, the factors of the
 /// canary's answers rise with its failure rate and those of stable's fall with its own, so the same holds for
 /// every pair of rates with the canary's not above stable's. The product over the blocks is then a test
-/// supermartingale under that whole hypothesis, and by Ville's inequality rejecting it once the
-/// product has ever reached 1/α is wrong with probability at most α.
+/// supermartingale under that whole hypothesis, and by Ville's inequality rejecting it once the product has
+/// ever reached 1/α is wrong with probability at most α.
 ///
 /// # How answers become blocks
 ///
@@ -101,8 +101,8 @@ impl SequentialTest {
         self.ln_e_value
     }
 
-    /// Whether the e-value has ever reached 1/α: whether the hypothesis that the canary fails no more
-    /// often than stable is rejected at the level `alpha`.
+    /// Whether the e-value has ever reached 1/α: whether the hypothesis that the canary fails no more often
+    /// than stable is rejected at the level `alpha`.
     pub fn rejects(&self, alpha: f64) -> bool {
         self.peak_ln_e_value >= -alpha.ln()
     }

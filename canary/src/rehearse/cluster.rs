@@ -6,10 +6,10 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use super::{
+    balancer::Balancer,
     pod::{Image, Pod},
-    service::Service,
 };
-use crate::sample::Target;
+use crate::source::probe::Target;
 
 /// What Kubernetes makes the random ends of names from: letters and digits that spell no words.
 const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -68,7 +68,7 @@ impl Manifest {
 
 /// What runs, and the Service in front of it.
 pub(super) struct Cluster {
-    service: Service,
+    balancer: Balancer,
     /// Pods by the name of their Deployment, oldest first.
     pods: BTreeMap<&'static str, Vec<Pod>>,
     notes: mpsc::UnboundedSender<String>,
@@ -77,15 +77,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// One in which nothing runs yet. It tells what happens, in plain sentences, as `notes`.
-    pub(super) fn new(listener: TcpListener, notes: mpsc::UnboundedSender<String>) -> io::Result<Self> {
+    /// One in which nothing runs yet, and the notes in which it tells what happens, in plain sentences.
+    pub(super) fn new(listener: TcpListener) -> io::Result<(Self, mpsc::UnboundedReceiver<String>)> {
         let directory = TempDir::with_prefix("canary-rehearse-")?;
-        Ok(Self { service: Service::new(listener)?, pods: BTreeMap::new(), notes, directory })
+        let (notes, heard) = mpsc::unbounded_channel();
+        Ok((Self { balancer: Balancer::new(listener)?, pods: BTreeMap::new(), notes, directory }, heard))
     }
 
     /// The Service, to ask.
     pub(super) fn target(&self) -> Target {
-        Target::at(self.service.address, "/v1/appinfo")
+        Target::at(self.balancer.address, "/v1/appinfo")
     }
 
     /// The names of all pods that get connections.
@@ -146,14 +147,14 @@ impl Cluster {
     }
 
     fn admit(&mut self, manifest: Manifest, pod: Pod) {
-        self.service.add(pod.address);
+        self.balancer.add(pod.address);
         self.note(format!("pod {} is ready and gets connections", pod.name));
         self.pods.entry(manifest.name).or_default().push(pod);
     }
 
     /// Takes a pod out of the Service, then has it drain.
     fn dismiss(&self, pod: Pod, ending: &mut JoinSet<io::Result<String>>) {
-        self.service.remove(pod.address);
+        self.balancer.remove(pod.address);
         self.note(format!("pod {} gets no new connections and drains", pod.name));
         ending.spawn(async move {
             let name = pod.name.clone();
@@ -169,6 +170,6 @@ impl Cluster {
     }
 
     fn note(&self, text: String) {
-        let _ = self.notes.send(text); // nobody may be left to hear it
+        let _ = self.notes.send(text); // the receiver may be gone
     }
 }

@@ -23,7 +23,10 @@ use tokio::{
 };
 
 use super::volume::LabelVolume;
-use crate::sample::{Client, Outcome, Target};
+use crate::source::{
+    Outcome,
+    probe::{Client, Target},
+};
 
 /// The namespace that all pods are in.
 pub(super) const NAMESPACE: &str = "default";
@@ -118,15 +121,15 @@ impl Pod {
 
     /// Has it drain and end, as SIGTERM does. It must get no new connections by now.
     pub(super) async fn end(self) -> io::Result<()> {
-        let _ = self.end.send(Shutdown::Drain); // if nobody receives it, the server has ended already
+        let _ = self.end.send(Shutdown::Drain); // an error means that the server has ended already
         self.server.await.map_err(|error| io::Error::other(format!("pod {}: {error}", self.name)))
     }
 }
 
 async fn until_ready(admin: SocketAddr) {
-    let mut probe = Client::new(Arc::new(Target::at(admin, "/readyz")));
+    let mut client = Client::new(Arc::new(Target::at(admin, "/readyz")));
     loop {
-        if let Outcome::Answer(answer) = probe.observe(PROBE).await.outcome
+        if let Outcome::Answer(answer) = client.observe(PROBE).await.outcome
             && answer.succeeded()
         {
             return;

@@ -1,3 +1,5 @@
+//! How long answers took.
+
 use std::{collections::BTreeMap, time::Duration};
 
 /// How long things took, each kept to three significant digits of its microseconds.

@@ -1,10 +1,15 @@
+//! The pods that answer: which are there, and what they tell of themselves.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use super::{Outcomes, Source, share};
-use crate::sample::Answer;
+use super::number;
+use crate::{
+    release::{Attribution, Counts, share},
+    source::Answer,
+};
 
 /// A pod counts as gone once this many answers for each pod have come from others: of n pods, the chance to
 /// miss one that is there is (1 − 1/n)^(10 n), at most e^−10 = 1 in 22,000.
@@ -16,9 +21,9 @@ const GONE_UNTIL_FORGOTTEN: u64 = 10;
 
 /// A pod as its answers show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
-    /// Its release.
-    pub release: Source,
+pub struct SeenPod {
+    /// Its release, as it named it last.
+    pub release: Attribution,
     /// Its namespace, as it told it last; empty where it did not.
     pub namespace: String,
     /// Its labels but `app` and `release`, as it told them last.
@@ -26,7 +31,7 @@ pub struct Pod {
     /// When a label was seen to change, appear or vanish; `release` is one of them.
     pub changed: BTreeMap<String, Instant>,
     /// What its answers were.
-    pub counts: Outcomes,
+    pub counts: Counts,
     /// Whether it still answers.
     pub present: bool,
     /// Whether it has told its labels yet; a pod that always fails never does.
@@ -34,7 +39,7 @@ pub struct Pod {
     last_answer: u64,
 }
 
-impl Pod {
+impl SeenPod {
     /// The labels that have changed less than `age` before `now`, vanished ones too.
     pub fn changed_within(&self, age: Duration, now: Instant) -> impl Iterator<Item = &str> {
         self.changed
@@ -47,13 +52,13 @@ impl Pod {
 /// The pods that have answered, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
-    by_name: BTreeMap<String, Pod>,
+    by_name: BTreeMap<String, SeenPod>,
     answers: u64,
 }
 
 impl Pods {
     /// All that are not forgotten, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Pod)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SeenPod)> {
         self.by_name.iter().map(|(name, pod)| (name.as_str(), pod))
     }
 
@@ -64,29 +69,29 @@ impl Pods {
 
     /// The share of traffic that a release has if each pod gets the same, from 0 to 1: of one canary beside n
     /// others, 1/(n+1). None while no pod is known.
-    pub fn expected_share(&self, release: &Source) -> Option<f64> {
+    pub fn expected_share(&self, release: &Attribution) -> Option<f64> {
         let of_release = self.by_name.values().filter(|pod| pod.present && pod.release == *release).count();
-        share(of_release, self.present())
+        share(number(of_release), number(self.present()))
     }
 
     pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
         let Some(name) = &answer.served_by else { return };
         self.answers += 1;
-        let release = Source::of_release(answer.release.as_deref());
+        let release = answer.attribution.clone();
         if let Some(pod) = self.by_name.get_mut(name) {
             if pod.release != release {
                 pod.changed.insert("release".to_owned(), at);
             }
             pod.release = release;
         } else {
-            self.by_name.insert(name.clone(), Pod::new(release));
+            self.by_name.insert(name.clone(), SeenPod::new(release));
         }
         if let Some(pod) = self.by_name.get_mut(name) {
             pod.take(at, answer);
             pod.last_answer = self.answers;
             pod.present = true;
         }
-        let present = u64::try_from(self.present()).unwrap_or(u64::MAX);
+        let present = number(self.present());
         let patience = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
         let answers = self.answers;
         self.by_name.retain(|_, pod| {
@@ -97,14 +102,14 @@ impl Pods {
     }
 }
 
-impl Pod {
-    fn new(release: Source) -> Self {
+impl SeenPod {
+    fn new(release: Attribution) -> Self {
         Self {
             release,
             namespace: String::new(),
             labels: BTreeMap::new(),
             changed: BTreeMap::new(),
-            counts: Outcomes::default(),
+            counts: Counts::default(),
             present: true,
             told: false,
             last_answer: 0,
@@ -112,7 +117,7 @@ impl Pod {
     }
 
     fn take(&mut self, at: Instant, answer: &Answer) {
-        self.counts.add(!answer.succeeded());
+        self.counts.record(!answer.succeeded());
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);
         if self.told {
@@ -130,19 +135,22 @@ mod tests {
     use appinfo::{app_info::AppInfo, labels::Labels};
 
     use super::*;
+    use crate::release::Release;
+
+    const CANARY: Attribution = Attribution::Release(Release::Canary);
 
     fn answer(pod: &str, labels: &str) -> Answer {
         let info = AppInfo::new(pod, "space", &Labels::parse(labels.as_bytes()));
         Answer {
             status: 200,
-            release: Some(info.release.clone()),
+            attribution: Attribution::of_answer(Some(&info.release)),
             served_by: Some(pod.to_owned()),
             info: Some(info),
             broke_off: None,
         }
     }
 
-    fn named<'a>(pods: &'a Pods, name: &str) -> &'a Pod {
+    fn named<'a>(pods: &'a Pods, name: &str) -> &'a SeenPod {
         pods.iter().find(|(known, _)| *known == name).expect("a pod of that name").1
     }
 
@@ -158,7 +166,7 @@ mod tests {
         let within = |age| pod.changed_within(age, start + 3 * second).collect::<Vec<_>>();
         assert_eq!(within(10 * second), ["a", "b", "c", "release"]);
         assert_eq!(within(2 * second), ["a"]);
-        assert_eq!((pod.namespace.as_str(), &pod.release), ("space", &Source::Canary));
+        assert_eq!((pod.namespace.as_str(), &pod.release), ("space", &CANARY));
     }
 
     #[test]
@@ -177,23 +185,23 @@ mod tests {
         pods.observe(now, &Answer { status: 500, info: None, ..answer("one", "release=stable") });
         let pod = named(&pods, "one");
         assert_eq!((pod.labels.len(), pod.changed.len()), (1, 0));
-        assert_eq!(pod.counts, Outcomes { success: 1, failure: 1 });
+        assert_eq!(pod.counts, Counts { requests: 2, failures: 1 });
     }
 
     #[test]
     fn one_canary_beside_n_pods_is_expected_to_get_one_in_n_plus_one_until_it_is_gone() {
         let (mut pods, now) = (Pods::default(), Instant::now());
-        assert_eq!(pods.expected_share(&Source::Canary), None);
+        assert_eq!(pods.expected_share(&CANARY), None);
         pods.observe(now, &answer("the-canary", "release=canary"));
         for round in 0..100 {
             for pod in ["one", "two", "three"] {
                 pods.observe(now, &answer(pod, "release=stable"));
             }
             if round == 0 {
-                assert_eq!(pods.expected_share(&Source::Canary), Some(0.25));
+                assert_eq!(pods.expected_share(&CANARY), Some(0.25));
             }
         }
-        assert_eq!(pods.expected_share(&Source::Canary), Some(0.0));
+        assert_eq!(pods.expected_share(&CANARY), Some(0.0));
         assert!(!named(&pods, "the-canary").present, "it is still told of");
         for _ in 0..1000 {
             pods.observe(now, &answer("one", "release=stable"));

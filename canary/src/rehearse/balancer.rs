@@ -1,5 +1,5 @@
-//! The Service: one port in front of the ready pods. Each connection goes to a random one of them and stays
-//! there, as kube-proxy has it.
+//! What stands for the Service: one port in front of the ready pods. Each connection goes to a random one of
+//! them and stays there, as kube-proxy has it.
 
 use std::{
     io,
@@ -19,13 +19,13 @@ use tokio::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port that is served. Dropping it closes the port; connections live on.
-pub(super) struct Service {
+pub(super) struct Balancer {
     pub(super) address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
     accepting: JoinHandle<()>,
 }
 
-impl Service {
+impl Balancer {
     pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
         let endpoints = Arc::default();
         let address = listener.local_addr()?;
@@ -48,7 +48,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for Balancer {
     fn drop(&mut self) {
         self.accepting.abort();
     }

@@ -6,14 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use tokio::time::{Interval, interval_at};
 
 use crate::{
     judge::{Price, Verdict},
-    sample::{Cause, Observation},
-    tally::{Outcomes, Source, Tally},
+    release::{Attribution, Counts, share},
+    source::{Cause, Observation},
+    tally::Tally,
     trial::Trial,
 };
+
+/// Ticks when a line is due: for the first time in a second.
+pub fn every_second() -> Interval {
+    let second = Duration::from_secs(1);
+    interval_at(tokio::time::Instant::now() + second, second)
+}
 
 /// Writes the lines.
 #[derive(Debug)]
@@ -68,18 +76,19 @@ struct Line<'a> {
     /// Since the program began.
     seconds: f64,
     requests: u64,
-    #[serde(flatten)]
-    total: Outcomes,
-    releases: BTreeMap<String, Release>,
+    #[serde(flatten, serialize_with = "by_outcome")]
+    total: Counts,
+    releases: BTreeMap<String, ReleaseEntry>,
     /// Answers that name no release.
-    unnamed: Outcomes,
-    no_answer: NoAnswer<'a>,
+    #[serde(serialize_with = "by_outcome")]
+    unnamed: Counts,
+    no_answer: NoAnswerEntry<'a>,
     /// Requests that this machine could not send; counted nowhere else.
     unsent: u64,
     /// Why the last request was not answered or not sent, of those that were not.
     trouble: Option<&'a str>,
-    latency_ms: Latency,
-    pods: BTreeMap<&'a str, Pod<'a>>,
+    latency_ms: LatencyEntry,
+    pods: BTreeMap<&'a str, PodEntry<'a>>,
     /// What may be said of all that was seen since the program began, or the trial was reset.
     verdict: Verdict,
     /// The same as a sentence.
@@ -89,69 +98,73 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Release {
-    #[serde(flatten)]
-    outcomes: Outcomes,
+struct ReleaseEntry {
+    #[serde(flatten, serialize_with = "by_outcome")]
+    counts: Counts,
     /// Of all requests, from 0 to 1.
-    share: f64,
+    share: Option<f64>,
     /// The share if each pod got the same.
     expected_share: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct NoAnswer<'a> {
+struct NoAnswerEntry<'a> {
     count: u64,
     causes: &'a BTreeMap<Cause, u64>,
 }
 
 #[derive(Serialize)]
-struct Latency {
+struct LatencyEntry {
     p50: Option<f64>,
     p99: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct Pod<'a> {
+struct PodEntry<'a> {
     release: String,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
-    #[serde(flatten)]
-    outcomes: Outcomes,
+    #[serde(flatten, serialize_with = "by_outcome")]
+    counts: Counts,
 }
 
 impl<'a> Line<'a> {
     fn new(kind: &'a str, time: Duration, tally: &'a Tally, trial: &Trial, now: Instant) -> Self {
         let verdict = trial.verdict();
         let total = tally.total();
-        let named =
-            tally.counts().iter().filter(|(source, _)| !matches!(source, Source::Unnamed | Source::Nobody));
-        let releases = named.map(|(source, counts)| {
-            let release = Release {
-                outcomes: *counts,
-                share: ratio(counts.total(), total.total()),
-                expected_share: tally.pods().expected_share(source),
+        let named = tally
+            .counts()
+            .iter()
+            .filter(|(attribution, _)| !matches!(attribution, Attribution::Unnamed | Attribution::NoAnswer));
+        let releases = named.map(|(release, counts)| {
+            let entry = ReleaseEntry {
+                counts: *counts,
+                share: share(counts.requests, total.requests),
+                expected_share: tally.pods().expected_share(release),
             };
-            (source.to_string(), release)
+            (release.to_string(), entry)
         });
         let percentile = |percent| tally.latencies().percentile(percent).map(milliseconds);
         Self {
             kind,
             seconds: (time.as_secs_f64() * 1e3).round() / 1e3,
-            requests: total.total(),
+            requests: total.requests,
             total,
             releases: releases.collect(),
-            unnamed: tally.of(&Source::Unnamed),
-            no_answer: NoAnswer { count: tally.of(&Source::Nobody).total(), causes: tally.causes() },
+            unnamed: tally.of(&Attribution::Unnamed),
+            no_answer: NoAnswerEntry {
+                count: tally.of(&Attribution::NoAnswer).requests,
+                causes: tally.causes(),
+            },
             unsent: tally.unsent(),
             trouble: tally.last_trouble(),
-            latency_ms: Latency { p50: percentile(50), p99: percentile(99) },
+            latency_ms: LatencyEntry { p50: percentile(50), p99: percentile(99) },
             pods: tally
                 .pods()
                 .iter()
                 .map(|(name, pod)| {
-                    let (namespace, labels) = (pod.namespace.as_str(), &pod.labels);
-                    let outcomes = pod.counts;
-                    (name, Pod { release: pod.release.to_string(), namespace, labels, outcomes })
+                    let (namespace, labels, counts) = (pod.namespace.as_str(), &pod.labels, pod.counts);
+                    (name, PodEntry { release: pod.release.to_string(), namespace, labels, counts })
                 })
                 .collect(),
             verdict_text: verdict.to_string(),
@@ -166,7 +179,10 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn ratio(part: u64, whole: u64) -> f64 {
-    part as f64 / whole as f64
+/// In the lines, counts are told by outcome.
+fn by_outcome<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_struct("Counts", 2)?;
+    fields.serialize_field("success", &counts.successes())?;
+    fields.serialize_field("failure", &counts.failures)?;
+    fields.end()
 }

@@ -1,4 +1,4 @@
-//! The story of README.md, step by step.
+//! The steps of the walkthrough in README.md.
 
 use std::io;
 
@@ -72,8 +72,8 @@ impl Step {
         }
     }
 
-    /// What there is to see.
-    pub(super) fn lesson(self) -> &'static str {
+    /// What there is to see, in a sentence or two.
+    pub(super) fn what_to_see(self) -> &'static str {
         match self {
             Self::Deploy => {
                 "One pod of the stable release gets all traffic. It forgets its namespace: that is \
@@ -114,7 +114,7 @@ impl Step {
     }
 
     /// Has it happen. Returns when pods that start are ready, and pods that end have ended.
-    pub(super) async fn perform(self, cluster: &mut Cluster) -> io::Result<()> {
+    pub(super) async fn apply(self, cluster: &mut Cluster) -> io::Result<()> {
         match self {
             Self::Deploy => cluster.scale(STABLE, 1).await,
             Self::Scale => cluster.scale(STABLE, REPLICAS).await,

@@ -12,10 +12,10 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
-use super::measure::summary;
 use crate::{
-    sample::{Client, Pace, Sampling, Target},
-    tally::{Source, Tally},
+    release::{Attribution, Release},
+    source::probe::{Client, Pace, Probe, Target},
+    tally::Tally,
 };
 
 /// Requests a second on new connections, and as many on kept ones.
@@ -32,11 +32,11 @@ pub(super) struct Load {
     target: Target,
     began: Instant,
     done: watch::Sender<bool>,
-    clients: JoinSet<Seen>,
+    clients: JoinSet<ClientTally>,
 }
 
-/// What a client saw.
-enum Seen {
+/// What one client saw.
+enum ClientTally {
     OnNewConnections(Tally),
     OnAKeptOne {
         tally: Tally,
@@ -74,8 +74,8 @@ impl Load {
         let (mut new, mut kept, mut moved) = (Vec::new(), Vec::new(), 0);
         while let Some(seen) = self.clients.join_next().await {
             match seen.map_err(|error| format!("a client failed: {error}"))? {
-                Seen::OnNewConnections(tally) => new.push(tally),
-                Seen::OnAKeptOne { tally, connections } => {
+                ClientTally::OnNewConnections(tally) => new.push(tally),
+                ClientTally::OnAKeptOne { tally, connections } => {
                     kept.push(tally);
                     moved += connections.saturating_sub(1);
                 }
@@ -83,15 +83,15 @@ impl Load {
         }
         let mut told = Vec::new();
         for (tallies, kind) in [(new, "on new connections"), (kept, "on kept connections")] {
-            let total: u64 = tallies.iter().map(|tally| tally.total().total()).sum();
+            let total: u64 = tallies.iter().map(|tally| tally.total().requests).sum();
             let least = LEAST * f64::from(RATE) * time.as_secs_f64();
             #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
             if (total as f64) < least {
                 return Err(format!("no load {kind}: {total} requests to {} in {time:?}", self.target));
             }
             for tally in &tallies {
-                let excused = if canary_fails { tally.of(&Source::Canary).failure } else { 0 };
-                if tally.total().failure > excused || tally.unsent() > 0 {
+                let excused = if canary_fails { tally.of_release(Release::Canary).failures } else { 0 };
+                if tally.total().failures > excused || tally.unsent() > 0 {
                     return Err(format!("requests were lost {kind}: {}", summary(tally)));
                 }
             }
@@ -108,13 +108,13 @@ async fn on_new_connections(
     target: Target,
     mut done: watch::Receiver<bool>,
     mut until_answered: Option<mpsc::Sender<()>>,
-) -> Seen {
+) -> ClientTally {
     let mut tally = Tally::new(Instant::now());
     let pace = Pace { rate: f64::from(RATE), timeout: TIMEOUT, time: None, count: None };
-    let mut sampling = Sampling::start(target, pace);
+    let mut probe = Probe::start(target, pace);
     loop {
         tokio::select! {
-            Some(observation) = sampling.next() => {
+            Some(observation) = probe.next() => {
                 tally.observe(&observation);
                 until_answered.take();
             }
@@ -122,11 +122,11 @@ async fn on_new_connections(
         }
     }
     // what is under way is still seen to its end
-    sampling.stop();
-    while let Some(observation) = sampling.next().await {
+    probe.stop();
+    while let Some(observation) = probe.next().await {
         tally.observe(&observation);
     }
-    Seen::OnNewConnections(tally)
+    ClientTally::OnNewConnections(tally)
 }
 
 async fn on_a_kept_one(
@@ -134,7 +134,7 @@ async fn on_a_kept_one(
     later: Duration,
     done: watch::Receiver<bool>,
     mut until_answered: Option<mpsc::Sender<()>>,
-) -> Seen {
+) -> ClientTally {
     let mut tally = Tally::new(Instant::now());
     let mut client = Client::keeping(Arc::new(target));
     let mut ticks = interval_at(tokio::time::Instant::now() + later, Duration::from_secs(1) * KEPT / RATE);
@@ -144,5 +144,22 @@ async fn on_a_kept_one(
         tally.observe(&client.observe(TIMEOUT).await);
         until_answered.take();
     }
-    Seen::OnAKeptOne { tally, connections: client.connections() }
+    ClientTally::OnAKeptOne { tally, connections: client.connections() }
+}
+
+/// What was counted, in words.
+pub(super) fn summary(tally: &Tally) -> String {
+    let mut parts = Vec::new();
+    for (attribution, counts) in tally.counts() {
+        for (count, what) in [(counts.successes(), "good"), (counts.failures, "failed")] {
+            if count > 0 && *attribution != Attribution::NoAnswer {
+                parts.push(format!("{count} {what} from {attribution}"));
+            }
+        }
+    }
+    parts.push(format!("{} without an answer", tally.of(&Attribution::NoAnswer).requests));
+    if let Some(trouble) = tally.last_trouble() {
+        parts.push(format!("the last because: {trouble}"));
+    }
+    format!("{} requests: {}", tally.total().requests, parts.join(", "))
 }

@@ -10,14 +10,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     judge::{Budget, Fraction, Settings, Traffic},
-    sample::{Pace, Target},
+    source::probe::{Pace, Target},
     trial::Trial,
 };
 
 /// Watch a rollout, judge it honestly, rehearse it with no cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
-pub struct Config {
+pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -28,13 +28,13 @@ pub struct Config {
 pub enum Command {
     /// Show who answers: a live picture in a terminal, a line of JSON a second elsewhere
     #[command(after_help = WATCH_CODES)]
-    Watch(Watch),
+    Watch(WatchFlags),
     /// Say by exit code whether the canary is to be promoted or rolled back
     #[command(after_help = JUDGE_CODES)]
-    Judge(Judge),
+    Judge(JudgeFlags),
     /// Play the whole story on this machine, with real pods' servers and no cluster
     #[command(after_help = REHEARSE_CODES)]
-    Rehearse(Rehearse),
+    Rehearse(RehearseFlags),
 }
 
 const WATCH_CODES: &str = "\
@@ -74,10 +74,10 @@ Exit codes:
 
 /// `canary watch`.
 #[derive(Clone, Debug, Args)]
-pub struct Watch {
+pub struct WatchFlags {
     /// What to ask.
     #[command(flatten)]
-    pub sampling: Sampling,
+    pub probe: ProbeFlags,
 
     /// How long to ask; without it, until told to end
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -85,7 +85,7 @@ pub struct Watch {
 
     /// How to judge.
     #[command(flatten)]
-    pub judging: Judging,
+    pub trial: TrialFlags,
 
     /// picture, or json: a line a second and a summary; without it, a picture if standard output is a
     /// terminal
@@ -104,10 +104,10 @@ pub enum WatchOutput {
 
 /// `canary judge`.
 #[derive(Clone, Debug, Args)]
-pub struct Judge {
+pub struct JudgeFlags {
     /// What to ask.
     #[command(flatten)]
-    pub sampling: Sampling,
+    pub probe: ProbeFlags,
 
     /// How long to ask at most
     #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
@@ -115,7 +115,7 @@ pub struct Judge {
 
     /// How to judge.
     #[command(flatten)]
-    pub judging: Judging,
+    pub trial: TrialFlags,
 
     /// text: a sentence at the end; or json: a line a second and a summary
     #[arg(long, value_name = "FORM", default_value = "text", hide_possible_values = true)]
@@ -133,7 +133,7 @@ pub enum JudgeOutput {
 
 /// `canary rehearse`.
 #[derive(Clone, Debug, Args)]
-pub struct Rehearse {
+pub struct RehearseFlags {
     /// Go through the story unattended, and check that each step shows what the README says
     #[arg(long)]
     pub script: bool,
@@ -149,7 +149,7 @@ pub struct Rehearse {
 
 /// What to ask, and how often.
 #[derive(Clone, Debug, Args)]
-pub struct Sampling {
+pub struct ProbeFlags {
     /// The Service: http://HOST:PORT, and a path if it is not /v1/appinfo
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub target: Target,
@@ -167,7 +167,7 @@ pub struct Sampling {
     pub count: Option<u64>,
 }
 
-impl Sampling {
+impl ProbeFlags {
     /// The pace that the flags say, for that long.
     pub fn pace(&self, time: Option<Duration>) -> Pace {
         Pace { rate: self.rate, timeout: self.timeout, time, count: self.count }
@@ -176,7 +176,7 @@ impl Sampling {
 
 /// How to judge.
 #[derive(Clone, Debug, Args)]
-pub struct Judging {
+pub struct TrialFlags {
     /// How likely a wrong verdict may be
     #[arg(long, value_name = "SHARE", default_value = "0.05")]
     pub alpha: Fraction,
@@ -194,15 +194,14 @@ pub struct Judging {
     pub slo: Fraction,
 }
 
-impl Judging {
-    /// A trial by these rules. Unless they tell the Service's traffic, it is taken to get what is sampled.
+impl TrialFlags {
+    /// A trial by these rules. Unless they tell the Service's traffic, it is taken to get what is sent to it.
     ///
     /// # Errors
     /// If the rate is no traffic.
-    pub fn trial(&self, sampling: &Sampling, now: Instant) -> io::Result<Trial> {
+    pub fn trial(&self, probe: &ProbeFlags, now: Instant) -> io::Result<Trial> {
         let settings = Settings { alpha: self.alpha, max_failure_rate: self.max_failure_rate };
-        let traffic =
-            self.traffic.map_or_else(|| Traffic::new(sampling.rate), Ok).map_err(io::Error::other)?;
+        let traffic = self.traffic.map_or_else(|| Traffic::new(probe.rate), Ok).map_err(io::Error::other)?;
         Ok(Trial::new(settings, Budget { traffic, slo: self.slo }, now))
     }
 }
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn flags_are_declared_without_contradiction() {
-        Config::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! `canary watch`: a live picture, or lines of JSON.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Instant,
+};
+
+use tokio::select;
+
+use crate::{
+    cli::{WatchFlags, WatchOutput},
+    exit::Exit,
+    signals::{Signals, ended_by},
+    source::probe::Probe,
+    trial::Trial,
+    view::{
+        live::{Event, LivePicture},
+        report::{Report, every_second},
+    },
+};
+
+/// Runs it until it is told to end, or `--for` or `--count` is over.
+///
+/// # Errors
+/// If the terminal or the output fails.
+pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
+    let output = flags
+        .output
+        .unwrap_or_else(|| if io::stdout().is_terminal() { WatchOutput::Picture } else { WatchOutput::Json });
+    match output {
+        WatchOutput::Picture => picture(flags).await,
+        WatchOutput::Json => lines(flags).await,
+    }
+}
+
+fn begin(flags: &WatchFlags) -> io::Result<(Probe, Trial)> {
+    let trial = flags.trial.trial(&flags.probe, Instant::now())?;
+    Ok((Probe::start(flags.probe.target.clone(), flags.probe.pace(flags.time)), trial))
+}
+
+async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
+    if !io::stdout().is_terminal() {
+        return Err(io::Error::other("--output picture: standard output is no terminal"));
+    }
+    let signals = Signals::new()?;
+    let (probe, trial) = begin(flags)?;
+    let title = flags.probe.target.to_string();
+    let mut picture = LivePicture::open(title.clone(), "q quit   p pause   r reset", signals, probe, trial)?;
+    loop {
+        match picture.event(|_| Vec::new()).await? {
+            Event::Next => {}
+            Event::End(exit) => return Ok(exit),
+            Event::RequestsOver => break,
+        }
+    }
+    let trial = picture.close();
+    let (total, verdict) = (trial.tally().total(), trial.verdict());
+    writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures)?;
+    Ok(ended(&trial))
+}
+
+async fn lines(flags: &WatchFlags) -> io::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let (mut probe, mut trial) = begin(flags)?;
+    let mut report = Report::new(io::stdout(), trial.tally().began());
+    eprintln!("canary: asking {} {} times a second", flags.probe.target, flags.probe.rate);
+    let mut seconds = every_second();
+    let exit = loop {
+        select! {
+            observation = probe.next() => match observation {
+                Some(observation) => {
+                    trial.observe(&observation);
+                    report.observe(&observation);
+                }
+                None => break ended(&trial),
+            },
+            _ = seconds.tick() => report.end_second(&trial, Instant::now())?,
+            signal = signals.next() => break ended_by(signal),
+        }
+    };
+    report.end(&trial, Instant::now())?;
+    Ok(exit)
+}
+
+/// How it ended when there are no more requests to come.
+fn ended(trial: &Trial) -> Exit {
+    if trial.tally().answered() > 0 { Exit::Done } else { Exit::NoAnswer }
+}

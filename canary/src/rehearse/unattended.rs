@@ -1,0 +1,69 @@
+//! The walkthrough unattended: each step, what was measured, and whether that is what README.md says.
+
+mod checks;
+
+use std::{
+    io::{self, Write},
+    pin::pin,
+    time::Instant,
+};
+
+use tokio::{select, sync::mpsc::UnboundedReceiver};
+
+use self::checks::{Measured, check};
+use super::{LEFT_OUT, cluster::Cluster, load::Load, steps::Step};
+use crate::{exit::Exit, signals::Signals};
+
+/// Goes through all steps.
+pub(super) async fn run(
+    mut cluster: Cluster,
+    mut notes: UnboundedReceiver<String>,
+    mut signals: Signals,
+) -> io::Result<Exit> {
+    let start = Instant::now();
+    let mut output = io::stdout();
+    writeln!(output, "The Service is {}\n{LEFT_OUT}", cluster.target())?;
+    for step in Step::ALL {
+        let began = Instant::now();
+        writeln!(output, "\n== {}", step.title())?;
+        for command in step.commands(&cluster) {
+            writeln!(output, "   $ {command}")?;
+        }
+        let measured = {
+            let mut taken = pin!(take(step, &mut cluster));
+            loop {
+                select! {
+                    biased;
+                    Some(note) = notes.recv() => writeln!(output, "   {note}")?,
+                    measured = &mut taken => break measured?,
+                    signal = signals.next() => return Ok(signal),
+                }
+            }
+        };
+        match measured {
+            Ok(measured) => {
+                writeln!(output, "   measured: {measured} ({:.1} s)", began.elapsed().as_secs_f64())?;
+            }
+            Err(wrong) => {
+                eprintln!("canary: rehearse, \"{}\": {wrong}", step.title());
+                return Ok(Exit::NotShown);
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    writeln!(output, "\n{} steps in {seconds:.0} s, each as README.md says", Step::ALL.len())?;
+    Ok(Exit::Done)
+}
+
+async fn take(step: Step, cluster: &mut Cluster) -> io::Result<Measured> {
+    let load = if step.ends_pods() { Some(Load::start(&cluster.target()).await) } else { None };
+    step.apply(cluster).await?;
+    let during = match load {
+        Some(load) => match load.end(step == Step::RollBack).await {
+            Ok(seen) => format!("meanwhile {seen}\n   measured: "),
+            Err(lost) => return Ok(Err(lost)),
+        },
+        None => String::new(),
+    };
+    Ok(check(step, cluster).await.map(|measured| during + &measured))
+}

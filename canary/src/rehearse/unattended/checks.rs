@@ -1,0 +1,235 @@
+//! What must be measured after each step of the walkthrough.
+
+use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    judge::{Decision, Verdict},
+    rehearse::{
+        cluster::Cluster,
+        default_trial,
+        load::summary,
+        pod::NAMESPACE,
+        steps::{NEW_LABEL, REPLICAS, Step},
+    },
+    release::{Attribution, Counts, Release, real},
+    source::{
+        Outcome,
+        probe::{Client, Pace, Probe, Target},
+    },
+    tally::{SeenPod, Tally},
+};
+
+/// What a step came to: what was measured, or what was wrong.
+pub(super) type Measured = Result<String, String>;
+
+/// Requests that a step is measured by.
+const SAMPLE: u64 = 400;
+/// Requests within which the judge must have promoted a canary that never fails: it wants to see some 460
+/// answers of it, and a quarter of so many are 1000, with a standard deviation of 27.
+const UNTIL_PROMOTED: u64 = 4000;
+/// Requests on one connection that must all go to one pod.
+const ON_ONE_CONNECTION: usize = 6;
+/// Requests a second. As many as two busy cores manage: all steps shall be over within a minute.
+const RATE: f64 = 400.0;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Measures the cluster after a step.
+pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
+    let sample = Sample::of(cluster).await;
+    sample.check_every_step(cluster)?;
+    match step {
+        Step::Deploy => sample.check_deployed(),
+        Step::Scale => sample.check_scaled(cluster).await,
+        Step::Relabel => sample.check_relabelled(cluster),
+        Step::BrokenCanary => sample.check_broken_canary(&cluster.target()).await,
+        Step::RollBack => sample.check_rolled_back(),
+        Step::FixedCanary => sample.check_fixed_canary(&cluster.target()).await,
+        Step::Promote | Step::CleanUp => sample.check_promoted(step),
+    }
+}
+
+/// What the answers to [`SAMPLE`] requests told.
+struct Sample {
+    tally: Tally,
+    stable: Counts,
+    canary: Counts,
+    /// Good answers that tell the namespace.
+    with_namespace: u64,
+    /// All of it, in words.
+    told: String,
+}
+
+impl Sample {
+    async fn of(cluster: &Cluster) -> Self {
+        let mut tally = Tally::new(Instant::now());
+        let mut probe = start(&cluster.target(), SAMPLE);
+        while let Some(observation) = probe.next().await {
+            tally.observe(&observation);
+        }
+        let (stable, canary) = (tally.of_release(Release::Stable), tally.of_release(Release::Canary));
+        let telling = tally.pods().iter().filter(|(_, pod)| pod.namespace == NAMESPACE);
+        let with_namespace = telling.map(|(_, pod)| pod.counts.successes()).sum();
+        let told = summary(&tally);
+        Self { tally, stable, canary, with_namespace, told }
+    }
+
+    fn pod_names(&self) -> BTreeSet<&str> {
+        self.tally.pods().iter().map(|(name, _)| name).collect()
+    }
+
+    fn check_every_step(&self, cluster: &Cluster) -> Result<(), String> {
+        let (answered, running): (_, BTreeSet<_>) = (self.pod_names(), cluster.pod_names().collect());
+        ensure(answered == running, &format!("answers of {running:?}"), &format!("those of {answered:?}"))?;
+        let unanswered = self.tally.of(&Attribution::NoAnswer).requests + self.tally.unsent();
+        ensure(unanswered == 0, "an answer to each request", &self.told)?;
+        ensure(self.stable.failures == 0, "no failure of the stable release", &self.told)
+    }
+
+    fn check_deployed(&self) -> Measured {
+        let one_stable = self.stable.successes() == SAMPLE && self.pod_names().len() == 1;
+        ensure(one_stable, "all answers from one stable pod", &self.told)?;
+        let namespaces = self.with_namespace;
+        ensure(namespaces == 0, "answers without a namespace", &format!("it in {namespaces}"))?;
+        Ok(format!("{}; none tells the namespace", self.told))
+    }
+
+    async fn check_scaled(&self, cluster: &Cluster) -> Measured {
+        let three_stable = self.stable.successes() == SAMPLE && self.pod_names().len() == REPLICAS;
+        ensure(three_stable, "three stable pods", &self.told)?;
+        let third = within_five_deviations(SAMPLE, 1.0 / 3.0);
+        let each: Vec<_> = self.tally.pods().iter().map(|(_, pod)| pod.counts.successes()).collect();
+        let even = each.iter().all(|share| third.contains(share));
+        ensure(even, "a third from each", &format!("{each:?}"))?;
+        let kept = on_one_connection(cluster).await?;
+        Ok(format!(
+            "{}, by pod {each:?}; on one connection, {ON_ONE_CONNECTION} answers of {kept} alone",
+            self.told
+        ))
+    }
+
+    fn check_relabelled(&self, cluster: &Cluster) -> Measured {
+        let (label, value) = NEW_LABEL;
+        let has_it = |pod: &SeenPod| pod.labels.get(label).is_some_and(|it| it == value);
+        let with: Vec<_> =
+            self.tally.pods().iter().filter(|(_, pod)| has_it(pod)).map(|(name, _)| name).collect();
+        let wanted: Vec<_> = cluster.first_stable().map(|pod| pod.name.as_str()).into_iter().collect();
+        ensure(with == wanted, &format!("{label} at {wanted:?} alone"), &format!("it at {with:?}"))?;
+        Ok(format!("{}; the label in each answer of {}, and of no other pod", self.told, with.join(", ")))
+    }
+
+    async fn check_broken_canary(&self, target: &Target) -> Measured {
+        ensure(self.canary.successes() == 0, "no good answer of the canary", &self.told)?;
+        let quarter = within_five_deviations(SAMPLE, 0.25);
+        let a_quarter_fails = quarter.contains(&self.canary.failures);
+        ensure(a_quarter_fails, &format!("{quarter:?} failures"), &self.told)?;
+        let verdict = judged(target, SAMPLE).await?;
+        let decided = matches!(verdict.decision, Decision::RollBack { .. });
+        ensure(decided, "a judge who says roll back", &verdict.to_string())?;
+        Ok(format!("{}\n   judge: {verdict}", self.told))
+    }
+
+    fn check_rolled_back(&self) -> Measured {
+        let all_stable = self.stable.successes() == SAMPLE;
+        ensure(all_stable, "only good answers, all of the stable release", &self.told)?;
+        Ok(format!("after it {}", self.told))
+    }
+
+    async fn check_fixed_canary(&self, target: &Target) -> Measured {
+        self.check_all_good()?;
+        let quarter = within_five_deviations(SAMPLE, 0.25);
+        let of_canary = self.canary.successes();
+        ensure(quarter.contains(&of_canary), &format!("{quarter:?} answers of the canary"), &self.told)?;
+        let namespaces = self.with_namespace;
+        let wanted = format!("the namespace in the canary's {of_canary} answers alone");
+        ensure(namespaces == of_canary, &wanted, &format!("it in {namespaces}"))?;
+        let verdict = judged(target, UNTIL_PROMOTED).await?;
+        ensure(verdict.decision == Decision::Promote, "a judge who says promote", &verdict.to_string())?;
+        Ok(format!(
+            "{}; {namespaces} tell the namespace, all of them the canary's\n   judge: {verdict}",
+            self.told
+        ))
+    }
+
+    fn check_promoted(&self, step: Step) -> Measured {
+        self.check_all_good()?;
+        let namespaces = self.with_namespace;
+        ensure(namespaces == SAMPLE, "the namespace in every answer", &format!("it in {namespaces}"))?;
+        let canary_is_there = step == Step::Promote;
+        let pods = self.pod_names();
+        let stable_pods = pods.len() - usize::from(canary_is_there);
+        ensure(stable_pods == REPLICAS, "three stable pods", &format!("{pods:?}"))?;
+        let stable_alone = self.stable.successes() == SAMPLE;
+        ensure(canary_is_there || stable_alone, "no answer of a canary", &self.told)?;
+        Ok(format!("after it {}; {namespaces} tell the namespace", self.told))
+    }
+
+    fn check_all_good(&self) -> Result<(), String> {
+        let good = self.stable.successes() + self.canary.successes();
+        ensure(good == SAMPLE, "only good answers", &self.told)
+    }
+}
+
+fn ensure(holds: bool, wanted: &str, saw: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(format!("wanted {wanted}, saw {saw}")) }
+}
+
+/// What one pod may get of `requests` of which each goes to it with this probability. The number is binomial,
+/// with a standard deviation of √(n p (1 − p)). Five of those either way leave a false alarm in a million runs;
+/// with 400 requests they still tell 1/4 from 1/3 and 1/6.
+fn within_five_deviations(requests: u64, probability: f64) -> RangeInclusive<u64> {
+    let mean = real(requests) * probability;
+    let five = 5.0 * (mean * (1.0 - probability)).sqrt();
+    let within = |count: &u64| (real(*count) - mean).abs() <= five;
+    let first = (0..=requests).find(within).unwrap_or(0);
+    let last = (0..=requests).rev().find(within).unwrap_or(requests);
+    first..=last
+}
+
+fn start(target: &Target, count: u64) -> Probe {
+    Probe::start(target.clone(), Pace { rate: RATE, timeout: TIMEOUT, time: None, count: Some(count) })
+}
+
+/// Sends requests until there is a decision, at most that many.
+async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
+    let mut trial = default_trial(RATE).map_err(|error| error.to_string())?;
+    let mut probe = start(target, count);
+    while let Some(observation) = probe.next().await {
+        trial.observe(&observation);
+        if !matches!(trial.verdict().decision, Decision::NotYet { .. }) {
+            break;
+        }
+    }
+    Ok(trial.verdict())
+}
+
+/// The name of the pod that answers all requests of one connection.
+async fn on_one_connection(cluster: &Cluster) -> Result<String, String> {
+    let mut client = Client::keeping(Arc::new(cluster.target()));
+    let mut names = BTreeSet::new();
+    for _ in 0..ON_ONE_CONNECTION {
+        match client.observe(TIMEOUT).await.outcome {
+            Outcome::Answer(answer) => names.extend(answer.served_by),
+            other => return Err(format!("wanted an answer on a kept connection, saw {other:?}")),
+        }
+    }
+    let only_one = names.len() == 1 && client.connections() == 1;
+    ensure(only_one, "one pod on one connection", &format!("{names:?} on {}", client.connections()))?;
+    Ok(names.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_and_a_third_of_400_requests_are_told_apart_from_their_neighbours() {
+        assert_eq!(within_five_deviations(400, 0.25), 57..=143);
+        assert_eq!(within_five_deviations(400, 1.0 / 3.0), 87..=180);
+        assert_eq!(within_five_deviations(400, 1.0), 400..=400);
+    }
+}

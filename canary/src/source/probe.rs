@@ -1,0 +1,92 @@
+//! Requests of our own. Each has a connection of its own, because a Service spreads connections, not requests.
+//! What comes of them is a stream of [`Observation`]s.
+
+mod client;
+mod pace;
+mod target;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+pub(crate) use self::client::Client;
+use self::pace::{Orders, Turns};
+pub use self::{pace::Pace, target::Target};
+use super::Observation;
+
+/// Requests under way. Dropping it ends them.
+#[derive(Debug)]
+pub struct Probe {
+    observations: mpsc::Receiver<Observation>,
+    orders: watch::Sender<Orders>,
+}
+
+impl Probe {
+    /// Begins to ask. To be called within a tokio runtime.
+    pub fn start(target: Target, pace: Pace) -> Self {
+        let new = Self::paused(target, pace);
+        new.pause(false);
+        new
+    }
+
+    /// The same, but nothing is asked before [`Probe::pause`] says so.
+    pub fn paused(target: Target, pace: Pace) -> Self {
+        let (sender, observations) = mpsc::channel(1024);
+        let orders = watch::Sender::new(Orders::Pause);
+        tokio::spawn(send_requests(Arc::new(target), pace, sender, orders.subscribe()));
+        Self { observations, orders }
+    }
+
+    /// What came of the next request to end; none once all have ended and the pace allows no more. Losing the
+    /// future loses no observation.
+    pub async fn next(&mut self) -> Option<Observation> {
+        self.observations.recv().await
+    }
+
+    /// Sends no request until told otherwise.
+    pub fn pause(&self, paused: bool) {
+        self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
+    }
+
+    /// Sends no request any more; those under way are still seen to their end.
+    pub(crate) fn stop(&self) {
+        self.orders.send_replace(Orders::Stop);
+    }
+}
+
+/// Sends requests until the pace, an order or the receiver ends it.
+async fn send_requests(
+    target: Arc<Target>,
+    pace: Pace,
+    observations: mpsc::Sender<Observation>,
+    mut orders: watch::Receiver<Orders>,
+) {
+    let mut turns = Turns::new(pace.rate, orders.clone());
+    let requests = async {
+        for _ in 0..pace.count.unwrap_or(u64::MAX) {
+            let Some(turn) = turns.next().await else { return };
+            let client = Client::new(Arc::clone(&target));
+            tokio::spawn(send_request(client, pace.timeout, observations.clone(), turn));
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = pace.time_is_over() => {}
+        _ = orders.wait_for(|orders| *orders == Orders::Stop) => {}
+        () = observations.closed() => {}
+    }
+}
+
+async fn send_request(
+    mut client: Client,
+    limit: Duration,
+    observations: mpsc::Sender<Observation>,
+    _under_way: OwnedSemaphorePermit,
+) {
+    tokio::select! {
+        observation = client.observe(limit) => {
+            let _ = observations.send(observation).await; // the receiver may be gone
+        }
+        () = observations.closed() => {}
+    }
+}

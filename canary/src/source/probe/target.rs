@@ -1,0 +1,124 @@
+//! The address that requests go to.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use hyper::{Uri, header::HeaderValue};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// For the header `host`.
+    pub(super) authority: HeaderValue,
+    pub(super) path: Uri,
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    /// Reads `http://HOST[:PORT][/PATH]`. `http://` may be left out; without a path, `/v1/appinfo` is asked.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "want http://HOST:PORT, as in http://127.0.0.1:8080";
+        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = text.parse().map_err(|_| WANTED)?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("appinfo speaks plain HTTP: want http://, not https://"),
+            _ => return Err(WANTED),
+        }
+        let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or(WANTED)?;
+        if authority.as_str().contains('@') {
+            return Err("a name and password in the address are not sent: leave them out");
+        }
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => 80,
+            _ => authority
+                .port_u16()
+                .filter(|port| *port != 0)
+                .ok_or("the port is no number from 1 to 65535")?,
+        };
+        let path = match uri.path_and_query() {
+            Some(path) if path != "/" => Uri::from(path.clone()),
+            _ => Uri::from_static("/v1/appinfo"),
+        };
+        Ok(Self {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port,
+            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| WANTED)?,
+            path,
+        })
+    }
+}
+
+impl Target {
+    /// A path of a server at an address.
+    pub(crate) fn at(address: SocketAddr, path: &'static str) -> Self {
+        let authority = HeaderValue::from_str(&address.to_string());
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+            authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is a legal header
+            path: Uri::from_static(path),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", String::from_utf8_lossy(self.authority.as_bytes()), self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Target {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn an_address_may_leave_out_scheme_port_and_path() {
+        for (text, shown, host, port) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/appinfo", "127.0.0.1", 8080),
+            ("10.0.0.7:30753", "http://10.0.0.7:30753/v1/appinfo", "10.0.0.7", 30753),
+            ("http://appinfo.example/", "http://appinfo.example/v1/appinfo", "appinfo.example", 80),
+            (
+                "http://[::1]:8080/prefix/v1/appinfo?a=b",
+                "http://[::1]:8080/prefix/v1/appinfo?a=b",
+                "::1",
+                8080,
+            ),
+        ] {
+            let target = target(text);
+            assert_eq!((target.to_string().as_str(), target.host.as_str(), target.port), (shown, host, port));
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_asked_is_refused() {
+        for text in [
+            "",
+            "http://",
+            "https://a",
+            "ftp://a",
+            "http://a:0",
+            "http://a:99999",
+            "http://u:p@a",
+            "http://a b",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_servers_address_is_a_target() {
+        assert_eq!(
+            Target::at(SocketAddr::from(([127, 0, 0, 1], 81)), "/readyz"),
+            target("http://127.0.0.1:81/readyz")
+        );
+        let loopback = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 81));
+        assert_eq!(Target::at(loopback, "/readyz"), target("http://[::1]:81/readyz"));
+    }
+}

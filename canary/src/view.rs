@@ -1,0 +1,10 @@
+//! How a trial is shown.
+//!
+//! - [`picture`]: one drawing of it, as a widget. [`terminal`]: where it is drawn, and the keys pressed there.
+//!   `live` draws it again and again, while requests go on.
+//! - [`report`]: lines of JSON.
+
+pub(crate) mod live;
+pub mod picture;
+pub mod report;
+pub mod terminal;

@@ -1,0 +1,138 @@
+//! A picture in a terminal that follows a trial while its requests go on.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use ratatui::{
+    layout::{Constraint, Layout},
+    text::Line,
+};
+use tokio::{
+    select,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    picture::{Palette, Picture},
+    terminal::{Input, Screen},
+};
+use crate::{
+    exit::Exit,
+    signals::{Signals, ended_by},
+    source::probe::Probe,
+    trial::Trial,
+};
+
+/// How often the picture is drawn.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// A live picture. Dropping it gives the terminal back.
+pub(crate) struct LivePicture {
+    screen: Screen,
+    title: String,
+    keys: &'static str,
+    palette: Palette,
+    frames: Interval,
+    signals: Signals,
+    probe: Probe,
+    paused: bool,
+    trial: Trial,
+}
+
+/// What a live picture cannot deal with itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A key asks for what comes next.
+    Next,
+    /// A key or a signal ends the program.
+    End(Exit),
+    /// No request is to come any more.
+    RequestsOver,
+}
+
+impl LivePicture {
+    /// Takes the terminal over. `title` stands above the picture, `keys` below it.
+    ///
+    /// # Errors
+    /// If standard output is no terminal, or refuses.
+    pub(crate) fn open(
+        title: String,
+        keys: &'static str,
+        signals: Signals,
+        probe: Probe,
+        trial: Trial,
+    ) -> io::Result<Self> {
+        let screen = Screen::open()?;
+        let mut frames = interval(FRAME);
+        frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let palette = Palette::from_environment();
+        Ok(Self { screen, title, keys, palette, frames, signals, paused: false, probe, trial })
+    }
+
+    /// Follows the trial until there is an event. `above` are the lines above the picture, for a width. Losing
+    /// the future loses nothing.
+    pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
+        loop {
+            select! {
+                observation = self.probe.next() => match observation {
+                    Some(observation) => {
+                        self.trial.observe(&observation);
+                        continue;
+                    }
+                    None => return Ok(Event::RequestsOver),
+                },
+                input = self.screen.input() => match input {
+                    Input::Quit => return Ok(Event::End(Exit::Done)),
+                    Input::Next => return Ok(Event::Next),
+                    Input::Pause => {
+                        self.paused = !self.paused;
+                        self.probe.pause(self.paused);
+                    }
+                    Input::Reset => self.trial.reset(Instant::now()),
+                    Input::Resize => {}
+                },
+                signal = self.signals.next() => return Ok(Event::End(ended_by(signal))),
+                _ = self.frames.tick() => {}
+            }
+            self.draw(&above)?;
+        }
+    }
+
+    /// Forgets what was seen: from `now` on it is another canary's trial.
+    pub(crate) fn reset(&mut self, now: Instant) {
+        self.trial.reset(now);
+    }
+
+    /// Sends requests, unless a key has paused them.
+    pub(crate) fn resume(&self) {
+        self.probe.pause(self.paused);
+    }
+
+    /// Gives the terminal back: what has been seen.
+    pub(crate) fn close(self) -> Trial {
+        self.trial
+    }
+
+    fn draw<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<()> {
+        let picture = Picture {
+            title: &self.title,
+            trial: &self.trial,
+            paused: self.paused,
+            now: Instant::now(),
+            keys: self.keys,
+            palette: self.palette,
+        };
+        self.screen.draw(|frame| {
+            let lines = above(frame.area().width);
+            let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+            let [above, below] =
+                Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(frame.area());
+            for (line, row) in lines.into_iter().zip(above.rows()) {
+                frame.render_widget(line, row);
+            }
+            frame.render_widget(picture, below);
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! The table of the pods.
+
+use std::time::Duration;
+
+use ratatui::{
+    layout::{Constraint, Rect},
+    style::{Style, Stylize},
+    text::{Line, Span},
+    widgets::{Cell, Row, Table},
+};
+
+use super::Picture;
+use crate::tally::{SeenPod, Tally};
+
+/// How long a changed label stands out.
+const STANDS_OUT: Duration = Duration::from_secs(15);
+
+impl Picture<'_> {
+    /// A row for each pod: those that are there first; what has changed lately stands out.
+    pub(super) fn pods(&self, tally: &Tally, area: Rect) -> Table<'_> {
+        let mut pods: Vec<_> = tally.pods().iter().collect();
+        pods.sort_by_key(|(name, pod)| (!pod.present, pod.release.clone(), *name));
+        let room = usize::from(area.height.saturating_sub(1));
+        let hidden = if pods.len() > room { pods.len() - room.saturating_sub(1) } else { 0 };
+        let shown = &pods[..pods.len() - hidden];
+        let name_width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
+        let mut rows: Vec<_> = shown.iter().map(|(name, pod)| self.pod(name, pod)).collect();
+        if hidden > 0 {
+            rows.push(Row::new([format!("and {hidden} more")]));
+        }
+        let columns = [
+            Constraint::Length(u16::try_from(name_width).unwrap_or(40)),
+            Constraint::Length(7),
+            Constraint::Length(7),
+            Constraint::Length(7),
+            Constraint::Fill(1),
+        ];
+        let here = tally.pods().present();
+        let header = Row::new([
+            format!("pods: {here}"),
+            "release".into(),
+            "success".into(),
+            "failure".into(),
+            "namespace, labels".into(),
+        ]);
+        Table::new(rows, columns).header(header.bold()).column_spacing(1)
+    }
+
+    fn pod(&self, name: &str, pod: &SeenPod) -> Row<'static> {
+        let changed: Vec<_> = pod.changed_within(STANDS_OUT, self.now).collect();
+        let mut told: Vec<Span<'static>> = Vec::new();
+        if !pod.present {
+            told.push("gone".bold());
+        }
+        for label in &changed {
+            let text = match pod.labels.get(*label) {
+                Some(value) => format!("*{label}={value}"),
+                None if *label == "release" => format!("*release={}", pod.release),
+                None => format!("*{label} is gone"),
+            };
+            told.push(Span::from(text).style(self.palette.changed()));
+        }
+        if !pod.namespace.is_empty() {
+            told.push(Span::from(pod.namespace.clone()).bold());
+        }
+        let rest = pod.labels.iter().filter(|(label, _)| !changed.contains(&label.as_str()));
+        told.extend(rest.map(|(label, value)| Span::from(format!("{label}={value}")).dim()));
+        let told: Line<'_> = told.into_iter().flat_map(|span| [span, Span::from(" ")]).collect();
+        let failed = if pod.counts.failures > 0 { self.palette.failure() } else { Style::new() };
+        let number = |count: u64| Line::from(count.to_string()).right_aligned();
+        let row = Row::new([
+            Cell::from(name.to_owned()),
+            Cell::from(pod.release.to_string()).style(self.palette.attribution(&pod.release)),
+            Cell::from(number(pod.counts.successes())),
+            Cell::from(number(pod.counts.failures)).style(failed),
+            Cell::from(told),
+        ]);
+        if pod.present { row } else { row.dim() }
+    }
+}

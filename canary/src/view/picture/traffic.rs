@@ -1,0 +1,119 @@
+//! The table of who gets the traffic, and how much of it fails.
+
+use ratatui::{
+    layout::Constraint,
+    style::{Color, Style, Stylize},
+    text::{Line, Span},
+    widgets::{Cell, Row, Table},
+};
+
+use super::Picture;
+use crate::{
+    release::{Attribution, Release},
+    tally::Tally,
+};
+
+impl Picture<'_> {
+    /// A row for each attribution: its share as a bar and in numbers, and what failed.
+    pub(super) fn traffic(&self, tally: &Tally, attributions: &[Attribution], width: u16) -> Table<'_> {
+        const NUMBERS: [u16; 5] = [7, 7, 8, 8, 7];
+        let name_length = attributions.iter().map(|it| it.to_string().len()).max().unwrap_or(0);
+        let name_width = u16::try_from(name_length.clamp(9, 20)).unwrap_or(20);
+        let bar_width = width.saturating_sub(name_width + NUMBERS.iter().sum::<u16>() + 6);
+        let header = ["", "│ as the pods would give", "share", "by pods", "success", "failure", "failing"];
+        let header = header
+            .into_iter()
+            .enumerate()
+            .map(|(column, text)| if column < 2 { Cell::from(text) } else { right(text.to_owned()) });
+        let rows = attributions.iter().map(|attribution| self.traffic_of(attribution, tally, bar_width));
+        let [share, by_pods, success, failure, failing] = NUMBERS.map(Constraint::Length);
+        let columns = [
+            Constraint::Length(name_width),
+            Constraint::Length(bar_width),
+            share,
+            by_pods,
+            success,
+            failure,
+            failing,
+        ];
+        Table::new(rows, columns).header(Row::new(header).bold()).column_spacing(1)
+    }
+
+    fn traffic_of(&self, attribution: &Attribution, tally: &Tally, bar_width: u16) -> Row<'static> {
+        let (counts, style) = (tally.of(attribution), self.palette.attribution(attribution));
+        let share = tally.recent_share(attribution);
+        let expected = tally.pods().expected_share(attribution);
+        let (bar, success) = match attribution {
+            Attribution::NoAnswer => (self.troubles(tally), String::new()),
+            _ => (self.bar(share, expected, bar_width).style(style), counts.successes().to_string()),
+        };
+        // a request whose release is not known is expected of no pod
+        let by_pods =
+            expected.filter(|_| !matches!(attribution, Attribution::NoAnswer | Attribution::Unnamed));
+        let bad = if counts.failures > 0 { self.palette.failure() } else { Style::new() };
+        Row::new([
+            Cell::from(attribution.to_string()).style(style),
+            Cell::from(bar),
+            right(percent(share)),
+            right(percent(by_pods)),
+            right(success),
+            right(counts.failures.to_string()).style(bad),
+            right(percent(counts.rate())).style(bad),
+        ])
+    }
+
+    /// A bar as long as the share, with a tick where the expected share would end it.
+    fn bar(&self, share: Option<f64>, expected: Option<f64>, width: u16) -> Line<'static> {
+        let cells = |part: f64| (part * f64::from(width)).clamp(0.0, f64::from(width));
+        let full = share.map_or(0.0, cells);
+        let tick = expected.filter(|part| *part > 0.0).map(|part| cells(part).ceil() - 1.0);
+        let cell = |column: u16| {
+            let left = f64::from(column);
+            if tick == Some(left) {
+                Span::from("│").style(if self.palette.colour {
+                    Style::new().fg(Color::Reset)
+                } else {
+                    Style::new()
+                })
+            } else if left + 0.75 <= full {
+                Span::from("█")
+            } else if left + 0.25 <= full {
+                Span::from("▌")
+            } else {
+                Span::from(" ")
+            }
+        };
+        (0..width).map(cell).collect()
+    }
+
+    /// Why there was no answer.
+    fn troubles(&self, tally: &Tally) -> Line<'static> {
+        let mut troubles: Vec<_> =
+            tally.causes().iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+        if tally.unsent() > 0 {
+            troubles.insert(0, format!("{} more never left this machine", tally.unsent()));
+        }
+        Line::from(troubles.join(", ")).style(self.palette.failure())
+    }
+}
+
+fn right(text: String) -> Cell<'static> {
+    Cell::from(Line::from(text).right_aligned())
+}
+
+/// Stable, canary and no answer always; others when seen.
+pub(super) fn attributions(tally: &Tally) -> Vec<Attribution> {
+    let mut attributions: Vec<_> = tally.counts().keys().cloned().collect();
+    attributions.extend([
+        Attribution::Release(Release::Stable),
+        Attribution::Release(Release::Canary),
+        Attribution::NoAnswer,
+    ]);
+    attributions.sort();
+    attributions.dedup();
+    attributions
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
