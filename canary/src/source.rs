@@ -1,4 +1,5 @@
-//! Where outcomes come from. Whatever the source, one type comes out of it: [`Observation`].
+//! Where outcomes come from: a module for each source. Whatever the source, one type comes out of it, an
+//! [`Observation`], which is also where it is decided who the request is attributed to and whether it failed.
 //!
 //! - [`probe`]: requests of our own.
 

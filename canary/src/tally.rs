@@ -154,11 +154,11 @@ impl Tally {
     /// requests.
     pub fn recent_share(&self, attribution: &Attribution) -> Option<f64> {
         let of_it = self.recent.iter().filter(|one| one.attribution == *attribution);
-        share(number(of_it.count()), number(self.recent.len()))
+        share(count_of(of_it.count()), count_of(self.recent.len()))
     }
 }
 
-fn number(length: usize) -> u64 {
+fn count_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 

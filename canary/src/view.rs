@@ -1,4 +1,4 @@
-//! How a trial is shown.
+//! How a trial is shown: a module for each view. A view reads the trial and decides nothing.
 //!
 //! - [`picture`]: one drawing of it, as a widget. [`terminal`]: where it is drawn, and the keys pressed there.
 //!   `live` draws it again and again, while requests go on.

@@ -35,13 +35,13 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
     match flags.output {
         JudgeOutput::Json => {
             let mut report = Report::new(io::stdout(), start);
-            let exit = decide(flags, signals, probe, &mut trial, Some(&mut report)).await?;
+            let exit = follow(flags, signals, probe, &mut trial, Some(&mut report)).await?;
             report.end(&trial, Instant::now())?;
             explain(exit, &flags.probe.target, &trial);
             Ok(exit)
         }
         JudgeOutput::Text => {
-            let exit = decide(flags, signals, probe, &mut trial, None).await?;
+            let exit = follow(flags, signals, probe, &mut trial, None).await?;
             explain(exit, &flags.probe.target, &trial);
             if exit != Exit::NoAnswer {
                 write_sentences(&trial)?;
@@ -53,7 +53,7 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 
 /// Follows the trial until it can be told by exit code. Each second it writes a line, if there is a report, or
 /// else every few seconds a message.
-async fn decide(
+async fn follow(
     flags: &JudgeFlags,
     mut signals: Signals,
     mut probe: Probe,
@@ -65,12 +65,12 @@ async fn decide(
     loop {
         select! {
             observation = probe.next() => {
-                let Some(observation) = observation else { return Ok(at_the_end(trial)) };
+                let Some(observation) = observation else { return Ok(exit_without_verdict(trial)) };
                 trial.observe(&observation);
                 if let Some(report) = &mut report {
                     report.observe(&observation);
                 }
-                if let Some(exit) = decided(trial) {
+                if let Some(exit) = exit_by_verdict(trial) {
                     return Ok(exit);
                 }
                 let elapsed = trial.tally().began().elapsed();
@@ -93,7 +93,7 @@ async fn decide(
 
 /// What the verdict comes to, if it is one. A canary is not promoted while there is nothing to compare it
 /// with.
-fn decided(trial: &Trial) -> Option<Exit> {
+fn exit_by_verdict(trial: &Trial) -> Option<Exit> {
     match trial.verdict().decision {
         Decision::Promote if never_seen(trial, Release::Stable) => None,
         Decision::Promote => Some(Exit::Done),
@@ -102,7 +102,7 @@ fn decided(trial: &Trial) -> Option<Exit> {
     }
 }
 
-fn at_the_end(trial: &Trial) -> Exit {
+fn exit_without_verdict(trial: &Trial) -> Exit {
     if trial.tally().answered() == 0 {
         Exit::NoAnswer
     } else if Release::BOTH.into_iter().any(|release| never_seen(trial, release)) {

@@ -140,15 +140,7 @@ fn ln_likelihood(counts: Counts, rate: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn counts(failures: u64, requests: u64) -> Counts {
-        Counts { requests, failures }
-    }
-
-    #[track_caller]
-    fn assert_close(value: f64, expected: f64) {
-        assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{value} is not {expected}");
-    }
+    use crate::judge::testing::{assert_close, counts};
 
     #[test]
     fn an_interval_is_that_of_the_formula() {

@@ -181,16 +181,8 @@ fn posterior_means(past: PerRelease<Counts>) -> PerRelease<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::testing::{assert_close, counts};
     use Release::{Canary, Stable};
-
-    fn counts(failures: u64, requests: u64) -> Counts {
-        Counts { requests, failures }
-    }
-
-    #[track_caller]
-    fn assert_close(value: f64, expected: f64) {
-        assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{value} is not {expected}");
-    }
 
     #[test]
     fn an_e_value_is_that_of_the_formula() {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::number;
+use super::count_of;
 use crate::{
     release::{Attribution, Counts, share},
     source::Answer,
@@ -71,7 +71,7 @@ impl Pods {
     /// others, 1/(n+1). None while no pod is known.
     pub fn expected_share(&self, release: &Attribution) -> Option<f64> {
         let of_release = self.by_name.values().filter(|pod| pod.present && pod.release == *release).count();
-        share(number(of_release), number(self.present()))
+        share(count_of(of_release), count_of(self.present()))
     }
 
     pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
@@ -91,7 +91,7 @@ impl Pods {
             pod.last_answer = self.answers;
             pod.present = true;
         }
-        let present = number(self.present());
+        let present = count_of(self.present());
         let patience = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
         let answers = self.answers;
         self.by_name.retain(|_, pod| {
