@@ -37,8 +37,7 @@ impl Probe {
         Self { observations, orders }
     }
 
-    /// What came of the next request to end; none once all have ended and the pace allows no more. Losing the
-    /// future loses no observation.
+    /// What came of the next request to end; none once all have ended and the pace allows no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<Observation> {
         self.observations.recv().await
     }

@@ -71,8 +71,8 @@ impl LivePicture {
         Ok(Self { screen, title, keys, palette, frames, signals, paused: false, probe, trial })
     }
 
-    /// Follows the trial until there is an event. `above` are the lines above the picture, for a width. Losing
-    /// the future loses nothing.
+    /// Follows the trial until there is an event. `above` are the lines above the picture, for a width in
+    /// columns. Cancel-safe.
     pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
         loop {
             select! {

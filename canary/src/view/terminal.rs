@@ -63,8 +63,7 @@ impl Screen {
         Ok(Self { terminal, inputs })
     }
 
-    /// Waits for what the person does next. Losing the future loses nothing; where no keys can be read, none
-    /// come.
+    /// Waits for what the person does next; where no keys can be read, none come. Cancel-safe.
     pub async fn input(&mut self) -> Input {
         match self.inputs.recv().await {
             Some(input) => input,
