@@ -388,8 +388,7 @@ fn prometheus_is_small_keeps_to_the_restricted_profile_and_finds_its_configurati
     assert_eq!(container.command, None, "the image's own entry point");
 
     let image = container.image.as_deref().expect("an image");
-    let stand_in = fs::read_to_string(".ci/prometheus-image").expect("the stand-in's recipe");
-    assert!(stand_in.contains(&format!("\nimage={image}\n")), "it makes another image");
+    assert!(image.starts_with("prom/prometheus:v"), "{image} does not name a version");
     let mounts = container.volume_mounts.as_deref().expect("mounts");
     let volume = |path: &str| {
         let mount = mounts.iter().find(|mount| mount.mount_path == path).expect("a mount at that path");

@@ -121,7 +121,8 @@ fn appinfo_with(feature: &str) -> PathBuf {
     let _guard = ONE_AT_A_TIME.lock().expect("no panic");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("implementations");
     let status = Command::new(env::var_os("CARGO").expect("run by cargo"))
-        .args(["build", "--quiet", "--frozen", "-p", "appinfo", "--no-default-features", "--features", feature])
+        .args(["build", "--quiet", "--frozen", "-p", "appinfo", "--no-default-features"])
+        .args(["--features", feature])
         .arg("--target-dir")
         .arg(&folder)
         .status();

@@ -1,6 +1,8 @@
 //! What `canary judge` promises, tested by simulation: somebody looks after every answer, and whatever they
 //! would have seen at any time counts. Seeds are fixed; `cargo test -p canary --test guarantees --
-//! --nocapture` prints what was measured.
+//! --nocapture` prints what was measured, and `SIMULATION_RUNS=20000` before it asks for more runs.
+
+use std::{env, num::NonZeroU32};
 
 use canary::{
     judge::{ConfidenceSequence, Decision, Fraction, Judge, SequentialTest, Settings},
@@ -9,15 +11,26 @@ use canary::{
 use fastrand::Rng;
 
 const ALPHA: f64 = 0.05;
-const RUNS: u64 = 2_000;
 const ANSWERS: usize = 5_000;
 const CANARY_SHARE: f64 = 0.25;
 const RATES: [f64; 4] = [0.001, 0.01, 0.05, 0.5];
 
-/// The share of runs, each with a seed of its own, in which something happened.
+/// How many runs each simulation has: few enough for `cargo test`, unless `SIMULATION_RUNS` says another number.
+fn runs() -> u32 {
+    let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| "2000".to_owned());
+    let runs = runs.parse::<NonZeroU32>().unwrap_or_else(|error| panic!("SIMULATION_RUNS={runs}: {error}"));
+    runs.get()
+}
+
+/// A generator of random numbers for each run, each with a seed of its own.
+fn generators() -> impl Iterator<Item = Rng> {
+    (0..runs()).map(|seed| Rng::with_seed(seed.into()))
+}
+
+/// The share of runs in which something happened.
 fn share_of_runs(mut happened: impl FnMut(&mut Rng) -> bool) -> f64 {
-    let count = (0..RUNS).filter(|seed| happened(&mut Rng::with_seed(*seed))).count();
-    f64::from(u32::try_from(count).unwrap()) / f64::from(u32::try_from(RUNS).unwrap())
+    let count = generators().map(|mut rng| happened(&mut rng)).filter(|happened| *happened).count();
+    f64::from(u32::try_from(count).unwrap()) / f64::from(runs())
 }
 
 /// A release by chance, as a Service chooses a pod, and whether its answer failed.
@@ -139,7 +152,7 @@ fn the_judge_promotes_a_canary_above_the_limit_in_at_most_alpha_of_runs() {
 
 /// After how many requests something was true in 95 % of runs, at the latest.
 fn requests_in_95_per_cent(mut is_called: impl FnMut(&mut Rng) -> usize) -> usize {
-    let mut requests: Vec<usize> = (0..RUNS).map(|seed| is_called(&mut Rng::with_seed(seed))).collect();
+    let mut requests: Vec<usize> = generators().map(|mut rng| is_called(&mut rng)).collect();
     requests.sort_unstable();
     requests[requests.len() * 95 / 100]
 }
