@@ -25,7 +25,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{self, sleep},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     config::Listen,
@@ -166,29 +166,6 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Has the kernel drop the first packet (SYN) of new connections, so that the queue of those it has already
-/// established can be emptied before the socket is closed: closing resets what is in it, requests and all. A
-/// dropped SYN is sent again after a second, and then refused. Some kernels want a privilege for this, that
-/// pods do not have; then those who connect within the last microseconds are reset.
-#[cfg(target_os = "linux")]
-fn ignore_newcomers(listener: &TcpListener) {
-    use socket2::{SockFilter, SockRef};
-    const FLAGS_OFFSET: u32 = 13; // in the TCP header, where a filter's view begins
-    const SYN: u32 = 0x02;
-    let drop_syn = [
-        SockFilter::new(0x30, 0, 0, FLAGS_OFFSET), // BPF_LD | BPF_B | BPF_ABS
-        SockFilter::new(0x45, 0, 1, SYN),          // BPF_JMP | BPF_JSET | BPF_K
-        SockFilter::new(0x06, 0, 0, 0),            // BPF_RET: drop
-        SockFilter::new(0x06, 0, 0, u32::MAX),     // BPF_RET: pass
-    ];
-    if let Err(error) = SockRef::from(listener).attach_filter(&drop_syn) {
-        debug!(%error, "no filter: a connection that comes in this very moment may be reset");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ignore_newcomers(_: &TcpListener) {}
-
 /// Where a port is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -252,7 +229,6 @@ impl Port {
             () = self.accept_all(&listener) => {}
             _ = terms.wait_for(|terms| terms.stage == Stage::Stopping) => {}
         }
-        ignore_newcomers(&listener);
         let _ = time::timeout(BACKLOG_SWEEP, self.accept_all(&listener)).await;
     }
 

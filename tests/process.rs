@@ -393,8 +393,7 @@ fn nothing_is_lost_while_draining_under_load() {
     let labels = LabelDir::new(LABELS);
     let mut process = start(&labels, &["--drain-delay=1s"]);
     let (address, answered, signalled) = (process.public, AtomicUsize::new(0), OnceLock::new());
-    // Whoever connects after the delay is promised nothing. Where the kernel lets nobody filter packets without a
-    // privilege, they may even be reset, in the moment the port closes.
+    // A connection that is opened after the delay is promised nothing: it may be reset when the port closes.
     let ask = |client: &mut Client, opened: Instant| match client.get(ANSWERED) {
         Ok(answer) => {
             assert_eq!(answer.status, 404);
@@ -409,8 +408,8 @@ fn nothing_is_lost_while_draining_under_load() {
     };
     // A client that is refused a new connection knows that its request was not taken: that alone ends it.
     let client = |keeps_its_connection: bool| loop {
-        let opened = Instant::now();
         let Ok(mut client) = Client::connect(address) else { break };
+        let opened = Instant::now();
         while let Some(answer) = ask(&mut client, opened)
             && keeps_its_connection
             && !answer.says_close()

@@ -12,7 +12,7 @@ use rustix::{
         inotify::{self, CreateFlags, WatchFlags},
         statfs,
     },
-    io::ioctl_fionread,
+    io::{Errno, ioctl_fionread},
 };
 
 /// Links that are followed before a path counts as a circle; as many as the kernel follows.
@@ -73,7 +73,7 @@ impl Watch {
                 Ok(target) => {
                     *links += 1;
                     if *links > MAX_LINKS {
-                        return Err(io::ErrorKind::InvalidFilename.into());
+                        return Err(Errno::LOOP.into());
                     }
                     place.pop();
                     self.follow(place, &target, links)?;

@@ -85,7 +85,6 @@ impl Load {
         for (tallies, kind) in [(new, "on new connections"), (kept, "on kept connections")] {
             let total: u64 = tallies.iter().map(|tally| tally.total().requests).sum();
             let least = LEAST * f64::from(RATE) * time.as_secs_f64();
-            #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
             if (total as f64) < least {
                 return Err(format!("no load {kind}: {total} requests to {} in {time:?}", self.target));
             }

@@ -174,7 +174,6 @@ impl<'a> Line<'a> {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "latencies stay far below 2^52 microseconds")]
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }
