@@ -103,7 +103,10 @@ impl fmt::Display for Listen {
 }
 
 /// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+///
+/// # Errors
+/// If it is neither a whole number nor such a time.
+pub fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
 }
 

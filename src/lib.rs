@@ -11,6 +11,7 @@
 //!   serves.
 //! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes and Prometheus.
 //! - [`server`]: sockets, time limits, drain.
+//! - [`signals`]: what ends the process.
 //!
 //! `main.rs` puts them together.
 
@@ -20,4 +21,5 @@ pub mod http;
 pub mod labels;
 pub mod server;
 pub mod service;
+pub mod signals;
 pub mod telemetry;

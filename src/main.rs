@@ -13,15 +13,11 @@ use appinfo::{
     labels::LabelFile,
     server::{self, Server, Shutdown},
     service::{self, Pod},
+    signals::Signals,
     telemetry,
 };
 use clap::Parser;
-use tokio::{
-    net::TcpListener,
-    pin, select,
-    signal::unix::{self, SignalKind},
-    sync::oneshot,
-};
+use tokio::{net::TcpListener, pin, select, signal::unix::SignalKind, sync::oneshot};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -40,7 +36,10 @@ fn run(config: Config) -> io::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> io::Result<ExitCode> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new([
+        (SignalKind::interrupt(), Signal::Interrupt),
+        (SignalKind::terminate(), Signal::Terminate),
+    ])?;
     let variable = |name| env::var_os(name).unwrap_or_default().to_string_lossy().into_owned();
     let pod = Arc::new(Pod {
         name: variable("MY_POD_NAME"),
@@ -97,33 +96,11 @@ fn listen(on: Listen) -> io::Result<TcpListener> {
     server::bind(on).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {on}: {error}")))
 }
 
-/// The signals that end the process. Once this exists, they do nothing else: also not for PID 1, which the
-/// kernel would spare them.
-struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-}
-
+/// What ends the process.
 #[derive(Clone, Copy)]
 enum Signal {
     Interrupt,
     Terminate,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: unix::signal(SignalKind::interrupt())?,
-            terminate: unix::signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
-        }
-    }
 }
 
 impl Signal {

@@ -206,10 +206,9 @@ impl TrialFlags {
     }
 }
 
-/// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
+/// Parses a time as appinfo's flags do; it must be more than zero.
 fn duration(text: &str) -> Result<Duration, String> {
-    let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
-    match time {
+    match appinfo::config::duration(text) {
         Ok(Duration::ZERO) => Err("want more than no time".to_owned()),
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),

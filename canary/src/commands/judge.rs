@@ -12,7 +12,7 @@ use crate::{
     exit::Exit,
     judge::Decision,
     release::Release,
-    signals::Signals,
+    signals::{self, Signals},
     source::probe::{Probe, Target},
     trial::Trial,
     view::report::{Report, every_second},
@@ -28,7 +28,7 @@ const PROGRESS: u64 = 5;
 /// # Errors
 /// If the output fails.
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
-    let signals = Signals::new()?;
+    let signals = signals::listen()?;
     let probe = Probe::start(flags.probe.target.clone(), flags.probe.pace(Some(flags.time)));
     let start = Instant::now();
     let mut trial = flags.trial.trial(&flags.probe, start)?;

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use crate::{cli::RehearseFlags, exit::Exit, rehearse, signals::Signals};
+use crate::{cli::RehearseFlags, exit::Exit, rehearse, signals};
 
 /// Where the Service is served without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -17,7 +17,7 @@ const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)
 /// # Errors
 /// If the terminal, the output, a port or a file fails.
 pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
-    let signals = Signals::new()?;
+    let signals = signals::listen()?;
     let listener = listen(flags.listen).await?;
     if flags.script {
         return rehearse::unattended(listener, signals).await;

@@ -10,7 +10,7 @@ use tokio::select;
 use crate::{
     cli::{WatchFlags, WatchOutput},
     exit::Exit,
-    signals::{Signals, ended_by},
+    signals::{self, ended_by},
     source::probe::Probe,
     trial::Trial,
     view::{
@@ -42,7 +42,7 @@ async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
     if !io::stdout().is_terminal() {
         return Err(io::Error::other("--output picture: standard output is no terminal"));
     }
-    let signals = Signals::new()?;
+    let signals = signals::listen()?;
     let (probe, trial) = begin(flags)?;
     let title = flags.probe.target.to_string();
     let mut picture = LivePicture::open(title.clone(), "q quit   p pause   r reset", signals, probe, trial)?;
@@ -60,7 +60,7 @@ async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
 }
 
 async fn lines(flags: &WatchFlags) -> io::Result<Exit> {
-    let mut signals = Signals::new()?;
+    let mut signals = signals::listen()?;
     let (mut probe, mut trial) = begin(flags)?;
     let mut report = Report::new(io::stdout(), trial.tally().began());
     eprintln!("canary: asking {} {} times a second", flags.probe.target, flags.probe.rate);
