@@ -14,13 +14,13 @@ use std::{
     fmt::Write,
     fs,
     net::SocketAddr,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
+use appinfo::labels::LabelVolume;
 use hyper::{Response, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -206,19 +206,14 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// A label file as the kubelet keeps it: `labels -> ..data/labels`, `..data -> ..version`.
+/// The file of a label volume of its own, with that many labels.
 fn label_file(directory: &Path, labels: usize) -> PathBuf {
-    let volume = tempfile::tempdir_in(directory).expect("a directory").keep();
-    let version = volume.join("..2026_11_24_12_00_00.123456789");
-    fs::create_dir_all(&version).expect("a directory");
+    let directory = tempfile::tempdir_in(directory).expect("a directory").keep();
     let mut text = String::from("app=\"appinfo\"\nrelease=\"stable\"");
     for number in 2..labels {
         let _ = write!(text, "\nlabel-{number}.example.com/name=\"value-{number}\"");
     }
-    fs::write(version.join("labels"), text).expect("a label file");
-    symlink(version.file_name().expect("a name"), volume.join("..data")).expect("a link");
-    symlink("..data/labels", volume.join("labels")).expect("a link");
-    volume.join("labels")
+    LabelVolume::new(directory.join("volume"), text).expect("a volume").file()
 }
 
 fn body_size(address: SocketAddr) -> usize {

@@ -7,6 +7,13 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::service;
 
+/// How many public connections may be open at once, where no flag says so.
+pub const MAX_CONNECTIONS: u32 = 10_240;
+/// How long to go on answering after SIGTERM, where no flag says so.
+pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
+/// How long requests in flight may take to end after that, where no flag says so.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Says which pod answered: the service to learn, teach and rehearse canary deployments on Kubernetes with.
 #[derive(Clone, Debug, Parser)]
 #[command(version = version(), args_override_self = true, next_line_help = true, after_help = WHO)]
@@ -34,12 +41,12 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// After SIGTERM, how long to go on answering while endpoints forget the pod
-    #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = "5s")]
+    #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = text(DRAIN_DELAY))]
     #[arg(value_parser = duration)]
     pub drain_delay: Duration,
 
     /// After that, how long requests in flight may take to end
-    #[arg(long, env = "APPINFO_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
+    #[arg(long, env = "APPINFO_DRAIN_TIMEOUT", value_name = "TIME", default_value = text(DRAIN_TIMEOUT))]
     #[arg(value_parser = duration)]
     pub drain_timeout: Duration,
 
@@ -49,7 +56,7 @@ pub struct Config {
     pub log_filter: Targets,
 
     /// How many connections may be open at once on the public port; the next ones wait for their turn
-    #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10240")]
+    #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = MAX_CONNECTIONS)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
 }
@@ -100,6 +107,10 @@ impl fmt::Display for Listen {
             Self::At(address) => address.fmt(f),
         }
     }
+}
+
+fn text(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
 }
 
 /// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.

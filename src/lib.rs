@@ -6,11 +6,11 @@
 //! - [`config`]: every flag and its variable.
 //! - [`telemetry`]: the log.
 //! - [`app_info`]: the answer, and its JSON.
-//! - [`labels`]: the pod's labels, from the downward API's file.
+//! - [`labels`]: the pod's labels, from the downward API's file: the parser, the file, how it is watched.
 //! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and which of them this build
 //!   serves.
 //! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes and Prometheus.
-//! - [`server`]: sockets, time limits, drain.
+//! - [`server`]: both ports, the drain, and the time limits of a connection.
 //! - [`signals`]: what ends the process.
 //!
 //! `main.rs` puts them together.
@@ -19,6 +19,7 @@ pub mod app_info;
 pub mod config;
 pub mod http;
 pub mod labels;
+mod process;
 pub mod server;
 pub mod service;
 pub mod signals;

@@ -4,12 +4,10 @@ use std::{
     env,
     io::{self, Write},
     process::ExitCode,
-    sync::Arc,
 };
 
 use appinfo::{
     config::{Config, Listen},
-    http::Metrics,
     labels::LabelFile,
     server::{self, Server, Shutdown},
     service::{self, Pod},
@@ -41,11 +39,11 @@ async fn serve(config: Config) -> io::Result<ExitCode> {
         (SignalKind::terminate(), Signal::Terminate),
     ])?;
     let variable = |name| env::var_os(name).unwrap_or_default().to_string_lossy().into_owned();
-    let pod = Arc::new(Pod {
+    let pod = Pod {
         name: variable("MY_POD_NAME"),
         namespace: variable("MY_POD_NAMESPACE"),
         label_file: LabelFile::new(config.labels_file),
-    });
+    };
     let service = service::selected();
     let public = listen(config.listen)?;
     let admin = listen(config.admin_listen)?;
@@ -63,16 +61,10 @@ async fn serve(config: Config) -> io::Result<ExitCode> {
         warn!(%error, "not ready until the label file can be read (--labels-file says where it is)");
     }
     let (ask_to_end, asked_to_end) = oneshot::channel();
-    let server = Server {
-        pod,
-        metrics: Arc::new(Metrics::new(service.name()).map_err(io::Error::other)?),
-        service,
-        public,
-        admin,
-        max_connections: config.max_connections,
-        drain_delay: config.drain_delay,
-        drain_timeout: config.drain_timeout,
-    };
+    let mut server = Server::new(pod, service, public, admin)?;
+    server.max_connections = config.max_connections;
+    server.drain_delay = config.drain_delay;
+    server.drain_timeout = config.drain_timeout;
     // dropped unsent only when nobody is left to receive
     let server = server.run(async { asked_to_end.await.unwrap_or(Shutdown::Now) });
     pin!(server);

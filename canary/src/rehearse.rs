@@ -1,8 +1,7 @@
 //! The walkthrough on one machine. Pods are real appinfo servers in this process, behind one port that spreads
 //! connections as the Service would.
 //!
-//! - `steps`: what happens, in order. `cluster`: what it happens to, made of `pod`s behind a `balancer`;
-//!   `volume`: where a pod's labels are.
+//! - `steps`: what happens, in order. `cluster`: what it happens to, made of `pod`s behind a `balancer`.
 //! - `interactive`: the steps at the pace of a person. `unattended`: each of them checked, under `load` where
 //!   pods end.
 
@@ -13,7 +12,6 @@ mod load;
 mod pod;
 mod steps;
 mod unattended;
-mod volume;
 
 use std::{io, time::Instant};
 

@@ -5,14 +5,13 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
     thread,
     time::Duration,
 };
 
 use appinfo::{
     config::Listen,
-    http::Metrics,
     labels::LabelFile,
     server::{self, Server},
     service::{AppInfoBaseline, Pod},
@@ -30,20 +29,13 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let address = public.local_addr().expect("its address");
     let directory = tempfile::tempdir().expect("a directory").keep();
     std::fs::write(directory.join("labels"), "app=\"appinfo\"\nrelease=\"stable\"").expect("a label file");
-    let server = Server {
-        pod: Arc::new(Pod {
-            name: "pod-1".to_owned(),
-            namespace: "space".to_owned(),
-            label_file: LabelFile::new(directory.join("labels")),
-        }),
-        service: Box::new(AppInfoBaseline),
-        metrics: Arc::new(Metrics::new("baseline").expect("metrics")),
-        public,
-        admin,
-        max_connections: 100,
-        drain_delay: Duration::ZERO,
-        drain_timeout: Duration::ZERO,
+    let pod = Pod {
+        name: "pod-1".to_owned(),
+        namespace: "space".to_owned(),
+        label_file: LabelFile::new(directory.join("labels")),
     };
+    let mut server = Server::new(pod, Box::new(AppInfoBaseline), public, admin).expect("a server");
+    server.max_connections = 100;
     thread::spawn(move || runtime.block_on(server.run(std::future::pending())));
     address
 });

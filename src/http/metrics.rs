@@ -2,21 +2,13 @@
 //!
 //! The release is not among the labels: Prometheus knows it from the pod itself, by service discovery.
 
-use std::{
-    fs, io,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use prometheus::{
-    Counter, Error, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
-use rustix::{
-    process::{Resource, getrlimit},
-    time::{ClockId, clock_gettime},
-};
+use prometheus::{Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::APP_INFO;
+use crate::process::ProcessMetrics;
 
 /// Upper bounds in seconds: an answer takes some 50 µs, and anything above 1 s is as bad as it gets.
 const BUCKETS: &[f64] =
@@ -44,7 +36,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGauge,
-    process: Process,
+    process: ProcessMetrics,
 }
 
 impl Metrics {
@@ -77,7 +69,7 @@ impl Metrics {
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(build))?;
-        let process = Process::register(&registry)?;
+        let process = ProcessMetrics::register(&registry)?;
         Ok(Self { registry, requests, durations, in_flight, process })
     }
 
@@ -109,59 +101,4 @@ impl Metrics {
         self.process.update();
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
-}
-
-/// The usual metrics of a process, which tell what Linux does (`proc(5)`) when they are asked for.
-///
-/// <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>. The library's own would
-/// tell processor time in whole seconds, and this process takes minutes to use one.
-#[derive(Debug)]
-struct Process {
-    cpu: Counter,
-    resident_memory: Gauge,
-    open_fds: Gauge,
-    max_fds: Gauge,
-}
-
-impl Process {
-    fn register(registry: &Registry) -> Result<Self, Error> {
-        let gauge = |name, help| {
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, Error>(gauge)
-        };
-        let cpu =
-            Counter::new("process_cpu_seconds_total", "User and system processor time used, in seconds.")?;
-        registry.register(Box::new(cpu.clone()))?;
-        let start_time =
-            gauge("process_start_time_seconds", "When the process started, in seconds since 1970.")?;
-        start_time.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-        Ok(Self {
-            cpu,
-            resident_memory: gauge("process_resident_memory_bytes", "Memory that is resident, in bytes.")?,
-            open_fds: gauge("process_open_fds", "Open file descriptors.")?,
-            max_fds: gauge("process_max_fds", "How many file descriptors may be open.")?,
-        })
-    }
-
-    fn update(&self) {
-        let used = clock_gettime(ClockId::ProcessCPUTime);
-        let used = Duration::try_from(used).unwrap_or_default().as_secs_f64();
-        self.cpu.inc_by((used - self.cpu.get()).max(0.0));
-        if let Ok(bytes) = resident_bytes() {
-            self.resident_memory.set(bytes);
-        }
-        if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            self.open_fds.set(descriptors.count() as f64 - 1.0); // without the one that counts them
-        }
-        self.max_fds.set(getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, |limit| limit as f64));
-    }
-}
-
-/// The second number of `/proc/self/statm` counts resident pages.
-fn resident_bytes() -> io::Result<f64> {
-    let pages = fs::read_to_string("/proc/self/statm")?;
-    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
-    let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
-    Ok(pages * rustix::param::page_size() as f64)
 }

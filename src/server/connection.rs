@@ -33,7 +33,7 @@ use tokio::{
 use tower::Service;
 use tracing::debug;
 
-use super::Terms;
+use super::port::Terms;
 
 /// From the first byte of a request head to its last; for a connection's first, from its opening.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -385,10 +385,10 @@ mod tests {
         time::sleep,
     };
 
-    use super::{super::Stage, *};
+    use super::{super::port::Phase, *};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    const WELCOME: Terms = Terms { stage: Stage::Serving, full: false };
+    const WELCOME: Terms = Terms { phase: Phase::Serving, full: false };
 
     /// A connection to a server, through a pipe that holds `capacity` bytes.
     fn connect_with(router: Router, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
@@ -601,7 +601,7 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(REQUEST).await.expect("open");
         assert!(!answer(&mut client).await.contains("connection: close"));
-        terms.send_replace(Terms { stage: Stage::Draining, full: false });
+        terms.send_replace(Terms { phase: Phase::Draining, full: false });
         sleep(Duration::from_mins(2)).await;
         client.write_all(REQUEST).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -611,7 +611,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn resting_and_silent_connections_are_closed_after_1_s_when_stopping_or_full() {
         for unwelcome in
-            [Terms { stage: Stage::Stopping, full: false }, Terms { stage: Stage::Serving, full: true }]
+            [Terms { phase: Phase::Stopping, full: false }, Terms { phase: Phase::Serving, full: true }]
         {
             for requests in [0, 1] {
                 let (mut client, terms) = connect();
@@ -631,7 +631,7 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { stage: Stage::Stopping, full: false });
+        terms.send_replace(Terms { phase: Phase::Stopping, full: false });
         sleep(Duration::from_secs(9)).await;
         client.write_all(&REQUEST[9..]).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -642,14 +642,14 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { stage: Stage::Serving, full: true });
+        terms.send_replace(Terms { phase: Phase::Serving, full: true });
         assert_eq!(closed_after(&mut client).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_may_rest_again_once_others_have_left() {
         let (mut client, terms) = connect();
-        terms.send_replace(Terms { stage: Stage::Serving, full: true });
+        terms.send_replace(Terms { phase: Phase::Serving, full: true });
         tokio::task::yield_now().await;
         terms.send_replace(WELCOME);
         sleep(Duration::from_secs(9)).await;

@@ -7,14 +7,12 @@ pub mod process;
 pub mod swaps;
 
 use std::{
-    fs,
-    os::unix::fs::symlink,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use appinfo::labels::LabelVolume;
 use tempfile::TempDir;
 
 /// Long enough for anything that happens at all, on the busiest machine.
@@ -40,38 +38,26 @@ pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// A downward-API volume: `labels -> ..data/labels`, `..data -> ..<some time stamp>`.
+/// A downward-API volume in a directory of its own, which goes with it.
 pub struct LabelDir {
-    directory: TempDir,
-    versions: AtomicU64,
+    _directory: TempDir,
+    volume: LabelVolume,
 }
 
 impl LabelDir {
     pub fn new(text: impl AsRef<[u8]>) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let new = Self { directory, versions: AtomicU64::new(0) };
-        new.swap(text);
-        symlink("..data/labels", new.file()).expect("a link");
-        new
+        let directory = tempfile::tempdir().expect("a directory");
+        let volume = LabelVolume::new(directory.path().join("volume"), text).expect("a volume");
+        Self { _directory: directory, volume }
     }
 
     /// The file that the process reads.
     pub fn file(&self) -> PathBuf {
-        self.directory.path().join("labels")
+        self.volume.file()
     }
 
-    /// Replaces the labels as the kubelet does: a new directory, then `..data` renamed over.
+    /// Replaces the labels as the kubelet does.
     pub fn swap(&self, text: impl AsRef<[u8]>) {
-        let root = self.directory.path();
-        let version = format!("..{:09}", self.versions.fetch_add(1, Ordering::Relaxed));
-        fs::create_dir(root.join(&version)).expect("a directory");
-        fs::write(root.join(&version).join("labels"), text).expect("a label file");
-        let data = root.join("..data");
-        let old = fs::read_link(&data);
-        symlink(&version, root.join("..data_tmp")).expect("a link");
-        fs::rename(root.join("..data_tmp"), &data).expect("a swap");
-        if let Ok(old) = old {
-            fs::remove_dir_all(root.join(old)).expect("the old directory");
-        }
+        self.volume.swap(text).expect("a swap");
     }
 }

@@ -11,8 +11,7 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    http::Metrics,
-    labels::LabelFile,
+    labels::{LabelFile, LabelVolume, to_text},
     server::{self, Server, Shutdown},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace},
 };
@@ -22,7 +21,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::volume::LabelVolume;
 use crate::source::{
     Outcome,
     probe::{Client, Target},
@@ -38,7 +36,6 @@ const PROBE: Duration = Duration::from_millis(100);
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Endpoints forget a pod at once here, so what is on its way to it is there by then.
 const DRAIN_DELAY: Duration = Duration::from_secs(2);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that a pod takes, as the manifests have it.
 const MAX_CONNECTIONS: u32 = 2000;
 
@@ -83,27 +80,19 @@ impl Pod {
         image: Image,
         volumes: &Path,
     ) -> io::Result<Self> {
-        let volume = LabelVolume::new(volumes.join(&name), &labels)?;
+        let volume = LabelVolume::new(volumes.join(&name), to_text(&labels))?;
         sleep(START_UP).await;
         let anywhere = Listen::At((Ipv4Addr::LOCALHOST, 0).into());
         let (public, admin) = (server::bind(anywhere)?, server::bind(anywhere)?);
         let (address, admin_address) = (public.local_addr()?, admin.local_addr()?);
-        let pod = Arc::new(service::Pod {
+        let pod = service::Pod {
             name: name.clone(),
             namespace: NAMESPACE.to_owned(),
             label_file: LabelFile::new(volume.file()),
-        });
-        let service = image.service();
-        let server = Server {
-            pod,
-            metrics: Arc::new(Metrics::new(service.name()).map_err(io::Error::other)?),
-            service,
-            public,
-            admin,
-            max_connections: MAX_CONNECTIONS,
-            drain_delay: DRAIN_DELAY,
-            drain_timeout: DRAIN_TIMEOUT,
         };
+        let mut server = Server::new(pod, image.service(), public, admin)?;
+        server.max_connections = MAX_CONNECTIONS;
+        server.drain_delay = DRAIN_DELAY;
         let (end, ending) = oneshot::channel();
         let server = tokio::spawn(server.run(async { ending.await.unwrap_or(Shutdown::Now) }));
         let new = Self { name, address, labels, volume, end, server };
@@ -116,7 +105,7 @@ impl Pod {
     /// Changes a label, as `kubectl label` does and the kubelet brings it to the pod.
     pub(super) fn label(&mut self, key: &str, value: &str) -> io::Result<()> {
         self.labels.insert(key.to_owned(), value.to_owned());
-        self.volume.swap(&self.labels)
+        self.volume.swap(to_text(&self.labels))
     }
 
     /// Has it drain and end, as SIGTERM does. It must get no new connections by now.

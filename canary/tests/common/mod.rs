@@ -4,7 +4,7 @@
 pub mod terminal;
 
 use std::{
-    fs,
+    collections::HashMap,
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -18,8 +18,7 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    http::Metrics,
-    labels::LabelFile,
+    labels::{LabelFile, LabelVolume},
     server::{self, Server},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
@@ -53,6 +52,8 @@ pub enum Version {
 pub struct Fleet {
     runtime: Runtime,
     directory: TempDir,
+    /// By the names of the pods.
+    volumes: HashMap<String, LabelVolume>,
     pods: Arc<Mutex<Vec<SocketAddr>>>,
     pub address: SocketAddr,
     /// How many connections there have been.
@@ -66,6 +67,7 @@ impl Fleet {
         let new = Self {
             runtime: Runtime::new().expect("a runtime"),
             directory: tempfile::tempdir().expect("a directory"),
+            volumes: HashMap::new(),
             pods: Arc::default(),
             address: front.local_addr().expect("its address"),
             connections: Arc::default(),
@@ -117,35 +119,31 @@ impl Fleet {
                 return;
             }
         };
-        self.relabel(name, labels);
+        let volume = LabelVolume::new(self.directory.path().join(name), text(labels)).expect("a volume");
         let _within = self.runtime.enter();
         let listen = || server::bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).expect("a port");
         let (public, admin) = (listen(), listen());
         let address = public.local_addr().expect("its address");
-        let server = Server {
-            pod: Arc::new(Pod {
-                name: name.to_owned(),
-                namespace: "space".to_owned(),
-                label_file: LabelFile::new(self.directory.path().join(name)),
-            }),
-            metrics: Arc::new(Metrics::new(service.name()).expect("metrics")),
-            service,
-            public,
-            admin,
-            max_connections: 1000,
-            drain_delay: Duration::ZERO,
-            drain_timeout: Duration::ZERO,
+        let pod = Pod {
+            name: name.to_owned(),
+            namespace: "space".to_owned(),
+            label_file: LabelFile::new(volume.file()),
         };
+        let server = Server::new(pod, service, public, admin).expect("a server");
+        self.volumes.insert(name.to_owned(), volume);
         self.runtime.spawn(server.run(std::future::pending()));
         self.pods.lock().expect("no panic").push(address);
     }
 
-    /// Replaces a pod's labels in one step.
+    /// Replaces a pod's labels.
     pub fn relabel(&self, name: &str, labels: &str) {
-        let new = self.directory.path().join("new");
-        fs::write(&new, format!("app=\"appinfo\"\n{labels}")).expect("a label file");
-        fs::rename(new, self.directory.path().join(name)).expect("a swap");
+        self.volumes[name].swap(text(labels)).expect("a swap");
     }
+}
+
+/// The text of a label file with these lines.
+fn text(labels: &str) -> String {
+    format!("app=\"appinfo\"\n{labels}")
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
