@@ -40,8 +40,6 @@ struct Shared {
     queue: Mutex<Queue>,
     /// There are lines, or no more will come.
     changed: Condvar,
-    /// No more will come.
-    closed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -84,12 +82,12 @@ fn write_out(shared: &Shared, mut out: impl Write) {
         drop(queue);
         if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
             lost += lines_in(&batch); // at most: some may have got through
-            shared.queue().lost += lost; // there is nobody to tell, now
+            shared.queue().lost += lost; // told once lines can be written again
         } else if lost > 0 {
             warn!(lost, "log lines lost: they came faster than they were read, or could not be written");
         }
         batch.clear();
-        let _gathered = shared.closed.wait_timeout_while(shared.queue(), GATHER, |queue| !queue.closed);
+        let _gathered = shared.changed.wait_timeout_while(shared.queue(), GATHER, |queue| !queue.closed);
     }
 }
 
@@ -130,7 +128,6 @@ impl Drop for Flush {
     fn drop(&mut self) {
         self.lines.0.queue().closed = true;
         self.lines.0.changed.notify_one();
-        self.lines.0.closed.notify_one();
         let _ = self.ended.recv_timeout(LAST_WORDS); // disconnected: all is written
     }
 }
