@@ -1,5 +1,9 @@
 //! Log lines on their way out, written by a thread of their own: no request ever waits for whoever reads the
 //! log.
+//!
+//! This buys answers at 1.6 instead of 2.6 times the cost of bare hyper, as measured when it replaced a write for
+//! each line. (`tracing-appender` costs as much as this, but it limits how many lines wait, not how many bytes, and
+//! it does not report the lines it loses.)
 
 use std::{
     io::{self, Write},

@@ -1,5 +1,5 @@
-//! Whether anything has happened to a file, asked of the kernel: one cheap system call (ioctl, some 0.2 µs)
-//! where looking the file up anew takes six times as long.
+//! Whether anything has happened to a file, asked of the kernel: one cheap system call (ioctl, some 0.2 µs). To
+//! look the file up anew takes six times as long.
 
 use std::{
     fs, io,
