@@ -445,3 +445,14 @@ fn the_dockerfiles_differ_in_feature_and_labels_alone() {
     assert_eq!(same[0], same[1]);
     assert_eq!(same[0], same[2]);
 }
+
+#[test]
+fn the_readme_names_the_rust_version_that_cargo_demands() {
+    let readme = fs::read_to_string("README.md").expect("the README");
+    let named: Vec<_> =
+        readme.split("With Rust ").skip(1).filter_map(|rest| rest.split_once(" or newer")).collect();
+    assert!(!named.is_empty(), "the README says which Rust it needs");
+    for (version, _) in named {
+        assert_eq!(version, env!("CARGO_PKG_RUST_VERSION"));
+    }
+}

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 const STABLE_PODS: usize = 3;
 
 /// How long alerts and recording rules may take. Rules for days are evaluated every 30 s.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits for a condition, and asks each of `targets` once between two looks.
 fn eventually(what: &str, targets: &[SocketAddr], mut condition: impl FnMut() -> bool) -> Duration {

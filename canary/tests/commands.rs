@@ -118,7 +118,7 @@ fn requests_without_an_answer_are_counted_by_cause() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}", listener.local_addr().expect("its address"))
     };
-    let mute = server(Duration::from_hours(1), "");
+    let mute = server(Duration::from_secs(3600), "");
     let rude = server(Duration::ZERO, "");
     let no_http = server(Duration::ZERO, "220 smtp.example.com ESMTP\r\n");
     for (url, cause) in [

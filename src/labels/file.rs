@@ -246,7 +246,7 @@ mod tests {
         let Fixture { volume, directory: _directory } = Fixture::new();
         let file = LabelFile::new(volume.file());
         for expected in ["two", "one", "two", "one"] {
-            let patience = Instant::now() + Duration::from_mins(1);
+            let patience = Instant::now() + Duration::from_secs(60);
             while file.read().is_ok() && file.unchanged().is_none() {
                 assert!(Instant::now() < patience, "it is not watched again");
                 std::thread::sleep(Duration::from_millis(1));

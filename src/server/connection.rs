@@ -238,7 +238,7 @@ mod tests {
         let (mut client, _terms) = connect();
         client.write_all(&[REQUEST, b"\r\n\r\n"].concat()).await.expect("open");
         answer(&mut client).await;
-        sleep(Duration::from_mins(1)).await;
+        sleep(Duration::from_secs(60)).await;
         client.write_all(&[b"\r\n\r\n", REQUEST].concat()).await.expect("still open");
         answer(&mut client).await;
         client.write_all(b"\r\n\r\n").await.expect("open");
@@ -248,7 +248,7 @@ mod tests {
     /// A connection to a server that takes a minute.
     fn connect_to_slow() -> (DuplexStream, watch::Sender<Terms>) {
         let slow = get(|| async {
-            sleep(Duration::from_mins(1)).await;
+            sleep(Duration::from_secs(60)).await;
             "hello"
         });
         connect_with(Router::new().route("/", slow), 1 << 16)
@@ -305,7 +305,7 @@ mod tests {
         let (mut client, _terms) = connect();
         client.write_all(REQUEST).await.expect("open");
         answer(&mut client).await;
-        sleep(Duration::from_mins(1)).await;
+        sleep(Duration::from_secs(60)).await;
         for byte in &REQUEST[..5] {
             client.write_u8(*byte).await.expect("still open");
             sleep(Duration::from_secs(1)).await;
@@ -331,7 +331,7 @@ mod tests {
                 client.write_all(part).await.expect("still open");
             }
             answer(&mut client).await;
-            sleep(Duration::from_mins(2)).await;
+            sleep(Duration::from_secs(120)).await;
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
         client.write_all(REQUEST).await.expect("open");
         assert!(!answer(&mut client).await.contains("connection: close"));
         terms.send_replace(Terms { phase: Phase::Draining, full: false });
-        sleep(Duration::from_mins(2)).await;
+        sleep(Duration::from_secs(120)).await;
         client.write_all(REQUEST).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
         assert_eq!(closed_after(&mut client).await, 0);

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long to wait for an answer that must come.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An HTTP answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use appinfo::labels::LabelVolume;
 use tempfile::TempDir;
 
 /// Long enough for anything that happens at all, on the busiest machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a connection may take at its worst; the manifests' memory limit rests on it.
 pub const KIB_PER_CONNECTION: u64 = 24;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::http::{Answer, Client};
 
 /// How long things may take that happen by themselves.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The cluster and namespace that kubectl talks to.
 pub(crate) struct Cluster {

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long a block may take; the first build of an image takes longest.
-const PATIENCE: Duration = Duration::from_mins(15);
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// What no command prints.
 const END: &str = "--- end of block, status ";
 

@@ -76,7 +76,9 @@ impl SequentialTest {
             block.seen.of_mut(release).record(failed);
         }
         self.recent.push(release);
-        if let Some(block) = self.open.pop_front_if(|block| block.is_complete()) {
+        if self.open.front().is_some_and(Block::is_complete)
+            && let Some(block) = self.open.pop_front()
+        {
             self.ln_e_value += block.ln_e_value(posterior_means(self.past));
             self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value);
             self.past.stable += block.seen.stable;

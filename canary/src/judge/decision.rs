@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_price_of_a_failing_quarter_is_its_share_of_the_months_budget() {
-        let price = judge(rounds(7, false, true)).price(budget(), Duration::from_mins(1)).unwrap();
+        let price = judge(rounds(7, false, true)).price(budget(), Duration::from_secs(60)).unwrap();
         // A quarter of 100 requests a second for a minute, of 0.1 % of 259,200,000 in a month.
         assert!((price.failed_requests - 1500.0).abs() < 1e-6);
         assert!((price.budget_share - 1500.0 / 259_200.0).abs() < 1e-9);
@@ -455,19 +455,19 @@ mod tests {
     fn requests_without_an_answer_have_their_price() {
         let mut outcomes = repeated(Some(Stable), false, 75);
         outcomes.extend(repeated(None, true, 25));
-        let price = judge(outcomes).price(budget(), Duration::from_mins(1)).unwrap();
+        let price = judge(outcomes).price(budget(), Duration::from_secs(60)).unwrap();
         assert!((price.failed_requests - 1500.0).abs() < 1e-6);
     }
 
     #[test]
     fn a_canary_better_than_stable_costs_nothing() {
-        let price = judge(rounds(7, true, false)).price(budget(), Duration::from_mins(1)).unwrap();
+        let price = judge(rounds(7, true, false)).price(budget(), Duration::from_secs(60)).unwrap();
         assert_eq!(price, Price { failed_requests: 0.0, budget_share: 0.0 });
         assert_eq!(price.to_string(), "The canary has cost no requests beyond those that stable fails.");
     }
 
     #[test]
     fn there_is_no_price_before_stable_has_answered() {
-        assert_eq!(judge([(Some(Canary), true)]).price(budget(), Duration::from_mins(1)), None);
+        assert_eq!(judge([(Some(Canary), true)]).price(budget(), Duration::from_secs(60)), None);
     }
 }

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Long enough for anything that happens at all, on the busiest machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for a condition.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
