@@ -3,15 +3,16 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    judge::{Budget, Fraction, Settings, Traffic},
-    source::probe::{Pace, Target},
-    trial::Trial,
+    judge::{Budget, Fraction, Ratio, Settings, Traffic},
+    source::probe::{Limits, Pace, Target},
+    trial::{Coverage, Trial},
 };
 
 /// Watch a rollout, judge it honestly, rehearse it with no cluster.
@@ -43,24 +44,27 @@ Keys: q quit, p pause, r reset
 Exit codes:
   0    it was told to end, or --for or --count is over
   3    the command line cannot be used
-  4    --for or --count is over, and nobody answered
+  4    --for or --count is over, and no request was answered
   6    this machine failed: no terminal, output that cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C)";
 
 const JUDGE_CODES: &str = "\
 Exit codes:
-  0    promote: the canary fails at most --max-failure-rate, and nothing shows it to be worse than stable
-  1    roll back: the canary is worse than stable, or fails more than --max-failure-rate
-  2    not enough seen yet when --for or --count was over
-  3    the command line cannot be used
-  4    nobody answers at that address
+  0    promote: the canary fails at most --max-failure-rate; or, while stable itself fails more than that, at most
+       --max-ratio times as often as stable
+  1    roll back: the canary is worse than stable
+  2    not yet: too little was seen when --for, --count or the input was over
+  3    the command line cannot be used, or a line of --input
+  4    no request was answered
   5    no answer named the stable release, or none named the canary
-  6    this machine failed: output that cannot be written
+  6    this machine failed: input that cannot be read, output that cannot be written
+  7    hold: as 2, but both releases fail more than --max-failure-rate, and nothing tells them apart: look for the
+       cause elsewhere
   128+n  ended by signal n
 
-The chance to roll back a canary that is as good as stable and within the limit is at most --alpha, and so
-is the chance to promote one that fails more than the limit. Looking after every answer is accounted for;
-running judge again is not: each run has that chance anew.";
+The chance to roll back a canary that is no worse than stable is at most --alpha. So is the chance to promote one
+that fails more than --max-failure-rate and more than --max-ratio times as often as stable. Looking after every
+answer is accounted for; running judge again is not: each run has that chance anew.";
 
 const REHEARSE_CODES: &str = "\
 Keys: n or Enter next step, q quit, p pause, r reset
@@ -113,11 +117,16 @@ pub struct JudgeFlags {
     #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub time: Duration,
 
+    /// Judge outcomes that others have collected, one line of JSON each, in the order of sending: a file, or - for
+    /// standard input. As in {"release":"canary","failed":false}
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "rate", "time", "timeout"])]
+    pub input: Option<PathBuf>,
+
     /// How to judge.
     #[command(flatten)]
     pub trial: TrialFlags,
 
-    /// text: a sentence at the end; or json: a line a second and a summary
+    /// text: a few sentences at the end; or json: a line a second and a summary (with --input, the summary alone)
     #[arg(long, value_name = "FORM", default_value = "text", hide_possible_values = true)]
     pub output: JudgeOutput,
 }
@@ -162,15 +171,16 @@ pub struct ProbeFlags {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// How many requests to send at most
+    /// How many requests to send, or outcomes of --input to judge, at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 
 impl ProbeFlags {
     /// The pace that the flags say, for that long.
-    pub fn pace(&self, time: Option<Duration>) -> Pace {
-        Pace { rate: self.rate, timeout: self.timeout, time, count: self.count }
+    pub fn pace(&self, time: Option<Duration>, max_latency: Option<Duration>) -> Pace {
+        let limits = Limits { timeout: self.timeout, max_latency };
+        Pace { rate: self.rate, limits, time, count: self.count }
     }
 }
 
@@ -185,6 +195,15 @@ pub struct TrialFlags {
     #[arg(long, value_name = "SHARE", default_value = "1%")]
     pub max_failure_rate: Fraction,
 
+    /// How many times as often as stable the canary may fail while stable itself fails more than
+    /// --max-failure-rate
+    #[arg(long, value_name = "NUMBER", default_value = "2")]
+    pub max_ratio: Ratio,
+
+    /// A slower answer counts as a failure
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_latency: Option<Duration>,
+
     /// Requests a second that the Service really gets, to tell what the canary costs; without it, --rate
     #[arg(long, value_name = "NUMBER")]
     pub traffic: Option<Traffic>,
@@ -195,14 +214,29 @@ pub struct TrialFlags {
 }
 
 impl TrialFlags {
-    /// A trial by these rules. Unless they tell the Service's traffic, it is taken to get what is sent to it.
+    /// A trial of requests that are sent at that rate, in a second. Unless the flags tell the Service's traffic, it
+    /// is taken to get what is sent to it.
     ///
     /// # Errors
     /// If the rate is no traffic.
-    pub fn trial(&self, probe: &ProbeFlags, now: Instant) -> io::Result<Trial> {
-        let settings = Settings { alpha: self.alpha, max_failure_rate: self.max_failure_rate };
-        let traffic = self.traffic.map_or_else(|| Traffic::new(probe.rate), Ok).map_err(io::Error::other)?;
-        Ok(Trial::new(settings, Budget { traffic, slo: self.slo }, now))
+    pub fn of_sample(&self, rate: f64, now: Instant) -> io::Result<Trial> {
+        let traffic = self.traffic.map_or_else(|| Traffic::new(rate), Ok).map_err(io::Error::other)?;
+        Ok(Trial::new(self.settings(), Some(self.budget(traffic)), Coverage::Sample, now))
+    }
+
+    /// A trial of the requests that the service has got.
+    pub fn of_all(&self, now: Instant) -> Trial {
+        let budget = self.traffic.map(|traffic| self.budget(traffic));
+        Trial::new(self.settings(), budget, Coverage::All, now)
+    }
+
+    fn settings(&self) -> Settings {
+        let Self { alpha, max_failure_rate, max_ratio, max_latency, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, max_latency }
+    }
+
+    fn budget(&self, traffic: Traffic) -> Budget {
+        Budget { traffic, slo: self.slo }
     }
 }
 

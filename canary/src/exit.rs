@@ -21,6 +21,8 @@ pub enum Exit {
     ReleaseNeverSeen,
     /// This machine did not do its part: no terminal, no port, a file that cannot be written.
     Failed,
+    /// `judge`: both releases fail more than the limit, and nothing tells them apart.
+    Hold,
     /// The reader of the output has closed it.
     OutputClosed,
     /// A signal of that number ended it.
@@ -38,6 +40,7 @@ impl Exit {
             Self::NoAnswer => 4,
             Self::ReleaseNeverSeen => 5,
             Self::Failed => 6,
+            Self::Hold => 7,
             Self::OutputClosed => Self::Signal(13).code(), // as SIGPIPE would have it
             Self::Signal(number) => number.saturating_add(128), // as a shell tells of it
         }

@@ -1,38 +1,41 @@
 //! What may be said of a canary: the decision, with the numbers it rests on, and what the canary has cost.
 //!
-//! It is pure: failures and successes go into the [`Judge`], a [`Verdict`] comes out, and neither clock nor
-//! network is asked.
+//! It is pure: outcomes go into the [`Judge`] in the order of sending, a [`Verdict`] comes out, and neither clock
+//! nor network is asked. `docs/verdict.md` has the mathematics in one piece, and what is assumed.
 //!
-//! - `decision`: the judge, and the rules by which a canary is promoted or rolled back.
-//! - `comparison` and `bounds`: the statistics that the rules rest on. Both stay valid however often one looks,
-//!   by Ville's inequality (J. Ville, "Étude critique de la notion de collectif", 1939): a nonnegative
-//!   supermartingale that starts at 1 ever reaches 1/α with probability at most α. Whoever looks after every
-//!   answer, and stops when the answer suits, is therefore wrong no more often than α.
+//! - `decision`: the rules by which a canary is promoted or rolled back.
+//! - `batch`: which requests are compared with each other.
+//! - `odds`: whether the canary is worse than stable, given how many failed. A roll-back rests on it.
+//! - `promotion`: the two ways to a promotion.
+//! - `pods`: in which pods of a release its failures sit.
+//! - `bounds`: between which bounds a failure rate lies.
 //! - `sentences`: how a verdict and its price are told. `price`: what a canary has cost.
 //! - `numbers`: what a judge is given.
 
+mod batch;
 mod bounds;
-mod comparison;
 mod decision;
 mod numbers;
+mod odds;
+mod pods;
 mod price;
+mod promotion;
 mod sentences;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
-    comparison::SequentialTest,
-    decision::{Decision, Estimate, Evidence, Judge, Settings, Verdict},
-    numbers::{Fraction, InvalidNumber, Traffic},
+    decision::{Decision, Estimate, Evidence, FailingPods, Judge, Reason, Settings, Verdict},
+    numbers::{Fraction, InvalidNumber, Ratio, Traffic},
+    pods::FailingPod,
     price::{Budget, Price},
 };
 
-/// What the tests of the statistics share.
 #[cfg(test)]
 mod testing {
     use crate::release::Counts;
 
     pub(super) fn counts(failures: u64, requests: u64) -> Counts {
-        Counts { requests, failures }
+        Counts { requests, failures, slow: 0 }
     }
 
     #[track_caller]

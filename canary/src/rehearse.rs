@@ -22,7 +22,7 @@ use crate::{
     exit::Exit,
     judge::{Budget, Fraction, InvalidNumber, Settings, Traffic},
     signals::Signals,
-    trial::Trial,
+    trial::{Coverage, Trial},
 };
 
 /// What is not here and is on a cluster.
@@ -56,5 +56,5 @@ pub async fn unattended(listener: TcpListener, signals: Signals) -> io::Result<E
 /// requests a second.
 fn default_trial(rate: f64) -> Result<Trial, InvalidNumber> {
     let budget = Budget { traffic: Traffic::new(rate)?, slo: Fraction::new(0.999)? };
-    Ok(Trial::new(Settings::default(), budget, Instant::now()))
+    Ok(Trial::new(Settings::default(), Some(budget), Coverage::Sample, Instant::now()))
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     iter::Sum,
-    ops::{Add, AddAssign},
+    ops::{Add, AddAssign, Sub},
 };
 
 use serde::Serialize;
@@ -21,15 +21,6 @@ pub enum Release {
 impl Release {
     /// Both of them.
     pub const BOTH: [Self; 2] = [Self::Stable, Self::Canary];
-
-    /// The other side.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Stable => Self::Canary,
-            Self::Canary => Self::Stable,
-        }
-    }
 }
 
 impl fmt::Display for Release {
@@ -39,29 +30,6 @@ impl fmt::Display for Release {
             Self::Stable => "stable",
             Self::Canary => "canary",
         })
-    }
-}
-
-/// A pair of values, one for each side.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct PerRelease<T> {
-    pub(crate) stable: T,
-    pub(crate) canary: T,
-}
-
-impl<T> PerRelease<T> {
-    pub(crate) fn of(&self, release: Release) -> &T {
-        match release {
-            Release::Stable => &self.stable,
-            Release::Canary => &self.canary,
-        }
-    }
-
-    pub(crate) fn of_mut(&mut self, release: Release) -> &mut T {
-        match release {
-            Release::Stable => &mut self.stable,
-            Release::Canary => &mut self.canary,
-        }
     }
 }
 
@@ -109,21 +77,47 @@ impl fmt::Display for Attribution {
     }
 }
 
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a whole answer with a status of 2xx, in time.
+    Success,
+    /// With such an answer, but later than `--max-latency` allows. It counts as a failure.
+    Slow,
+    /// With anything else, or with no answer.
+    Failure,
+}
+
+impl Outcome {
+    /// Whether it counts as a failure.
+    pub fn failed(self) -> bool {
+        self != Self::Success
+    }
+}
+
 /// How many requests there were, and how many of them failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All requests, failures among them.
     #[serde(rename = "answers")] // as scripts know it from the verdict
     pub requests: u64,
-    /// Those that failed, at most `requests`: whatever is not a whole answer with a status of 2xx.
+    /// Those that failed, at most `requests`.
     pub failures: u64,
+    /// Those that failed by being slow alone, at most `failures`.
+    pub slow: u64,
 }
 
 impl Counts {
+    /// This many requests, all of which failed.
+    pub fn all_failed(requests: u64) -> Self {
+        Self { requests, failures: requests, slow: 0 }
+    }
+
     /// Counts one more request.
-    pub fn record(&mut self, failed: bool) {
+    pub fn record(&mut self, outcome: Outcome) {
         self.requests += 1;
-        self.failures += u64::from(failed);
+        self.failures += u64::from(outcome.failed());
+        self.slow += u64::from(outcome == Outcome::Slow);
     }
 
     /// How many requests did not fail.
@@ -141,7 +135,23 @@ impl Add for Counts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { requests: self.requests + other.requests, failures: self.failures + other.failures }
+        Self {
+            requests: self.requests + other.requests,
+            failures: self.failures + other.failures,
+            slow: self.slow + other.slow,
+        }
+    }
+}
+
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, part: Self) -> Self {
+        Self {
+            requests: self.requests - part.requests,
+            failures: self.failures - part.failures,
+            slow: self.slow - part.slow,
+        }
     }
 }
 
@@ -154,6 +164,37 @@ impl AddAssign for Counts {
 impl Sum for Counts {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), Self::add)
+    }
+}
+
+/// What both releases answered in the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The stable release's answers.
+    pub stable: Counts,
+    /// The canary's answers.
+    pub canary: Counts,
+    /// Failures that name neither release. (Successes that name neither say nothing.)
+    pub unattributed: u64,
+}
+
+impl Batch {
+    /// The canary's answers if every failure that names no release was its own.
+    pub(crate) fn canary_at_worst(&self) -> Counts {
+        self.canary + Counts::all_failed(self.unattributed)
+    }
+
+    /// All requests that say something.
+    pub(crate) fn total(&self) -> Counts {
+        self.stable + self.canary_at_worst()
+    }
+}
+
+impl AddAssign for Batch {
+    fn add_assign(&mut self, other: Self) {
+        self.stable += other.stable;
+        self.canary += other.canary;
+        self.unattributed += other.unattributed;
     }
 }
 

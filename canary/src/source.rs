@@ -1,8 +1,9 @@
-//! Where outcomes come from: a module for each source. Whatever the source, one type comes out of it, an
-//! [`Observation`], which is also where it is decided who the request is attributed to and whether it failed.
+//! Where outcomes come from. Whatever the source, one type comes out of it: [`Observation`].
 //!
 //! - [`probe`]: requests of our own.
+//! - [`lines`]: outcomes that others have collected, as lines of JSON.
 
+pub mod lines;
 pub mod probe;
 
 use std::{
@@ -13,34 +14,42 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::Serialize;
 
-use crate::release::Attribution;
+use crate::release::{Attribution, Outcome};
 
 /// What came of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// When it ended.
-    pub at: Instant,
-    /// How long it took, up to the last byte of its answer or the moment it was given up.
-    pub latency: Duration,
+    /// Its place in the order of sending, from 0. Each number is there once.
+    pub number: u64,
+    /// When it was sent.
+    pub sent: Instant,
     /// What the client got.
-    pub outcome: Outcome,
+    pub response: Response,
 }
 
 impl Observation {
-    /// Who the request is attributed to, and whether it failed; none of a request that was never sent, which
-    /// says nothing about the other side.
-    pub fn attributed(&self) -> Option<(&Attribution, bool)> {
-        match &self.outcome {
-            Outcome::Answer(answer) => Some((&answer.attribution, !answer.succeeded())),
-            Outcome::NoAnswer(_) => Some((&Attribution::NoAnswer, true)),
-            Outcome::Unsent(_) => None,
+    /// Who the request is attributed to, and how it ended; none of a request that was never sent, which says
+    /// nothing about the other side.
+    pub fn attributed(&self) -> Option<(&Attribution, Outcome)> {
+        match &self.response {
+            Response::Answer(answer) => Some((&answer.attribution, answer.outcome)),
+            Response::NoAnswer(_) => Some((&Attribution::NoAnswer, Outcome::Failure)),
+            Response::Unsent(_) => None,
+        }
+    }
+
+    /// The pod that answered, where it is known.
+    pub fn pod(&self) -> Option<&str> {
+        match &self.response {
+            Response::Answer(answer) => answer.pod.as_deref(),
+            Response::NoAnswer(_) | Response::Unsent(_) => None,
         }
     }
 }
 
 /// What a client got for its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Response {
     /// An answer, good or bad.
     Answer(Answer),
     /// None.
@@ -53,25 +62,17 @@ pub enum Outcome {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
     /// Who answered, by the release that the answer names.
     pub attribution: Attribution,
-    /// The pod that answered: the header `x-served-by`, or else the body's `PodName`.
-    pub served_by: Option<String>,
+    /// Whether it was good, and in time.
+    pub outcome: Outcome,
+    /// How long it took to its last byte, where that is known.
+    pub latency: Option<Duration>,
+    /// The pod that answered, where it is known.
+    pub pod: Option<String>,
     /// What the pod says of itself, where it does.
     pub info: Option<AppInfo>,
-    /// Why the answer ended before its end, if it did.
-    pub broke_off: Option<String>,
 }
-
-impl Answer {
-    /// Whether it is a whole one with a status of 2xx.
-    pub fn succeeded(&self) -> bool {
-        (200..300).contains(&self.status) && self.broke_off.is_none()
-    }
-}
-
 /// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAnswer {

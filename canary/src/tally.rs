@@ -12,8 +12,8 @@ pub use latencies::Latencies;
 pub use pods::{Pods, SeenPod};
 
 use crate::{
-    release::{Attribution, Counts, Release, share},
-    source::{Cause, Observation, Outcome},
+    release::{Attribution, Batch, Counts, Release, share},
+    source::{Cause, Observation, Response},
 };
 
 /// How many of the last requests are kept one by one. A share of 1/4 is seen in as many with a standard error
@@ -62,27 +62,48 @@ impl Tally {
     /// Takes in what came of one request.
     pub fn observe(&mut self, observation: &Observation) {
         let mut latency = None;
-        match &observation.outcome {
-            Outcome::Answer(answer) => {
-                latency = Some(observation.latency);
-                self.latencies.add(observation.latency);
-                self.pods.observe(observation.at, answer);
+        match &observation.response {
+            Response::Answer(answer) => {
+                latency = answer.latency;
+                self.latencies.extend(latency);
+                self.pods.observe(Instant::now(), answer);
             }
-            Outcome::NoAnswer(reason) => {
+            Response::NoAnswer(reason) => {
                 *self.causes.entry(reason.cause).or_default() += 1;
                 self.last_trouble = Some(reason.detail.clone());
             }
-            Outcome::Unsent(why) => {
+            Response::Unsent(why) => {
                 self.unsent += 1;
                 self.last_trouble = Some(why.clone());
             }
         }
-        let Some((attribution, failed)) = observation.attributed() else { return };
-        self.counts.entry(attribution.clone()).or_default().record(failed);
+        let Some((attribution, outcome)) = observation.attributed() else { return };
+        self.counts.entry(attribution.clone()).or_default().record(outcome);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
+        let failed = outcome.failed();
         self.recent.push_back(Recent { attribution: attribution.clone(), failed, latency });
+    }
+
+    /// Takes in what was counted in one interval of time.
+    pub fn observe_batch(&mut self, batch: &Batch) {
+        for (attribution, counts) in [
+            (Attribution::Release(Release::Stable), batch.stable),
+            (Attribution::Release(Release::Canary), batch.canary),
+            (Attribution::Unnamed, Counts::all_failed(batch.unattributed)),
+        ] {
+            if counts.requests > 0 {
+                *self.counts.entry(attribution).or_default() += counts;
+            }
+        }
+    }
+
+    /// The two sides, and all failures that are attributed to neither.
+    pub fn sides(&self) -> Batch {
+        let (stable, canary) = (self.of_release(Release::Stable), self.of_release(Release::Canary));
+        let unattributed = self.total().failures - stable.failures - canary.failures;
+        Batch { stable, canary, unattributed }
     }
 
     /// When it began.
@@ -165,21 +186,24 @@ fn count_of(length: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Answer, NoAnswer};
+    use crate::{
+        release::Outcome,
+        source::{Answer, NoAnswer},
+    };
 
-    fn answered(status: u16, release: Option<&str>) -> Observation {
+    fn answered(outcome: Outcome, release: Option<&str>) -> Observation {
         let answer = Answer {
-            status,
             attribution: Attribution::of_answer(release),
-            served_by: release.map(|release| format!("{release}-pod")),
+            outcome,
+            latency: Some(Duration::from_millis(3)),
+            pod: release.map(|release| format!("{release}-pod")),
             info: None,
-            broke_off: None,
         };
-        observed(Outcome::Answer(answer))
+        observed(Response::Answer(answer))
     }
 
-    fn observed(outcome: Outcome) -> Observation {
-        Observation { at: Instant::now(), latency: Duration::from_millis(3), outcome }
+    fn observed(response: Response) -> Observation {
+        Observation { number: 0, sent: Instant::now(), response }
     }
 
     #[test]
@@ -187,43 +211,46 @@ mod tests {
         let mut tally = Tally::new(Instant::now());
         let timed_out = NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() };
         for observation in [
-            answered(200, Some("stable")),
-            answered(204, Some("stable")),
-            answered(500, Some("canary")),
-            answered(302, Some("canary")),
-            answered(200, Some("experiment")),
-            answered(502, None),
-            observed(Outcome::NoAnswer(timed_out)),
-            observed(Outcome::Unsent("Too many open files".to_owned())),
+            answered(Outcome::Success, Some("stable")),
+            answered(Outcome::Success, Some("stable")),
+            answered(Outcome::Failure, Some("canary")),
+            answered(Outcome::Slow, Some("canary")),
+            answered(Outcome::Success, Some("experiment")),
+            answered(Outcome::Failure, None),
+            observed(Response::NoAnswer(timed_out)),
+            observed(Response::Unsent("Too many open files".to_owned())),
         ] {
             tally.observe(&observation);
         }
-        let counts = |success, failures| Counts { requests: success + failures, failures };
+        let counts = |success, failures| Counts { requests: success + failures, failures, slow: 0 };
         assert_eq!(
             Vec::from_iter(tally.counts().clone()),
             [
                 (Attribution::Release(Release::Stable), counts(2, 0)),
-                (Attribution::Release(Release::Canary), counts(0, 2)),
+                (Attribution::Release(Release::Canary), Counts { requests: 2, failures: 2, slow: 1 }),
                 (Attribution::Other("experiment".to_owned()), counts(1, 0)),
                 (Attribution::Unnamed, counts(0, 1)),
                 (Attribution::NoAnswer, counts(0, 1)),
             ]
         );
-        assert_eq!((tally.total(), tally.answered(), tally.unsent()), (counts(3, 4), 6, 1));
+        assert_eq!(
+            (tally.total(), tally.answered(), tally.unsent()),
+            (Counts { requests: 7, failures: 4, slow: 1 }, 6, 1)
+        );
         assert_eq!(Vec::from_iter(tally.causes().clone()), [(Cause::TimedOut, 1)]);
         assert_eq!(tally.last_trouble(), Some("Too many open files"));
         assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(2.0 / 7.0));
     }
 
     #[test]
-    fn an_answer_that_broke_off_failed_and_still_tells_whose_it_was() {
+    fn counters_of_an_interval_are_added_by_side() {
         let mut tally = Tally::new(Instant::now());
-        let mut observation = answered(200, Some("canary"));
-        if let Outcome::Answer(answer) = &mut observation.outcome {
-            answer.broke_off = Some("its end did not come in time".to_owned());
-        }
-        tally.observe(&observation);
-        assert_eq!(tally.of_release(Release::Canary), Counts { requests: 1, failures: 1 });
+        let counts = |failures, requests| Counts { requests, failures, slow: 0 };
+        let batch = Batch { stable: counts(1, 30), canary: counts(2, 10), unattributed: 3 };
+        tally.observe_batch(&batch);
+        tally.observe(&answered(Outcome::Failure, Some("experiment")));
+        assert_eq!(tally.sides(), Batch { unattributed: 4, ..batch });
+        assert_eq!(tally.total(), counts(7, 44));
     }
 
     #[test]
@@ -231,7 +258,7 @@ mod tests {
         let mut tally = Tally::new(Instant::now());
         assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), None);
         for release in std::iter::repeat_n("canary", 50).chain(std::iter::repeat_n("stable", RECENT)) {
-            tally.observe(&answered(200, Some(release)));
+            tally.observe(&answered(Outcome::Success, Some(release)));
         }
         assert_eq!(tally.recent().len(), RECENT);
         assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(1.0));

@@ -33,7 +33,7 @@ fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
     );
     let expected = |success: u64, failure: u64, share: f64| {
         json!({
-            "success": success, "failure": failure, "share": share, "expected_share": share,
+            "success": success, "failure": failure, "slow": 0, "share": share, "expected_share": share,
         })
     };
     assert_eq!(
@@ -44,7 +44,7 @@ fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
     assert_eq!(summary["pods"].as_object().expect("pods").len(), 4);
     assert_eq!(
         summary["pods"]["appinfo-canary-1"],
-        json!({"release": "canary", "namespace": "", "labels": {}, "success": 0, "failure": 50})
+        json!({"release": "canary", "namespace": "", "labels": {}, "success": 0, "failure": 50, "slow": 0})
     );
     assert_eq!(summary["verdict"]["decision"], "roll_back");
     let (median, tail) = (&summary["latency_ms"]["p50"], &summary["latency_ms"]["p99"]);
@@ -142,7 +142,7 @@ fn failures_are_attributed_to_who_the_headers_name() {
     assert_eq!(broken_off["releases"]["canary"]["failure"], 3, "{broken_off}");
     assert_eq!(broken_off["pods"]["one"]["failure"], 3, "{broken_off}");
     let proxy = summary_of(&server(Duration::ZERO, "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"));
-    assert_eq!(proxy["unnamed"], json!({"success": 0, "failure": 3}), "{proxy}");
+    assert_eq!(proxy["unnamed"], json!({"success": 0, "failure": 3, "slow": 0}), "{proxy}");
     let moved = summary_of(&server(
         Duration::ZERO,
         "HTTP/1.1 302 Found\r\nx-release: stable\r\nlocation: /\r\ncontent-length: 0\r\n\r\n",
@@ -169,97 +169,15 @@ fn names_are_resolved() {
 }
 
 #[test]
-fn judge_rolls_a_broken_canary_back_at_once() {
-    let fleet = Fleet::with_canary(Version::Broken);
-    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=100", "--for=30s"]);
-    assert_eq!(code, Some(1), "{output}{messages}");
-    assert!(output.starts_with("Roll back: "), "{output}");
-    assert!(output.contains("failed requests"), "the price: {output}");
-    let asked = fleet.connections.load(Ordering::Relaxed);
-    assert!(asked < 200, "{asked} requests for it");
-}
-
-#[test]
-fn judge_promotes_a_canary_that_never_fails() {
-    let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=300", "--for=1m"]);
-    assert_eq!(code, Some(0), "{output}{messages}");
-    assert!(output.starts_with("Promote: "), "{output}");
-}
-
-#[test]
-fn judge_tells_in_json_too() {
-    let fleet = Fleet::with_canary(Version::Broken);
-    let (code, output, _) = run(&["judge", &fleet.url(), "--output=json", "--traffic=1000", "--slo=99%"]);
-    let summary = json_lines(&output).pop().expect("a summary");
-    assert_eq!(
-        (code, &summary["type"], &summary["verdict"]["decision"]),
-        (Some(1), &json!("summary"), &json!("roll_back"))
-    );
-    assert!(summary["verdict_text"].as_str().expect("text").starts_with("Roll back: "), "{summary}");
-}
-
-#[test]
-fn judge_does_not_decide_on_too_little() {
-    let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100"]);
-    assert_eq!(code, Some(2), "{output}");
-    assert!(output.starts_with("Not yet: ") && output.contains("more of its answers"), "{output}");
-}
-
-#[test]
-fn judge_never_promotes_a_canary_that_hangs() {
-    let fleet = Fleet::with_canary(Version::Hanging);
-    // all that hang are given up before the end; a canary that answers half the time names itself, too
-    let (code, output, _) = run(&["judge", &fleet.url(), "--count=400", "--rate=200", "--timeout=500ms"]);
-    assert_eq!(code, Some(5), "its release was never named: {output}");
-    let mut half = Fleet::with_canary(Version::WithNamespace);
-    half.add("", "", Version::Hanging);
-    let (code, output, _) = run(&["judge", &half.url(), "--count=3000", "--rate=500", "--timeout=500ms"]);
-    assert_eq!(code, Some(2), "600 good answers would do but for those that had none: {output}");
-}
-
-#[test]
-fn judge_tells_an_address_that_nobody_answers_at() {
-    let (code, output, messages) = run(&["judge", "http://127.0.0.1:1", "--timeout=100ms"]);
-    assert_eq!((code, output.as_str()), (Some(4), ""), "{messages}");
-    assert!(
-        messages.contains("nobody answers at http://127.0.0.1:1/v1/appinfo: Connection refused"),
-        "{messages}"
-    );
-    let (code, ..) = run(&["watch", "http://127.0.0.1:1", "--count=3", "--rate=100"]);
-    assert_eq!(code, Some(4));
-}
-
-#[test]
-fn judge_tells_a_release_that_was_never_seen() {
-    let mut fleet = Fleet::new();
-    fleet.add("appinfo-1", "release=\"stable\"", Version::Baseline);
-    let (code, _, messages) = run(&["judge", &fleet.url(), "--count=20", "--rate=100"]);
-    assert_eq!(code, Some(5), "{messages}");
-    assert!(messages.contains("named the release canary"), "{messages}");
-
-    let mut fleet = Fleet::new();
-    fleet.add("appinfo-canary-1", "release=\"canary\"", Version::WithNamespace);
-    let (code, _, messages) = run(&["judge", &fleet.url(), "--count=1000", "--rate=500"]);
-    assert_eq!(
-        code,
-        Some(5),
-        "however well the canary does, there is nothing to compare it with: {messages}"
-    );
-    assert!(messages.contains("named the release stable"), "{messages}");
-}
-
-#[test]
 fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
     for (arguments, cause) in [
-        (&["judge", "ftp://127.0.0.1"][..], "want http://HOST:PORT"),
-        (&["judge", "https://127.0.0.1"], "plain HTTP"),
+        (&["watch", "ftp://127.0.0.1"][..], "want http://HOST:PORT"),
+        (&["watch", "https://127.0.0.1"], "plain HTTP"),
         (&["watch", "http://me:secret@127.0.0.1"], "password"),
         (&["watch", "http://127.0.0.1:99999"], "no number from 1 to 65535"),
-        (&["judge", "--alpha=1"], "between 0 and 1"),
-        (&["judge", "--max-failure-rate=many"], "not a number"),
-        (&["judge", "--traffic=0"], "positive"),
+        (&["watch", "--alpha=1"], "between 0 and 1"),
+        (&["watch", "--max-failure-rate=many"], "not a number"),
+        (&["watch", "--traffic=0"], "positive"),
         (&["watch", "--rate=0"], "from 0.01 to 2000"),
         (&["watch", "--for=0"], "more than no time"),
         (&["watch", "--count=0"], "not in 1.."),
@@ -274,19 +192,9 @@ fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
 }
 
 #[test]
-fn help_names_the_exit_codes() {
-    let (code, help, _) = run(&["judge", "--help"]);
-    assert_eq!(code, Some(0));
-    for line in [
-        "0    promote",
-        "1    roll back",
-        "2    not enough",
-        "3    the command line",
-        "4    nobody",
-        "5    no answer named",
-    ] {
-        assert!(help.contains(line), "{line}: {help}");
-    }
+fn watch_tells_an_address_without_an_answer_by_exit_code() {
+    let (code, ..) = run(&["watch", "http://127.0.0.1:1", "--count=3", "--rate=100"]);
+    assert_eq!(code, Some(4));
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! `canary judge`: sends requests until a verdict is there, and tells it by exit code.
+//! `canary judge`: collects outcomes until there is a verdict, and tells it by exit code.
+
+mod forecast;
+mod input;
 
 use std::{
     io::{self, Write},
@@ -7,13 +10,14 @@ use std::{
 
 use tokio::select;
 
+use self::forecast::forecast;
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
-    judge::Decision,
-    release::Release,
+    judge::{Decision, Verdict},
+    release::{Counts, Release},
     signals::{self, Signals},
-    source::probe::{Probe, Target},
+    source::probe::Probe,
     trial::Trial,
     view::report::{Report, every_second},
 };
@@ -22,33 +26,43 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How many seconds pass between two messages about what is known so far.
 const PROGRESS: u64 = 5;
+/// How many answers of the canary it takes to know its share well enough for a forecast.
+const ANSWERS_UNTIL_FORECAST: u64 = 20;
 
-/// Runs it until there is a verdict, or `--for` or `--count` is over.
+/// Runs it until there is a verdict, or `--for`, `--count` or `--input` is over.
 ///
 /// # Errors
-/// If the output fails.
+/// If the output fails, or the input.
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
-    let signals = signals::listen()?;
-    let probe = Probe::start(flags.probe.target.clone(), flags.probe.pace(Some(flags.time)));
-    let start = Instant::now();
-    let mut trial = flags.trial.trial(&flags.probe, start)?;
-    match flags.output {
-        JudgeOutput::Json => {
-            let mut report = Report::new(io::stdout(), start);
-            let exit = follow(flags, signals, probe, &mut trial, Some(&mut report)).await?;
-            report.end(&trial, Instant::now())?;
-            explain(exit, &flags.probe.target, &trial);
-            Ok(exit)
-        }
-        JudgeOutput::Text => {
-            let exit = follow(flags, signals, probe, &mut trial, None).await?;
-            explain(exit, &flags.probe.target, &trial);
-            if exit != Exit::NoAnswer {
-                write_sentences(&trial)?;
-            }
-            Ok(exit)
-        }
+    match &flags.input {
+        Some(path) => input::run(flags, path).await,
+        None => probe(flags).await,
     }
+}
+
+async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
+    let signals = signals::listen()?;
+    let pace = flags.probe.pace(Some(flags.time), flags.trial.max_latency);
+    let probe = Probe::start(flags.probe.target.clone(), pace);
+    let start = Instant::now();
+    let mut trial = flags.trial.of_sample(flags.probe.rate, start)?;
+    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
+    let exit = follow(flags, signals, probe, &mut trial, report.as_mut()).await?;
+    match &mut report {
+        Some(report) => report.end(&trial, Instant::now())?,
+        None if exit == Exit::NoAnswer => {}
+        None => write_sentences(&trial)?,
+    }
+    let target = &flags.probe.target;
+    match exit {
+        Exit::NoAnswer => {
+            let why = trial.tally().last_trouble().unwrap_or("no request was sent");
+            eprintln!("canary: no answer from {target}: {why}");
+        }
+        Exit::ReleaseNeverSeen => explain_unseen(&format!("answer from {target}"), &trial),
+        _ => {}
+    }
+    Ok(exit)
 }
 
 /// Follows the trial until it can be told by exit code. Each second it writes a line, if there is a report, or
@@ -61,11 +75,14 @@ async fn follow(
     mut report: Option<&mut Report<io::Stdout>>,
 ) -> io::Result<Exit> {
     let mut seconds = every_second();
-    let mut passed = 0;
+    let (mut passed, mut has_forecast) = (0, false);
     loop {
         select! {
             observation = probe.next() => {
-                let Some(observation) = observation else { return Ok(exit_without_verdict(trial)) };
+                let Some(observation) = observation else {
+                    trial.end();
+                    return Ok(exit_at_the_end(trial));
+                };
                 trial.observe(&observation);
                 if let Some(report) = &mut report {
                     report.observe(&observation);
@@ -74,8 +91,12 @@ async fn follow(
                     return Ok(exit);
                 }
                 let elapsed = trial.tally().began().elapsed();
-                if trial.tally().answered() == 0 && elapsed > PATIENCE + flags.probe.timeout {
+                if trial.tally().answered() == 0 && elapsed > PATIENCE.saturating_add(flags.probe.timeout) {
                     return Ok(Exit::NoAnswer);
+                }
+                if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial) {
+                    has_forecast = true;
+                    eprintln!("canary: {}", forecast(&verdict, flags, trial.tally().total(), elapsed));
                 }
             }
             _ = seconds.tick() => {
@@ -91,24 +112,40 @@ async fn follow(
     }
 }
 
-/// What the verdict comes to, if it is one. A canary is not promoted while there is nothing to compare it
-/// with.
+/// The verdict, once it rests on enough answers of the canary for a forecast. Where earlier requests are open, that
+/// is later than so many answers are there.
+fn verdict_to_forecast_from(trial: &Trial) -> Option<Verdict> {
+    let enough = |canary: Counts| canary.requests >= ANSWERS_UNTIL_FORECAST;
+    if !enough(trial.tally().of_release(Release::Canary)) {
+        return None; // a verdict takes longer than a look
+    }
+    Some(trial.verdict()).filter(|verdict| enough(verdict.canary.counts))
+}
+
+/// What the verdict comes to, if it is one.
 fn exit_by_verdict(trial: &Trial) -> Option<Exit> {
-    match trial.verdict().decision {
-        Decision::Promote if never_seen(trial, Release::Stable) => None,
-        Decision::Promote => Some(Exit::Done),
-        Decision::RollBack { .. } => Some(Exit::RollBack),
-        Decision::NotYet { .. } => None,
+    trial.decided().map(|decision| exit_of(&decision))
+}
+
+fn exit_of(decision: &Decision) -> Exit {
+    match decision {
+        Decision::Promote { .. } => Exit::Done,
+        Decision::RollBack { .. } => Exit::RollBack,
+        Decision::NotYet => Exit::NotYet,
+        Decision::Hold => Exit::Hold,
     }
 }
 
-fn exit_without_verdict(trial: &Trial) -> Exit {
-    if trial.tally().answered() == 0 {
+/// What it comes to when no more outcomes will come.
+fn exit_at_the_end(trial: &Trial) -> Exit {
+    if let Some(exit) = exit_by_verdict(trial) {
+        exit
+    } else if trial.tally().answered() == 0 {
         Exit::NoAnswer
     } else if Release::BOTH.into_iter().any(|release| never_seen(trial, release)) {
         Exit::ReleaseNeverSeen
     } else {
-        Exit::NotYet
+        exit_of(&trial.verdict().decision)
     }
 }
 
@@ -116,20 +153,11 @@ fn never_seen(trial: &Trial, release: Release) -> bool {
     trial.tally().of_release(release).requests == 0
 }
 
-/// Tells why there is no verdict, where the verdict itself does not.
-fn explain(exit: Exit, target: &Target, trial: &Trial) {
-    match exit {
-        Exit::NoAnswer => {
-            let why = trial.tally().last_trouble().unwrap_or("no request was sent");
-            eprintln!("canary: nobody answers at {target}: {why}");
-        }
-        Exit::ReleaseNeverSeen => {
-            let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
-            let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
-            eprintln!("canary: no answer from {target} named the release {}", unseen.join(" or "));
-        }
-        _ => {}
-    }
+/// Tells which release was never named. `outcome` says where outcomes come from.
+fn explain_unseen(outcome: &str, trial: &Trial) {
+    let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
+    let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
+    eprintln!("canary: no {outcome} named the release {}", unseen.join(" or "));
 }
 
 fn write_sentences(trial: &Trial) -> io::Result<()> {

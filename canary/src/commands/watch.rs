@@ -34,8 +34,9 @@ pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
 }
 
 fn begin(flags: &WatchFlags) -> io::Result<(Probe, Trial)> {
-    let trial = flags.trial.trial(&flags.probe, Instant::now())?;
-    Ok((Probe::start(flags.probe.target.clone(), flags.probe.pace(flags.time)), trial))
+    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
+    let pace = flags.probe.pace(flags.time, flags.trial.max_latency);
+    Ok((Probe::start(flags.probe.target.clone(), pace), trial))
 }
 
 async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
@@ -53,7 +54,8 @@ async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
             Event::RequestsOver => break,
         }
     }
-    let trial = picture.close();
+    let mut trial = picture.close();
+    trial.end();
     let (total, verdict) = (trial.tally().total(), trial.verdict());
     writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures)?;
     Ok(ended(&trial))
@@ -67,13 +69,14 @@ async fn lines(flags: &WatchFlags) -> io::Result<Exit> {
     let mut seconds = every_second();
     let exit = loop {
         select! {
-            observation = probe.next() => match observation {
-                Some(observation) => {
-                    trial.observe(&observation);
-                    report.observe(&observation);
-                }
-                None => break ended(&trial),
-            },
+            observation = probe.next() => {
+                let Some(observation) = observation else {
+                    trial.end();
+                    break ended(&trial);
+                };
+                trial.observe(&observation);
+                report.observe(&observation);
+            }
             _ = seconds.tick() => report.end_second(&trial, Instant::now())?,
             signal = signals.next() => break ended_by(signal),
         }

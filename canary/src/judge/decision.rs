@@ -1,112 +1,232 @@
-//! What decides: the reasons to roll back, the rule for a promotion, and the verdict they come to.
+//! The rules by which a canary is promoted or rolled back.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
+    batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
-    comparison::SequentialTest,
-    numbers::Fraction,
-    price::{Budget, Price},
+    numbers::{Fraction, Ratio},
+    odds::{GREATER, OddsTest, Table},
+    pods::{FailingPod, PodComparison},
+    promotion::Promotion,
 };
-use crate::release::{Counts, Release};
+use crate::release::{Batch, Counts, Outcome, Release};
 
 /// What a judge goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// The greatest probability, however often one looks, of calling for a roll-back without a cause, and
-    /// that of promoting a canary that fails more often than `max_failure_rate`.
+    /// The greatest probability, however often one looks, of a roll-back although the canary is no worse than
+    /// stable. Also that of a promotion although the canary fails more than `max_failure_rate` and more than
+    /// `max_ratio` times as often as stable.
     pub alpha: Fraction,
-    /// The failure rate that a canary must not pass.
+    /// The failure rate that a canary may have, whatever stable has.
     pub max_failure_rate: Fraction,
+    /// How many times as often as stable a canary may fail, while stable itself fails more than
+    /// `max_failure_rate`.
+    pub max_ratio: Ratio,
+    /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
+    #[serde(rename = "max_latency_ms", serialize_with = "milliseconds")]
+    pub max_latency: Option<Duration>,
 }
 
 impl Default for Settings {
-    /// α = 0.05, and at most 1 % of requests failing.
+    /// α = 0.05, at most 1 % of requests failing, at most twice as often as stable, and no limit of latency.
     fn default() -> Self {
-        Self { alpha: Fraction(0.05), max_failure_rate: Fraction(0.01) }
+        let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
+        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
     }
 }
 
-/// Judges a canary by the answers of a service behind which it runs beside the stable release.
+#[expect(clippy::ref_option, reason = "as serde calls it")]
+fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
+}
+
+/// Judges a canary by the outcomes of a service behind which it runs beside the stable release.
 ///
-/// - Roll back when the canary is worse than stable (a [`SequentialTest`]) or when it fails more than
-///   [`max_failure_rate`](Settings::max_failure_rate) of its requests (the lower bound of a
-///   [`ConfidenceSequence`]). Each of the two may err with probability α/2. Either stays valid once reached,
-///   whatever is seen later.
-/// - Promote when the upper bound of the canary's failure rate, from a confidence sequence for α, is at or
-///   below that limit, and no roll-back has been called for.
+/// Outcomes come in the order in which the requests were sent. They form [batches](Batch), and all that the
+/// judge says rests on whole batches; [`Judge::end`] makes the last one whole.
 ///
-/// A failure that names no release (no answer at all, a proxy's 502) may have been the canary's or not. So it
-/// counts against the canary for promotion, and not at all for a roll-back. A success that names no release
-/// says nothing about either.
+/// - Roll back when the canary is worse than stable: when it has more of the failures than its part of the
+///   requests explains, whatever happened to both. This has all of α.
+/// - Promote when the canary fails at most [`max_failure_rate`](Settings::max_failure_rate), or at most
+///   [`max_ratio`](Settings::max_ratio) times as often as a stable release that fails more than that. Both ways
+///   share α.
+/// - Hold when both releases fail more than the limit and nothing tells them apart.
+///
+/// A failure that names no release may have been the canary's or not. So it counts against the canary for a
+/// promotion, and not at all for a roll-back. A success that names no release says nothing about either.
+///
+/// A roll-back is final, and a promotion yields only to a roll-back.
 #[derive(Clone, Debug)]
 pub struct Judge {
     settings: Settings,
-    stable: Counts,
-    canary: Counts,
-    unnamed: Counts,
-    /// The level of each of the two reasons to roll back.
-    roll_back_alpha: f64,
-    roll_back_sequence: ConfidenceSequence,
-    promotion_sequence: ConfidenceSequence,
-    test: SequentialTest,
-    worse_than_stable: Option<Evidence>,
-    above_limit: Option<Evidence>,
+    open: Batch,
+    length: BatchLength,
+    /// Requests in the open batch, and how many there will be.
+    requests: (u64, u64),
+    /// The sum of all whole batches.
+    seen: Batch,
+    /// Stable's answers in batches in which the canary answered, too.
+    stable_beside_canary: u64,
+    comparison: OddsTest,
+    promotion: Promotion,
+    stable_pods: PodComparison,
+    canary_pods: PodComparison,
+    roll_back: Option<Evidence>,
+    promote: Option<(Reason, Evidence)>,
 }
 
-/// The counts at which a reason to roll back was first there.
+/// The answers on which a decision was first taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// The canary's answers at that time.
     pub canary: Counts,
     /// Stable's answers at that time.
     pub stable: Counts,
+    /// Failures without a release at that time.
+    pub unattributed: u64,
+}
+
+/// Why a canary may be promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It fails at most [`Settings::max_failure_rate`].
+    Limit,
+    /// It fails at most [`Settings::max_ratio`] times as often as stable, which fails more than the limit.
+    Ratio,
 }
 
 /// Further answers beyond which a promotion is said to be out of reach.
 pub(super) const FORESIGHT: u64 = 100_000;
 
+/// Stable's pods differ as much as the releases do if one of them stands out and has at least this part of the
+/// canary's failure rate. By simulation, a roll-back of a canary that is really worse comes no later for this.
+const AS_MUCH: f64 = 1.0 / 3.0;
+
 impl Judge {
     /// A judge that has seen nothing.
     pub fn new(settings: Settings) -> Self {
-        let alpha = settings.alpha.get();
-        let roll_back_alpha = alpha / 2.0;
+        let length = BatchLength::UNKNOWN;
         Self {
             settings,
-            roll_back_alpha,
-            roll_back_sequence: ConfidenceSequence::new(roll_back_alpha),
-            promotion_sequence: ConfidenceSequence::new(alpha),
-            stable: Counts::default(),
-            canary: Counts::default(),
-            unnamed: Counts::default(),
-            test: SequentialTest::new(),
-            worse_than_stable: None,
-            above_limit: None,
+            open: Batch::default(),
+            length,
+            requests: (0, length.requests()),
+            seen: Batch::default(),
+            stable_beside_canary: 0,
+            comparison: OddsTest::new(1.0, GREATER),
+            promotion: Promotion::new(settings),
+            stable_pods: PodComparison::new(),
+            canary_pods: PodComparison::new(),
+            roll_back: None,
+            promote: None,
         }
     }
 
-    /// Takes in the outcome of the next request; `release` is `None` where no release is named. An outcome
-    /// has failed when it is anything but an answer with a 2xx status.
-    pub fn observe(&mut self, release: Option<Release>, failed: bool) {
+    /// Takes in the outcome of the request that was sent next; `release` is `None` where no release is named.
+    pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
         match release {
-            None => return self.unnamed.record(failed),
-            Some(Release::Stable) => {
-                self.stable.record(failed);
-                self.test.observe(Release::Stable, failed);
-            }
-            Some(Release::Canary) => {
-                self.canary.record(failed);
-                self.test.observe(Release::Canary, failed);
-            }
+            None => self.open.unattributed += u64::from(outcome.failed()),
+            Some(Release::Stable) => self.open.stable.record(outcome),
+            Some(Release::Canary) => self.open.canary.record(outcome),
         }
-        let evidence = Evidence { canary: self.canary, stable: self.stable };
-        if self.test.rejects(self.roll_back_alpha) {
-            self.worse_than_stable.get_or_insert(evidence);
+        if let (Some(release), Some(pod)) = (release, pod) {
+            self.pods_mut(release).observe(pod, outcome);
         }
-        if self.roll_back_sequence.is_above(self.canary, self.settings.max_failure_rate.get()) {
-            self.above_limit.get_or_insert(evidence);
+        self.requests.0 += 1;
+        if self.requests.0 >= self.requests.1 {
+            self.end_batch();
+        }
+    }
+
+    /// Takes in what was counted in one interval of time: a batch of its own.
+    pub fn observe_batch(&mut self, batch: Batch) {
+        self.end_batch();
+        self.open = batch;
+        self.end_batch();
+    }
+
+    /// No more outcomes will come: the last batch counts as it is.
+    pub fn end(&mut self) {
+        self.stable_pods.end_batch();
+        self.canary_pods.end_batch();
+        self.end_batch();
+    }
+
+    fn end_batch(&mut self) {
+        let batch = mem::take(&mut self.open);
+        self.length.learn(&batch);
+        self.requests = (0, self.length.requests());
+        self.seen += batch;
+        if batch.canary.requests > 0 {
+            self.stable_beside_canary += batch.stable.requests;
+        }
+        self.comparison.observe(Table { reference: batch.stable, suspect: batch.canary });
+        self.promotion.observe(&batch);
+        self.decide();
+    }
+
+    fn decide(&mut self) {
+        let Batch { stable, canary, unattributed } = self.seen;
+        let evidence = Evidence { canary, stable, unattributed };
+        if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
+            self.roll_back = Some(evidence);
+        }
+        if self.promote.is_none() && self.missing_stable_answers() == 0 {
+            let reason = if self.promotion.by_limit(self.seen.canary_at_worst()) {
+                Some(Reason::Limit)
+            } else {
+                self.promotion.by_ratio().then_some(Reason::Ratio)
+            };
+            self.promote = reason.map(|reason| (reason, evidence));
+        }
+    }
+
+    /// Whether the canary has more of the failures than its part of the requests explains.
+    fn is_worse(&self) -> bool {
+        self.comparison.peak_ln_e_value() >= -self.settings.alpha.get().ln()
+    }
+
+    /// Whether stable's own pods differ as much as the canary does from stable. Then it may be the pod that makes
+    /// the difference, its node, or the clients that always reach it.
+    fn stable_pods_differ_as_much(&self) -> bool {
+        let canary = self.seen.canary.rate().unwrap_or(0.0);
+        self.stable_pods.any_fails_at(AS_MUCH * canary)
+    }
+
+    /// How many more answers stable must give, beside the canary's, before there is enough to compare with: it
+    /// would fail one of them on average if it failed as often as the limit allows.
+    fn missing_stable_answers(&self) -> u64 {
+        let limit = self.settings.max_failure_rate.get();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let enough = (1.0 / limit).ceil() as u64;
+        enough.saturating_sub(self.stable_beside_canary)
+    }
+
+    /// In how many more requests the canary and stable answer so many times, if they keep their shares.
+    fn requests_until(&self, canary: u64, stable: u64) -> Option<u64> {
+        let requests = self.seen.total().requests;
+        let requests_until = |answers: u64, seen: Counts| match answers {
+            0 => Some(0),
+            _ => (u128::from(answers) * u128::from(requests))
+                .div_ceil(u128::from(seen.requests))
+                .try_into()
+                .ok(),
+        };
+        let both_answer = self.seen.canary.requests > 0 && self.seen.stable.requests > 0;
+        both_answer.then(|| {
+            Some(requests_until(canary, self.seen.canary)?.max(requests_until(stable, self.seen.stable)?))
+        })?
+    }
+
+    fn pods_mut(&mut self, release: Release) -> &mut PodComparison {
+        match release {
+            Release::Stable => &mut self.stable_pods,
+            Release::Canary => &mut self.canary_pods,
         }
     }
 
@@ -115,74 +235,86 @@ impl Judge {
         self.settings
     }
 
-    /// The outcomes of requests that `release` answered.
-    pub fn counts(&self, release: Release) -> Counts {
-        match release {
-            Release::Stable => self.stable,
-            Release::Canary => self.canary,
+    /// The roll-back or the promotion, once there is one. This costs next to nothing, so one may look after every
+    /// outcome.
+    pub fn decided(&self) -> Option<Decision> {
+        match (self.roll_back, self.promote) {
+            (Some(clear_after), _) => Some(Decision::RollBack { clear_after }),
+            (None, Some((reason, clear_after))) => Some(Decision::Promote { reason, clear_after }),
+            (None, None) => None,
         }
     }
 
-    /// The outcomes of requests that name no release.
-    pub fn unnamed(&self) -> Counts {
-        self.unnamed
-    }
-
-    /// Between which bounds the failure rate of `release` lies, with probability 1 − α/2, however often one
-    /// looks. Failures that name no release are left out.
-    pub fn bounds(&self, release: Release) -> Interval {
-        self.roll_back_sequence.interval(self.counts(release))
-    }
-
-    /// The bound that the canary's failure rate is below with probability 1 − α, however often one looks,
-    /// with all failures that name no release counted against it: what a promotion goes by.
-    pub fn promotion_bound(&self) -> f64 {
-        self.promotion_sequence.interval(self.counted_against_canary()).upper
-    }
-
-    fn counted_against_canary(&self) -> Counts {
-        self.canary + Counts { requests: self.unnamed.failures, failures: self.unnamed.failures }
-    }
-
+    /// What to do, as far as is known by now.
     fn decision(&self) -> Decision {
-        let limit = self.settings.max_failure_rate.get();
-        if self.worse_than_stable.is_some() || self.above_limit.is_some() {
-            return Decision::RollBack {
-                worse_than_stable: self.worse_than_stable,
-                above_limit: self.above_limit,
-                stable_above_limit: self.roll_back_sequence.is_above(self.stable, limit),
-            };
-        }
-        match self.promotion_sequence.successes_until_below(self.counted_against_canary(), limit, FORESIGHT) {
-            Some(0) => Decision::Promote,
-            more_answers => Decision::NotYet { more_answers },
-        }
+        self.decided().unwrap_or_else(|| if self.both_fail() { Decision::Hold } else { Decision::NotYet })
     }
 
-    /// What the answers so far say.
+    /// Whether the service is shown to fail more than the limit, and neither release is within it.
+    fn both_fail(&self) -> bool {
+        let limit = self.settings.max_failure_rate.get();
+        let fails = |counts: Counts| counts.rate().is_some_and(|rate| rate > limit);
+        let Batch { stable, canary, .. } = self.seen;
+        fails(stable) && fails(canary) && self.bounds(stable + canary).lower > limit
+    }
+
+    /// Between which bounds a failure rate lies with probability 1 − α, however often one looks.
+    fn bounds(&self, counts: Counts) -> Interval {
+        ConfidenceSequence::new(self.settings.alpha.get()).interval(counts)
+    }
+
+    /// What the whole batches so far say.
     pub fn verdict(&self) -> Verdict {
-        let report = |release| Estimate { counts: self.counts(release), bounds: self.bounds(release) };
+        let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
+        let against_canary = self.seen.canary_at_worst();
+        let ln_e_value = self.comparison.peak_ln_e_value();
+        let more_answers = self.promotion.successes_until_by_limit(against_canary, FORESIGHT);
         Verdict {
             decision: self.decision(),
-            canary: report(Release::Canary),
-            stable: report(Release::Stable),
-            unnamed: self.unnamed,
-            promotion_bound: self.promotion_bound(),
-            p_value: self.test.p_value(),
+            canary: estimate(self.seen.canary),
+            stable: estimate(self.seen.stable),
+            unattributed: self.seen.unattributed,
+            promotion_bound: self.promotion.bound(against_canary),
+            more_answers,
+            more_stable_answers: self.missing_stable_answers(),
+            more_requests: more_answers
+                .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
+            ln_e_value,
+            p_value: (-ln_e_value).exp(),
+            failing_pods: FailingPods {
+                canary: self.canary_pods.failing(),
+                stable: self.stable_pods.failing(),
+                explain_the_difference: self.is_worse() && self.stable_pods_differ_as_much(),
+            },
             settings: self.settings,
         }
     }
-
-    /// What the canary has cost in the time `elapsed` since the first request; `None` before stable has
-    /// answered, for there is nothing to compare with.
-    pub fn price(&self, budget: Budget, elapsed: Duration) -> Option<Price> {
-        let overall = (self.stable + self.canary + self.unnamed).rate()?;
-        Some(Price::new(overall, self.stable.rate()?, budget, elapsed))
-    }
 }
 
-/// A verdict on a canary, with the numbers it rests on. Shown, it is one sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// What to do with a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// It may take all traffic.
+    Promote {
+        /// Why.
+        reason: Reason,
+        /// When that was first clear.
+        clear_after: Evidence,
+    },
+    /// Take it away: it is worse than stable.
+    RollBack {
+        /// When that was first clear.
+        clear_after: Evidence,
+    },
+    /// Too little is known.
+    NotYet,
+    /// Both releases fail more than the limit, and nothing tells them apart.
+    Hold,
+}
+
+/// A verdict on a canary, with the numbers it rests on. Shown, it is a few sentences.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// What to do.
     #[serde(flatten)]
@@ -191,12 +323,26 @@ pub struct Verdict {
     pub canary: Estimate,
     /// The stable release's answers.
     pub stable: Estimate,
-    /// Requests that name no release.
-    pub unnamed: Counts,
-    /// See [`Judge::promotion_bound`].
+    /// Failures that name no release.
+    pub unattributed: u64,
+    /// The bound that the canary's failure rate is below with probability 1 − 0.9 α, however often one looks,
+    /// with all failures that name no release counted against it.
     pub promotion_bound: f64,
-    /// That of the test whether the canary is worse than stable: see [`SequentialTest::p_value`].
+    /// After how many more answers of the canary it could be promoted if all of them succeed; `None` where that
+    /// would be more than 100,000.
+    pub more_answers: Option<u64>,
+    /// How many more answers of stable a promotion wants to compare with.
+    pub more_stable_answers: u64,
+    /// How many more requests that takes, if the releases keep their shares; `None` where it is not known.
+    pub more_requests: Option<u64>,
+    /// The natural logarithm of the greatest e-value so far of the test whether the canary is worse than stable.
+    /// The decision is a roll-back once it has reached ln(1/α).
+    pub ln_e_value: f64,
+    /// The smallest α at which the decision would be a roll-back: an anytime-valid p-value (A. Ramdas et al.,
+    /// "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38, 2023).
     pub p_value: f64,
+    /// Pods in which a release's failures sit.
+    pub failing_pods: FailingPods,
     /// What the judge goes by.
     pub settings: Settings,
 }
@@ -207,267 +353,286 @@ pub struct Estimate {
     /// Its answers.
     #[serde(flatten)]
     pub counts: Counts,
-    /// See [`Judge::bounds`].
+    /// Between which bounds its failure rate lies with probability 1 − α, however often one looks.
     #[serde(flatten)]
     pub bounds: Interval,
 }
 
-/// What to do with a canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
-pub enum Decision {
-    /// It may take all traffic.
-    Promote,
-    /// Take it away: for at least one of two reasons, each with the counts at which it was first there.
-    RollBack {
-        /// It fails more often than stable.
-        worse_than_stable: Option<Evidence>,
-        /// It fails more often than the limit allows.
-        above_limit: Option<Evidence>,
-        /// Whether stable, too, fails more often than the limit allows, as far as is known by now.
-        stable_above_limit: bool,
-    },
-    /// Too little is known.
-    NotYet {
-        /// After how many more answers of the canary it could be promoted if all of them succeed; `None`
-        /// where that would be more than 100,000.
-        more_answers: Option<u64>,
-    },
+/// Pods that fail more often than the other pods of their release.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FailingPods {
+    /// Of the canary.
+    pub canary: Vec<FailingPod>,
+    /// Of stable.
+    pub stable: Vec<FailingPod>,
+    /// The canary looks worse than stable, but stable's own pods differ as much. So there is no roll-back.
+    pub explain_the_difference: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Traffic;
+    use crate::judge::testing::counts;
+    use Outcome::{Failure, Success};
     use Release::{Canary, Stable};
 
-    fn judge(outcomes: impl IntoIterator<Item = (Option<Release>, bool)>) -> Judge {
-        let mut judge = Judge::new(Settings::default());
-        for (release, failed) in outcomes {
-            judge.observe(release, failed);
-        }
-        judge
+    type Request = (Option<Release>, Outcome);
+
+    fn outcome(failed: bool) -> Outcome {
+        if failed { Failure } else { Success }
     }
 
     /// Rounds of three answers of stable and one of the canary.
-    fn rounds(rounds: usize, stable_failed: bool, canary_failed: bool) -> Vec<(Option<Release>, bool)> {
-        let stable = (Some(Stable), stable_failed);
-        [stable, stable, stable, (Some(Canary), canary_failed)].repeat(rounds)
+    fn rounds(rounds: usize, stable_failed: bool, canary_failed: bool) -> Vec<Request> {
+        let stable = (Some(Stable), outcome(stable_failed));
+        [stable, stable, stable, (Some(Canary), outcome(canary_failed))].repeat(rounds)
     }
 
-    fn repeated(release: Option<Release>, failed: bool, times: usize) -> Vec<(Option<Release>, bool)> {
-        vec![(release, failed); times]
+    fn unattributed(outcome: Outcome, times: usize) -> Vec<Request> {
+        vec![(None, outcome); times]
     }
 
-    fn budget() -> Budget {
-        Budget { traffic: Traffic::new(100.0).unwrap(), slo: Fraction::new(0.999).unwrap() }
+    fn observed(settings: Settings, requests: impl IntoIterator<Item = Request>) -> Judge {
+        let mut judge = Judge::new(settings);
+        for (release, outcome) in requests {
+            judge.observe(release, outcome, None);
+        }
+        judge.end();
+        judge
+    }
+
+    fn judged(requests: impl IntoIterator<Item = Request>) -> Verdict {
+        observed(Settings::default(), requests).verdict()
+    }
+
+    fn is_roll_back(verdict: &Verdict) -> bool {
+        matches!(verdict.decision, Decision::RollBack { .. })
+    }
+
+    fn is_promotion(verdict: &Verdict, wanted: Reason) -> bool {
+        matches!(verdict.decision, Decision::Promote { reason, .. } if reason == wanted)
     }
 
     #[test]
-    fn a_canary_that_always_succeeds_is_promoted_after_457_answers() {
-        let before = judge(rounds(456, false, false)).verdict();
-        assert_eq!(before.decision, Decision::NotYet { more_answers: Some(1) });
+    fn a_canary_that_always_succeeds_is_promoted_after_345_answers() {
+        let before = judged(rounds(344, false, false));
+        assert_eq!((before.decision, before.more_answers), (Decision::NotYet, Some(1)));
         assert!(before.promotion_bound > 0.01);
+        assert_eq!(before.more_requests, Some(4));
 
-        let after = judge(rounds(457, false, false)).verdict();
-        assert_eq!(after.decision, Decision::Promote);
-        assert!(after.promotion_bound <= 0.01);
+        let after = judged(rounds(345, false, false));
+        assert!(is_promotion(&after, Reason::Limit) && after.promotion_bound <= 0.01);
         assert_eq!(
             after.to_string(),
-            "Promote: the canary has failed 0 of 457 requests, so at most 1 % of its requests fail \
-             (the limit is 1 %), and nothing shows it to be worse than stable, which has failed 0 of 1371."
+            "Promote: the canary has failed 0 of 345 requests, so at most 1 % of its requests fail (the limit is 1 %). \
+             Nothing shows it to be worse than stable, which has failed 0 of 1035 requests."
         );
     }
 
     #[test]
-    fn the_answers_still_to_come_are_as_many_as_it_then_takes() {
-        for outcomes in [Vec::new(), rounds(1, false, true), rounds(100, true, false)] {
-            let mut judge = judge(outcomes);
-            let Decision::NotYet { more_answers: Some(more) } = judge.verdict().decision else {
-                panic!("{}", judge.verdict());
-            };
-            for _ in 0..more {
-                assert_ne!(judge.verdict().decision, Decision::Promote);
-                judge.observe(Some(Canary), false);
-            }
-            assert_eq!(judge.verdict().decision, Decision::Promote);
+    fn a_broken_canary_is_rolled_back_after_a_few_answers() {
+        let verdict = judged(rounds(6, false, true));
+        let at = Evidence { canary: counts(4, 4), stable: counts(0, 12), unattributed: 0 };
+        assert_eq!(verdict.decision, Decision::RollBack { clear_after: at });
+        assert_eq!(
+            verdict.to_string(),
+            "Roll back: the canary is worse than stable (clear after 4 of its answers). It has failed 6 of 6 requests \
+             (between 6.1 % and 100 %), and stable 0 of 18 requests (between 0 % and 17 %)."
+        );
+    }
+
+    #[test]
+    fn nothing_is_decided_within_a_batch() {
+        let mut judge = Judge::new(Settings::default());
+        for (release, outcome) in rounds(4, false, true).into_iter().take(15) {
+            judge.observe(release, outcome, None);
+            assert_eq!(judge.decided(), None);
+        }
+        assert_eq!(judge.verdict().canary.counts, counts(2, 2), "what is shown are whole batches");
+        judge.observe(Some(Canary), Failure, None);
+        assert!(is_roll_back(&judge.verdict()));
+    }
+
+    #[test]
+    fn a_roll_back_is_final_and_a_promotion_yields_only_to_a_roll_back() {
+        let mut requests = rounds(10, false, true);
+        requests.extend(rounds(10_000, true, false));
+        assert!(is_roll_back(&judged(requests)));
+
+        let mut requests = rounds(400, false, false);
+        requests.extend(rounds(50, true, true));
+        let verdict = judged(requests.clone());
+        assert!(is_promotion(&verdict, Reason::Limit), "{verdict}");
+        assert!(verdict.to_string().contains("By now the canary has failed 50 of 450 requests"), "{verdict}");
+        requests.extend(rounds(200, false, true));
+        assert!(is_roll_back(&judged(requests)));
+    }
+
+    /// 60 × (9 stable good, 1 canary good), then 3 × (9 stable bad, 1 canary bad): the rates are exactly equal.
+    #[test]
+    fn an_outage_of_everything_is_not_the_canarys_doing() {
+        let round = |failed| {
+            let mut requests = vec![(Some(Stable), outcome(failed)); 9];
+            requests.push((Some(Canary), outcome(failed)));
+            requests
+        };
+        for (before, outage) in [(60, 3), (60, 30), (0, 10), (61, 1)] {
+            let requests =
+                (0..before).map(|_| round(false)).chain((0..outage).map(|_| round(true))).flatten();
+            let verdict = judged(requests);
+            assert!(verdict.p_value > 0.2, "{before}, {outage}: {verdict}");
         }
     }
 
     #[test]
-    fn before_the_first_answer_it_says_what_it_would_take() {
-        assert_eq!(
-            judge([]).verdict().to_string(),
-            "Not yet: the canary has not answered; about 457 more of its answers would do if all succeed."
+    fn a_canary_above_the_limit_is_not_rolled_back_for_that_alone() {
+        let bad = || rounds(100, false, false).into_iter().chain(rounds(5, true, true));
+        let verdict = judged((0..10).flat_map(|_| bad()));
+        assert_eq!(verdict.decision, Decision::Hold, "{verdict}");
+        assert!(
+            verdict.to_string().starts_with("Hold: both releases fail more than 1 % of their requests"),
+            "{verdict}"
         );
+    }
+
+    /// Stable fails 2 % and the canary 1 %, spread evenly.
+    #[test]
+    fn beside_a_stable_release_above_the_limit_a_better_canary_is_promoted() {
+        let requests = (0..2000).flat_map(|round| {
+            let stable = |third| (Some(Stable), outcome(round % 50 == third * 7));
+            [stable(0), stable(1), stable(2), (Some(Canary), outcome(round % 100 == 33))]
+        });
+        let verdict = judged(requests);
+        assert!(is_promotion(&verdict, Reason::Ratio), "{verdict}");
+        assert!(verdict.to_string().contains("the canary fails at most 2 times as often"), "{verdict}");
+    }
+
+    #[test]
+    fn an_incident_does_not_promote_a_canary_that_is_bad_on_ordinary_days() {
+        let ordinary = |round: usize| {
+            let canary = (Some(Canary), outcome(round.is_multiple_of(30)));
+            [(Some(Stable), Success), (Some(Stable), Success), (Some(Stable), Success), canary]
+        };
+        let incident =
+            rounds(250, true, true).into_iter().zip(rounds(250, false, false)).flat_map(|(a, b)| [a, b]);
+        let requests = (0..100).flat_map(ordinary).chain(incident);
+        let verdict = judged(requests);
+        assert!(!matches!(verdict.decision, Decision::Promote { .. }), "{verdict}");
     }
 
     #[test]
     fn failures_that_name_no_release_count_against_promotion_and_not_for_roll_back() {
-        let mut outcomes = rounds(457, false, false);
-        outcomes.push((None, true));
-        let verdict = judge(outcomes).verdict();
-        assert_eq!(verdict.decision, Decision::NotYet { more_answers: Some(755 - 458) });
-        assert_eq!(
-            verdict.to_string(),
-            "Not yet: the canary has failed 0 of 457 requests, 1 of 458 with the failures that name no \
-             release, so at most 1.6 % of its requests fail (the limit is 1 %), and nothing shows it to be \
-             worse than stable, which has failed 0 of 1371; about 297 more of its answers would do if all \
-             succeed."
-        );
-
-        let mut outcomes = rounds(50, false, false);
-        outcomes.extend(repeated(None, true, 50));
-        assert!(matches!(judge(outcomes).verdict().decision, Decision::NotYet { .. }));
-    }
-
-    #[test]
-    fn a_canary_that_hangs_is_not_promoted_for_its_survivors() {
-        let mut outcomes = rounds(1000, false, false);
-        outcomes.extend(repeated(None, true, 1000));
-        let verdict = judge(outcomes).verdict();
-        assert_eq!(verdict.decision, Decision::NotYet { more_answers: None }, "{verdict}");
+        let mut requests = rounds(400, false, false);
+        requests.splice(0..0, unattributed(Failure, 20));
+        let verdict = judged(requests);
+        assert_eq!((verdict.decision, verdict.unattributed), (Decision::NotYet, 20), "{verdict}");
         assert!(
-            verdict.to_string().ends_with("; more than 100000 more of its answers would have to succeed.")
+            verdict.to_string().ends_with(
+                " 20 failures name no release: they count in full against a promotion, and not at all for a roll-back."
+            ),
+            "{verdict}"
+        );
+        let mut requests = rounds(1000, false, false);
+        requests.extend(unattributed(Success, 1000));
+        assert!(is_promotion(&judged(requests), Reason::Limit), "successes without a release say nothing");
+    }
+
+    #[test]
+    fn a_promotion_wants_enough_answers_of_stable_in_the_same_time() {
+        let alone = vec![(Some(Canary), Success); 1000];
+        let verdict = judged(alone.clone());
+        assert_eq!((verdict.decision, verdict.more_stable_answers), (Decision::NotYet, 100));
+        assert!(verdict.to_string().contains("Stable has not answered"), "{verdict}");
+        let mut one = alone.clone();
+        one.push((Some(Stable), Success));
+        let verdict = judged(one);
+        assert_eq!(verdict.decision, Decision::NotYet);
+        assert!(verdict.to_string().contains("99 more answers of stable in the same time"), "{verdict}");
+        let mut before = vec![(Some(Stable), Success); 1000];
+        before.extend(alone);
+        assert_eq!(judged(before).decision, Decision::NotYet, "stable answered at another time");
+    }
+
+    #[test]
+    fn slow_answers_are_told_apart() {
+        let settings = Settings { max_latency: Some(Duration::from_millis(300)), ..Settings::default() };
+        let slow = rounds(10, false, false).into_iter().map(|(release, outcome)| {
+            (release, if release == Some(Canary) { Outcome::Slow } else { outcome })
+        });
+        let verdict = observed(settings, slow).verdict();
+        assert!(is_roll_back(&verdict));
+        assert!(
+            verdict.to_string().ends_with(
+                " Answers slower than 300ms count as failures: 10 of the canary's, 0 of stable's."
+            ),
+            "{verdict}"
         );
     }
 
+    /// Three pods of stable, the first of which fails as often as the canary's pod.
     #[test]
-    fn successes_that_name_no_release_say_nothing() {
-        let mut outcomes = rounds(457, false, false);
-        outcomes.extend(repeated(None, false, 1000));
-        let judge = judge(outcomes);
-        assert_eq!(judge.verdict().decision, Decision::Promote);
-        assert_eq!(judge.unnamed(), Counts { requests: 1000, failures: 0 });
-    }
-
-    #[test]
-    fn a_broken_canary_is_rolled_back_for_both_reasons() {
-        let judge = judge(rounds(7, false, true));
-        let verdict = judge.verdict();
-        let at = |rounds| Evidence {
-            canary: Counts { requests: rounds, failures: rounds },
-            stable: Counts { requests: 3 * rounds, failures: 0 },
-        };
-        assert_eq!(
-            verdict.decision,
-            Decision::RollBack {
-                worse_than_stable: Some(at(3)),
-                above_limit: Some(at(3)),
-                stable_above_limit: false
-            }
-        );
-        assert_eq!(
-            verdict.to_string(),
-            "Roll back: the canary is worse than stable (clear after 3 of its answers) and fails more than \
-             1 % of its requests (clear after 3 of its answers): it has failed 7 of 7 (between 6.8 % and \
-             100 % of its requests), and stable 0 of 21 (between 0 % and 18 % of its requests)."
-        );
-    }
-
-    #[test]
-    fn a_roll_back_stays_valid_whatever_comes_later() {
-        let mut outcomes = rounds(5, false, true);
-        outcomes.extend(rounds(10_000, true, false));
-        let verdict = judge(outcomes).verdict();
-        assert!(verdict.promotion_bound < 0.01, "{verdict}");
-        assert!(matches!(verdict.decision, Decision::RollBack { .. }), "{verdict}");
-    }
-
-    #[test]
-    fn a_canary_that_is_worse_than_stable_is_not_promoted_below_the_limit() {
-        let mut judge =
-            Judge::new(Settings { max_failure_rate: Fraction::new(0.5).unwrap(), ..Settings::default() });
-        for round in 0..200 {
-            for (release, failed) in rounds(1, false, round % 10 == 0) {
-                judge.observe(release, failed);
-            }
+    fn where_stables_own_pods_differ_as_much_the_canary_is_not_blamed() {
+        let mut judge = Judge::new(Settings::default());
+        for round in 0..300 {
+            let failed = outcome(round % 3 == 0);
+            judge.observe(Some(Stable), failed, Some("one"));
+            judge.observe(Some(Stable), Success, Some("two"));
+            judge.observe(Some(Stable), Success, Some("three"));
+            judge.observe(Some(Canary), failed, Some("four"));
         }
         let verdict = judge.verdict();
-        assert!(verdict.promotion_bound < 0.5);
+        assert!(verdict.p_value < 0.05, "without the names it would be rolled back");
+        assert_eq!(verdict.decision, Decision::Hold, "{verdict}");
+        assert!(verdict.to_string().contains("stable's own pods differ as much"), "{verdict}");
         assert!(
-            matches!(
-                verdict.decision,
-                Decision::RollBack { worse_than_stable: Some(_), above_limit: None, .. }
-            ),
+            verdict.to_string().contains("The stable pod one fails more often than the others"),
             "{verdict}"
         );
     }
 
     #[test]
-    fn where_stable_passes_the_limit_too_the_verdict_says_so() {
-        let verdict = judge(rounds(7, true, true)).verdict();
-        assert!(
-            matches!(
-                verdict.decision,
-                Decision::RollBack {
-                    worse_than_stable: None,
-                    above_limit: Some(_),
-                    stable_above_limit: true
-                }
-            ),
-            "{verdict}"
-        );
-        assert!(
-            verdict
-                .to_string()
-                .ends_with("; stable fails more than 1 % too, so the cause may lie outside the canary."),
-            "{verdict}"
-        );
+    fn counters_of_an_interval_are_a_batch_of_their_own() {
+        let interval = |canary_failures| Batch {
+            stable: counts(1, 300),
+            canary: counts(canary_failures, 100),
+            unattributed: 0,
+        };
+        let mut judge = Judge::new(Settings::default());
+        (0..5).for_each(|_| judge.observe_batch(interval(9)));
+        assert!(is_roll_back(&judge.verdict()));
+        let mut judge = Judge::new(Settings::default());
+        (0..20).for_each(|_| judge.observe_batch(interval(0)));
+        assert!(is_promotion(&judge.verdict(), Reason::Limit));
     }
 
     #[test]
     fn the_serialized_verdict_holds_the_decision_and_the_numbers() {
-        let verdict = serde_json::to_value(judge(rounds(7, false, true)).verdict()).unwrap();
+        let verdict = serde_json::to_value(judged(rounds(7, false, true))).unwrap();
         assert_eq!(verdict["decision"], "roll_back");
-        assert_eq!(verdict["above_limit"]["canary"]["answers"], 3);
+        assert_eq!(verdict["clear_after"]["canary"]["answers"], 4);
         assert_eq!(verdict["canary"]["failures"], 7);
         assert!(verdict["canary"]["lower"].as_f64().unwrap() > 0.01);
         assert_eq!(verdict["settings"]["alpha"], 0.05);
 
-        let verdict = serde_json::to_value(judge([]).verdict()).unwrap();
-        assert_eq!(verdict["decision"], "not_yet");
-        assert_eq!(verdict["more_answers"], 457);
+        let verdict = serde_json::to_value(judged([])).unwrap();
+        assert_eq!((&verdict["decision"], &verdict["more_answers"]), (&"not_yet".into(), &345.into()));
+        let verdict = serde_json::to_value(judged(rounds(400, false, false))).unwrap();
+        assert_eq!((&verdict["decision"], &verdict["reason"]), (&"promote".into(), &"limit".into()));
+        let verdict = serde_json::to_value(judged(rounds(100, true, true))).unwrap();
+        assert_eq!(verdict["decision"], "hold");
+    }
+
+    #[test]
+    fn before_the_first_answer_it_says_so() {
+        assert_eq!(judged([]).to_string(), "Not yet: the canary has not answered.");
     }
 
     #[test]
     fn numbers_stay_finite_after_a_long_and_clear_failure() {
-        let verdict = judge(rounds(100_000, false, true)).verdict();
-        let Estimate { bounds, .. } = verdict.canary;
-        for number in [verdict.p_value, verdict.promotion_bound, bounds.lower, bounds.upper] {
+        let verdict = judged(rounds(100_000, false, true));
+        let Interval { lower, upper } = verdict.canary.bounds;
+        for number in [verdict.p_value, verdict.promotion_bound, lower, upper] {
             assert!((0.0..=1.0).contains(&number), "{verdict:?}");
         }
-    }
-
-    #[test]
-    fn the_price_of_a_failing_quarter_is_its_share_of_the_months_budget() {
-        let price = judge(rounds(7, false, true)).price(budget(), Duration::from_secs(60)).unwrap();
-        // A quarter of 100 requests a second for a minute, of 0.1 % of 259,200,000 in a month.
-        assert!((price.failed_requests - 1500.0).abs() < 1e-6);
-        assert!((price.budget_share - 1500.0 / 259_200.0).abs() < 1e-9);
-        assert_eq!(
-            price.to_string(),
-            "The canary has cost about 1500 failed requests, 0.58 % of a month's error budget."
-        );
-    }
-
-    #[test]
-    fn requests_without_an_answer_have_their_price() {
-        let mut outcomes = repeated(Some(Stable), false, 75);
-        outcomes.extend(repeated(None, true, 25));
-        let price = judge(outcomes).price(budget(), Duration::from_secs(60)).unwrap();
-        assert!((price.failed_requests - 1500.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_canary_better_than_stable_costs_nothing() {
-        let price = judge(rounds(7, true, false)).price(budget(), Duration::from_secs(60)).unwrap();
-        assert_eq!(price, Price { failed_requests: 0.0, budget_share: 0.0 });
-        assert_eq!(price.to_string(), "The canary has cost no requests beyond those that stable fails.");
-    }
-
-    #[test]
-    fn there_is_no_price_before_stable_has_answered() {
-        assert_eq!(judge([(Some(Canary), true)]).price(budget(), Duration::from_secs(60)), None);
     }
 }

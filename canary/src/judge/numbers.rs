@@ -8,9 +8,9 @@ use thiserror::Error;
 /// A share strictly between 0 and 1: a level, a rate, an objective. Written as a number (`0.01`) or in per
 /// cent (`1%`).
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
-pub struct Fraction(pub(super) f64);
+pub struct Fraction(f64);
 
-/// Why a [`Fraction`] or a [`Traffic`] cannot be had.
+/// Why a [`Fraction`], a [`Ratio`] or a [`Traffic`] cannot be had.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum InvalidNumber {
     /// The text is no number.
@@ -19,6 +19,9 @@ pub enum InvalidNumber {
     /// The number is no [`Fraction`].
     #[error("{0} does not lie strictly between 0 and 1 (0 % and 100 %)")]
     NotAFraction(f64),
+    /// The number is no [`Ratio`].
+    #[error("{0} is not a finite number of at least 1")]
+    NotARatio(f64),
     /// The number is no [`Traffic`].
     #[error("{0} is not a positive number of requests a second")]
     NotATraffic(f64),
@@ -29,6 +32,11 @@ fn number(text: &str) -> Result<f64, InvalidNumber> {
 }
 
 impl Fraction {
+    /// 0.05.
+    pub(super) const FIVE_PERCENT: Self = Self(0.05);
+    /// 0.01.
+    pub(super) const ONE_PERCENT: Self = Self(0.01);
+
     /// The fraction `value`.
     ///
     /// # Errors
@@ -52,6 +60,37 @@ impl FromStr for Fraction {
             Some(percent) => Self::new(number(percent)? / 100.0),
             None => Self::new(number(text)?),
         }
+    }
+}
+
+/// How many times as often: at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    /// 2.
+    pub(super) const TWICE: Self = Self(2.0);
+
+    /// The ratio `value`.
+    ///
+    /// # Errors
+    ///
+    /// When `value` is not finite, or less than 1.
+    pub fn new(value: f64) -> Result<Self, InvalidNumber> {
+        if value.is_finite() && value >= 1.0 { Ok(Self(value)) } else { Err(InvalidNumber::NotARatio(value)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = InvalidNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(number(text)?)
     }
 }
 
@@ -100,6 +139,14 @@ mod tests {
         assert_eq!(error("0"), "0 does not lie strictly between 0 and 1 (0 % and 100 %)");
         assert_eq!(error("100%"), "1 does not lie strictly between 0 and 1 (0 % and 100 %)");
         assert_eq!(error("NaN"), "NaN does not lie strictly between 0 and 1 (0 % and 100 %)");
+    }
+
+    #[test]
+    fn a_ratio_is_finite_and_at_least_one() {
+        assert_eq!("2.5".parse(), Ratio::new(2.5));
+        for text in ["0.9", "-2", "inf", "NaN"] {
+            assert!(matches!(text.parse::<Ratio>(), Err(InvalidNumber::NotARatio(_))), "{text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! What a canary has cost, in failed requests and of a month's error budget.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::numbers::{Fraction, Traffic};
+use crate::release::{Batch, real};
 
 /// How many requests a service may fail in a month.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -28,30 +27,83 @@ impl Budget {
 /// What a canary has cost: the requests that failed because it was there.
 ///
 /// ```text
-/// failed requests = (overall failure rate − stable failure rate) × traffic × seconds so far
-/// budget share    = failed requests / ((1 − SLO) × traffic × 30 days)
+/// failed requests = (canary's failure rate − stable's failure rate) × canary's requests × scale
+/// unattributed    = failures that name no release × scale
+/// scale           = requests that the service got in that time / requests that were seen
 /// ```
 ///
-/// The overall rate takes in every request, those that name no release too. The budget is that of "The Site
-/// Reliability Workbook" (B. Beyer et al., 2018), chapter 2. The difference is an estimate; where stable
-/// fails more often than all requests together, the canary has cost nothing, and the price is 0, no credit.
+/// The difference is an estimate. Where stable fails more often than the canary, the canary has cost nothing: the
+/// price is 0, and no credit. Failures that name no release may be anyone's, so they stand beside the price. The
+/// budget is that of "The Site Reliability Workbook" (B. Beyer et al., 2018), chapter 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Price {
-    /// Failed requests of the whole traffic that stable alone would not have had; at least 0.
+    /// Failed requests of the whole traffic that stable would not have failed; at least 0.
     pub failed_requests: f64,
-    /// The same as a share of a month's error budget: 1 is all of it, and it may be more.
-    pub budget_share: f64,
+    /// Failed requests of the whole traffic that name no release.
+    pub unattributed_failed_requests: f64,
+    /// `failed_requests` as a share of a month's error budget: 1 is all of it, and it may be more. `None` where
+    /// the service's traffic is not known.
+    pub budget_share: Option<f64>,
 }
 
 impl Price {
-    pub(super) fn new(
-        overall_failure_rate: f64,
-        stable_failure_rate: f64,
-        budget: Budget,
-        elapsed: Duration,
-    ) -> Self {
-        let excess = (overall_failure_rate - stable_failure_rate).max(0.0);
-        let failed_requests = excess * budget.traffic.get() * elapsed.as_secs_f64();
-        Self { failed_requests, budget_share: failed_requests / budget.failed_requests() }
+    /// The price of what was `seen`, each request of which stands for `scale` of the service's. `None` before
+    /// stable has answered: there is nothing to compare with.
+    pub fn new(seen: &Batch, scale: f64, budget: Option<Budget>) -> Option<Self> {
+        let excess = (seen.canary.rate().unwrap_or(0.0) - seen.stable.rate()?).max(0.0);
+        let failed_requests = excess * real(seen.canary.requests) * scale;
+        Some(Self {
+            failed_requests,
+            unattributed_failed_requests: real(seen.unattributed) * scale,
+            budget_share: budget.map(|budget| failed_requests / budget.failed_requests()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::testing::counts;
+
+    fn budget() -> Budget {
+        Budget { traffic: Traffic::new(100.0).unwrap(), slo: Fraction::new(0.999).unwrap() }
+    }
+
+    #[test]
+    fn the_price_of_a_failing_quarter_is_its_share_of_the_months_budget() {
+        let seen = Batch { stable: counts(0, 75), canary: counts(25, 25), unattributed: 0 };
+        // 100 requests seen in a minute of 100 requests a second
+        let price = Price::new(&seen, 60.0, Some(budget())).unwrap();
+        // a quarter of 6,000 requests, of 0.1 % of 259,200,000 in a month
+        assert!((price.failed_requests - 1500.0).abs() < 1e-6);
+        assert!((price.budget_share.unwrap() - 1500.0 / 259_200.0).abs() < 1e-9);
+        assert_eq!(
+            price.to_string(),
+            "The canary has cost about 1500 failed requests, 0.58 % of a month's error budget."
+        );
+    }
+
+    #[test]
+    fn failures_that_name_no_release_stand_beside_the_price() {
+        let seen = Batch { stable: counts(0, 750), canary: counts(0, 240), unattributed: 10 };
+        let price = Price::new(&seen, 1.0, Some(budget())).unwrap();
+        assert_eq!(
+            price.to_string(),
+            "The canary has cost no requests beyond those that stable fails too. \
+             About 10 more failed requests name no release, and are not counted here."
+        );
+    }
+
+    #[test]
+    fn a_canary_better_than_stable_costs_nothing() {
+        let seen = Batch { stable: counts(21, 21), canary: counts(0, 7), unattributed: 0 };
+        let price = Price::new(&seen, 1.0, None).unwrap();
+        assert_eq!((price.failed_requests, price.budget_share), (0.0, None));
+    }
+
+    #[test]
+    fn there_is_no_price_before_stable_has_answered() {
+        let seen = Batch { canary: counts(1, 1), ..Batch::default() };
+        assert_eq!(Price::new(&seen, 1.0, Some(budget())), None);
     }
 }

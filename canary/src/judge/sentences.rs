@@ -3,81 +3,203 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    decision::{Decision, Estimate, FORESIGHT, Verdict},
+    decision::{Decision, Estimate, Evidence, FORESIGHT, Reason, Verdict},
+    pods::FailingPod,
     price::Price,
 };
-use crate::release::Counts;
+use crate::release::{Counts, Release};
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         match self.decision {
-            Decision::Promote => write!(f, "Promote: {}.", self.promotion_evidence()),
-            Decision::RollBack { worse_than_stable, above_limit, stable_above_limit } => {
-                let limit = percent(self.settings.max_failure_rate.get());
-                let worse = ("is worse than stable".to_owned(), worse_than_stable);
-                let above = (format!("fails more than {limit} of its requests"), above_limit);
-                let reasons: Vec<String> = [worse, above]
-                    .into_iter()
-                    .filter_map(|(reason, evidence)| Some((reason, evidence?.canary.requests)))
-                    .map(|(reason, answers)| format!("{reason} (clear after {answers} of its answers)"))
-                    .collect();
-                write!(f, "Roll back: the canary {}", reasons.join(" and "))?;
-                write!(f, ": it has failed {}, and stable {}", self.canary, self.stable)?;
-                if stable_above_limit {
-                    write!(
-                        f,
-                        "; stable fails more than {limit} too, so the cause may lie outside the canary"
-                    )?;
-                }
-                if self.unnamed.failures > 0 {
-                    write!(f, "; failures that name no release, {}, are left out", self.unnamed.failures)?;
-                }
-                f.write_str(".")
-            }
-            Decision::NotYet { more_answers } => {
-                write!(f, "Not yet: {}; ", self.promotion_evidence())?;
-                match more_answers {
-                    Some(more) => write!(f, "about {more} more of its answers would do if all succeed."),
-                    None => write!(f, "more than {FORESIGHT} more of its answers would have to succeed."),
-                }
-            }
+            Decision::Promote { reason, clear_after } => self.promote(f, reason, &clear_after)?,
+            Decision::RollBack { clear_after } => self.roll_back(f, &clear_after)?,
+            Decision::NotYet => self.not_yet(f)?,
+            Decision::Hold => self.hold(f)?,
         }
+        f.write_str(".")?;
+        self.stable_pods_explain_the_difference(f)?;
+        self.unattributed(f)?;
+        self.slow(f)?;
+        self.failing_pods(f)
     }
 }
 
 impl Verdict {
-    fn promotion_evidence(&self) -> String {
-        let Counts { requests: answers, failures } = self.canary.counts;
-        let unnamed = self.unnamed.failures;
-        let (all_answers, all_failures) = (answers + unnamed, failures + unnamed);
-        if all_answers == 0 {
-            return "the canary has not answered".to_owned();
+    fn promote(&self, f: &mut Formatter, reason: Reason, clear_after: &Evidence) -> fmt::Result {
+        let Evidence { canary, stable, .. } = clear_after;
+        write!(f, "Promote: the canary has failed {}", ratio(*canary))?;
+        match reason {
+            Reason::Limit => write!(
+                f,
+                ", so at most {limit} of its requests fail (the limit is {limit}). Nothing shows it to be worse \
+                 than stable, which has failed {}",
+                ratio(*stable),
+                limit = self.limit(),
+            )?,
+            Reason::Ratio => write!(
+                f,
+                ", and stable {}. Stable itself fails more than the limit of {}, and the canary fails at most \
+                 {} times as often",
+                ratio(*stable),
+                self.limit(),
+                self.settings.max_ratio.get(),
+            )?,
         }
-        let counted = match unnamed {
-            0 => String::new(),
-            _ => format!(", {all_failures} of {all_answers} with the failures that name no release"),
-        };
-        let bound = percent_rounded(self.promotion_bound, f64::ceil);
-        let limit = percent(self.settings.max_failure_rate.get());
-        let stable = match self.stable.counts {
-            Counts { requests: 0, .. } => "stable has not answered".to_owned(),
-            Counts { requests: answers, failures } => {
-                format!("nothing shows it to be worse than stable, which has failed {failures} of {answers}")
-            }
-        };
-        format!(
-            "the canary has failed {failures} of {answers} requests{counted}, \
-             so at most {bound} of its requests fail (the limit is {limit}), and {stable}"
+        self.since(f, clear_after)
+    }
+
+    fn roll_back(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        write!(
+            f,
+            "Roll back: the canary is worse than stable (clear after {} of its answers). It has failed {}, and \
+             stable {}",
+            clear_after.canary.requests, self.canary, self.stable
         )
     }
+
+    fn not_yet(&self, f: &mut Formatter) -> fmt::Result {
+        let Counts { requests, .. } = self.canary.counts;
+        if requests == 0 {
+            return write!(f, "Not yet: the canary has not answered");
+        }
+        let bound = percent_rounded(self.promotion_bound, f64::ceil);
+        let (canary, limit) = (ratio(self.canary.counts), self.limit());
+        write!(
+            f,
+            "Not yet: the canary has failed {canary}, so at most {bound} of its requests fail (the limit is {limit})"
+        )?;
+        match self.stable.counts.requests {
+            0 => write!(f, ". Stable has not answered")?,
+            _ => write!(f, ". Stable has failed {}", ratio(self.stable.counts))?,
+        }
+        self.what_is_missing(f)
+    }
+
+    fn what_is_missing(&self, f: &mut Formatter) -> fmt::Result {
+        match self.more_answers {
+            Some(0) => {}
+            Some(more) => {
+                write!(
+                    f,
+                    ". A promotion takes about {more} more answers of the canary if all of them succeed"
+                )?;
+            }
+            None => write!(f, ". A promotion would take more than {FORESIGHT} more successes of the canary")?,
+        }
+        if self.more_stable_answers > 0 {
+            let (more, limit) = (self.more_stable_answers, self.limit());
+            write!(
+                f,
+                ". It also takes {more} more answers of stable in the same time: with fewer, a stable release that \
+                 fails {limit} of its requests would often show no failure to compare with"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self, f: &mut Formatter) -> fmt::Result {
+        write!(
+            f,
+            "Hold: both releases fail more than {} of their requests, and nothing tells them apart. The canary has \
+             failed {}, and stable {}. Look for the cause elsewhere; a roll-back would only be a precaution",
+            self.limit(),
+            self.canary,
+            self.stable
+        )
+    }
+
+    /// What has been seen since the decision, where that is more.
+    fn since(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        if clear_after.canary == self.canary.counts {
+            return Ok(());
+        }
+        write!(f, ". By now the canary has failed {}", ratio(self.canary.counts))
+    }
+
+    fn stable_pods_explain_the_difference(&self, f: &mut Formatter) -> fmt::Result {
+        if !self.failing_pods.explain_the_difference {
+            return Ok(());
+        }
+        write!(
+            f,
+            " The canary has more failures than its share, but stable's own pods differ as much: so the cause may \
+             be a pod, its node, or clients that always reach the same pod."
+        )
+    }
+
+    fn unattributed(&self, f: &mut Formatter) -> fmt::Result {
+        match self.unattributed {
+            0 => return Ok(()),
+            1 => write!(f, " 1 failure names no release: it counts")?,
+            more => write!(f, " {more} failures name no release: they count")?,
+        }
+        f.write_str(" in full against a promotion, and not at all for a roll-back.")
+    }
+
+    fn slow(&self, f: &mut Formatter) -> fmt::Result {
+        let Some(limit) = self.settings.max_latency else { return Ok(()) };
+        let (canary, stable) = (self.canary.counts.slow, self.stable.counts.slow);
+        if canary + stable == 0 {
+            return Ok(());
+        }
+        let limit = humantime::format_duration(limit);
+        write!(
+            f,
+            " Answers slower than {limit} count as failures: {canary} of the canary's, {stable} of stable's."
+        )
+    }
+
+    fn failing_pods(&self, f: &mut Formatter) -> fmt::Result {
+        let canary = self.failing_pods.canary.iter().map(|pod| (Release::Canary, pod));
+        let stable = self.failing_pods.stable.iter().map(|pod| (Release::Stable, pod));
+        for (release, FailingPod { pod, counts, others }) in canary.chain(stable) {
+            let (failed, others) = (ratio(*counts), ratio(*others));
+            write!(
+                f,
+                " The {release} pod {pod} fails more often than the others: {failed}, the others {others}."
+            )?;
+        }
+        Ok(())
+    }
+
+    fn limit(&self) -> String {
+        percent(self.settings.max_failure_rate.get())
+    }
+}
+
+/// As in "7 of 21 requests".
+fn ratio(counts: Counts) -> String {
+    format!("{} of {} requests", counts.failures, counts.requests)
 }
 
 impl Display for Estimate {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let Counts { requests: answers, failures } = self.counts;
         let lower = percent_rounded(self.bounds.lower, f64::floor);
         let upper = percent_rounded(self.bounds.upper, f64::ceil);
-        write!(f, "{failures} of {answers} (between {lower} and {upper} of its requests)")
+        write!(f, "{} (between {lower} and {upper})", ratio(self.counts))
+    }
+}
+
+impl Display for Price {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        if self.failed_requests <= 0.0 {
+            f.write_str("The canary has cost no requests beyond those that stable fails too.")?;
+        } else {
+            write!(f, "The canary has cost about {:.0} failed requests", self.failed_requests.max(1.0))?;
+            if let Some(share) = self.budget_share {
+                write!(f, ", {} of a month's error budget", percent_rounded(share, f64::round))?;
+            }
+            f.write_str(".")?;
+        }
+        if self.unattributed_failed_requests > 0.0 {
+            let requests = self.unattributed_failed_requests.max(1.0);
+            write!(
+                f,
+                " About {requests:.0} more failed requests name no release, and are not counted here."
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -103,17 +225,6 @@ fn percent_with_decimals(percent: f64, decimals: u8) -> String {
     let digits = format!("{percent:.*}", usize::from(decimals));
     let digits = if decimals > 0 { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
     format!("{digits} %")
-}
-
-impl Display for Price {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        if self.failed_requests <= 0.0 {
-            return f.write_str("The canary has cost no requests beyond those that stable fails.");
-        }
-        let share = percent_rounded(self.budget_share, f64::round);
-        write!(f, "The canary has cost about {:.0} failed requests, ", self.failed_requests)?;
-        write!(f, "{share} of a month's error budget.")
-    }
 }
 
 #[cfg(test)]

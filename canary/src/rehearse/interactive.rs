@@ -13,7 +13,7 @@ use super::{LEFT_OUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
     signals::Signals,
-    source::probe::{Pace, Probe},
+    source::probe::{Limits, Pace, Probe},
     view::{
         live::{Event, LivePicture},
         picture::wrapped,
@@ -72,7 +72,7 @@ pub(super) async fn run(
     signals: Signals,
     rate: f64,
 ) -> io::Result<Exit> {
-    let pace = Pace { rate, timeout: TIMEOUT, time: None, count: None };
+    let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
     let probe = Probe::paused(cluster.target(), pace); // until there is a pod
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let mut picture = LivePicture::open(cluster.target().to_string(), "", signals, probe, trial)?;

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     release::{Attribution, Release},
-    source::probe::{Client, Pace, Probe, Target},
+    source::probe::{Client, Limits, Pace, Probe, Target},
     tally::Tally,
 };
 
@@ -109,7 +109,7 @@ async fn on_new_connections(
     mut until_answered: Option<mpsc::Sender<()>>,
 ) -> ClientTally {
     let mut tally = Tally::new(Instant::now());
-    let pace = Pace { rate: f64::from(RATE), timeout: TIMEOUT, time: None, count: None };
+    let pace = Pace { rate: f64::from(RATE), limits: Limits::timeout(TIMEOUT), time: None, count: None };
     let mut probe = Probe::start(target, pace);
     loop {
         tokio::select! {
@@ -140,7 +140,7 @@ async fn on_a_kept_one(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*done.borrow() {
         ticks.tick().await;
-        tally.observe(&client.observe(TIMEOUT).await);
+        tally.observe(&client.observe(0, Limits::timeout(TIMEOUT)).await);
         until_answered.take();
     }
     ClientTally::OnAKeptOne { tally, connections: client.connections() }

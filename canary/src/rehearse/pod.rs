@@ -21,9 +21,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::source::{
-    Outcome,
-    probe::{Client, Target},
+use crate::{
+    release::Outcome,
+    source::{
+        Response,
+        probe::{Client, Limits, Target},
+    },
 };
 
 /// The namespace that all pods are in.
@@ -118,8 +121,8 @@ impl Pod {
 async fn until_ready(admin: SocketAddr) {
     let mut client = Client::new(Arc::new(Target::at(admin, "/readyz")));
     loop {
-        if let Outcome::Answer(answer) = client.observe(PROBE).await.outcome
-            && answer.succeeded()
+        if let Response::Answer(answer) = client.response(Limits::timeout(PROBE)).await
+            && answer.outcome == Outcome::Success
         {
             return;
         }

@@ -1,17 +1,20 @@
 //! Requests of our own. Each has a connection of its own, because a Service spreads connections, not requests.
-//! What comes of them is a stream of [`Observation`]s.
+//! What comes of them is a stream of [`Observation`]s, numbered in the order of sending.
 
 mod client;
 mod pace;
 mod target;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 pub(crate) use self::client::Client;
 use self::pace::{Orders, Turns};
-pub use self::{pace::Pace, target::Target};
+pub use self::{
+    pace::{Limits, Pace},
+    target::Target,
+};
 use super::Observation;
 
 /// Requests under way. Dropping it ends them.
@@ -62,10 +65,11 @@ async fn send_requests(
 ) {
     let mut turns = Turns::new(pace.rate, orders.clone());
     let requests = async {
-        for _ in 0..pace.count.unwrap_or(u64::MAX) {
+        for number in 0..pace.count.unwrap_or(u64::MAX) {
             let Some(turn) = turns.next().await else { return };
             let client = Client::new(Arc::clone(&target));
-            tokio::spawn(send_request(client, pace.timeout, observations.clone(), turn));
+            let observations = observations.clone();
+            tokio::spawn(send_request(client, number, pace.limits, observations, turn));
         }
     };
     tokio::select! {
@@ -78,12 +82,13 @@ async fn send_requests(
 
 async fn send_request(
     mut client: Client,
-    limit: Duration,
+    number: u64,
+    limits: Limits,
     observations: mpsc::Sender<Observation>,
     _under_way: OwnedSemaphorePermit,
 ) {
     tokio::select! {
-        observation = client.observe(limit) => {
+        observation = client.observe(number, limits) => {
             let _ = observations.send(observation).await; // the receiver may be gone
         }
         () = observations.closed() => {}

@@ -10,8 +10,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Counts one.
-    pub fn add(&mut self, latency: Duration) {
+    fn add(&mut self, latency: Duration) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let grain = 10_u64.pow(microseconds.checked_ilog10().unwrap_or(0).saturating_sub(2));
         *self.by_microseconds.entry(microseconds / grain * grain).or_default() += 1;
@@ -29,10 +28,16 @@ impl Latencies {
     }
 }
 
+impl Extend<Duration> for Latencies {
+    fn extend<T: IntoIterator<Item = Duration>>(&mut self, more: T) {
+        more.into_iter().for_each(|latency| self.add(latency));
+    }
+}
+
 impl FromIterator<Duration> for Latencies {
     fn from_iter<T: IntoIterator<Item = Duration>>(all: T) -> Self {
         let mut new = Self::default();
-        all.into_iter().for_each(|latency| new.add(latency));
+        new.extend(all);
         new
     }
 }

@@ -16,8 +16,15 @@ use crate::{
 const ANSWERS_UNTIL_GONE: u64 = 10;
 /// The same for few pods: the chance to miss one of two is 2^−40.
 const FEWEST_UNTIL_GONE: u64 = 40;
-/// A pod that is gone is forgotten after as many times more.
-const GONE_UNTIL_FORGOTTEN: u64 = 10;
+/// A pod has been gone for long after as many times more.
+const GONE_FOR_LONG: u64 = 10;
+
+/// Pods that are kept; then those that are gone for long make room. The names come from others, and must not fill the
+/// memory.
+const MOST_PODS: usize = 1000;
+/// How often to look which pods are gone: after this many answers, and no fewer than there are pods, since a look takes
+/// a time for each pod.
+const ANSWERS_UNTIL_SWEEP: usize = 10;
 
 /// A pod as its answers show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub struct SeenPod {
     pub counts: Counts,
     /// Whether it still answers.
     pub present: bool,
+    /// Whether it has not answered for so long that a picture may leave it out.
+    pub gone_for_long: bool,
     /// Whether it has told its labels yet; a pod that always fails never does.
     told: bool,
     last_answer: u64,
@@ -57,7 +66,7 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// All that are not forgotten, by name.
+    /// All that are kept, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SeenPod)> {
         self.by_name.iter().map(|(name, pod)| (name.as_str(), pod))
     }
@@ -75,7 +84,7 @@ impl Pods {
     }
 
     pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
-        let Some(name) = &answer.served_by else { return };
+        let Some(name) = &answer.pod else { return };
         self.answers += 1;
         let release = answer.attribution.clone();
         if let Some(pod) = self.by_name.get_mut(name) {
@@ -83,22 +92,31 @@ impl Pods {
                 pod.changed.insert("release".to_owned(), at);
             }
             pod.release = release;
-        } else {
+        } else if self.by_name.len() < MOST_PODS {
             self.by_name.insert(name.clone(), SeenPod::new(release));
         }
         if let Some(pod) = self.by_name.get_mut(name) {
             pod.take(at, answer);
             pod.last_answer = self.answers;
-            pod.present = true;
+            (pod.present, pod.gone_for_long) = (true, false);
         }
+        if self.answers.is_multiple_of(count_of(self.by_name.len().max(ANSWERS_UNTIL_SWEEP))) {
+            self.sweep();
+        }
+    }
+
+    /// Finds which pods are gone.
+    fn sweep(&mut self) {
         let present = count_of(self.present());
         let patience = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
-        let answers = self.answers;
-        self.by_name.retain(|_, pod| {
-            let missed = answers - pod.last_answer;
+        for pod in self.by_name.values_mut() {
+            let missed = self.answers - pod.last_answer;
             pod.present &= missed <= patience;
-            missed <= patience.saturating_mul(GONE_UNTIL_FORGOTTEN)
-        });
+            pod.gone_for_long = missed > patience.saturating_mul(GONE_FOR_LONG);
+        }
+        if self.by_name.len() >= MOST_PODS {
+            self.by_name.retain(|_, pod| !pod.gone_for_long);
+        }
     }
 }
 
@@ -111,13 +129,14 @@ impl SeenPod {
             changed: BTreeMap::new(),
             counts: Counts::default(),
             present: true,
+            gone_for_long: false,
             told: false,
             last_answer: 0,
         }
     }
 
     fn take(&mut self, at: Instant, answer: &Answer) {
-        self.counts.record(!answer.succeeded());
+        self.counts.record(answer.outcome);
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);
         if self.told {
@@ -135,18 +154,18 @@ mod tests {
     use appinfo::{app_info::AppInfo, labels::Labels};
 
     use super::*;
-    use crate::release::Release;
+    use crate::release::{Outcome, Release};
 
     const CANARY: Attribution = Attribution::Release(Release::Canary);
 
     fn answer(pod: &str, labels: &str) -> Answer {
         let info = AppInfo::new(pod, "space", &Labels::parse(labels.as_bytes()));
         Answer {
-            status: 200,
             attribution: Attribution::of_answer(Some(&info.release)),
-            served_by: Some(pod.to_owned()),
+            outcome: Outcome::Success,
+            latency: None,
+            pod: Some(pod.to_owned()),
             info: Some(info),
-            broke_off: None,
         }
     }
 
@@ -172,7 +191,10 @@ mod tests {
     #[test]
     fn labels_that_a_pod_tells_only_after_failures_have_not_changed() {
         let (mut pods, now) = (Pods::default(), Instant::now());
-        pods.observe(now, &Answer { status: 500, info: None, ..answer("one", "release=stable") });
+        pods.observe(
+            now,
+            &Answer { outcome: Outcome::Failure, info: None, ..answer("one", "release=stable") },
+        );
         pods.observe(now, &answer("one", "release=stable\na=1"));
         let pod = named(&pods, "one");
         assert_eq!((pod.labels.len(), pod.changed.len()), (1, 0));
@@ -182,10 +204,13 @@ mod tests {
     fn a_failed_answer_leaves_the_labels_as_they_were_known() {
         let (mut pods, now) = (Pods::default(), Instant::now());
         pods.observe(now, &answer("one", "release=stable\na=1"));
-        pods.observe(now, &Answer { status: 500, info: None, ..answer("one", "release=stable") });
+        pods.observe(
+            now,
+            &Answer { outcome: Outcome::Failure, info: None, ..answer("one", "release=stable") },
+        );
         let pod = named(&pods, "one");
         assert_eq!((pod.labels.len(), pod.changed.len()), (1, 0));
-        assert_eq!(pod.counts, Counts { requests: 2, failures: 1 });
+        assert_eq!(pod.counts, Counts { requests: 2, failures: 1, slow: 0 });
     }
 
     #[test]
@@ -206,6 +231,26 @@ mod tests {
         for _ in 0..1000 {
             pods.observe(now, &answer("one", "release=stable"));
         }
-        assert_eq!(pods.iter().count(), 1, "forgotten");
+        assert!(named(&pods, "the-canary").gone_for_long);
+        assert_eq!(named(&pods, "the-canary").counts.requests, 1, "its counts are kept");
+        pods.observe(now, &answer("the-canary", "release=canary"));
+        assert!(named(&pods, "the-canary").present && !named(&pods, "the-canary").gone_for_long);
+    }
+
+    #[test]
+    fn of_very_many_pods_those_that_are_gone_make_room() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        for number in 0..3 * MOST_PODS {
+            for pod in ["one", &format!("pod-{number}")] {
+                pods.observe(now, &answer(pod, "release=stable"));
+            }
+        }
+        assert_eq!(pods.iter().count(), MOST_PODS, "those that came first");
+        for _ in 0..200_000 {
+            pods.observe(now, &answer("one", "release=stable"));
+        }
+        pods.observe(now, &answer("new", "release=stable"));
+        let kept: Vec<_> = pods.iter().map(|(name, pod)| (name, pod.counts.requests)).collect();
+        assert_eq!(kept, [("new", 1), ("one", 3 * count_of(MOST_PODS) + 200_000)]);
     }
 }

@@ -42,16 +42,29 @@ pub struct Picture<'a> {
     pub palette: Palette,
 }
 
+/// The verdict takes no more rows than this.
+const MOST_OF_VERDICT: u16 = 6;
+/// Nor so many that fewer of the pods are to be seen.
+const FEWEST_PODS: usize = 3;
+
 impl Widget for Picture<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let tally = self.trial.tally();
         let price = self.trial.price(self.now).filter(|price| price.failed_requests > 0.0);
         let price = price.map(|price| format!(" {price}")).unwrap_or_default();
-        let verdict = wrapped(&format!("{}{price}", self.trial.verdict()), area.width);
         let gap = u16::from(area.height >= ROOMY);
         let strip_height = (area.height / 10).clamp(1, 4);
         let length = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
         let attributions = attributions(tally);
+        let keys_height = u16::from(!self.keys.is_empty());
+        let pods_height = 1 + tally.pods().iter().take(FEWEST_PODS).count();
+        let others = 3 + attributions.len() + pods_height;
+        let others =
+            u16::try_from(others).unwrap_or(u16::MAX).saturating_add(strip_height + 3 * gap + keys_height);
+        let verdict = cut(
+            wrapped(&format!("{}{price}", self.trial.verdict()), area.width),
+            area.height.saturating_sub(others).clamp(1, MOST_OF_VERDICT),
+        );
         let [head, traffic, _, pods, _, strip_head, strip, _, judged, keys] = Layout::vertical([
             Constraint::Length(1),
             length(1 + attributions.len()),
@@ -61,8 +74,8 @@ impl Widget for Picture<'_> {
             Constraint::Length(1),
             Constraint::Length(strip_height),
             Constraint::Length(gap),
-            length(verdict.len().min(6)),
-            Constraint::Length(u16::from(!self.keys.is_empty())),
+            length(verdict.len()),
+            Constraint::Length(keys_height),
         ])
         .areas(area);
 
@@ -147,6 +160,18 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
+/// The first so many of the lines, with a mark where there are more.
+fn cut(mut lines: Vec<String>, most: u16) -> Vec<String> {
+    if lines.len() > usize::from(most) {
+        lines.truncate(usize::from(most));
+        if let Some(last) = lines.last_mut() {
+            last.pop();
+            last.push('…');
+        }
+    }
+    lines
+}
+
 /// The text in lines of at most that many characters, broken between words where that can be.
 pub(crate) fn wrapped(text: &str, width: u16) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -173,37 +198,39 @@ mod tests {
     use super::*;
     use crate::{
         judge::{Budget, Fraction, Settings, Traffic},
-        source::{Answer, Cause, NoAnswer, Observation, Outcome},
+        release::Outcome,
+        source::{Answer, Cause, NoAnswer, Observation, Response},
+        trial::Coverage,
     };
 
     const COLOUR: Palette = Palette { colour: true };
     const PLAIN: Palette = Palette { colour: false };
 
-    fn trial(outcomes: impl IntoIterator<Item = Outcome>) -> Trial {
+    fn trial(responses: impl IntoIterator<Item = Response>) -> Trial {
         let budget = Budget {
             traffic: Traffic::new(10.0).expect("traffic"),
             slo: Fraction::new(0.999).expect("a fraction"),
         };
-        let mut trial = Trial::new(Settings::default(), budget, Instant::now());
-        for outcome in outcomes {
-            trial.observe(&Observation { at: Instant::now(), latency: Duration::from_millis(2), outcome });
+        let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, Instant::now());
+        for (number, response) in (0..).zip(responses) {
+            trial.observe(&Observation { number, sent: Instant::now(), response });
         }
         trial
     }
 
-    fn answer(pod: &str, release: &str, status: u16) -> Outcome {
+    fn answer(pod: &str, release: &str, status: u16) -> Response {
         let info = AppInfo::new(pod, "space", &Labels::parse(format!("release={release}\na=1").as_bytes()));
-        Outcome::Answer(Answer {
-            status,
+        Response::Answer(Answer {
             attribution: Attribution::of_answer(Some(release).filter(|release| !release.is_empty())),
-            served_by: Some(pod.to_owned()),
+            outcome: if status == 200 { Outcome::Success } else { Outcome::Failure },
+            latency: Some(Duration::from_millis(2)),
+            pod: Some(pod.to_owned()),
             info: (status == 200).then_some(info),
-            broke_off: None,
         })
     }
 
-    fn no_answer() -> Outcome {
-        Outcome::NoAnswer(NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() })
+    fn no_answer() -> Response {
+        Response::NoAnswer(NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() })
     }
 
     fn drawn(trial: &Trial, width: u16, height: u16, palette: Palette) -> Buffer {
@@ -290,6 +317,16 @@ mod tests {
         }
         let rows = rows(&drawn(&trial, 80, 24, COLOUR));
         assert!(rows.iter().any(|row| row.starts_with("and ") && row.contains(" more")), "{rows:#?}");
+    }
+
+    #[test]
+    fn a_long_verdict_leaves_room_for_the_pods() {
+        let trial = trial((0..8).flat_map(|_| [answer("one", "stable", 200), answer("two", "canary", 200)]));
+        let all = rows(&drawn(&trial, 80, 24, PLAIN));
+        assert!(!all.iter().any(|row| row.contains('…')), "{all:#?}");
+        let few = rows(&drawn(&trial, 80, 12, PLAIN));
+        assert!(["one", "two"].iter().all(|pod| few.iter().any(|row| row.starts_with(pod))), "{few:#?}");
+        assert!(few.iter().any(|row| row.trim_end().ends_with('…')), "{few:#?}");
     }
 
     #[test]

@@ -178,10 +178,11 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }
 
-/// In the lines, counts are told by outcome.
+/// In the lines, counts are told by outcome. `failure` includes `slow`.
 fn by_outcome<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut fields = serializer.serialize_struct("Counts", 2)?;
+    let mut fields = serializer.serialize_struct("Counts", 3)?;
     fields.serialize_field("success", &counts.successes())?;
     fields.serialize_field("failure", &counts.failures)?;
+    fields.serialize_field("slow", &counts.slow)?;
     fields.end()
 }

@@ -5,6 +5,7 @@ pub mod terminal;
 
 use std::{
     collections::HashMap,
+    io::Write,
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -48,13 +49,36 @@ pub enum Version {
     Hanging,
 }
 
+/// What becomes of one request to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Succeed,
+    Fail,
+    /// No answer ever comes.
+    Hang,
+}
+
+/// What becomes of a pod's n-th request, and how long that takes.
+type Plan = Box<dyn Fn(usize) -> (Fate, Duration) + Send + Sync>;
+
+/// A pod, as the Service reaches it.
+struct Endpoint {
+    /// Where it answers as its version does.
+    address: SocketAddr,
+    /// Where it fails each request.
+    broken: Option<SocketAddr>,
+    plan: Plan,
+    /// How many connections it has got.
+    connections: AtomicUsize,
+}
+
 /// A Service that gives connections to its pods in turn, so that shares are exact.
 pub struct Fleet {
     runtime: Runtime,
     directory: TempDir,
     /// By the names of the pods.
     volumes: HashMap<String, LabelVolume>,
-    pods: Arc<Mutex<Vec<SocketAddr>>>,
+    pods: Arc<Mutex<Vec<Arc<Endpoint>>>>,
     pub address: SocketAddr,
     /// How many connections there have been.
     pub connections: Arc<AtomicUsize>,
@@ -74,14 +98,19 @@ impl Fleet {
         };
         let (pods, connections) = (Arc::clone(&new.pods), Arc::clone(&new.connections));
         thread::spawn(move || {
+            let mut hanging = Vec::new();
             for client in front.incoming().map_while(Result::ok) {
                 let turn = connections.fetch_add(1, Ordering::Relaxed);
-                let pods = pods.lock().expect("no panic").clone();
-                if let Some(pod) = pods.get(turn % pods.len().max(1)) {
-                    let pod = TcpStream::connect(pod).expect("the pod listens");
-                    let back = (pod.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
-                    thread::spawn(move || copy(client, pod));
-                    thread::spawn(move || copy(back.0, back.1));
+                let pod = {
+                    let pods = pods.lock().expect("no panic");
+                    pods.get(turn % pods.len().max(1)).cloned()
+                };
+                let Some(pod) = pod else { continue };
+                let (fate, delay) = (pod.plan)(pod.connections.fetch_add(1, Ordering::Relaxed));
+                match (fate, pod.broken) {
+                    (Fate::Hang, _) => hanging.push(client),
+                    (Fate::Fail, Some(address)) => spread(client, address, delay),
+                    _ => spread(client, pod.address, delay),
                 }
             }
         });
@@ -107,19 +136,42 @@ impl Fleet {
         format!("http://{}", self.address)
     }
 
+    /// Adds a pod that answers as its version does.
     pub fn add(&mut self, name: &str, labels: &str, version: Version) {
+        let fate = if version == Version::Hanging { Fate::Hang } else { Fate::Succeed };
+        let address = self.serve(name, labels, version);
+        self.add_endpoint(address, None, Box::new(move |_| (fate, Duration::ZERO)));
+    }
+
+    /// Adds a pod whose n-th request, from 0, ends as planned.
+    pub fn add_planned(
+        &mut self,
+        name: &str,
+        release: &str,
+        plan: impl Fn(usize) -> (Fate, Duration) + Send + Sync + 'static,
+    ) {
+        let labels = format!("release=\"{release}\"");
+        let [good, broken] =
+            [Version::WithNamespace, Version::Broken].map(|version| self.serve(name, &labels, version));
+        self.add_endpoint(good, Some(broken), Box::new(plan));
+    }
+
+    fn add_endpoint(&self, address: SocketAddr, broken: Option<SocketAddr>, plan: Plan) {
+        let endpoint = Endpoint { address, broken, plan, connections: AtomicUsize::new(0) };
+        self.pods.lock().expect("no panic").push(Arc::new(endpoint));
+    }
+
+    /// Starts a pod's server.
+    fn serve(&mut self, name: &str, labels: &str, version: Version) -> SocketAddr {
         let service: Box<dyn AppInfoService> = match version {
             Version::Baseline => Box::new(AppInfoBaseline),
             Version::Broken => Box::new(AppInfoBroken),
-            Version::WithNamespace => Box::new(AppInfoWithNamespace),
-            Version::Hanging => {
-                let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-                self.pods.lock().expect("no panic").push(mute.local_addr().expect("its address"));
-                thread::spawn(move || mute.incoming().map_while(Result::ok).collect::<Vec<_>>());
-                return;
-            }
+            Version::WithNamespace | Version::Hanging => Box::new(AppInfoWithNamespace),
         };
-        let volume = LabelVolume::new(self.directory.path().join(name), text(labels)).expect("a volume");
+        // the two servers of a planned pod read the same labels
+        let directory = self.directory.path().join(name);
+        let new = || LabelVolume::new(directory, text(labels)).expect("a volume");
+        let labels_file = self.volumes.entry(name.to_owned()).or_insert_with(new).file();
         let _within = self.runtime.enter();
         let listen = || server::bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).expect("a port");
         let (public, admin) = (listen(), listen());
@@ -127,12 +179,11 @@ impl Fleet {
         let pod = Pod {
             name: name.to_owned(),
             namespace: "space".to_owned(),
-            label_file: LabelFile::new(volume.file()),
+            label_file: LabelFile::new(labels_file),
         };
         let server = Server::new(pod, service, public, admin).expect("a server");
-        self.volumes.insert(name.to_owned(), volume);
         self.runtime.spawn(server.run(std::future::pending()));
-        self.pods.lock().expect("no panic").push(address);
+        address
     }
 
     /// Replaces a pod's labels.
@@ -144,6 +195,17 @@ impl Fleet {
 /// The text of a label file with these lines.
 fn text(labels: &str) -> String {
     format!("app=\"appinfo\"\n{labels}")
+}
+
+/// Leads a client to a pod, after a while.
+fn spread(client: TcpStream, pod: SocketAddr, delay: Duration) {
+    thread::spawn(move || {
+        thread::sleep(delay);
+        let pod = TcpStream::connect(pod).expect("the pod listens");
+        let back = (pod.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+        thread::spawn(move || copy(back.0, back.1));
+        copy(client, pod);
+    });
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
@@ -167,6 +229,20 @@ pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 /// Starts it with its output in a pipe.
 pub fn start(arguments: &[&str]) -> Child {
     canary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+}
+
+/// Runs it to its end with that on its standard input.
+pub fn run_with_input(arguments: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    let mut process = canary(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // it stops to read at a verdict, so not all of it may be wanted
+    let _ = process.stdin.take().expect("its input").write_all(input);
+    let Output { status, stdout, stderr } = process.wait_with_output().expect("it runs");
+    (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
 }
 
 /// Lines of JSON.

@@ -18,8 +18,8 @@ use crate::{
     },
     release::{Attribution, Counts, Release, real},
     source::{
-        Outcome,
-        probe::{Client, Pace, Probe, Target},
+        Response,
+        probe::{Client, Limits, Pace, Probe, Target},
     },
     tally::{SeenPod, Tally},
 };
@@ -29,7 +29,7 @@ pub(super) type Measured = Result<String, String>;
 
 /// Requests that a step is measured by.
 const SAMPLE: u64 = 400;
-/// Requests within which the judge must have promoted a canary that never fails: it wants to see some 460
+/// Requests within which the judge must have promoted a canary that never fails: it wants to see some 350
 /// answers of it, and a quarter of so many are 1000, with a standard deviation of 27.
 const UNTIL_PROMOTED: u64 = 4000;
 /// Requests on one connection that must all go to one pod.
@@ -148,7 +148,8 @@ impl Sample {
         let wanted = format!("the namespace in the canary's {of_canary} answers alone");
         ensure(namespaces == of_canary, &wanted, &format!("it in {namespaces}"))?;
         let verdict = judged(target, UNTIL_PROMOTED).await?;
-        ensure(verdict.decision == Decision::Promote, "a judge who says promote", &verdict.to_string())?;
+        let decided = matches!(verdict.decision, Decision::Promote { .. });
+        ensure(decided, "a judge who says promote", &verdict.to_string())?;
         Ok(format!(
             "{}; {namespaces} tell the namespace, all of them the canary's\n   judge: {verdict}",
             self.told
@@ -191,7 +192,10 @@ fn within_five_deviations(requests: u64, probability: f64) -> RangeInclusive<u64
 }
 
 fn start(target: &Target, count: u64) -> Probe {
-    Probe::start(target.clone(), Pace { rate: RATE, timeout: TIMEOUT, time: None, count: Some(count) })
+    Probe::start(
+        target.clone(),
+        Pace { rate: RATE, limits: Limits::timeout(TIMEOUT), time: None, count: Some(count) },
+    )
 }
 
 /// Sends requests until there is a decision, at most that many.
@@ -200,10 +204,11 @@ async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
     let mut probe = start(target, count);
     while let Some(observation) = probe.next().await {
         trial.observe(&observation);
-        if !matches!(trial.verdict().decision, Decision::NotYet { .. }) {
-            break;
+        if trial.decided().is_some() {
+            return Ok(trial.verdict());
         }
     }
+    trial.end();
     Ok(trial.verdict())
 }
 
@@ -212,8 +217,8 @@ async fn on_one_connection(cluster: &Cluster) -> Result<String, String> {
     let mut client = Client::keeping(Arc::new(cluster.target()));
     let mut names = BTreeSet::new();
     for _ in 0..ON_ONE_CONNECTION {
-        match client.observe(TIMEOUT).await.outcome {
-            Outcome::Answer(answer) => names.extend(answer.served_by),
+        match client.response(Limits::timeout(TIMEOUT)).await {
+            Response::Answer(answer) => names.extend(answer.pod),
             other => return Err(format!("wanted an answer on a kept connection, saw {other:?}")),
         }
     }

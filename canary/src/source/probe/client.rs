@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use appinfo::app_info::AppInfo;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
-    Request, Response,
+    Request,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
     header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT},
@@ -17,14 +17,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Target;
+use super::{Limits, Target};
 use crate::{
-    release::Attribution,
-    source::{Answer, Cause, NoAnswer, Observation, Outcome},
+    release::{Attribution, Outcome},
+    source::{Answer, Cause, NoAnswer, Observation, Response},
 };
 
 /// The largest answer that is read to its end, in bytes. Kubernetes stores no pod whose labels need more.
 const MAX_BODY: usize = 2 << 20;
+
+/// A time that is as good as none, in place of one that no clock can tell.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends requests, one at a time.
 pub(crate) struct Client {
@@ -50,31 +53,40 @@ impl Client {
         self.connections
     }
 
-    /// Asks once. An answer may take `limit`.
-    pub(crate) async fn observe(&mut self, limit: Duration) -> Observation {
-        let start = Instant::now();
-        let deadline = start + limit;
-        let asked = timeout_at(deadline, self.ask()).await;
-        let mut connection = self.connection.take();
-        let outcome = match asked {
-            Ok(Ok(response)) => {
-                let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
-                let answer = read(response, deadline).await;
-                if self.keeps_its_connection && !closes && answer.broke_off.is_none() {
-                    self.connection = connection.take();
-                }
-                Outcome::Answer(answer)
-            }
-            Ok(Err(lost)) => lost.outcome(),
-            Err(_) => Outcome::NoAnswer(NoAnswer {
-                cause: Cause::TimedOut,
-                detail: format!("no answer within {}", humantime::format_duration(limit)),
-            }),
-        };
-        Observation { at: std::time::Instant::now(), latency: start.elapsed(), outcome }
+    /// Sends the request of that number, and waits for what comes of it.
+    pub(crate) async fn observe(&mut self, number: u64, limits: Limits) -> Observation {
+        let sent = std::time::Instant::now();
+        Observation { number, sent, response: self.response(limits).await }
     }
 
-    async fn ask(&mut self) -> Result<Response<Incoming>, Lost> {
+    /// Sends a request, and waits for what comes of it.
+    pub(crate) async fn response(&mut self, limits: Limits) -> Response {
+        let sent = Instant::now();
+        let deadline = sent.checked_add(limits.timeout).unwrap_or_else(|| sent + FAR);
+        let asked = timeout_at(deadline, self.ask()).await;
+        let connection = self.connection.take();
+        match asked {
+            Ok(Ok(response)) => {
+                let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+                let (mut answer, whole) = read(response, deadline).await;
+                let latency = sent.elapsed();
+                if self.keeps_its_connection && !closes && whole {
+                    self.connection = connection;
+                }
+                if answer.outcome == Outcome::Success && limits.max_latency.is_some_and(|max| latency > max) {
+                    answer.outcome = Outcome::Slow;
+                }
+                Response::Answer(Answer { latency: Some(latency), ..answer })
+            }
+            Ok(Err(lost)) => lost.response(),
+            Err(_) => Response::NoAnswer(NoAnswer {
+                cause: Cause::TimedOut,
+                detail: format!("no answer within {}", humantime::format_duration(limits.timeout)),
+            }),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<hyper::Response<Incoming>, Lost> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
@@ -104,19 +116,19 @@ enum Lost {
 }
 
 impl Lost {
-    fn outcome(self) -> Outcome {
+    fn response(self) -> Response {
         let (cause, detail) = match self {
             Self::Name(error) => (Cause::UnknownName, error.to_string()),
             Self::Connect(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS) => {
-                    return Outcome::Unsent(error.to_string());
+                    return Response::Unsent(error.to_string());
                 }
                 Some(Errno::CONNREFUSED) => (Cause::Refused, error.to_string()),
                 _ => (Cause::Unreachable, error.to_string()),
             },
             Self::Http(error) => (Cause::BrokeOff, with_causes(&error)),
         };
-        Outcome::NoAnswer(NoAnswer { cause, detail })
+        Response::NoAnswer(NoAnswer { cause, detail })
     }
 }
 
@@ -128,27 +140,26 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// Reads what an answer tells. The release that answered is that of the header `x-release`, or else of the
-/// body's `Release`; the pod that of `x-served-by`, or else of `PodName`. An answer that does not end in time
-/// is told as broken off: its head may name the release.
-async fn read(response: Response<Incoming>, deadline: Instant) -> Answer {
+/// Reads what an answer tells, and whether it is whole. The release that answered is that of the header
+/// `x-release`, or else of the body's `Release`; the pod that of `x-served-by`, or else of `PodName`. An answer
+/// that does not end in time is told as broken off: its head may name the release.
+async fn read(response: hyper::Response<Incoming>, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
-    let (release, served_by) = (told(&head.headers, "x-release"), told(&head.headers, "x-served-by"));
-    let (info, broke_off) = match timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => (serde_json::from_slice::<AppInfo>(&body.to_bytes()).ok(), None),
-        Ok(Err(error)) => (None, Some(with_causes(error.as_ref()))),
-        Err(_) => (None, Some("its end did not come in time".to_owned())),
-    };
+    let body = timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await;
+    let body = body.ok().and_then(Result::ok);
+    let whole = body.is_some();
+    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body.to_bytes()).ok());
     let from_body =
         |field: fn(&AppInfo) -> &String| info.as_ref().map(field).filter(|it| !it.is_empty()).cloned();
-    let release = release.or_else(|| from_body(|info| &info.release));
-    Answer {
-        status: head.status.as_u16(),
+    let release = told(&head.headers, "x-release").or_else(|| from_body(|info| &info.release));
+    let answer = Answer {
         attribution: Attribution::of_answer(release.as_deref()),
-        served_by: served_by.or_else(|| from_body(|info| &info.pod_name)),
+        outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        latency: None,
+        pod: told(&head.headers, "x-served-by").or_else(|| from_body(|info| &info.pod_name)),
         info,
-        broke_off,
-    }
+    };
+    (answer, whole)
 }
 
 /// A new connection to an address freshly looked up.

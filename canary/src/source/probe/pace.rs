@@ -15,13 +15,29 @@ const RESERVED_FILES: u64 = 64;
 /// Files that a request takes at most: in the rehearsal its connection has four ends in this process.
 const FILES_A_REQUEST: u64 = 4;
 
+/// How long an answer may take, from resolving the name to the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A request that takes longer has no answer.
+    pub timeout: Duration,
+    /// An answer that takes longer counts as a failure.
+    pub max_latency: Option<Duration>,
+}
+
+impl Limits {
+    /// No limit but a time-out.
+    pub fn timeout(timeout: Duration) -> Self {
+        Self { timeout, max_latency: None }
+    }
+}
+
 /// How often and how long to ask.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     /// Requests a second.
     pub rate: f64,
-    /// How long an answer may take, from resolving the name to the last byte.
-    pub timeout: Duration,
+    /// How long an answer may take.
+    pub limits: Limits,
     /// No request is sent after this time.
     pub time: Option<Duration>,
     /// No more requests than this are sent.

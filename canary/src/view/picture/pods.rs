@@ -18,7 +18,7 @@ const STANDS_OUT: Duration = Duration::from_secs(15);
 impl Picture<'_> {
     /// A row for each pod: those that are there first; what has changed lately stands out.
     pub(super) fn pods(&self, tally: &Tally, area: Rect) -> Table<'_> {
-        let mut pods: Vec<_> = tally.pods().iter().collect();
+        let mut pods: Vec<_> = tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).collect();
         pods.sort_by_key(|(name, pod)| (!pod.present, pod.release.clone(), *name));
         let room = usize::from(area.height.saturating_sub(1));
         let hidden = if pods.len() > room { pods.len() - room.saturating_sub(1) } else { 0 };

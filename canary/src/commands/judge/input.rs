@@ -1,0 +1,116 @@
+//! `canary judge --input`: outcomes that others have collected.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use tokio::{select, task};
+
+use super::{exit_at_the_end, explain_unseen, write_sentences};
+use crate::{
+    cli::{JudgeFlags, JudgeOutput},
+    exit::Exit,
+    signals,
+    source::lines::{Line, LineError, Lines},
+    trial::Trial,
+    view::report::Report,
+};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 17;
+
+pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
+    let mut signals = signals::listen()?;
+    let start = Instant::now();
+    let (name, input) = match open(path) {
+        Ok(input) => input,
+        Err(error) => {
+            eprintln!("canary: cannot open {}: {error}", path.display());
+            return Ok(Exit::Usage);
+        }
+    };
+    let lines = Lines::new(input, flags.trial.max_latency);
+    let trial = Arc::new(Mutex::new(flags.trial.of_all(start)));
+    let most = flags.probe.count.unwrap_or(u64::MAX);
+    // a read of a pipe may wait for ever, and a signal must end it all the same
+    let judging = task::spawn_blocking({
+        let trial = Arc::clone(&trial);
+        move || judge(lines, most, &trial)
+    });
+    let signal = select! {
+        judged = judging => match judged.map_err(io::Error::other)? {
+            Ok(()) => None,
+            Err(LineError::Unreadable(error)) => {
+                return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
+            }
+            Err(bad) => {
+                eprintln!("canary: {name}, {bad}");
+                return Ok(Exit::Usage);
+            }
+        },
+        signal = signals.next() => Some(signal),
+    };
+    let trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_empty = trial.tally().total().requests == 0;
+    let exit = match signal {
+        Some(signal) => signal,
+        None if is_empty => Exit::ReleaseNeverSeen,
+        None => exit_at_the_end(&trial),
+    };
+    match flags.output {
+        JudgeOutput::Json => Report::new(io::stdout(), start).end(&trial, Instant::now())?,
+        JudgeOutput::Text if is_empty => {}
+        JudgeOutput::Text => write_sentences(&trial)?,
+    }
+    if is_empty {
+        eprintln!("canary: there is no outcome in {name}");
+    } else if exit == Exit::ReleaseNeverSeen {
+        explain_unseen(&format!("outcome in {name}"), &trial);
+    }
+    Ok(exit)
+}
+
+type Input = Box<dyn BufRead + Send>;
+
+/// The input, and what to call it.
+fn open(path: &Path) -> io::Result<(String, Input)> {
+    if path == Path::new("-") {
+        let input = BufReader::with_capacity(BUFFER, io::stdin());
+        return Ok(("standard input".to_owned(), Box::new(input)));
+    }
+    let input = BufReader::with_capacity(BUFFER, File::open(path)?);
+    Ok((path.display().to_string(), Box::new(input)))
+}
+
+/// Reads until there is a verdict, the input ends, or `most` requests are seen.
+fn judge(lines: Lines<Input>, most: u64, trial: &Mutex<Trial>) -> Result<(), LineError> {
+    let trial = || trial.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut requests = 0;
+    for line in lines {
+        // while the next line is read, the trial is free to be looked at
+        let line = line?;
+        let mut trial = trial();
+        match line {
+            Line::Outcome(observation) => {
+                requests += 1;
+                trial.observe(&observation);
+            }
+            Line::Interval(batch) => {
+                requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
+                trial.observe_batch(batch);
+            }
+        }
+        if trial.decided().is_some() {
+            return Ok(());
+        }
+        if requests >= most {
+            break;
+        }
+    }
+    trial().end();
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! How requests become batches: contiguous, in the order of sending, of a length that is fixed beforehand.
+
+use crate::release::{Batch, real};
+
+/// How long the next batch is: about [`ANSWERS`] answers of the release that answers less.
+///
+/// Short batches keep together what happened together; longer ones tell more of a difference. With two answers,
+/// 1 % against 10 % is found after about as many requests as with four.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchLength {
+    /// Recent answers, older ones counting less.
+    stable: f64,
+    canary: f64,
+    /// Requests since the canary last answered.
+    without_canary: u64,
+}
+
+const ANSWERS: f64 = 2.0;
+const SHORTEST: f64 = 4.0;
+const LONGEST: f64 = 256.0;
+/// What an answer still counts after a batch.
+const DECAY: f64 = 0.95;
+/// After this many requests without the canary, its share is unknown again.
+const FORGET_AFTER: u64 = 1024;
+
+impl BatchLength {
+    /// Before the canary has answered: as for one canary beside three stable pods.
+    pub(super) const UNKNOWN: Self = Self { stable: 3.0, canary: 1.0, without_canary: FORGET_AFTER };
+
+    /// Requests in the next batch.
+    pub(super) fn requests(&self) -> u64 {
+        let rarer = self.stable.min(self.canary) / (self.stable + self.canary);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two bounds")]
+        let requests = (ANSWERS / rarer).round().clamp(SHORTEST, LONGEST) as u64;
+        requests
+    }
+
+    /// Takes in the sizes of a batch. They alone count: what failed must not decide what is compared.
+    pub(super) fn learn(&mut self, batch: &Batch) {
+        if batch.canary.requests > 0 {
+            self.without_canary = 0;
+        } else {
+            self.without_canary = self.without_canary.saturating_add(batch.stable.requests);
+        }
+        if self.without_canary >= FORGET_AFTER {
+            *self = Self::UNKNOWN;
+        } else {
+            self.stable = self.stable * DECAY + real(batch.stable.requests);
+            self.canary = self.canary * DECAY + real(batch.canary.requests);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::testing::counts;
+
+    fn learnt(stable: u64, canary: u64) -> BatchLength {
+        let mut length = BatchLength::UNKNOWN;
+        for _ in 0..200 {
+            length.learn(&Batch { stable: counts(0, stable), canary: counts(0, canary), unattributed: 0 });
+        }
+        length
+    }
+
+    #[test]
+    fn a_batch_has_about_two_answers_of_the_rarer_release() {
+        assert_eq!(BatchLength::UNKNOWN.requests(), 8, "one canary beside three pods");
+        for (stable, canary, requests) in [(6, 2, 8), (38, 2, 40), (2, 2, 4), (2, 6, 8), (1999, 1, 256)] {
+            assert_eq!(learnt(stable, canary).requests(), requests, "{stable}, {canary}");
+        }
+    }
+
+    #[test]
+    fn what_failed_does_not_change_the_length() {
+        let mut failing = BatchLength::UNKNOWN;
+        for _ in 0..200 {
+            failing.learn(&Batch { stable: counts(38, 38), canary: counts(1, 2), unattributed: 7 });
+        }
+        assert_eq!(failing.requests(), learnt(38, 2).requests());
+    }
+
+    #[test]
+    fn a_canary_that_comes_after_a_long_time_is_not_waited_for() {
+        let mut length = learnt(38, 2);
+        (0..1000).for_each(|_| length.learn(&Batch { stable: counts(0, 40), ..Batch::default() }));
+        assert_eq!(length.requests(), 8);
+    }
+}

@@ -1,0 +1,331 @@
+//! The test of an odds ratio, given how many failed: an e-process that stays valid through outages, drift and
+//! bursts that hit both sides.
+//!
+//! # The distribution
+//!
+//! Take a batch of requests that were sent at about the same time: `m` went to the suspect and `n` to the
+//! reference, and `k` of all of them failed. If failures do not care who serves, any `k` of the `m + n` requests
+//! are as likely to be the failed ones as any others, however high the common rate is and however it moves. So
+//! the suspect's part `x` of the failures has the hypergeometric distribution. If a request's odds of failing
+//! are θ times as high at the suspect, `x` has Fisher's noncentral hypergeometric distribution:
+//!
+//! ```text
+//! P(x; θ) = w(x; θ) / Σ w(y; θ) over all possible y,   w(x; θ) = C(m, x) C(n, k − x) θ^x
+//! ```
+//!
+//! R. A. Fisher, "The logic of inductive inference", Journal of the Royal Statistical Society 98 (1935);
+//! A. Agresti, "Categorical Data Analysis", 3rd edition (2013), section 3.5 and 16.5.
+//!
+//! # The e-process
+//!
+//! For a null hypothesis θ ≤ θ₀ and an alternative θ₁ > θ₀, the likelihood ratio P(x; θ₁) / P(x; θ₀) rises with
+//! x, and P(x; θ) moves to higher x with θ. So its expectation is 1 at θ₀ and at most 1 below. (With both signs
+//! turned the same holds for θ ≥ θ₀ and θ₁ < θ₀.) The product over batches is a test supermartingale, as long as
+//! the sizes of a batch do not depend on its own outcomes. So is the mean of such products over a fixed grid of
+//! alternatives. By Ville's inequality ("Étude critique de la notion de collectif", 1939) the mean ever reaches
+//! 1/α with probability at most α while the null hypothesis is true.
+
+use std::sync::LazyLock;
+
+use libm::lgamma;
+
+use crate::release::{Counts, real};
+
+/// What two sides answered at the same time: a 2×2 table of side and outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    /// The side to compare with.
+    pub(super) reference: Counts,
+    /// The side under suspicion.
+    pub(super) suspect: Counts,
+}
+
+impl Table {
+    fn failures(&self) -> u64 {
+        self.reference.failures + self.suspect.failures
+    }
+
+    /// Whether the sizes and the number of failures leave more than one way to share the failures.
+    fn is_informative(&self) -> bool {
+        let Self { reference, suspect } = *self;
+        let failures = self.failures();
+        reference.requests > 0
+            && suspect.requests > 0
+            && 0 < failures
+            && failures < reference.requests + suspect.requests
+    }
+
+    /// ln w(x; θ).
+    fn ln_weight(&self, x: u64, ln_odds: f64) -> f64 {
+        ln_choose(self.suspect.requests, x)
+            + ln_choose(self.reference.requests, self.failures() - x)
+            + real(x) * ln_odds
+    }
+
+    /// ln Σ w(y; θ), added up from the mode outwards until a term no longer changes the sum. That takes some
+    /// twenty standard deviations of terms: a few for small batches, 10⁵ for 10⁹ answers.
+    fn ln_total_weight(&self, ln_odds: f64) -> f64 {
+        let (m, n, k) = (self.suspect.requests, self.reference.requests, self.failures());
+        let (least, most) = (k.saturating_sub(n), k.min(m));
+        let mode = self.mode(ln_odds).clamp(least, most);
+        let odds = ln_odds.exp();
+        // w(x + 1; θ) / w(x; θ)
+        let step = |x: u64| (real(m - x) / real(x + 1)) * (real(k - x) / real(n + x + 1 - k)) * odds;
+        let mut sum = 1.0;
+        let mut add = |term: f64| {
+            sum += term;
+            term >= sum * f64::EPSILON / 8.0
+        };
+        let mut term = 1.0;
+        for x in mode..most {
+            term *= step(x);
+            if !add(term) {
+                break;
+            }
+        }
+        term = 1.0;
+        for x in (least..mode).rev() {
+            term /= step(x);
+            if !add(term) {
+                break;
+            }
+        }
+        self.ln_weight(mode, ln_odds) + sum.ln()
+    }
+
+    /// The x at which w(x; θ) is greatest, or one beside it: where w(x + 1; θ) = w(x; θ), a quadratic equation
+    /// (J. G. Liao and O. Rosen, "Fast and stable algorithms for computing and sampling from the noncentral
+    /// hypergeometric distribution", The American Statistician 55, 2001).
+    fn mode(&self, ln_odds: f64) -> u64 {
+        let (m, n, k) = (real(self.suspect.requests), real(self.reference.requests), real(self.failures()));
+        let odds = ln_odds.exp();
+        // (θ − 1) x² + linear x + constant = 0
+        let linear = k - n - (m + k + 2.0) * odds;
+        let constant = (m + 1.0) * (k + 1.0) * odds;
+        let discriminant = linear * linear - 4.0 * (odds - 1.0) * constant;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and m + 1")]
+        let mode = (-2.0 * constant / (linear - discriminant.max(0.0).sqrt())).max(0.0) as u64;
+        mode
+    }
+
+    /// ln P(x; θ) of the x that was seen.
+    fn ln_probability(&self, ln_odds: f64) -> f64 {
+        // C(m, x) C(n, k − x) is left out of both: it is the same for every θ
+        real(self.suspect.failures) * ln_odds - self.ln_total_weight(ln_odds)
+    }
+}
+
+/// ln C(n, k).
+fn ln_choose(n: u64, k: u64) -> f64 {
+    ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
+}
+
+fn ln_factorial(n: u64) -> f64 {
+    static SMALL: LazyLock<Vec<f64>> =
+        LazyLock::new(|| (0..1024).map(|n| lgamma(f64::from(n) + 1.0)).collect());
+    let small = usize::try_from(n).ok().and_then(|n| SMALL.get(n));
+    small.copied().unwrap_or_else(|| lgamma(real(n) + 1.0))
+}
+
+/// The odds ratios that a test bets on whose question is whether one side fails more often than the other. Small
+/// ones find a canary that fails twice as often, great ones find a broken one within a few answers.
+pub(super) const GREATER: [f64; 7] = [1.5, 2.5, 5.0, 10.0, 30.0, 150.0, 1000.0];
+
+/// The e-process of one null hypothesis, with the mean over some alternatives.
+#[derive(Clone, Debug)]
+pub(super) struct OddsTest {
+    ln_null: f64,
+    /// For each alternative: ln θ₁, and ln of the product of likelihood ratios so far.
+    alternatives: Vec<(f64, f64)>,
+    peak_ln_e_value: f64,
+}
+
+impl OddsTest {
+    /// Tests the null hypothesis that the odds ratio is at most `null` where all `alternatives` are greater, and
+    /// that it is at least `null` where all are smaller.
+    pub(super) fn new(null: f64, alternatives: impl IntoIterator<Item = f64>) -> Self {
+        let alternatives = alternatives.into_iter().map(|odds| (odds.ln(), 0.0)).collect();
+        Self { ln_null: null.ln(), alternatives, peak_ln_e_value: 0.0 }
+    }
+
+    /// Takes in the next batch.
+    pub(super) fn observe(&mut self, table: Table) {
+        if !table.is_informative() {
+            return; // every likelihood ratio is 1
+        }
+        let ln_null_probability = table.ln_probability(self.ln_null);
+        for (ln_odds, ln_product) in &mut self.alternatives {
+            *ln_product += table.ln_probability(*ln_odds) - ln_null_probability;
+        }
+        self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value());
+    }
+
+    /// The natural logarithm of the e-value: of the mean of the products.
+    pub(super) fn ln_e_value(&self) -> f64 {
+        let products = self.alternatives.iter().map(|(_, ln_product)| *ln_product);
+        ln_sum(products) - real(u64::try_from(self.alternatives.len()).unwrap_or(u64::MAX)).ln()
+    }
+
+    /// The natural logarithm of the greatest e-value so far; at least 0.
+    pub(super) fn peak_ln_e_value(&self) -> f64 {
+        self.peak_ln_e_value
+    }
+}
+
+/// ln Σ exp(x), also where exp(x) would overflow.
+pub(super) fn ln_sum(logarithms: impl Iterator<Item = f64> + Clone) -> f64 {
+    let greatest = logarithms.clone().fold(f64::NEG_INFINITY, f64::max);
+    if greatest == f64::NEG_INFINITY {
+        return greatest;
+    }
+    greatest + logarithms.map(|logarithm| (logarithm - greatest).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::judge::testing::{assert_close, counts};
+
+    fn table(reference: Counts, suspect: Counts) -> Table {
+        Table { reference, suspect }
+    }
+
+    /// All tables of these sizes with that many failures, which is where P(x; θ) adds up to 1.
+    fn tables(reference: u64, suspect: u64, failures: u64) -> impl Iterator<Item = Table> {
+        let possible = failures.saturating_sub(reference)..=failures.min(suspect);
+        possible.map(move |x| table(counts(failures - x, reference), counts(x, suspect)))
+    }
+
+    fn probability(table: &Table, odds: f64) -> f64 {
+        (table.ln_weight(table.suspect.failures, odds.ln()) - table.ln_total_weight(odds.ln())).exp()
+    }
+
+    fn all_small_tables() -> impl Iterator<Item = (u64, u64, u64)> {
+        (0..=12).flat_map(|reference| {
+            (0..=8).flat_map(move |suspect| {
+                (0..=reference + suspect).map(move |failures| (reference, suspect, failures))
+            })
+        })
+    }
+
+    #[test]
+    fn the_probabilities_are_those_of_the_formula() {
+        // 1 of 2 failures among 1 suspect and 3 others: C(1, 1) C(3, 1) θ / (C(1, 0) C(3, 2) + C(1, 1) C(3, 1) θ)
+        let seen = table(counts(1, 3), counts(1, 1));
+        assert_close(probability(&seen, 1.0), 0.5);
+        assert_close(probability(&seen, 3.0), 9.0 / 12.0);
+        for (reference, suspect, failures) in all_small_tables() {
+            for odds in [0.01, 0.5, 1.0, 2.0, 1000.0] {
+                let sum: f64 =
+                    tables(reference, suspect, failures).map(|table| probability(&table, odds)).sum();
+                assert_close(sum, 1.0);
+            }
+        }
+    }
+
+    /// The expectation of a batch's e-value, over all ways to share the failures.
+    fn expectation(
+        null: f64,
+        alternatives: &[f64],
+        truth: f64,
+        (reference, suspect, failures): (u64, u64, u64),
+    ) -> f64 {
+        let e_value = |table| {
+            let mut test = OddsTest::new(null, alternatives.iter().copied());
+            test.observe(table);
+            test.ln_e_value().exp()
+        };
+        tables(reference, suspect, failures).map(|table| probability(&table, truth) * e_value(table)).sum()
+    }
+
+    #[test]
+    fn the_expectation_is_at_most_one_under_the_null_hypothesis_and_above_one_under_an_alternative() {
+        let smaller = [0.125, 0.5, 1.3];
+        for sizes in all_small_tables() {
+            for truth in [0.01, 0.3, 0.9, 1.0] {
+                assert!(expectation(1.0, &GREATER, truth, sizes) <= 1.0 + 1e-9, "{sizes:?} at {truth}");
+            }
+            for truth in [2.0, 2.1, 5.0, 1000.0] {
+                assert!(expectation(2.0, &smaller, truth, sizes) <= 1.0 + 1e-9, "{sizes:?} at {truth}");
+            }
+            let (reference, suspect, failures) = sizes;
+            if reference > 0 && suspect > 0 && 0 < failures && failures < reference + suspect {
+                assert!(expectation(1.0, &GREATER, 30.0, sizes) > 1.0, "{sizes:?}");
+                assert!(expectation(2.0, &smaller, 0.5, sizes) > 1.0, "{sizes:?}");
+            }
+        }
+    }
+
+    /// Failures that name no release are counted as the suspect's in the test of the ratio. However many of them
+    /// were its own, that makes a small ratio no more plausible.
+    #[test]
+    fn a_failure_moved_to_the_suspect_never_speaks_for_a_smaller_ratio() {
+        let e_value = |table| {
+            let mut test = OddsTest::new(2.0, [0.125, 0.25, 0.5, 1.0, 1.3]);
+            test.observe(table);
+            test.ln_e_value()
+        };
+        for (reference, suspect, failures) in all_small_tables() {
+            for seen in tables(reference, suspect, failures).filter(|seen| seen.reference.failures > 0) {
+                let moved =
+                    table(seen.reference - Counts::all_failed(1), seen.suspect + Counts::all_failed(1));
+                assert!(e_value(moved) <= e_value(seen) + 1e-9, "{seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_total_outage_says_nothing() {
+        let mut test = OddsTest::new(1.0, GREATER);
+        for _ in 0..1000 {
+            test.observe(table(counts(27, 27), counts(3, 3)));
+            test.observe(table(counts(0, 27), counts(0, 3)));
+        }
+        assert_close(test.ln_e_value(), 0.0);
+    }
+
+    #[test]
+    fn the_peak_stays() {
+        let mut test = OddsTest::new(1.0, GREATER);
+        test.observe(table(counts(0, 6), counts(2, 2)));
+        let peak = test.ln_e_value();
+        (0..100).for_each(|_| test.observe(table(counts(2, 6), counts(0, 2))));
+        assert!(peak > 1.0 && test.ln_e_value() < -1.0);
+        assert_close(test.peak_ln_e_value(), peak);
+    }
+
+    fn any_counts(most: u64) -> impl Strategy<Value = Counts> {
+        (0..=most)
+            .prop_flat_map(|requests| (Just(requests), 0..=requests))
+            .prop_map(|(requests, failures)| counts(failures, requests))
+    }
+
+    proptest! {
+        #[test]
+        fn large_and_one_sided_tables_give_numbers(
+            reference in prop_oneof![any_counts(10), any_counts(1_000_000_000)],
+            suspect in prop_oneof![any_counts(10), any_counts(1_000_000_000)],
+        ) {
+            let mut test = OddsTest::new(1.0, GREATER);
+            test.observe(table(reference, suspect));
+            prop_assert!(test.ln_e_value().is_finite(), "{:?}", test);
+            prop_assert!(test.peak_ln_e_value() >= 0.0);
+        }
+
+        /// The sum from the mode outwards leaves out nothing that matters.
+        #[test]
+        fn the_total_weight_is_the_sum_of_all_weights(
+            (reference, suspect, failures) in (0..3000_u64, 1..3000_u64).prop_flat_map(|(n, m)| (Just(n), Just(m), 0..=n + m)),
+            ln_odds in -7.0..7.0_f64,
+        ) {
+            let seen = tables(reference, suspect, failures).next().expect("one");
+            let weights: Vec<_> = tables(reference, suspect, failures)
+                .map(|table| table.ln_weight(table.suspect.failures, ln_odds))
+                .collect();
+            let sum = ln_sum(weights.iter().copied());
+            prop_assert!((seen.ln_total_weight(ln_odds) - sum).abs() < 1e-6 * sum.abs().max(1.0));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit and also more than
+//! `max_ratio` times as often as stable. Each way errs with its own part of α, so both together with α at most.
+
+use super::{
+    decision::Settings,
+    odds::{OddsTest, Table, ln_sum},
+};
+use crate::release::{Batch, Counts, real};
+
+/// The part of α that the way by the limit has.
+const LIMIT_PART: f64 = 0.9;
+/// The part of α that the way by the ratio has.
+const RATIO_PART: f64 = 0.1;
+
+/// The upper bound of a failure rate p, valid however often one looks.
+///
+/// For every limit ℓ, the likelihood ratio of a lower rate r·ℓ against ℓ is a test supermartingale as long as
+/// p ≥ ℓ, and so is a weighted mean over several r < 1:
+///
+/// ```text
+/// E(ℓ) = Σ w · r^failures · ((1 − r ℓ)/(1 − ℓ))^successes
+/// ```
+///
+/// By Ville's inequality E(ℓ) ever reaches 1/α with probability at most α while p ≥ ℓ. E rises with ℓ, so the
+/// limits at which it has reached 1/α are those above one bound.
+///
+/// The weights decide for which rates the bound falls fast. A canary that never fails is below 1 % after 345
+/// answers at α = 0.045. No method gets below 309, where 0.99ⁿ falls below 0.045.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpperBound {
+    ln_threshold: f64,
+}
+
+/// r, and its weight.
+const LOWER_RATES: [(f64, f64); 5] = [(0.0, 0.4), (0.1, 0.3), (0.25, 0.15), (0.5, 0.1), (0.75, 0.05)];
+
+impl UpperBound {
+    pub(super) fn new(alpha: f64) -> Self {
+        Self { ln_threshold: -alpha.ln() }
+    }
+
+    /// Whether the bound is at or below `limit`.
+    pub(super) fn is_within(self, counts: Counts, limit: f64) -> bool {
+        let ln_success = |rate: f64| (-rate).ln_1p();
+        let ln_mean = ln_sum(LOWER_RATES.iter().map(|(r, weight)| {
+            let failures = if counts.failures == 0 { 0.0 } else { real(counts.failures) * r.ln() };
+            let successes = real(counts.successes()) * (ln_success(r * limit) - ln_success(limit));
+            weight.ln() + failures + successes
+        }));
+        ln_mean >= self.ln_threshold
+    }
+
+    /// The bound: 1 where nothing lower is known.
+    pub(super) fn bound(self, counts: Counts) -> f64 {
+        let (mut below, mut bound) = (counts.rate().unwrap_or(0.0), 1.0);
+        for _ in 0..f64::MANTISSA_DIGITS {
+            let middle = f64::midpoint(below, bound);
+            if middle < 1.0 && self.is_within(counts, middle) {
+                bound = middle;
+            } else {
+                below = middle;
+            }
+        }
+        bound
+    }
+
+    /// How many more answers it takes until the bound is at or below `limit`, if all of them succeed; `None`
+    /// for more than `most`.
+    pub(super) fn successes_until_within(self, counts: Counts, limit: f64, most: u64) -> Option<u64> {
+        let after = |more| self.is_within(Counts { requests: counts.requests + more, ..counts }, limit);
+        if !after(most) {
+            return None;
+        }
+        let (mut fewest, mut enough) = (0, most);
+        while fewest < enough {
+            let middle = u64::midpoint(fewest, enough);
+            if after(middle) {
+                enough = middle;
+            } else {
+                fewest = middle + 1;
+            }
+        }
+        Some(enough)
+    }
+}
+
+/// What speaks for a promotion.
+#[derive(Clone, Debug)]
+pub(super) struct Promotion {
+    limit: f64,
+    /// Of the way by the limit.
+    upper_bound: UpperBound,
+    /// The null hypothesis is that the odds ratio is at least `max_ratio`. A canary that fails more than
+    /// `max_ratio` times as often as stable has an odds ratio above that, too.
+    ratio: OddsTest,
+    ratio_ln_threshold: f64,
+    recent: RecentFailures,
+    /// Stable's answers in the batches that count for the ratio.
+    stable_beside_ratio: Counts,
+}
+
+/// The odds ratios that the test of the ratio bets on, as parts of `max_ratio`.
+const PARTS_OF_RATIO: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 3.0 / 8.0, 1.0 / 2.0, 0.65];
+
+impl Promotion {
+    pub(super) fn new(settings: Settings) -> Self {
+        let (alpha, limit) = (settings.alpha.get(), settings.max_failure_rate.get());
+        let max_ratio = settings.max_ratio.get();
+        Self {
+            limit,
+            upper_bound: UpperBound::new(LIMIT_PART * alpha),
+            ratio: OddsTest::new(max_ratio, PARTS_OF_RATIO.map(|part| part * max_ratio)),
+            ratio_ln_threshold: -(RATIO_PART * alpha).ln(),
+            recent: RecentFailures::new(limit),
+            stable_beside_ratio: Counts::default(),
+        }
+    }
+
+    pub(super) fn observe(&mut self, batch: &Batch) {
+        self.recent.observe(batch.total());
+        // By totals alone, on which the test is conditional: a selection by them leaves it valid.
+        if !self.recent.is_incident() {
+            self.ratio.observe(Table { reference: batch.stable, suspect: batch.canary_at_worst() });
+            self.stable_beside_ratio += batch.stable;
+        }
+    }
+
+    /// The upper bound of the failure rate that these answers of the canary have.
+    pub(super) fn bound(&self, canary: Counts) -> f64 {
+        self.upper_bound.bound(canary)
+    }
+
+    /// Whether the canary fails at most the limit.
+    pub(super) fn by_limit(&self, canary: Counts) -> bool {
+        self.upper_bound.is_within(canary, self.limit)
+    }
+
+    /// Whether the canary fails at most `max_ratio` times as often as a stable release that fails more than the
+    /// limit itself.
+    pub(super) fn by_ratio(&self) -> bool {
+        self.stable_beside_ratio.rate().is_some_and(|rate| rate > self.limit)
+            && self.ratio.ln_e_value() >= self.ratio_ln_threshold
+    }
+
+    /// After how many more successes of the canary [`Promotion::by_limit`] holds.
+    pub(super) fn successes_until_by_limit(&self, canary: Counts, most: u64) -> Option<u64> {
+        self.upper_bound.successes_until_within(canary, self.limit, most)
+    }
+}
+
+/// The recent failure rate of all requests together: an average in which a request counts less by a factor of e
+/// for every 1/limit requests after it.
+///
+/// An incident that hits both releases makes them alike while it lasts. A canary that is bad on ordinary days
+/// must not be promoted for that, so the ratio is not tested then.
+#[derive(Clone, Copy, Debug)]
+struct RecentFailures {
+    limit: f64,
+    rate: f64,
+}
+
+/// Recent failures whose odds are this many times what the limit allows are an incident. (Odds, because a rate cannot
+/// be six times a limit of 20 %.) At twice a limit of 1 %, the average has a mean of 2 % and a standard deviation of
+/// 1 %.
+const INCIDENT: f64 = 6.0;
+
+impl RecentFailures {
+    fn new(limit: f64) -> Self {
+        Self { limit, rate: 0.0 }
+    }
+
+    fn observe(&mut self, counts: Counts) {
+        let Some(rate) = counts.rate() else { return };
+        let kept = (-real(counts.requests) * self.limit).exp();
+        self.rate = self.rate * kept + rate * (1.0 - kept);
+    }
+
+    fn is_incident(self) -> bool {
+        let odds = |rate: f64| rate / (1.0 - rate);
+        odds(self.rate) > INCIDENT * odds(self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::testing::{assert_close, counts};
+
+    const ALPHA: f64 = 0.045;
+
+    /// The figures in the documentation of [`UpperBound`].
+    #[test]
+    fn a_canary_that_never_fails_is_below_one_per_cent_after_345_answers() {
+        let bound = UpperBound::new(ALPHA);
+        let needed = |seen| bound.successes_until_within(seen, 0.01, 100_000);
+        assert_eq!(needed(counts(0, 0)), Some(345));
+        assert_eq!(needed(counts(0, 344)), Some(1));
+        assert_eq!(needed(counts(0, 345)), Some(0));
+        assert_eq!(needed(counts(1, 1)), Some(681));
+        assert_eq!(needed(counts(2000, 2000)), None);
+        assert!(0.99_f64.powi(308) > ALPHA && 0.99_f64.powi(309) < ALPHA);
+    }
+
+    #[test]
+    fn the_weights_add_up_to_one() {
+        assert_close(LOWER_RATES.iter().map(|(_, weight)| weight).sum(), 1.0);
+        assert_close(LIMIT_PART + RATIO_PART, 1.0);
+    }
+
+    /// The e-process multiplies, answer by answer, by a factor whose expectation is 1 at the limit: so it does not
+    /// matter where the sum over all outcomes is taken.
+    #[test]
+    fn the_mean_likelihood_ratio_has_the_expectation_one_at_the_limit_and_less_above() {
+        let e_value = |seen: Counts, limit: f64| -> f64 {
+            let ratio = |(r, weight): &(f64, f64)| {
+                let failures = i32::try_from(seen.failures).expect("few");
+                let successes = i32::try_from(seen.successes()).expect("few");
+                weight * r.powi(failures) * ((1.0 - r * limit) / (1.0 - limit)).powi(successes)
+            };
+            LOWER_RATES.iter().map(ratio).sum()
+        };
+        for limit in [0.001, 0.01, 0.3_f64] {
+            for (truth, most) in
+                [(limit, 1.0_f64 + 1e-9), (limit * 1.5, 1.0 - 1e-4), (limit * 3.0, 1.0 - 1e-4)]
+            {
+                let n = 12;
+                let mut coefficient = 1.0_f64;
+                let mut expectation = 0.0;
+                for k in 0..=n {
+                    let (failed, succeeded) =
+                        (i32::try_from(k).expect("few"), i32::try_from(n - k).expect("few"));
+                    let probability = coefficient * truth.powi(failed) * (1.0 - truth).powi(succeeded);
+                    expectation += probability * e_value(counts(k, n), limit);
+                    coefficient *= real(n - k) / real(k + 1);
+                }
+                assert!(expectation <= most, "{expectation} at {truth}");
+                let bound = UpperBound::new(1.0 / e_value(counts(0, n), limit) * 1.000_001);
+                assert!(bound.is_within(counts(0, n), limit), "it is the same e-value");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bound_is_where_the_question_changes_its_answer() {
+        for alpha in [0.3, 0.045, 0.001] {
+            let upper = UpperBound::new(alpha);
+            for requests in [0, 1, 10, 345, 5000, 1_000_000] {
+                for failures in
+                    [0, 1, requests / 100, requests / 2, requests].into_iter().filter(|it| *it <= requests)
+                {
+                    let seen = counts(failures, requests);
+                    let bound = upper.bound(seen);
+                    assert!((seen.rate().unwrap_or(0.0)..=1.0).contains(&bound), "{bound} after {seen:?}");
+                    assert!(bound >= 1.0 || upper.is_within(seen, (bound * 1.000_001).min(1.0)));
+                    assert!(!upper.is_within(seen, bound * 0.999_999));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn recent_failures_forget_as_the_memory_says() {
+        let mut recent = RecentFailures::new(0.01);
+        recent.observe(counts(10, 10));
+        assert!(recent.is_incident(), "ten failures of ten");
+        recent.observe(counts(0, 100));
+        assert!(!recent.is_incident(), "ten have become fewer than four");
+        (0..1000).for_each(|_| recent.observe(counts(1, 25)));
+        assert!(
+            !recent.is_incident() && (recent.rate - 0.04).abs() < 0.006,
+            "4 % is four times the limit: {recent:?}"
+        );
+        let mut counters = RecentFailures::new(0.01);
+        counters.observe(counts(40_000, 1_000_000));
+        assert_close(counters.rate, 0.04);
+        let mut high = RecentFailures::new(0.3);
+        high.observe(counts(80, 100));
+        assert!(high.is_incident(), "also where no rate is six times the limit");
+    }
+}

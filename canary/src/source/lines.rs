@@ -1,0 +1,511 @@
+//! Outcomes that others have collected, as lines of JSON in the order of sending: an access log, a load tester's
+//! output, a simulation.
+//!
+//! A line is one outcome, or the counters of one interval of time. Other keys are ignored.
+//!
+//! ```text
+//! {"release":"canary","failed":false,"ms":12.5,"pod":"appinfo-canary-1"}
+//! {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":0}}
+//! ```
+//!
+//! Of an outcome, `release` is `"stable"`, `"canary"` or null; `ms`, the milliseconds that the answer took, and
+//! `pod` may be left out or null. Of an interval, what is left out is 0.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    io::{self, BufRead, Read},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
+
+use super::{Answer, Observation, Response};
+use crate::release::{Attribution, Batch, Counts, Outcome, Release, real};
+
+/// The longest line, in bytes without its end. Input without line ends must not fill the memory.
+const MAX_LINE: usize = 1 << 20;
+/// The most requests in one interval. More than any service gets; the time that an interval takes grows with the
+/// square root of it.
+const MAX_REQUESTS: u64 = 1_000_000_000_000;
+/// The most requests in all intervals. The judge calculates with real numbers, which are exact up to here.
+const MAX_TOTAL: u64 = 1 << 53;
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// What came of one request.
+    Outcome(Observation),
+    /// What was counted in one interval of time.
+    Interval(Batch),
+}
+
+/// Why there is no next line.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The input cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// The line says nothing that can be judged.
+    #[error("line {number}: {cause}")]
+    Bad {
+        /// Its number, from 1.
+        number: u64,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// Reads lines. Empty ones are passed over.
+#[derive(Debug)]
+pub struct Lines<R> {
+    input: R,
+    buffer: Vec<u8>,
+    number: u64,
+    meaning: Meaning,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure.
+    pub fn new(input: R, max_latency: Option<Duration>) -> Self {
+        let meaning = Meaning { max_latency, outcomes: 0, counted: 0, began: Instant::now() };
+        Self { input, buffer: Vec::new(), number: 0, meaning }
+    }
+
+    fn read(&mut self) -> Result<Option<Line>, LineError> {
+        loop {
+            self.buffer.clear();
+            let mut line = Read::take(&mut self.input, MAX_LINE as u64 + 1);
+            if line.read_until(b'\n', &mut self.buffer)? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            let bad = |cause| LineError::Bad { number: self.number, cause };
+            if self.buffer.len() > MAX_LINE && !self.buffer.ends_with(b"\n") {
+                return Err(bad(format!("longer than {MAX_LINE} bytes")));
+            }
+            let text = std::str::from_utf8(&self.buffer)
+                .map_err(|error| bad(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
+            // some programs begin a file with a byte-order mark
+            let text = if self.number == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
+            let text = text.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            let Object(fields) = serde_json::from_str(text).map_err(|error| bad(cause(text, &error)))?;
+            return self.meaning.of(fields).map(Some).map_err(bad);
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Line, LineError>;
+
+    /// The next line; none at the end of the input.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// What is wrong with a line, and at which key. To find the key is slow, so only a bad line is read for it.
+fn cause(text: &str, error: &serde_json::Error) -> String {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let key = serde_path_to_error::deserialize::<_, Object<Fields<'_>>>(&mut json)
+        .err()
+        .map(|error| error.path().to_string())
+        .filter(|path| path != ".");
+    let cause = error.to_string().replace(" at line 1 column ", " at byte ");
+    key.map_or(cause.clone(), |key| format!("{key}: {cause}"))
+}
+
+/// What the lines so far make of the next one.
+#[derive(Debug)]
+struct Meaning {
+    max_latency: Option<Duration>,
+    /// How many lines were outcomes.
+    outcomes: u64,
+    /// How many requests were in intervals.
+    counted: u64,
+    began: Instant,
+}
+
+impl Meaning {
+    fn of(&mut self, fields: Fields<'_>) -> Result<Line, String> {
+        let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
+        match (fields.release, fields.failed) {
+            (None, None) if is_interval => {
+                self.interval(fields.stable, fields.canary, fields.unattributed).map(Line::Interval)
+            }
+            _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
+            (Some(release), Some(failed)) => {
+                self.outcome(&release, failed, fields.ms, fields.pod).map(Line::Outcome)
+            }
+            (None, _) => Err("has no key release: want \"stable\", \"canary\" or null".to_owned()),
+            (Some(_), None) => Err("has no key failed: want true or false".to_owned()),
+        }
+    }
+
+    fn interval(
+        &mut self,
+        stable: Option<Object<Counter>>,
+        canary: Option<Object<Counter>>,
+        unattributed: Option<Object<Unattributed>>,
+    ) -> Result<Batch, String> {
+        let counts = |of: &str, counter: Option<Object<Counter>>| counter.unwrap_or_default().0.counts(of);
+        let Object(Unattributed { failed }) = unattributed.unwrap_or_default();
+        let batch = Batch {
+            stable: counts("stable", stable)?,
+            canary: counts("canary", canary)?,
+            unattributed: failed.count("unattributed.failed")?,
+        };
+        self.counted += batch.stable.requests + batch.canary.requests + batch.unattributed;
+        if self.counted > MAX_TOTAL {
+            return Err(format!("the requests up to here are more than {MAX_TOTAL}"));
+        }
+        Ok(batch)
+    }
+
+    fn outcome(
+        &mut self,
+        Named(release): &Named<'_>,
+        failed: bool,
+        ms: Option<Number>,
+        pod: Option<Text<'_>>,
+    ) -> Result<Observation, String> {
+        let attribution = match release.as_ref().map(|Text(release)| &**release) {
+            None => Attribution::Unnamed,
+            Some("stable") => Attribution::Release(Release::Stable),
+            Some("canary") => Attribution::Release(Release::Canary),
+            Some(other) => return Err(format!("release is {other:?}: want \"stable\", \"canary\" or null")),
+        };
+        let latency = ms.map(Number::milliseconds).transpose()?;
+        let is_slow = latency.zip(self.max_latency).is_some_and(|(latency, max)| latency > max);
+        let outcome = match (failed, is_slow) {
+            (true, _) => Outcome::Failure,
+            (false, true) => Outcome::Slow,
+            (false, false) => Outcome::Success,
+        };
+        let number = self.outcomes;
+        self.outcomes += 1;
+        let pod = pod.map(|Text(pod)| pod.into_owned()).filter(|pod| !pod.is_empty());
+        let answer = Answer { attribution, outcome, latency, pod, info: None };
+        Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
+    }
+}
+
+/// The keys of a line.
+#[derive(Deserialize)]
+#[serde(expecting = "an object such as {\"release\":\"canary\",\"failed\":false}")]
+struct Fields<'a> {
+    /// Null, or left out.
+    #[serde(borrow, default, deserialize_with = "present")]
+    release: Option<Named<'a>>,
+    failed: Option<bool>,
+    ms: Option<Number>,
+    #[serde(borrow)]
+    pod: Option<Text<'a>>,
+    stable: Option<Object<Counter>>,
+    canary: Option<Object<Counter>>,
+    unattributed: Option<Object<Unattributed>>,
+}
+
+/// The release that an outcome names, or null.
+#[derive(Deserialize)]
+struct Named<'a>(#[serde(borrow)] Option<Text<'a>>);
+
+/// Text that is copied only where it holds an escape.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Default, Deserialize)]
+#[serde(expecting = "an object such as {\"requests\":10,\"failed\":0}")]
+struct Counter {
+    requests: Number,
+    failed: Number,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(expecting = "an object such as {\"failed\":0}")]
+struct Unattributed {
+    failed: Number,
+}
+
+impl Counter {
+    fn counts(&self, of: &str) -> Result<Counts, String> {
+        let count = |number: Number, key| number.count(&format!("{of}.{key}"));
+        let (requests, failures) = (count(self.requests, "requests")?, count(self.failed, "failed")?);
+        if failures > requests {
+            return Err(format!("{of} has failed {failures} of {requests} requests"));
+        }
+        Ok(Counts { requests, failures, slow: 0 })
+    }
+}
+
+/// A number, however it is written: 30, 30.0 and 3e1 are the same.
+#[derive(Clone, Copy, Default)]
+struct Number(f64);
+
+impl Number {
+    fn count(self, of: &str) -> Result<u64, String> {
+        let Self(number) = self;
+        if (0.0..=real(MAX_REQUESTS)).contains(&number) && number.fract() == 0.0 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "whole, and in range"
+            )]
+            return Ok(number as u64);
+        }
+        Err(format!("{of} is {number}: want a whole number from 0 to {MAX_REQUESTS}"))
+    }
+
+    fn milliseconds(self) -> Result<Duration, String> {
+        let Self(ms) = self;
+        Duration::try_from_secs_f64(ms / 1e3).map_err(|_| format!("ms is {ms}: want a time in milliseconds"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(real(number)))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(-real(number.unsigned_abs()))) // a positive one comes as u64
+            }
+        }
+        deserializer.deserialize_f64(Visitor)
+    }
+}
+
+/// What is read from an object alone. As serde derives it, an array of the values would do as well.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsMap<D>(D);
+        impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsMap<D> {
+            type Error = D::Error;
+
+            fn deserialize_any<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+                self.0.deserialize_map(visitor)
+            }
+
+            forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+                unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+            }
+        }
+        T::deserialize(AsMap(deserializer)).map(Self)
+    }
+}
+
+/// Tells a key that is null from one that is left out.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: impl AsRef<[u8]>) -> Result<Vec<Line>, String> {
+        lines_with(input, None)
+    }
+
+    fn lines_with(input: impl AsRef<[u8]>, max_latency: Option<Duration>) -> Result<Vec<Line>, String> {
+        Lines::new(input.as_ref(), max_latency).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    /// Of an outcome: number, release, how it ended, milliseconds, pod.
+    type Told = (u64, Option<Release>, Outcome, Option<u128>, Option<String>);
+
+    fn outcomes(lines: Vec<Line>) -> Vec<Told> {
+        let outcome = |line| match line {
+            Line::Outcome(Observation { number, response: Response::Answer(answer), .. }) => {
+                let milliseconds = answer.latency.map(|latency| latency.as_millis());
+                (number, answer.attribution.release(), answer.outcome, milliseconds, answer.pod)
+            }
+            other => panic!("{other:?}"),
+        };
+        lines.into_iter().map(outcome).collect()
+    }
+
+    const FAILED: &str = r#"{"release":"canary","failed":true}"#;
+
+    #[test]
+    fn an_outcome_tells_release_failure_time_and_pod() {
+        let input = r#"
+            {"release":"stable","failed":false,"ms":12.5,"pod":"one"}
+            {"failed":true,"status":503,"path":["/"],"release":"canary","ms":3}
+            {"release":null,"failed":true,"ms":null,"pod":null}
+            {"release":"c\u0061nary","failed":false,"pod":"t\u0077o","nested":{"release":1}}
+        "#;
+        let (stable, canary) = (Some(Release::Stable), Some(Release::Canary));
+        assert_eq!(
+            lines(input).map(outcomes),
+            Ok(vec![
+                (0, stable, Outcome::Success, Some(12), Some("one".to_owned())),
+                (1, canary, Outcome::Failure, Some(3), None),
+                (2, None, Outcome::Failure, None, None),
+                (3, canary, Outcome::Success, None, Some("two".to_owned())),
+            ])
+        );
+    }
+
+    #[test]
+    fn an_answer_slower_than_the_limit_is_slow_unless_it_failed_anyway() {
+        let input = r#"
+            {"release":"canary","failed":false,"ms":300}
+            {"release":"canary","failed":false,"ms":300.001}
+            {"release":"canary","failed":true,"ms":301}
+            {"release":"canary","failed":false}
+        "#;
+        let ended = |max_latency| -> Vec<_> {
+            let lines = lines_with(input, max_latency).expect("good lines");
+            outcomes(lines).into_iter().map(|(_, _, outcome, ..)| outcome).collect()
+        };
+        let (good, bad) = (Outcome::Success, Outcome::Failure);
+        assert_eq!(ended(Some(Duration::from_millis(300))), [good, Outcome::Slow, bad, good]);
+        assert_eq!(ended(None), [good, good, bad, good]);
+    }
+
+    #[test]
+    fn counters_of_an_interval_are_a_batch_in_which_what_is_left_out_is_0() {
+        let counts = |failures, requests| Counts { requests, failures, slow: 0 };
+        let batch = |stable, canary, unattributed| Line::Interval(Batch { stable, canary, unattributed });
+        let input = r#"
+            {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":2}}
+            {"canary":{"failed":0,"requests":1e3,"rate":0.5},"time":1763971200}
+            {"stable":{"requests":4.0,"failed":4},"canary":null}
+            {"unattributed":{"failed":1000000000000}}
+        "#;
+        assert_eq!(
+            lines(input),
+            Ok(vec![
+                batch(counts(1, 30), counts(0, 10), 2),
+                batch(counts(0, 0), counts(0, 1000), 0),
+                batch(counts(4, 4), counts(0, 0), 0),
+                batch(counts(0, 0), counts(0, 0), MAX_REQUESTS),
+            ])
+        );
+    }
+
+    #[test]
+    fn blank_lines_carriage_returns_a_byte_order_mark_and_a_missing_last_end_are_no_trouble() {
+        let plain = lines(format!("{FAILED}\n{FAILED}\n")).map(outcomes);
+        assert_eq!(plain.as_ref().map(Vec::len), Ok(2));
+        for input in [
+            format!("{FAILED}\r\n{FAILED}\r\n"),
+            format!("\u{feff}{FAILED}\n{FAILED}"),
+            format!("\u{feff}\n \t\r\n\n  {FAILED}  \n\n{FAILED}\n\n"),
+        ] {
+            assert_eq!(lines(&input).map(outcomes), plain, "{input:?}");
+        }
+        for input in ["", "\n", "\u{feff}", " \r\n\n"] {
+            assert_eq!(lines(input), Ok(vec![]), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_line_is_refused_with_its_number_the_key_and_the_cause() {
+        for (line, cause) in [
+            ("canary failed", "expected value at byte 1"),
+            (r#"{"release":"canary","failed":fa"#, "EOF while parsing a value at byte 31"),
+            (r#"{"release":"canary","failed":true"#, "EOF while parsing an object at byte 33"),
+            (r#"["canary",true,null,null,null,null,null]"#, "sequence, expected an object such as"),
+            ("[]", "sequence, expected an object such as"),
+            ("17", "integer `17`, expected an object such as"),
+            (r#"{"release":"canary","failed":1}"#, "failed: invalid type: integer `1`, expected a boolean"),
+            (
+                r#"{"release":"canary","failed":"no"}"#,
+                "failed: invalid type: string \"no\", expected a boolean",
+            ),
+            (r#"{"release":["canary"],"failed":true}"#, "release: invalid type: sequence, expected a string"),
+            (
+                r#"{"release":"canary","failed":true,"ms":"3"}"#,
+                "ms: invalid type: string \"3\", expected a number",
+            ),
+            (r#"{"release":"canary","failed":true,"ms":NaN}"#, "ms: expected value at byte 40"),
+            (r#"{"release":"canary","failed":true,"ms":-1}"#, "ms is -1: want a time in milliseconds"),
+            (r#"{"release":"canary","failed":true,"ms":1e999}"#, "ms: number out of range"),
+            (r#"{"release":"canary","failed":true,"ms":1e300}"#, "ms is 1000000000"),
+            (
+                r#"{"release":"canary","failed":true,"pod":7}"#,
+                "pod: invalid type: integer `7`, expected a string",
+            ),
+            (
+                r#"{"release":"blue","failed":true}"#,
+                "release is \"blue\": want \"stable\", \"canary\" or null",
+            ),
+            (r#"{"release":"Canary","failed":true}"#, "release is \"Canary\""),
+            (r#"{"release":"canary"}"#, "has no key failed: want true or false"),
+            (r#"{"release":"canary","failed":null}"#, "has no key failed"),
+            (r#"{"failed":true}"#, "has no key release"),
+            ("{}", "has no key release"),
+            (r#"{"release":"canary","release":"stable","failed":true}"#, "duplicate field `release`"),
+            (r#"{"stable":{"requests":1,"requests":2,"failed":0}}"#, "stable: duplicate field `requests`"),
+            (
+                r#"{"release":null,"failed":true,"canary":{"requests":1,"failed":0}}"#,
+                "both an outcome and counters",
+            ),
+            (r#"{"failed":true,"unattributed":{"failed":0}}"#, "both an outcome and counters"),
+            (r#"{"canary":{"requests":1,"failed":2}}"#, "canary has failed 2 of 1 requests"),
+            (r#"{"canary":{"requests":-1,"failed":0}}"#, "canary.requests is -1: want a whole number from 0"),
+            (r#"{"stable":{"requests":1,"failed":0.5}}"#, "stable.failed is 0.5: want a whole number from 0"),
+            (r#"{"stable":{"requests":1000000000001,"failed":0}}"#, "to 1000000000000"),
+            (r#"{"unattributed":{"failed":-3}}"#, "unattributed.failed is -3"),
+            (r#"{"unattributed":{"failed":1e18}}"#, "unattributed.failed is 1000000000000000000"),
+            (r#"{"stable":[30,1]}"#, "stable: invalid type: sequence, expected an object such as"),
+            (r#"{"stable":{"requests":30}}"#, "stable: missing field `failed`"),
+            (r#"{"stable":{"failed":1}}"#, "stable: missing field `requests`"),
+            (
+                r#"{"stable":30,"canary":10}"#,
+                "stable: invalid type: integer `30`, expected an object such as",
+            ),
+            (r#"{"release":"canary","failed":true} {}"#, "trailing characters at byte 36"),
+        ] {
+            let error = lines(format!("{FAILED}\n\n{line}\n{FAILED}\n")).expect_err(line);
+            assert!(error.starts_with("line 3: ") && error.contains(cause), "{line}: {error}");
+            assert!(!error.contains(" at line "), "{line}: {error}");
+        }
+        let error =
+            lines(b"{\"release\":\"canary\",\"failed\":true,\"agent\":\"\xe9\"}").expect_err("Latin-1");
+        assert_eq!(error, "line 1: not UTF-8 at byte 44");
+    }
+
+    #[test]
+    fn a_line_may_have_1_mib_and_no_byte_more() {
+        let line = |length: usize| format!("{FAILED}{}", " ".repeat(length - FAILED.len()));
+        for end in ["", "\n"] {
+            assert_eq!(lines(line(MAX_LINE) + end).map(|lines| lines.len()), Ok(1));
+        }
+        for end in ["", "\n"] {
+            let error = lines(line(MAX_LINE + 1) + end).expect_err("too long");
+            assert_eq!(error, "line 1: longer than 1048576 bytes");
+        }
+    }
+
+    #[test]
+    fn sums_that_would_not_be_exact_are_refused() {
+        let line = format!("{{\"stable\":{{\"requests\":{MAX_REQUESTS},\"failed\":0}}}}\n");
+        let most = usize::try_from(MAX_TOTAL / MAX_REQUESTS).expect("9007");
+        assert_eq!(lines(line.repeat(most)).map(|lines| lines.len()), Ok(most));
+        let error = lines(line.repeat(most + 1)).expect_err("too much");
+        assert_eq!(error, "line 9008: the requests up to here are more than 9007199254740992");
+    }
+}

@@ -1,0 +1,302 @@
+//! Outcomes that others have collected: `--input`.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::Write as _,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{
+    Judged,
+    common::{canary, eventually, json_lines, run, run_with_input},
+};
+
+/// Outcomes by chance: with the probability `share` the canary's.
+fn outcomes(seed: u64, requests: usize, share: f64, stable: f64, canary: f64) -> String {
+    let mut rng = Rng::with_seed(seed);
+    let mut lines = String::new();
+    for _ in 0..requests {
+        let (release, rate) = if rng.f64() < share { ("canary", canary) } else { ("stable", stable) };
+        let failed = rng.f64() < rate;
+        writeln!(lines, "{{\"release\":\"{release}\",\"failed\":{failed}}}").expect("a string");
+    }
+    lines
+}
+
+fn judged(input: &str, arguments: &[&str]) -> Judged {
+    let arguments = [&["judge", "--input=-", "--output=json"], arguments].concat();
+    let (code, output, messages) = run_with_input(&arguments, input.as_bytes());
+    assert_eq!(json_lines(&output).len(), 1, "the summary alone: {output}{messages}");
+    Judged::new((code, output, messages))
+}
+
+#[test]
+fn each_exit_code_has_its_input() {
+    let good = judged(&outcomes(1, 20_000, 0.25, 0.001, 0.001), &[]);
+    assert_eq!(good.agreed(), (0, "promote"));
+    assert_eq!(good.summary["verdict"]["reason"], "limit");
+    // both fail more than the limit, and the canary no more than twice as often
+    let no_worse = judged(&outcomes(2, 60_000, 0.25, 0.03, 0.02), &[]);
+    assert_eq!(no_worse.agreed(), (0, "promote"));
+    assert_eq!(no_worse.summary["verdict"]["reason"], "ratio");
+    let bad = judged(&outcomes(3, 20_000, 0.25, 0.001, 0.2), &[]);
+    assert_eq!(bad.agreed(), (1, "roll_back"));
+    assert_eq!(judged(&outcomes(4, 400, 0.25, 0.0, 0.0), &[]).agreed(), (2, "not_yet"));
+    assert_eq!(judged(&outcomes(5, 4_000, 0.25, 0.2, 0.2), &["--max-ratio=1"]).agreed(), (7, "hold"));
+    for (share, unseen) in [(0.0, "canary"), (1.0, "stable")] {
+        let one_sided = judged(&outcomes(6, 1000, share, 0.0, 0.0), &[]);
+        assert_eq!(one_sided.code, 5, "{one_sided:?}");
+        let message = format!("canary: no outcome in standard input named the release {unseen}\n");
+        assert_eq!(one_sided.messages, message);
+    }
+}
+
+#[test]
+fn a_verdict_ends_the_reading_and_requests_tells_after_how_many_outcomes_it_came() {
+    // a canary that always fails, one request in four, and a bad line after what it takes
+    let turn = r#"{"release":"stable","failed":false}
+{"release":"stable","failed":false}
+{"release":"stable","failed":false}
+{"release":"canary","failed":true}
+"#;
+    let all = judged(&(turn.repeat(20) + "nonsense\n"), &[]);
+    assert_eq!(all.agreed(), (1, "roll_back"), "{all:?}");
+    let requests = all.summary["requests"].as_u64().expect("a number");
+    assert!((8..80).contains(&requests), "{all:?}");
+    // so many are enough, and one less is not
+    let count = |count: u64| judged(&turn.repeat(20), &[&format!("--count={count}")]);
+    assert_eq!(count(requests).agreed(), (1, "roll_back"));
+    assert_eq!(count(requests).summary["requests"], requests);
+    let clear_after = &all.summary["verdict"]["clear_after"];
+    assert_eq!(clear_after["canary"]["answers"], requests / 4, "{all:?}");
+    let few = count(requests / 2);
+    assert_eq!((few.agreed().0, few.summary["requests"].as_u64()), (2, Some(requests / 2)), "{few:?}");
+}
+
+#[test]
+fn exit_code_decision_and_sentence_agree_whatever_the_input() {
+    let rates = [0.0, 0.003, 0.01, 0.02, 0.05, 0.2, 1.0];
+    let sizes = [(300, 0.25), (300, 0.05), (6000, 0.25), (6000, 0.05)];
+    let mut seen = BTreeSet::new();
+    for ((stable, canary), case) in
+        rates.iter().flat_map(|stable| rates.map(|canary| (*stable, canary))).zip(0..)
+    {
+        let (requests, share) = sizes[case % sizes.len()];
+        let judged = judged(&outcomes(12, requests, share, stable, canary), &[]);
+        seen.insert(judged.agreed().0);
+    }
+    assert_eq!(Vec::from_iter(seen), [0, 1, 2, 7], "all of them are among the cases");
+}
+
+#[test]
+fn a_file_is_read_as_standard_input_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("outcomes.jsonl");
+    let input = outcomes(7, 3000, 0.25, 0.01, 0.05);
+    std::fs::write(&file, &input).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let (code, from_file, _) = run(&["judge", "--input", file]);
+    let (_, from_pipe, _) = run_with_input(&["judge", "--input=-"], input.as_bytes());
+    assert!(matches!(code, Some(0..=2)) && !from_file.is_empty(), "{from_file}");
+    assert_eq!(from_file, from_pipe);
+}
+
+#[test]
+fn pods_and_times_are_told_where_the_lines_have_them() {
+    let input = r#"{"release":"stable","failed":false,"ms":10,"pod":"one"}
+{"release":"canary","failed":false,"ms":310,"pod":"two"}
+{"release":"canary","failed":true,"ms":20,"pod":"two"}
+{"release":null,"failed":true}
+{"release":null,"failed":false}
+"#;
+    let judged = judged(input, &["--max-latency=300ms"]);
+    assert_eq!(judged.agreed(), (2, "not_yet"), "{judged:?}");
+    let counts = |success: u64, failure: u64, slow: u64, release: &str| json!({"success": success, "failure": failure, "slow": slow, "release": release, "namespace": "", "labels": {}});
+    assert_eq!(
+        judged.summary["pods"],
+        json!({"one": counts(1, 0, 0, "stable"), "two": counts(0, 2, 1, "canary")})
+    );
+    assert_eq!(judged.summary["unnamed"], json!({"success": 1, "failure": 1, "slow": 0}));
+    assert_eq!(judged.summary["latency_ms"], json!({"p50": 20.0, "p99": 310.0}));
+    assert_eq!(judged.summary["verdict"]["unattributed"], 1);
+    assert!(judged.text().contains("1 failure names no release"), "{judged:?}");
+    assert!(judged.text().contains("slower than 300ms count as failures: 1 of the canary's"), "{judged:?}");
+}
+
+#[test]
+fn counters_of_intervals_are_judged_too() {
+    let line = |stable_failed: u64, canary_failed: u64, unattributed: u64| {
+        let line = json!({
+            "stable": {"requests": 30, "failed": stable_failed},
+            "canary": {"requests": 10, "failed": canary_failed},
+            "unattributed": {"failed": unattributed},
+        });
+        format!("{line}\n")
+    };
+    let bad = judged(&line(0, 3, 0).repeat(100), &[]);
+    assert_eq!(bad.agreed(), (1, "roll_back"), "{bad:?}");
+    let good = judged(&line(0, 0, 0).repeat(100), &[]);
+    assert_eq!(good.agreed(), (0, "promote"), "{good:?}");
+    assert_eq!(good.summary["requests"], 40 * 35, "345 answers of the canary are in 35 intervals");
+    let unattributed = judged(&line(0, 0, 1).repeat(100), &[]);
+    assert_eq!(unattributed.agreed(), (2, "not_yet"), "{unattributed:?}");
+    assert_eq!(unattributed.summary["verdict"]["unattributed"], 100, "{unattributed:?}");
+    let outage = judged(&(line(0, 0, 0) + &line(30, 10, 0).repeat(10)), &[]);
+    assert_eq!(outage.agreed(), (7, "hold"), "{outage:?}");
+}
+
+#[test]
+fn large_counters_take_no_long_time() {
+    let line = r#"{"stable":{"requests":900000000,"failed":18000000},"canary":{"requests":1000000000,"failed":20000000}}"#;
+    let began = Instant::now();
+    let judged = judged(&format!("{line}\n").repeat(100), &["--max-ratio=1"]);
+    assert_eq!(judged.agreed(), (7, "hold"), "{judged:?}");
+    assert_eq!(judged.summary["requests"], 190_000_000_000_u64);
+    // 0.2 s in a release build; a sum over all possible tables would take hours
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_bad_line_is_refused_with_its_number_and_cause() {
+    let good = outcomes(8, 4, 0.5, 0.0, 0.0);
+    for (bad, cause) in [
+        (&b"oops"[..], "expected value"),
+        (b"{\"release\":\"canary\",\"failed\":tr", "EOF while parsing"),
+        (b"[\"canary\",false]", "invalid type: sequence"),
+        (b"{\"release\":\"canary\",\"failed\":\"\xff\"}", "not UTF-8 at byte 31"),
+        (b"{\"stable\":{\"requests\":1,\"failed\":2}}", "stable has failed 2 of 1 requests"),
+        (&b"7".repeat(2 << 20), "longer than 1048576 bytes"),
+    ] {
+        let input = [good.as_bytes(), b"\n", bad, b"\n"].concat();
+        let (code, output, messages) = run_with_input(&["judge", "--input=-"], &input);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");
+        assert!(messages.starts_with("canary: standard input, line 6: "), "{messages}");
+        assert!(messages.contains(cause), "{cause}: {messages}");
+    }
+}
+
+#[test]
+fn an_empty_input_is_told() {
+    for input in ["", "\n\r\n"] {
+        let (code, output, messages) = run_with_input(&["judge", "--input=-"], input.as_bytes());
+        assert_eq!((code, output.as_str()), (Some(5), ""), "{messages}");
+        assert_eq!(messages, "canary: there is no outcome in standard input\n");
+    }
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_named() {
+    let (code, output, messages) = run(&["judge", "--input=/no/such/file"]);
+    assert_eq!((code, output.as_str()), (Some(3), ""));
+    assert_eq!(messages, "canary: cannot open /no/such/file: No such file or directory (os error 2)\n");
+    let (code, output, messages) = run(&["judge", "--input=/"]);
+    assert_eq!((code, output.as_str()), (Some(6), ""));
+    assert_eq!(messages, "canary: cannot read /: Is a directory (os error 21)\n");
+}
+
+#[test]
+fn flags_of_our_own_requests_are_refused_beside_it() {
+    for argument in ["http://127.0.0.1:1", "--rate=10", "--for=5m", "--timeout=2s"] {
+        let (code, output, messages) = run(&["judge", "--input=-", argument]);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{argument}: {messages}");
+        assert!(messages.contains("cannot be used with"), "{argument}: {messages}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_pipe_with_what_is_known() {
+    for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut process = canary(&["judge", "--input=-", "--output=json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut input = process.stdin.take().expect("its input");
+        let lines = outcomes(9, 40, 0.25, 0.0, 0.0);
+        input.write_all(lines.as_bytes()).expect("it reads");
+        let id = process.id();
+        eventually("it listens for signals, has read, and waits", || is_waiting(id));
+        kill_process(Pid::from_child(&process), signal).expect("it runs");
+        let output = process.wait_with_output().expect("its end");
+        assert_eq!(output.status.code(), Some(expected));
+        let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");
+        assert_eq!(summary["requests"], 40, "{summary}");
+        drop(input);
+    }
+}
+
+/// Whether a thread of that process reads from a pipe, and the pipe is empty.
+fn is_waiting(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    threads.flatten().any(|thread| {
+        let told = std::fs::read_to_string(thread.path().join("wchan"));
+        told.is_ok_and(|place| place.contains("pipe_read") || place.contains("pipe_wait"))
+    })
+}
+
+/// The commands of docs/canary.md that judge an access log, unedited.
+#[test]
+fn the_documented_filter_judges_an_access_log() {
+    if Command::new("jq").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: jq is not installed, so there is nothing to read an access log with");
+        return;
+    }
+    let document = include_str!("../../../docs/canary.md");
+    let block = |language: &str, containing: &str| {
+        let blocks = document.split("\n```").skip(1).step_by(2); // what follows an opening fence
+        let (_, text) = blocks
+            .filter_map(|block| block.split_once('\n'))
+            .find(|(name, text)| *name == language && text.contains(containing))
+            .unwrap_or_else(|| panic!("a block {language} with {containing}"));
+        text.to_owned()
+    };
+    // As nginx writes them: a line at the end of each request. The canary's take 9 s and fail; they all end last.
+    let line: Value = serde_json::from_str(&block("json", "upstream_http_x_release")).expect("JSON");
+    let request = |release: &str, status: u16, began: f64, took: f64| {
+        let mut line = line.clone();
+        let fields = line.as_object_mut().expect("an object");
+        for (key, value) in [
+            ("upstream_http_x_release", json!(release)),
+            ("status", json!(status)),
+            ("request_time", json!(took)),
+            ("msec", json!(began + took)),
+        ] {
+            assert!(fields.insert(key.to_owned(), value).is_some(), "the documented line has {key}");
+        }
+        format!("{line}\n")
+    };
+    let seconds = || (0..8).map(|second| 1_795_521_600.0 + f64::from(second));
+    let stable = seconds().map(|began| request("stable", 200, began, 0.004).repeat(3));
+    let log: String = stable
+        .chain(seconds().map(|began| request("canary", 500, began + 0.5, 9.0)))
+        .chain([request("", 502, 1_795_521_700.0, 0.0)])
+        .collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("access.log"), log).expect("a log");
+    let script = block("console", "jq")
+        .lines()
+        .map(|line| line.trim_start_matches("$ "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_canary"));
+    let path = format!(
+        "{}:{}",
+        binary.parent().expect("a directory").display(),
+        std::env::var("PATH").expect("PATH")
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(directory.path())
+        .env("PATH", path)
+        .output()
+        .expect("it runs");
+    let (told, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{told}{messages}");
+    assert!(told.starts_with("Roll back: the canary is worse than stable"), "{told}{messages}");
+}
