@@ -35,7 +35,8 @@ use crate::{
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 /// The release it belongs to: its label `release`.
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// What an answer's body is.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 const APP_INFO: &str = "/v1/appinfo";
 

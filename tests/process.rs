@@ -21,7 +21,7 @@ use std::{
 use appinfo::service;
 use common::{
     KIB_PER_CONNECTION, LABELS, LabelDir, PATIENCE, eventually,
-    http::{Client, get},
+    http::{Answer, Client, get},
     pause,
     process::{Process, appinfo, command},
     swaps,
@@ -511,14 +511,85 @@ fn bad_requests_are_refused_and_the_next_is_answered() {
         let answer = client.answer().unwrap_or_else(|error| panic!("{}: {error}", start.escape_ascii()));
         assert_eq!(answer.status, *status, "{}", start.escape_ascii());
     }
-    let mut http2 = Client::connect(process.public).expect("a connection");
-    http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
-    assert_eq!(
-        http2.until_closed().expect("no reset"),
-        b"",
-        "there is no answer that HTTP/2 would understand"
-    );
     assert_eq!(get(process.public, ANSWERED).expect("an answer").status, 404);
+}
+
+/// What it gets on a connection of its own, after which the server closes.
+fn last_answer(server: SocketAddr, request: &str) -> Answer {
+    let mut client = Client::connect(server).expect("a connection");
+    client.send(request).expect("sent");
+    let answer = client.answer().unwrap_or_else(|error| panic!("{request:?}: {error}"));
+    assert!(answer.says_close(), "{request:?}: {answer:?}");
+    assert_eq!(client.until_closed().expect("no reset"), b"", "{request:?}");
+    answer
+}
+
+#[test]
+fn http_1_1_without_exactly_one_host_is_refused_on_both_ports_with_the_reason() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let (missing, repeated) = ("no Host header: HTTP/1.1 needs one", "more than one Host header");
+    let invalid = "the Host header is no host and port";
+    for port in [process.public, process.admin] {
+        for (request, reason) in [
+            ("GET /readyz HTTP/1.1\r\n\r\n", missing),
+            ("GET http://x/readyz HTTP/1.1\r\n\r\n", missing),
+            ("POST /readyz HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", missing),
+            ("GET /readyz HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", repeated),
+            ("GET /readyz HTTP/1.1\r\nhost: x\r\nHost: x\r\n\r\n", repeated),
+            ("GET http://x/readyz HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", repeated),
+            ("GET /readyz HTTP/1.0\r\nhost: x\r\nhost: x\r\n\r\n", repeated),
+            ("GET /readyz HTTP/1.1\r\nhost: a b/c\r\n\r\n", invalid),
+            ("GET /readyz HTTP/1.1\r\nhost: x:y\r\n\r\n", invalid),
+            ("GET http://x/readyz HTTP/1.1\r\nhost: a b/c\r\n\r\n", invalid),
+            ("GET /readyz HTTP/1.0\r\nhost: a b/c\r\n\r\n", invalid),
+        ] {
+            let answer = last_answer(port, request);
+            let expected = (400, format!("{{\"error\":\"{reason}\"}}\n"));
+            assert_eq!((answer.status, answer.body.clone()), expected, "{request:?}");
+            assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
+            assert_eq!((answer.header("x-served-by"), answer.header("x-release")), (None, None));
+        }
+        for target in ["/readyz", "http://other:1/readyz"] {
+            for rest in
+                ["1.1\r\nhost:", "1.1\r\nhost: x:80", "1.1\r\nhost: [::1]:80", "1.0", "1.0\r\nhost: x"]
+            {
+                let mut client = Client::connect(port).expect("a connection");
+                client.send(format!("GET {target} HTTP/{rest}\r\n\r\n")).expect("sent");
+                let status = client.answer().expect("an answer").status;
+                assert_eq!(status, if port == process.admin { 200 } else { 404 }, "{target} {rest:?}");
+            }
+        }
+    }
+    eventually("the answered ones are logged", || process.messages("request").len() >= 10);
+    assert_eq!(process.messages("request").len(), 10, "a refused request reaches no pod");
+}
+
+#[test]
+fn an_absolute_target_is_its_path() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let answer_to = |target: &str| {
+        let mut client = Client::connect(process.public).expect("a connection");
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: y\r\n\r\n")).expect("sent");
+        client.answer().expect("an answer")
+    };
+    let told = |answer: Answer| (answer.status, answer.body);
+    assert_eq!(told(answer_to("http://x:80/v1/appinfo?a=b")), told(answer_to("/v1/appinfo")));
+    assert_eq!(answer_to("http://x").status, 404);
+}
+
+#[test]
+fn the_preface_of_http_2_gets_a_400_on_both_ports() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    let settings = "\0\0\0\x04\0\0\0\0\0";
+    for port in [process.public, process.admin] {
+        for frames in ["", settings, &settings.repeat(1000)] {
+            let answer = last_answer(port, &format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{frames}"));
+            assert_eq!((answer.status, answer.body.as_str()), (400, ""));
+        }
+    }
 }
 
 #[test]

@@ -70,8 +70,8 @@ fn after_one_answer(answers: &[u8]) -> &[u8] {
 
     let status = head.code.expect("a status");
     if matches!(status, 400 | 431) {
-        assert!(rest.is_empty(), "it was the last: {shown}");
-        return rest;
+        assert!(rest.is_empty() || status == 400 && is_json_line(rest), "it was the last: {shown}");
+        return b"";
     }
     assert!(matches!(status, 200 | 404 | 405), "{shown}");
     assert_eq!(header("x-served-by"), Some(&b"pod-1"[..]), "{shown}");
@@ -82,7 +82,10 @@ fn after_one_answer(answers: &[u8]) -> &[u8] {
         return rest; // to a HEAD
     }
     let (body, rest) = rest.split_at_checked(size).unwrap_or_else(|| panic!("broken off: {shown}"));
-    assert!(body.ends_with(b"\n"), "{shown}");
-    serde_json::from_slice::<serde_json::Value>(body).unwrap_or_else(|error| panic!("{error}: {shown}"));
+    assert!(is_json_line(body), "{shown}");
     rest
+}
+
+fn is_json_line(body: &[u8]) -> bool {
+    body.ends_with(b"\n") && serde_json::from_slice::<serde_json::Value>(body).is_ok()
 }
