@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod metrics;
+mod path;
 
 pub use metrics::Metrics;
 
@@ -56,11 +57,12 @@ struct App {
 pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metrics>) -> Router {
     let served_by = header(&pod.name);
     let app = Arc::new(App { pod, served_by, service, metrics, last: Mutex::default() });
-    Router::new()
+    let routes = Router::new()
         .route(APP_INFO, get(app_info))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app)
+        .with_state(app);
+    path::with_any_spelling(routes)
 }
 
 async fn app_info(State(app): State<Arc<App>>, request: Request) -> Response {

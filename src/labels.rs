@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub use file::{LabelFile, LabelsError};
 pub use volume::{LabelVolume, to_text};
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A pod's labels by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
@@ -20,13 +23,15 @@ impl Labels {
     ///
     /// There is no malformed text, only lines that say nothing: one without `=` or with nothing before it is
     /// passed over. The key is what stands before the first `=`, trimmed; the value is what follows, trimmed,
-    /// then without any `"`. The last of a repeated key wins. Bytes that are not UTF-8 become U+FFFD.
+    /// then without any `"`. The last of a repeated key wins. Bytes that are not UTF-8 become U+FFFD. A
+    /// byte-order mark at the beginning, as some editors write it, is no part of the first key.
     pub fn parse(text: &[u8]) -> Self {
         let label = |line: &str| {
             let (key, value) = line.split_once('=')?;
             let key = key.trim();
             (!key.is_empty()).then(|| (key.to_owned(), value.trim().replace('"', "")))
         };
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         Self(String::from_utf8_lossy(text).split('\n').filter_map(label).collect())
     }
 

@@ -37,7 +37,13 @@ fn each_line_is_a_label_or_nothing() {
         (b"  a\t =  \"b\"  ", &[("a", "b")]),
         (b"a=\" kept inside \"", &[("a", " kept inside ")]),
         ("\u{a0}a\u{2003}=\u{3000}\"b\"\u{85}".as_bytes(), &[("a", "b")]),
-        ("\u{feff}a=b".as_bytes(), &[("\u{feff}a", "b")]),
+        ("\u{feff}a=\"b\"\nc=\"d\"".as_bytes(), &[("a", "b"), ("c", "d")]),
+        ("\u{feff} a=b".as_bytes(), &[("a", "b")]),
+        ("\u{feff}".as_bytes(), &[]),
+        ("\u{feff}=b".as_bytes(), &[]),
+        ("\u{feff}\u{feff}a=b".as_bytes(), &[("\u{feff}a", "b")]),
+        ("a=b\n\u{feff}c=d".as_bytes(), &[("a", "b"), ("\u{feff}c", "d")]),
+        (b"\xef\xbba=b", &[("\u{fffd}a", "b")]),
         ("ключ=\"значение\"".as_bytes(), &[("ключ", "значение")]),
         (b"a=\"\xff\xfe\"", &[("a", "\u{fffd}\u{fffd}")]),
         (b"\xff=b", &[("\u{fffd}", "b")]),
@@ -78,7 +84,11 @@ fn line() -> impl Strategy<Value = Line> {
 
 proptest! {
     #[test]
-    fn the_labels_are_those_of_the_lines(lines in prop::collection::vec(line(), 0..12), last_newline: bool) {
+    fn the_labels_are_those_of_the_lines(
+        lines in prop::collection::vec(line(), 0..12),
+        last_newline: bool,
+        byte_order_mark: bool,
+    ) {
         let mut text = Vec::new();
         let mut expected = BTreeMap::new();
         for line in &lines {
@@ -93,6 +103,9 @@ proptest! {
         let mut text = text.join("\n");
         if last_newline {
             text.push('\n');
+        }
+        if byte_order_mark || text.starts_with('\u{feff}') {
+            text.insert(0, '\u{feff}');
         }
         let labels = Labels::parse(text.as_bytes());
         prop_assert_eq!(labels.as_map(), &expected);

@@ -580,6 +580,16 @@ fn an_absolute_target_is_its_path() {
 }
 
 #[test]
+fn probes_may_spell_their_paths_as_they_like() {
+    let labels = LabelDir::new(LABELS);
+    let process = start(&labels, &[]);
+    for (path, status) in [("/%68ealthz", 200), ("/ready%7A", 200), ("/%6detrics", 200), ("/%2Fhealthz", 404)]
+    {
+        assert_eq!(get(process.admin, path).expect("an answer").status, status, "{path}");
+    }
+}
+
+#[test]
 fn the_preface_of_http_2_gets_a_400_on_both_ports() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);

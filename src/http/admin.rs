@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 
-use super::Metrics;
+use super::{Metrics, path};
 use crate::service::Pod;
 
 #[derive(Clone)]
@@ -27,11 +27,12 @@ struct Admin {
 /// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which is no longer 200 once `draining` is
 /// true.
 pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(Admin { pod, draining, metrics })
+        .with_state(Admin { pod, draining, metrics });
+    path::with_any_spelling(routes)
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
