@@ -1,14 +1,32 @@
 //! Every flag, each with an environment variable, parsed and validated before anything starts.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
-use clap::{Parser, ValueEnum, value_parser};
+use clap::{
+    Arg, Command, CommandFactory, FromArgMatches, Parser, ValueEnum,
+    builder::Resettable,
+    error::{ContextKind, ContextValue, ErrorKind},
+    value_parser,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::service;
 
 /// How many public connections may be open at once, where no flag says so.
 pub const MAX_CONNECTIONS: u32 = 10_240;
+/// How long a connection may rest between two requests, where no flag says so. A load balancer keeps its
+/// connections to a server, and loses a request that it sends while the server closes one; so the server must keep
+/// them for longer. Google's keep theirs for 600 s and advise 620 s for the server
+/// (<https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries>), AWS' keep theirs for 60 s.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(620);
 /// How long to go on answering after SIGTERM, where no flag says so.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
 /// How long requests in flight may take to end after that, where no flag says so.
@@ -59,6 +77,64 @@ pub struct Config {
     #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = MAX_CONNECTIONS)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
+
+    /// How long a kept-alive connection may rest between two requests; to be longer than the load balancer's
+    #[arg(long, env = "APPINFO_IDLE_TIMEOUT", value_name = "TIME", default_value = text(IDLE_TIMEOUT))]
+    #[arg(value_parser = idle_timeout)]
+    pub idle_timeout: Duration,
+}
+
+impl Config {
+    /// Reads the flags of a command line, which begins with the program's name, and the variables of those that
+    /// are not among them. A variable that is empty counts as not set.
+    ///
+    /// # Errors
+    /// If a flag or a variable cannot be used, which the error names; or if help or the version are asked for.
+    pub fn read(command_line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let command_line: Vec<_> = command_line.into_iter().collect();
+        let command = Self::command().mut_args(without_empty_variable);
+        let parse = |mut command: Command| {
+            let matches = command.try_get_matches_from_mut(&command_line)?;
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        };
+        parse(command.clone()).map_err(|error| {
+            let fails_with = |variable| parse(command.clone().mut_args(with_only(variable))).is_err();
+            if fails_with(None) {
+                return error; // whatever the variables say
+            }
+            let mut variables = command.get_arguments().filter_map(Arg::get_env);
+            match variables.find(|variable| fails_with(Some(variable))) {
+                Some(variable) => name_variable(error, &variable.to_string_lossy(), &mut command.clone()),
+                None => error,
+            }
+        })
+    }
+}
+
+/// The flag without its variable where that is empty. Help tells of the variable all the same.
+fn without_empty_variable(flag: Arg) -> Arg {
+    match flag.get_env() {
+        Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => {
+            let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = format!("{help} [env: {}=]", name.to_string_lossy());
+            flag.help(help).env(Resettable::Reset)
+        }
+        _ => flag,
+    }
+}
+
+/// Takes from each flag its variable, but for this one.
+fn with_only(variable: Option<&OsStr>) -> impl Fn(Arg) -> Arg {
+    move |flag| if flag.get_env() == variable { flag } else { flag.env(Resettable::Reset) }
+}
+
+/// Says that it is this variable that cannot be used. clap would name the flag, which is nowhere to be seen.
+fn name_variable(mut error: clap::Error, variable: &str, command: &mut Command) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return command.error(error.kind(), format!("the variable {variable} is not UTF-8"));
+    }
+    error.insert(ContextKind::InvalidArg, ContextValue::String(variable.to_owned()));
+    error
 }
 
 const WHO: &str = "\
@@ -110,7 +186,7 @@ impl fmt::Display for Listen {
 }
 
 fn text(time: Duration) -> String {
-    humantime::format_duration(time).to_string()
+    format!("{}s", time.as_secs())
 }
 
 /// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
@@ -121,8 +197,15 @@ pub fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
 }
 
-/// Parses what `RUST_LOG` says; nothing, as where a variable is set to nothing, means info. A bare word that
-/// is no level would be taken for a module, and a misspelt level silence everything.
+fn idle_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err("want more than 0: every request would need a new connection".to_owned()),
+        time => time.map_err(|error| error.to_string()),
+    }
+}
+
+/// Parses what `RUST_LOG` says; no directive means info. A bare word that is no level would be taken for a module,
+/// and a misspelt level silence everything.
 fn log_filter(text: &str) -> Result<Targets, String> {
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();

@@ -15,6 +15,9 @@
 //!
 //! `main.rs` puts them together.
 
+#[cfg(not(unix))]
+compile_error!("appinfo runs on Linux and macOS; on Windows, build and run it in WSL");
+
 pub mod app_info;
 pub mod config;
 pub mod http;

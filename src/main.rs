@@ -14,12 +14,12 @@ use appinfo::{
     signals::Signals,
     telemetry,
 };
-use clap::Parser;
 use tokio::{net::TcpListener, pin, select, signal::unix::SignalKind, sync::oneshot};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
-    run(Config::parse()).unwrap_or_else(|error| {
+    let config = Config::read(env::args_os()).unwrap_or_else(|error| error.exit());
+    run(config).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "appinfo: {error}"); // nobody may be there to read it
         ExitCode::FAILURE
     })
@@ -63,6 +63,7 @@ async fn serve(config: Config) -> io::Result<ExitCode> {
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let mut server = Server::new(pod, service, public, admin)?;
     server.max_connections = config.max_connections;
+    server.idle_timeout = config.idle_timeout;
     server.drain_delay = config.drain_delay;
     server.drain_timeout = config.drain_timeout;
     // dropped unsent only when nobody is left to receive

@@ -44,6 +44,8 @@ pub struct Server {
     /// How many public connections may be open at once. There are fewer where the process may not open so many
     /// files.
     pub max_connections: u32,
+    /// How long a connection may rest between two requests.
+    pub idle_timeout: Duration,
     /// After [`Shutdown::Drain`], how long to go on answering as before while endpoints forget the pod.
     pub drain_delay: Duration,
     /// After that, how long requests in flight may take to end.
@@ -89,6 +91,7 @@ impl Server {
             public,
             admin,
             max_connections: config::MAX_CONNECTIONS,
+            idle_timeout: config::IDLE_TIMEOUT,
             drain_delay: config::DRAIN_DELAY,
             drain_timeout: config::DRAIN_TIMEOUT,
         })
@@ -101,10 +104,10 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let (limit, what_limits) = connection_limit(self.max_connections);
         let admin = admin::router(Arc::clone(&self.pod), Arc::clone(&draining), Arc::clone(&self.metrics));
-        let admin = Port::new(admin, ADMIN_CONNECTIONS, "too many admin connections");
+        let admin = Port::new(admin, ADMIN_CONNECTIONS, "too many admin connections", self.idle_timeout);
         let admin = tokio::spawn(admin.accept(self.admin)); // it answers to the very end
         let public = http::router(self.pod, self.service, self.metrics);
-        let public = Port::new(public, limit, what_limits);
+        let public = Port::new(public, limit, what_limits, self.idle_timeout);
         let accepting = tokio::spawn(public.clone().accept(self.public));
 
         let shutdown = shutdown.await;

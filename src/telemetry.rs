@@ -3,7 +3,7 @@
 mod writer;
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, IsTerminal},
     time::SystemTime,
 };
@@ -28,13 +28,19 @@ pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     let lines =
         layer().with_target(false).with_timer(Microseconds).with_writer(writer).log_internal_errors(false);
     let lines = match format {
-        LogFormat::Text => lines.with_ansi(io::stdout().is_terminal()).boxed(),
+        LogFormat::Text => lines.with_ansi(colours()).boxed(),
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(flush)
+}
+
+/// Whether standard output is a terminal with colours, and they are wanted (<https://no-color.org>).
+fn colours() -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// As in `2026-11-24T12:00:00.000000Z`.

@@ -4,10 +4,11 @@ mod common;
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::Stdio,
     sync::{
@@ -74,14 +75,136 @@ fn every_flag_has_a_variable() {
     command
         .env("APPINFO_DRAIN_DELAY", "0")
         .env("APPINFO_DRAIN_TIMEOUT", "7s")
-        .env("APPINFO_MAX_CONNECTIONS", "9");
+        .env("APPINFO_MAX_CONNECTIONS", "9")
+        .env("APPINFO_IDLE_TIMEOUT", "1s");
     let mut process = Process::start(&mut command);
+    let mut idle = Client::connect(process.public).expect("a connection");
+    idle.get(ANSWERED).expect("an answer");
+    let start = Instant::now();
+    assert_eq!(idle.until_closed().expect("no reset"), b"");
+    assert!(start.elapsed() < Duration::from_secs(60), "not after the 620 s of the default");
     let answer = get(process.public, ANSWERED).expect("an answer");
     assert_eq!(answer.header("x-release"), Some("by-variable"));
     assert_eq!(answer.header("x-served-by"), None, "nobody said the name");
     process.signal(Signal::TERM);
     assert_eq!(process.ended().code(), Some(0));
     assert_eq!(process.wait_for("no new connections")["timeout"], "7s");
+}
+
+/// Every flag's variable, and a value that it refuses, if there is any.
+const VARIABLES: [(&str, Option<&str>); 9] = [
+    ("APPINFO_LISTEN", Some("localhost:8080")),
+    ("APPINFO_ADMIN_LISTEN", Some("8081")),
+    ("APPINFO_LABELS_FILE", None),
+    ("APPINFO_LOG_FORMAT", Some("xml")),
+    ("APPINFO_DRAIN_DELAY", Some("soon")),
+    ("APPINFO_DRAIN_TIMEOUT", Some("-1")),
+    ("RUST_LOG", Some("infro")),
+    ("APPINFO_MAX_CONNECTIONS", Some("0")),
+    ("APPINFO_IDLE_TIMEOUT", Some("0")),
+];
+
+/// What `--help` prints with these variables.
+fn help(variables: &[(&str, &str)]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
+    let output = command.env_clear().envs(variables.iter().copied()).arg("--help").output().expect("it runs");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_help_tells_of_every_variable_also_of_empty_ones() {
+    let told = help(&[]);
+    let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let named: BTreeSet<_> =
+        words.split("[env: ").skip(1).map(|rest| rest.split('=').next().expect("a name")).collect();
+    assert_eq!(named, VARIABLES.map(|(name, _)| name).into());
+    assert_eq!(help(&VARIABLES.map(|(name, _)| (name, ""))), told);
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let labels = LabelDir::new(LABELS);
+    let mut command = appinfo();
+    command.envs(VARIABLES.map(|(name, _)| (name, ""))).env("NO_COLOR", "");
+    let process = Process::start(command.arg("--labels-file").arg(labels.file()));
+    assert_eq!(get(process.public, ANSWERED).expect("an answer").header("x-release"), Some("stable"));
+    // the flag above says where the labels are: now the default must
+    let mut command = appinfo();
+    let process = Process::start(command.envs(VARIABLES.map(|(name, _)| (name, ""))));
+    assert_eq!(process.wait_for("serving")["labels_file"], "/etc/labels");
+}
+
+#[test]
+fn an_unusable_variable_is_named_with_the_cause() {
+    for (name, value) in VARIABLES.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let run = |value: &[u8], flags: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
+            // the others are right, empty, or a path, which need not be UTF-8
+            command.env_clear().env("APPINFO_DRAIN_DELAY", "1s").env("APPINFO_LOG_FORMAT", "");
+            command.env("APPINFO_LABELS_FILE", OsStr::from_bytes(b"/nowhere/\xff"));
+            let output = command.env(name, OsStr::from_bytes(value)).args(flags).output().expect("it runs");
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{name}: {message}");
+            assert!(output.stdout.is_empty(), "nothing is served");
+            message
+        };
+        let message = run(value.as_bytes(), &[]);
+        assert!(message.starts_with(&format!("error: invalid value '{value}' for '{name}'")), "{message}");
+        let message = run(b"\xff", &[]);
+        let named =
+            [format!("the variable {name} is not UTF-8"), format!("invalid value '\u{fffd}' for '{name}'")];
+        assert!(named.iter().any(|named| message.starts_with(&format!("error: {named}"))), "{message}");
+        // where the command line is wrong, too, that comes first
+        let message = run(value.as_bytes(), &["--listen=nowhere"]);
+        assert!(message.starts_with("error: invalid value 'nowhere' for '--listen"), "{message}");
+    }
+}
+
+/// What a process writes to a terminal from its start to its end; none, and a message, where there is no terminal.
+fn written_to_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        println!("SKIPPED: there is no `script` (util-linux), and so no terminal");
+        return None;
+    }
+    let labels = LabelDir::new(LABELS);
+    let program = env!("CARGO_BIN_EXE_appinfo");
+    let address = free_port();
+    let script = format!(
+        "exec {program} --listen {address} --admin-listen 127.0.0.1:0 --labels-file {}",
+        labels.file().display()
+    );
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(variables.iter().copied());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+    eventually("it answers", || get(address, ANSWERED).is_ok());
+    let pid = rustix::process::Pid::from_child(&child).as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+    let process = children.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("one child");
+    rustix::process::kill_process(process, Signal::INT).expect("it runs");
+    let mut output = String::new();
+    child.stdout.take().expect("output").read_to_string(&mut output).expect("UTF-8");
+    assert_eq!(child.wait().expect("a status").code(), Some(0), "{output}");
+    assert!(output.contains("serving") && output.contains("drained"), "{output}");
+    Some(output)
+}
+
+#[test]
+fn the_log_on_a_terminal_has_colours_unless_they_are_not_wanted() {
+    for (variables, coloured) in [
+        (&[("TERM", "xterm-256color")][..], true),
+        (&[("TERM", "xterm-256color"), ("NO_COLOR", "")], true),
+        (&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], false),
+        (&[("NO_COLOR", "0")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let Some(output) = written_to_a_terminal(variables) else { return };
+        assert_eq!(output.contains('\u{1b}'), coloured, "{variables:?}: {}", output.escape_debug());
+    }
 }
 
 #[test]
@@ -100,6 +223,9 @@ fn unusable_flags_are_named_with_the_cause() {
         ("--drain-delay", "soon", "expected number"),
         ("--drain-timeout", "-1", "unexpected argument"),
         ("--max-connections", "0", "not in 1.."),
+        ("--idle-timeout", "0s", "want more than 0"),
+        ("--idle-timeout", "long", "expected number"),
+        ("--listen", "", "want an IP address and a port"),
         ("--log-filter", "a=b=c", "invalid filter directive"),
         ("--log-filter", "infro", "infro is neither a level nor MODULE=LEVEL"),
         ("--log-filter", "warn,[span]=debug", "[span]=debug is neither"),
@@ -341,7 +467,13 @@ fn a_second_signal_ends_at_once() {
         [(Signal::TERM, Signal::TERM, 143), (Signal::TERM, Signal::INT, 130), (Signal::INT, Signal::INT, 130)]
     {
         let labels = LabelDir::new(LABELS);
-        let mut process = start(&labels, &["--drain-delay=1h", "--drain-timeout=1h"]);
+        // the longest times that there are
+        let flags = ["drain-delay", "drain-timeout", "idle-timeout"].map(|f| format!("--{f}={}s", u64::MAX));
+        let mut process = start(&labels, &flags.each_ref().map(String::as_str));
+        let mut resting = Client::connect(process.public).expect("a connection");
+        resting.get(ANSWERED).expect("an answer");
+        pause(Duration::from_millis(100)); // it rests from now on
+        resting.get(ANSWERED).expect("an answer after a rest");
         let mut unfinished = Client::connect(process.public).expect("a connection");
         unfinished.send("GET / HTT").expect("sent");
         eventually("the head has begun to arrive", || get(process.public, ANSWERED).is_ok());

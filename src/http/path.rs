@@ -38,15 +38,12 @@ fn decode_unreserved(path: &str) -> Option<String> {
     let mut decoded = pieces.next()?.to_owned();
     for piece in pieces {
         let code = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match code.map(char::from).filter(|character| is_unreserved(*character)) {
-            Some(character) => {
-                decoded.push(character);
-                decoded.push_str(&piece[2..]);
-            }
-            None => {
-                decoded.push('%');
-                decoded.push_str(piece);
-            }
+        if let Some(character) = code.map(char::from).filter(|character| is_unreserved(*character)) {
+            decoded.push(character);
+            decoded.push_str(&piece[2..]);
+        } else {
+            decoded.push('%');
+            decoded.push_str(piece);
         }
     }
     (decoded.len() < path.len()).then_some(decoded)

@@ -180,14 +180,11 @@ mod tests {
         time::{Instant, sleep},
     };
 
-    use super::{
-        super::port::Phase,
-        watchdog::{LINGER_LIMIT, REST_LIMIT},
-        *,
-    };
+    use super::{super::port::Phase, watchdog::LINGER_LIMIT, *};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    const WELCOME: Terms = Terms { phase: Phase::Serving, full: false };
+    const WELCOME: Terms =
+        Terms { phase: Phase::Serving, full: false, idle_timeout: Duration::from_secs(620) };
 
     /// A connection to a server, through a pipe that holds `capacity` bytes.
     fn connect_with(router: Router, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
@@ -257,14 +254,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_rests_for_two_minutes_and_is_served_again() {
+    async fn an_idle_connection_rests_for_ten_minutes_and_is_served_again() {
         let (mut client, _terms) = connect();
-        for rest in [0, 120, 1, 149, 120] {
+        for rest in [0, 120, 1, 619, 600] {
             sleep(Duration::from_secs(rest)).await;
             client.write_all(REQUEST).await.expect("still open");
             answer(&mut client).await;
         }
-        assert_eq!(closed_after(&mut client).await, REST_LIMIT.as_secs() + 1);
+        assert_eq!(closed_after(&mut client).await, 621, "the pause counts, too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_rests_as_long_as_the_terms_say() {
+        for idle_timeout in [Duration::from_secs(2), Duration::from_secs(3600)] {
+            let (mut client, terms) = connect();
+            terms.send_replace(Terms { idle_timeout, ..WELCOME });
+            client.write_all(REQUEST).await.expect("open");
+            answer(&mut client).await;
+            assert_eq!(closed_after(&mut client).await, idle_timeout.as_secs() + 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_may_rest_for_ever() {
+        let (mut client, terms) = connect();
+        terms.send_replace(Terms { idle_timeout: Duration::MAX, ..WELCOME });
+        for _ in 0..2 {
+            client.write_all(REQUEST).await.expect("still open");
+            answer(&mut client).await;
+            sleep(Duration::from_secs(365 * 24 * 60 * 60)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,7 +295,7 @@ mod tests {
         client.write_all(&[b"\r\n\r\n", REQUEST].concat()).await.expect("still open");
         answer(&mut client).await;
         client.write_all(b"\r\n\r\n").await.expect("open");
-        assert_eq!(closed_after(&mut client).await, REST_LIMIT.as_secs() + 1);
+        assert_eq!(closed_after(&mut client).await, 621);
     }
 
     /// A connection to a server that takes a minute.
@@ -403,7 +422,7 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(REQUEST).await.expect("open");
         assert!(!answer(&mut client).await.contains("connection: close"));
-        terms.send_replace(Terms { phase: Phase::Draining, full: false });
+        terms.send_replace(Terms { phase: Phase::Draining, ..WELCOME });
         sleep(Duration::from_secs(120)).await;
         client.write_all(REQUEST).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -412,9 +431,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resting_and_silent_connections_are_closed_after_1_s_when_stopping_or_full() {
-        for unwelcome in
-            [Terms { phase: Phase::Stopping, full: false }, Terms { phase: Phase::Serving, full: true }]
-        {
+        for unwelcome in [Terms { phase: Phase::Stopping, ..WELCOME }, Terms { full: true, ..WELCOME }] {
             for requests in [0, 1] {
                 let (mut client, terms) = connect();
                 for _ in 0..requests {
@@ -433,7 +450,7 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { phase: Phase::Stopping, full: false });
+        terms.send_replace(Terms { phase: Phase::Stopping, ..WELCOME });
         sleep(Duration::from_secs(9)).await;
         client.write_all(&REQUEST[9..]).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -444,14 +461,14 @@ mod tests {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { phase: Phase::Serving, full: true });
+        terms.send_replace(Terms { full: true, ..WELCOME });
         assert_eq!(closed_after(&mut client).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_may_rest_again_once_others_have_left() {
         let (mut client, terms) = connect();
-        terms.send_replace(Terms { phase: Phase::Serving, full: true });
+        terms.send_replace(Terms { full: true, ..WELCOME });
         tokio::task::yield_now().await;
         terms.send_replace(WELCOME);
         sleep(Duration::from_secs(9)).await;

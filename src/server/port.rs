@@ -38,6 +38,8 @@ pub(super) struct Terms {
     pub(super) phase: Phase,
     /// As many connections are open as may be, or nearly; others wait, or did just now.
     pub(super) full: bool,
+    /// How long a connection may rest between two requests.
+    pub(super) idle_timeout: Duration,
 }
 
 impl Terms {
@@ -63,8 +65,8 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(router: Router, limit: u32, what_limits: &'static str) -> Self {
-        let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false });
+    pub(super) fn new(router: Router, limit: u32, what_limits: &'static str, idle_timeout: Duration) -> Self {
+        let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false, idle_timeout });
         Self { router, slots: Arc::new(Semaphore::new(limit as usize)), limit, what_limits, terms }
     }
 

@@ -22,8 +22,10 @@ use super::{
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection that has just been used keeps its buffers.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long it may rest after that.
-pub(super) const REST_LIMIT: Duration = Duration::from_secs(150);
+/// How long our own answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(150);
+/// Longer than any process runs, and yet a time that there is: 30 years.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// How long a connection may still wait for a request where [`Terms`] want it to go: one may be on its way.
 const GOING_LIMIT: Duration = Duration::from_secs(1);
 /// How long a client may take to accept what is written to it.
@@ -96,11 +98,11 @@ fn deadline(wait: Wait, since: Instant, terms: Terms) -> Instant {
         Wait::Opening => (HEAD_LIMIT, !terms.rest()),
         Wait::Head { .. } => (HEAD_LIMIT, terms.full),
         Wait::Pause { .. } => (PAUSE, false),
-        Wait::Answer => (REST_LIMIT, false),
-        Wait::Rest => (REST_LIMIT, !terms.rest()),
+        Wait::Answer => (ANSWER_LIMIT, false),
+        Wait::Rest => (terms.idle_timeout, !terms.rest()),
         Wait::Write => (WRITE_LIMIT, false),
         Wait::Linger => (LINGER_LIMIT, false),
     };
-    let deadline = since + limit;
+    let deadline = since.checked_add(limit).unwrap_or_else(|| since + FOREVER);
     if must_go { deadline.min(Instant::now() + GOING_LIMIT) } else { deadline }
 }
