@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use appinfo::{
     http::{self, Metrics, admin},
@@ -79,6 +82,46 @@ async fn requests_are_counted_by_method_path_and_status() {
     assert!(!text.contains("release="), "Prometheus knows the release from the pod");
 }
 
+/// Every series of requests and of their durations, with its value.
+fn request_series(text: &str) -> BTreeMap<&str, &str> {
+    let lines = text.lines().filter(|line| {
+        line.starts_with("http_requests_total{") || line.starts_with("http_request_duration_seconds_")
+    });
+    lines.map(|line| line.rsplit_once(' ').expect("a series and its value")).collect()
+}
+
+#[tokio::test]
+async fn every_series_starts_at_0() {
+    let ports = ports();
+    let text = ask(&ports.admin, "GET", "/metrics").await;
+    let series = request_series(&text);
+    for (method, path, status) in [
+        ("GET", "/v1/appinfo", 200),
+        ("GET", "/v1/appinfo", 500),
+        ("HEAD", "/v1/appinfo", 200),
+        ("HEAD", "/v1/appinfo", 500),
+        ("POST", "/v1/appinfo", 405),
+        ("DELETE", "/v1/appinfo", 405),
+        ("other", "/v1/appinfo", 405),
+        ("GET", "other", 404),
+        ("HEAD", "other", 404),
+        ("POST", "other", 404),
+        ("other", "other", 404),
+    ] {
+        let name = format!("http_requests_total{{method=\"{method}\",path=\"{path}\",status=\"{status}\"}}");
+        assert_eq!(series.get(name.as_str()), Some(&"0"), "{name}");
+        for (suffix, bound) in
+            [("count", ""), ("sum", ""), ("bucket", ",le=\"0.00005\""), ("bucket", ",le=\"+Inf\"")]
+        {
+            let name = format!(
+                "http_request_duration_seconds_{suffix}{{method=\"{method}\",path=\"{path}\"{bound}}}"
+            );
+            assert_eq!(series.get(name.as_str()), Some(&"0"), "{name}");
+        }
+    }
+    assert!(series.values().all(|value| *value == "0"), "{series:?}");
+}
+
 #[tokio::test]
 async fn probes_and_scrapes_are_no_traffic() {
     let ports = ports();
@@ -86,24 +129,32 @@ async fn probes_and_scrapes_are_no_traffic() {
         ask(&ports.admin, "GET", path).await;
     }
     let text = ask(&ports.admin, "GET", "/metrics").await;
-    let counts =
-        text.lines().filter_map(|line| line.strip_prefix("http_requests_total{")?.rsplit(' ').next());
-    assert_eq!(counts.collect::<Vec<_>>(), ["0", "0"], "the series that are there from the start: {text}");
+    assert!(request_series(&text).values().all(|value| *value == "0"), "{text}");
 }
 
 #[tokio::test]
-async fn no_client_can_add_series() {
+async fn no_request_adds_a_series() {
     let ports = ports();
-    let series = async || {
-        let text = ask(&ports.admin, "GET", "/metrics").await;
-        text.lines().filter(|line| !line.starts_with('#')).count()
-    };
-    ask(&ports.public, "BREW", "/x").await;
-    let before = series().await;
+    let before = ask(&ports.admin, "GET", "/metrics").await;
+    for method in
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "get"]
+    {
+        for path in ["/v1/appinfo", "/v1/%61ppinfo?a=b", "/", "/x"] {
+            ask(&ports.public, method, path).await;
+        }
+    }
     for number in 0..100 {
         ask(&ports.public, &format!("METHOD{number}"), &format!("/{number}")).await;
     }
-    assert_eq!(series().await, before);
+    let after = ask(&ports.admin, "GET", "/metrics").await;
+    let names = |text| request_series(text).into_keys().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(&after), names(&before));
+    let total = |prefix: &str| {
+        let counts = request_series(&after).into_iter().filter(|(name, _)| name.starts_with(prefix));
+        counts.map(|(_, count)| count.parse::<u64>().expect("a count")).sum::<u64>()
+    };
+    assert_eq!(total("http_requests_total{"), 11 * 4 + 100);
+    assert_eq!(total("http_request_duration_seconds_count{"), 11 * 4 + 100);
 }
 
 #[test]

@@ -128,7 +128,9 @@ fn appinfo_with(feature: &str) -> PathBuf {
         .status();
     assert!(status.expect("cargo runs").success(), "cannot build {feature}");
     let binary = folder.join(feature);
-    fs::copy(folder.join("debug/appinfo"), &binary).expect("the binary");
+    let copy = folder.join("copy"); // renamed, for another test may run the old one
+    fs::copy(folder.join("debug/appinfo"), &copy).expect("the binary");
+    fs::rename(copy, &binary).expect("in one step");
     binary
 }
 
@@ -315,6 +317,30 @@ fn the_dashboard_asks_each_query_of_the_chosen_data_source() {
         for target in panel["targets"].as_array().expect("targets") {
             assert_eq!(target["datasource"], chosen, "{}", panel["title"]);
         }
+    }
+}
+
+#[test]
+fn the_dashboard_shows_no_nan_where_there_is_no_request() {
+    let pod = Pod::start(&appinfo_with("baseline"), "stable-1".to_owned(), "stable");
+    let folder = config_folder();
+    write_targets(folder.path(), &pod.ports());
+    let prometheus = Prometheus::start(folder.path());
+    // a rate needs two scrapes
+    eventually("requests have a rate", &[], || {
+        prometheus.of("release:http_requests:rate1m", "stable") == Some(0.0)
+    });
+    for (panel, query) in dashboard_queries() {
+        let series = prometheus.query(&query);
+        assert!(series.iter().all(|(_, value)| value.is_finite()), "{panel}: {query} returns {series:?}");
+        println!("{panel}: {query}: {series:?}");
+    }
+    get(pod.process.public, "/").expect("an answer");
+    let asked = "sum(increase(http_requests_total[1m])) > 0";
+    eventually("a check is counted", &[], || !prometheus.query(asked).is_empty());
+    for (panel, query) in dashboard_queries() {
+        let series = prometheus.query(&query);
+        assert!(series.iter().all(|(_, value)| value.is_finite()), "{panel}: {query} returns {series:?}");
     }
 }
 

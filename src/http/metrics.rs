@@ -39,6 +39,18 @@ pub struct Metrics {
     process: ProcessMetrics,
 }
 
+/// Method, route and status of all answers that there are.
+fn all_series() -> impl Iterator<Item = (&'static str, &'static str, StatusCode)> {
+    METHODS.iter().map(Method::as_str).chain([OTHER]).flat_map(|method| {
+        let statuses: &[_] = match method {
+            "GET" | "HEAD" => &[StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR],
+            _ => &[StatusCode::METHOD_NOT_ALLOWED],
+        };
+        let service = statuses.iter().map(move |&status| (method, APP_INFO, status));
+        service.chain([(method, OTHER, StatusCode::NOT_FOUND)])
+    })
+}
+
 impl Metrics {
     /// Metrics of a pod that runs this implementation.
     ///
@@ -54,10 +66,10 @@ impl Metrics {
         );
         let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["method", "path"])?;
         // A series begins where a scrape first sees it: had it not seen 0, the requests before would be lost.
-        for status in ["200", "500"] {
-            requests.with_label_values(&["GET", APP_INFO, status]);
+        for (method, route, status) in all_series() {
+            requests.with_label_values(&[method, route, status.as_str()]);
+            durations.with_label_values(&[method, route]);
         }
-        durations.with_label_values(&["GET", APP_INFO]);
         let in_flight =
             IntGauge::new("http_requests_in_flight", "Requests being answered on the public port.")?;
         let build = Opts::new("appinfo_build_info", "What is running: always 1.")
