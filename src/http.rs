@@ -1,6 +1,7 @@
-//! The public router: `/v1/appinfo`, errors as JSON, request log and metrics.
+//! The public router: `/v1/appinfo`, errors as JSON, faults on demand, request log and metrics.
 
 pub mod admin;
+pub mod faults;
 mod metrics;
 mod path;
 
@@ -8,6 +9,8 @@ pub use metrics::Metrics;
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
+    future::{Future, ready},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -20,12 +23,15 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
     },
     response::Response,
     routing::get,
 };
 use serde::Serialize;
+use tower::{Layer, ServiceExt, service_fn};
 
+use self::faults::{Dial, FAULT_PERCENT, Failed, FaultLayer};
 use crate::{
     app_info::AppInfo,
     labels::{Labels, LabelsError},
@@ -47,8 +53,17 @@ struct App {
     served_by: Option<HeaderValue>,
     service: Box<dyn AppInfoService>,
     metrics: Arc<Metrics>,
-    /// The service's last answer, and the labels that it was made from.
-    last: Mutex<Option<(Arc<Labels>, Arc<Answer>)>>,
+    /// What followed from the last reading of the labels.
+    last: Mutex<Option<Told>>,
+}
+
+/// What follows from one reading of the labels.
+struct Told {
+    labels: Arc<Labels>,
+    /// The service's answer.
+    answer: Arc<Answer>,
+    /// What befalls requests on their way to that answer.
+    dial: Dial,
 }
 
 /// The public port's routes, answering as `pod` with what `service` says of it.
@@ -65,16 +80,19 @@ pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metr
     path::with_any_spelling(routes)
 }
 
-async fn app_info(State(app): State<Arc<App>>, request: Request) -> Response {
-    app.respond(&request, Some(APP_INFO), |labels| app.app_info(labels))
+fn app_info(State(app): State<Arc<App>>, request: Request) -> impl Future<Output = Response> {
+    let (request, _body) = request.into_parts(); // before the future begins, which would keep both
+    async move { app.respond(&request, Some(APP_INFO), |labels| app.app_info(labels)).await }
 }
 
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
-    app.respond(&request, None, |labels| app.refuse(labels, Failure::NotFound))
+    let (request, _body) = request.into_parts();
+    app.respond(&request, None, |labels| ready(app.refuse(labels, Failure::NotFound))).await
 }
 
 async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response {
-    app.respond(&request, Some(APP_INFO), |labels| app.refuse(labels, Failure::MethodNotAllowed))
+    let (request, _body) = request.into_parts();
+    app.respond(&request, Some(APP_INFO), |labels| ready(app.refuse(labels, Failure::MethodNotAllowed))).await
 }
 
 /// A header's value, unless it would be empty or none that HTTP allows.
@@ -88,22 +106,22 @@ type Reading = Result<Arc<Labels>, LabelsError>;
 impl App {
     /// Answers a request from one reading of the label file, counts it, and writes a line to the log: at
     /// level info, a failure of ours at error with its cause.
-    fn respond(
+    async fn respond<F: Future<Output = Arc<Answer>>>(
         &self,
-        request: &Request,
+        request: &Parts,
         route: Option<&str>,
-        answer: impl FnOnce(Reading) -> Arc<Answer>,
+        answer: impl FnOnce(Reading) -> F,
     ) -> Response {
         let start = Instant::now();
         let _in_flight = self.metrics.begin();
-        let answer = answer(self.pod.label_file.read());
+        let answer = answer(self.pod.label_file.read()).await;
         let response = answer.to_response();
 
         let (status, time) = (answer.status, start.elapsed());
-        self.metrics.observe(request.method(), route, status, time);
+        self.metrics.observe(&request.method, route, status, time);
         let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let (method, path, pod) = (request.method(), request.uri().path(), self.pod.name.as_str());
-        let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let (method, path, pod) = (&request.method, request.uri.path(), self.pod.name.as_str());
+        let remote = request.extensions.get::<ConnectInfo<SocketAddr>>();
         let remote = remote.map(|remote| tracing::field::display(remote.0));
         match &answer.error {
             Some(error) if status.is_server_error() => {
@@ -116,19 +134,28 @@ impl App {
         response
     }
 
-    /// What the service says; from memory where it was asked about the same labels before.
-    fn app_info(&self, labels: Reading) -> Arc<Answer> {
+    /// What the service says, unless the labels have the request fail; late where they hold answers back.
+    async fn app_info(&self, labels: Reading) -> Arc<Answer> {
         let labels = match labels {
             Ok(labels) => labels,
             Err(error) => return self.answer(None, self.service.get_app_info(&self.pod, Err(error))),
         };
+        let (answer, dial) = self.told(&labels);
+        let service = service_fn(|_| ready(Ok::<_, Infallible>(answer.clone())));
+        let answer = FaultLayer.layer(service).oneshot((dial, labels)).await;
+        answer.unwrap_or_else(|Failed(labels)| self.refuse(Ok(labels), Failure::Injected))
+    }
+
+    /// What these labels come to; from memory where they are the same as last time.
+    fn told(&self, labels: &Arc<Labels>) -> (Arc<Answer>, Dial) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((known, answer)) if Arc::ptr_eq(known, &labels) => Arc::clone(answer),
-            _ => {
-                let answer = self.answer(Some(&labels), self.service.get_app_info(&self.pod, Ok(&labels)));
-                *last = Some((labels, Arc::clone(&answer)));
-                answer
+            Some(told) if Arc::ptr_eq(&told.labels, labels) => (Arc::clone(&told.answer), told.dial),
+            before => {
+                let dial = Dial::new(labels, before.as_ref().map(|told| &*told.labels));
+                let answer = self.answer(Some(labels), self.service.get_app_info(&self.pod, Ok(labels)));
+                *last = Some(Told { labels: Arc::clone(labels), answer: Arc::clone(&answer), dial });
+                (answer, dial)
             }
         }
     }
@@ -152,7 +179,13 @@ impl App {
             Err(failure) => {
                 let error = failure.to_string();
                 let line = json_line(&BTreeMap::from([("error", &error)])).unwrap_or_default();
-                (failure.status(), line, Some(error))
+                let cause = match failure {
+                    Failure::Injected => {
+                        format!("{error}: the label {} has requests fail", FAULT_PERCENT.label)
+                    }
+                    _ => error,
+                };
+                (failure.status(), line, Some(cause))
             }
         };
         headers.insert(CONTENT_LENGTH, body.len().into());
@@ -165,7 +198,7 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    /// What the body says where it is no [`AppInfo`].
+    /// Why the body is no [`AppInfo`], for the log.
     error: Option<String>,
 }
 
@@ -194,6 +227,9 @@ enum Failure {
     Service(#[from] ServiceError),
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// Looks as if this were version 2.
+    #[error("{}", ServiceError::Broken)]
+    Injected,
 }
 
 impl Failure {
@@ -201,9 +237,9 @@ impl Failure {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Service(ServiceError::Labels(_) | ServiceError::Broken) | Self::Json(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Service(ServiceError::Labels(_) | ServiceError::Broken)
+            | Self::Json(_)
+            | Self::Injected => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -9,7 +9,8 @@
 //! - [`labels`]: the pod's labels, from the downward API's file: the parser, the file, how it is watched.
 //! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and which of them this build
 //!   serves.
-//! - [`http`]: the public router, and [`http::admin`] the one for Kubernetes and Prometheus.
+//! - [`http`]: the public router, with [`http::faults`] in front of the service, and [`http::admin`], the router for
+//!   Kubernetes and Prometheus.
 //! - [`server`]: both ports, the drain, and the time limits of a connection.
 //! - [`signals`]: what ends the process.
 //!

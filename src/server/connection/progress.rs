@@ -9,7 +9,7 @@ pub(super) enum Wait {
     Opening,
     /// The rest of a request head: the one after this many requests.
     Head { after: u64 },
-    /// Our own answer. (No handler takes longer than one poll today.)
+    /// Our own answer, which labels of the pod can hold back for a minute.
     Answer,
     /// The next request after this many, which often comes soon.
     Pause { after: u64 },
