@@ -7,10 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     judge::{Budget, Fraction, Ratio, Settings, Traffic},
+    rehearse::Faults,
     source::probe::{Limits, Pace, Target},
     trial::{Coverage, Trial},
 };
@@ -154,6 +156,23 @@ pub struct RehearseFlags {
     /// Requests a second that the picture is made of
     #[arg(long, value_name = "NUMBER", default_value = "40", value_parser = rate)]
     pub rate: f64,
+
+    /// How many of a hundred requests the fixed canary fails while it has the label fault-percent
+    #[arg(long, value_name = "NUMBER", default_value = "5")]
+    #[arg(value_parser = |text: &str| number(&FAULT_PERCENT, text))]
+    pub fault_percent: f64,
+
+    /// How many milliseconds it holds its answers back in that time, by the label fault-delay-ms
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    #[arg(value_parser = |text: &str| number(&FAULT_DELAY_MS, text))]
+    pub fault_delay_ms: f64,
+}
+
+impl RehearseFlags {
+    /// What the fixed canary does for a while.
+    pub fn faults(&self) -> Faults {
+        Faults { percent: self.fault_percent, delay_ms: self.fault_delay_ms }
+    }
 }
 
 /// What to ask, and how often.
@@ -247,6 +266,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Parses a number as the service parses that label's value.
+fn number(setting: &Setting, text: &str) -> Result<f64, String> {
+    setting.parse(text).ok_or_else(|| format!("want {}", setting.want))
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {

@@ -15,6 +15,7 @@ mod unattended;
 
 use std::{io, time::Instant};
 
+use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tokio::net::TcpListener;
 
 use self::cluster::Cluster;
@@ -32,23 +33,48 @@ const LEFT_OUT: &str = "\
     second), the scheduler, endpoint propagation (a pod that ends gets no new connection from that moment on, \
     and drains for 2 s, not 5).";
 
+/// What labels of the fixed canary's pod have it do for a while: see [`appinfo::http::faults`].
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// The share of requests that fail, from 0 to 100.
+    pub percent: f64,
+    /// How long answers are held back, from 0 to 60000 milliseconds.
+    pub delay_ms: f64,
+}
+
+impl Faults {
+    /// The labels, by key.
+    fn labels(self) -> Vec<(&'static str, String)> {
+        let mut labels = vec![(FAULT_PERCENT.label, self.percent.to_string())];
+        if self.delay_ms > 0.0 {
+            labels.push((FAULT_DELAY_MS.label, self.delay_ms.to_string()));
+        }
+        labels
+    }
+}
+
 /// Goes through the steps as a person's keys say, with a picture of `rate` requests a second. The listener is
-/// where the Service is served.
+/// where the Service is served. `faults` are what the fixed canary is made to do for a while.
 ///
 /// # Errors
 /// If the terminal, a port or a file fails.
-pub async fn interactive(listener: TcpListener, signals: Signals, rate: f64) -> io::Result<Exit> {
-    let (cluster, notes) = Cluster::new(listener)?;
+pub async fn interactive(
+    listener: TcpListener,
+    signals: Signals,
+    rate: f64,
+    faults: Faults,
+) -> io::Result<Exit> {
+    let (cluster, notes) = Cluster::new(listener, faults)?;
     interactive::run(cluster, notes, signals, rate).await
 }
 
 /// Goes through the steps by itself, and checks what each must show. The listener is where the Service is
-/// served.
+/// served. `faults` are what the fixed canary is made to do for a while.
 ///
 /// # Errors
 /// If the output, a port or a file fails.
-pub async fn unattended(listener: TcpListener, signals: Signals) -> io::Result<Exit> {
-    let (cluster, notes) = Cluster::new(listener)?;
+pub async fn unattended(listener: TcpListener, signals: Signals, faults: Faults) -> io::Result<Exit> {
+    let (cluster, notes) = Cluster::new(listener, faults)?;
     unattended::run(cluster, notes, signals).await
 }
 

@@ -182,6 +182,8 @@ fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
         (&["watch", "--for=0"], "more than no time"),
         (&["watch", "--count=0"], "not in 1.."),
         (&["rehearse", "--listen=8080"], "invalid socket address"),
+        (&["rehearse", "--fault-percent=5%"], "want a number from 0 to 100"),
+        (&["rehearse", "--fault-delay-ms=1s"], "want a number of milliseconds from 0 to 60000"),
         (&["dance"], "unrecognized subcommand"),
         (&[], "Usage"),
     ] {

@@ -20,12 +20,12 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
     let signals = signals::listen()?;
     let listener = listen(flags.listen).await?;
     if flags.script {
-        return rehearse::unattended(listener, signals).await;
+        return rehearse::unattended(listener, signals, flags.faults()).await;
     }
     if !io::stdout().is_terminal() {
         return Err(io::Error::other("rehearse needs a terminal; with --script it goes without"));
     }
-    rehearse::interactive(listener, signals, flags.rate).await
+    rehearse::interactive(listener, signals, flags.rate, flags.faults()).await
 }
 
 async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use super::{
+    Faults,
     balancer::Balancer,
     pod::{Image, Pod},
 };
@@ -72,16 +73,22 @@ pub(super) struct Cluster {
     /// Pods by the name of their Deployment, oldest first.
     pods: BTreeMap<&'static str, Vec<Pod>>,
     notes: mpsc::UnboundedSender<String>,
+    /// What labels have the fixed canary do for a while.
+    pub(super) faults: Faults,
     /// All pods' label volumes; removed with the cluster, whatever its pods are doing.
     directory: TempDir,
 }
 
 impl Cluster {
     /// One in which nothing runs yet, and the notes in which it tells what happens, in plain sentences.
-    pub(super) fn new(listener: TcpListener) -> io::Result<(Self, mpsc::UnboundedReceiver<String>)> {
+    pub(super) fn new(
+        listener: TcpListener,
+        faults: Faults,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<String>)> {
         let directory = TempDir::with_prefix("canary-rehearse-")?;
         let (notes, heard) = mpsc::unbounded_channel();
-        Ok((Self { balancer: Balancer::new(listener)?, pods: BTreeMap::new(), notes, directory }, heard))
+        let balancer = Balancer::new(listener)?;
+        Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, directory }, heard))
     }
 
     /// The Service, to ask.
@@ -114,8 +121,28 @@ impl Cluster {
     /// Sets a label of the stable release's first pod.
     pub(super) fn label_first_stable(&mut self, key: &str, value: &str) -> io::Result<()> {
         if let Some(pod) = self.pods.get_mut(STABLE.name).and_then(|pods| pods.first_mut()) {
-            pod.label(key, value)?;
+            pod.label(key, Some(value))?;
             let note = format!("pod {} now has the label {key}={value}", pod.name);
+            self.note(note);
+        }
+        Ok(())
+    }
+
+    /// Sets the labels of [`Cluster::faults`] on a Deployment's pods, or takes them off.
+    pub(super) fn label_faults(&mut self, manifest: Manifest, on: bool) -> io::Result<()> {
+        let labels = self.faults.labels();
+        let mut notes = Vec::new();
+        for pod in self.pods.get_mut(manifest.name).into_iter().flatten() {
+            for (key, value) in &labels {
+                pod.label(key, on.then_some(value))?;
+                notes.push(if on {
+                    format!("pod {} now has the label {key}={value}", pod.name)
+                } else {
+                    format!("pod {} no longer has the label {key}", pod.name)
+                });
+            }
+        }
+        for note in notes {
             self.note(note);
         }
         Ok(())

@@ -105,9 +105,12 @@ impl Pod {
         Ok(new)
     }
 
-    /// Changes a label, as `kubectl label` does and the kubelet brings it to the pod.
-    pub(super) fn label(&mut self, key: &str, value: &str) -> io::Result<()> {
-        self.labels.insert(key.to_owned(), value.to_owned());
+    /// Sets a label, or takes it off, as `kubectl label` does and the kubelet brings it to the pod.
+    pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<()> {
+        match value {
+            Some(value) => self.labels.insert(key.to_owned(), value.to_owned()),
+            None => self.labels.remove(key),
+        };
         self.volume.swap(to_text(&self.labels))
     }
 

@@ -13,6 +13,8 @@ pub(super) enum Step {
     BrokenCanary,
     RollBack,
     FixedCanary,
+    FaultyCanary,
+    FaultOver,
     Promote,
     CleanUp,
 }
@@ -24,13 +26,15 @@ pub(super) const REPLICAS: usize = 3;
 
 impl Step {
     /// All of them, in order.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Deploy,
         Self::Scale,
         Self::Relabel,
         Self::BrokenCanary,
         Self::RollBack,
         Self::FixedCanary,
+        Self::FaultyCanary,
+        Self::FaultOver,
         Self::Promote,
         Self::CleanUp,
     ];
@@ -43,6 +47,8 @@ impl Step {
             Self::BrokenCanary => "Deploy the broken canary",
             Self::RollBack => "Roll back",
             Self::FixedCanary => "Deploy the fixed canary",
+            Self::FaultyCanary => "Have it fail now and then",
+            Self::FaultOver => "End the fault",
             Self::Promote => "Promote it",
             Self::CleanUp => "Clean up the canary",
         }
@@ -64,6 +70,18 @@ impl Step {
             Self::BrokenCanary => vec!["kubectl create -f deployment/canary-broken.yaml".to_owned()],
             Self::RollBack => vec!["kubectl delete -f deployment/canary-broken.yaml".to_owned()],
             Self::FixedCanary => vec!["kubectl create -f deployment/canary-fixed.yaml".to_owned()],
+            Self::FaultyCanary => {
+                let labels = cluster.faults.labels().into_iter();
+                vec![labels.fold("kubectl label pods -l canary=fixed".to_owned(), |command, (key, value)| {
+                    format!("{command} {key}={value}")
+                })]
+            }
+            Self::FaultOver => {
+                let labels = cluster.faults.labels().into_iter();
+                vec![labels.fold("kubectl label pods -l canary=fixed".to_owned(), |command, (key, _)| {
+                    format!("{command} {key}-")
+                })]
+            }
             Self::Promote => vec![
                 "kubectl set image deployment/appinfo appinfo-containers=runyonsolutions/appinfo:3"
                     .to_owned(),
@@ -94,6 +112,14 @@ impl Step {
             Self::FixedCanary => {
                 "None fails, and a quarter of the answers tell the namespace. The judge wants to see more of them."
             }
+            Self::FaultyCanary => {
+                "The pod has a label by which the service itself makes a few requests fail, or wait. Would you have \
+                 noticed? The judge counts, and its evidence grows."
+            }
+            Self::FaultOver => {
+                "Without the label the canary is good again. The judge begins anew: what it knew was about another \
+                 canary."
+            }
             Self::Promote => {
                 "Pod by pod, the stable release gets the canary's image. An old one goes when a new one is ready."
             }
@@ -103,9 +129,10 @@ impl Step {
         }
     }
 
-    /// Whether a canary begins its trial, so that what was seen before must not count.
+    /// Whether another canary begins its trial, or the same one now behaves otherwise, so that what was seen
+    /// before must not count.
     pub(super) fn begins_a_trial(self) -> bool {
-        matches!(self, Self::BrokenCanary | Self::FixedCanary)
+        matches!(self, Self::BrokenCanary | Self::FixedCanary | Self::FaultyCanary | Self::FaultOver)
     }
 
     /// Whether pods go, and clients must not notice.
@@ -122,6 +149,8 @@ impl Step {
             Self::BrokenCanary => cluster.scale(CANARY_BROKEN, 1).await,
             Self::RollBack => cluster.delete(CANARY_BROKEN).await,
             Self::FixedCanary => cluster.scale(CANARY_FIXED, 1).await,
+            Self::FaultyCanary => cluster.label_faults(CANARY_FIXED, true),
+            Self::FaultOver => cluster.label_faults(CANARY_FIXED, false),
             Self::Promote => cluster.roll(PROMOTED).await,
             Self::CleanUp => cluster.delete(CANARY_FIXED).await,
         }

@@ -32,15 +32,25 @@ const SAMPLE: u64 = 400;
 /// Requests within which the judge must have promoted a canary that never fails: it wants to see some 350
 /// answers of it, and a quarter of so many are 1000, with a standard deviation of 27.
 const UNTIL_PROMOTED: u64 = 4000;
+/// Requests that a canary is measured by which fails a few of them: a quarter of these are its own, of which 5 %
+/// are 50, with a standard deviation of 7.
+const FAULTY_SAMPLE: u64 = 4000;
+/// Requests within which the judge must have rolled a canary back that fails at least 5 % of its own: it takes
+/// some hundreds.
+const UNTIL_ROLLED_BACK: u64 = 8000;
+/// The share of failures that is surely seen within so many requests.
+const SURELY_SEEN: f64 = 0.05;
 /// Requests on one connection that must all go to one pod.
 const ON_ONE_CONNECTION: usize = 6;
 /// Requests a second. As many as two busy cores manage: all steps shall be over within a minute.
 const RATE: f64 = 400.0;
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than the longest delay that a label can set.
+const TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Measures the cluster after a step.
 pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
-    let sample = Sample::of(cluster).await;
+    let size = if step == Step::FaultyCanary { FAULTY_SAMPLE } else { SAMPLE };
+    let sample = Sample::of(cluster, size).await;
     sample.check_every_step(cluster)?;
     match step {
         Step::Deploy => sample.check_deployed(),
@@ -49,11 +59,13 @@ pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
         Step::BrokenCanary => sample.check_broken_canary(&cluster.target()).await,
         Step::RollBack => sample.check_rolled_back(),
         Step::FixedCanary => sample.check_fixed_canary(&cluster.target()).await,
+        Step::FaultyCanary => sample.check_faulty_canary(cluster).await,
+        Step::FaultOver => sample.check_fault_over(&cluster.target()).await,
         Step::Promote | Step::CleanUp => sample.check_promoted(step),
     }
 }
 
-/// What the answers to [`SAMPLE`] requests told.
+/// What the answers to some requests told.
 struct Sample {
     tally: Tally,
     stable: Counts,
@@ -65,9 +77,9 @@ struct Sample {
 }
 
 impl Sample {
-    async fn of(cluster: &Cluster) -> Self {
+    async fn of(cluster: &Cluster, size: u64) -> Self {
         let mut tally = Tally::new(Instant::now());
-        let mut probe = start(&cluster.target(), SAMPLE);
+        let mut probe = start(&cluster.target(), size);
         while let Some(observation) = probe.next().await {
             tally.observe(&observation);
         }
@@ -147,13 +159,34 @@ impl Sample {
         let namespaces = self.with_namespace;
         let wanted = format!("the namespace in the canary's {of_canary} answers alone");
         ensure(namespaces == of_canary, &wanted, &format!("it in {namespaces}"))?;
-        let verdict = judged(target, UNTIL_PROMOTED).await?;
-        let decided = matches!(verdict.decision, Decision::Promote { .. });
-        ensure(decided, "a judge who says promote", &verdict.to_string())?;
+        let verdict = promoted(target).await?;
         Ok(format!(
             "{}; {namespaces} tell the namespace, all of them the canary's\n   judge: {verdict}",
             self.told
         ))
+    }
+
+    async fn check_faulty_canary(&self, cluster: &Cluster) -> Measured {
+        let failing = cluster.faults.percent / 100.0;
+        let wanted = within_five_deviations(self.canary.requests, failing);
+        let failures = self.canary.failures;
+        ensure(wanted.contains(&failures), &format!("{wanted:?} failures of the canary"), &self.told)?;
+        // a quarter of all answers are late; they are kept to three digits
+        let (delay, late) = (cluster.faults.delay_ms, self.tally.latencies().percentile(90));
+        let is_late = late.is_some_and(|late| late.as_secs_f64() * 1000.0 >= 0.99 * delay);
+        ensure(is_late, &format!("one answer of ten to take {delay} ms"), &format!("{late:?}"))?;
+        let verdict = judged(&cluster.target(), UNTIL_ROLLED_BACK).await?;
+        if failing >= SURELY_SEEN {
+            let decided = matches!(verdict.decision, Decision::RollBack { .. });
+            ensure(decided, "a judge who says roll back", &verdict.to_string())?;
+        }
+        Ok(format!("{}; {wanted:?} failures were to be expected\n   judge: {verdict}", self.told))
+    }
+
+    async fn check_fault_over(&self, target: &Target) -> Measured {
+        self.check_all_good()?;
+        let verdict = promoted(target).await?;
+        Ok(format!("{}\n   judge: {verdict}", self.told))
     }
 
     fn check_promoted(&self, step: Step) -> Measured {
@@ -210,6 +243,13 @@ async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
     }
     trial.end();
     Ok(trial.verdict())
+}
+
+/// Sends requests until the judge promotes the canary.
+async fn promoted(target: &Target) -> Result<Verdict, String> {
+    let verdict = judged(target, UNTIL_PROMOTED).await?;
+    ensure(matches!(verdict.decision, Decision::Promote { .. }), "a judge who says promote", &verdict.to_string())?;
+    Ok(verdict)
 }
 
 /// The name of the pod that answers all requests of one connection.
