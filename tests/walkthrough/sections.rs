@@ -29,6 +29,12 @@ pub(crate) struct Section {
 const SAMPLE: usize = 400;
 const QUARTER: std::ops::RangeInclusive<usize> = 57..=143;
 
+/// Requests that a canary is measured with which fails 5 % of its own: a quarter of these, of which 50 fail, with a
+/// standard deviation of 7.
+const FAULTY_SAMPLE: usize = 4000;
+/// The share of its requests that the canary fails with the label `fault-percent=5`.
+const FAULTY: f64 = 0.05;
+
 fn no_preparation(_: &Cluster) -> Option<Load> {
     None
 }
@@ -54,6 +60,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         prepare: no_preparation,
         check: a_quarter_tells_the_namespace,
     },
+    Section {
+        title: "Have it fail now and then",
+        prepare: no_preparation,
+        check: as_many_fail_as_the_label_says,
+    },
+    Section { title: "Let the judge decide", prepare: no_preparation, check: the_judge_told_both_apart },
     Section { title: "Promote it", prepare: under_load, check: all_tell_the_namespace },
     Section { title: "Clean up the canary", prepare: under_load, check: only_stable_is_left },
     Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
@@ -136,13 +148,17 @@ fn service_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
 
 /// Asks through the Service once it knows every ready pod and no other: endpoints follow within moments.
 fn ask_service(cluster: &Cluster) -> Result<Tally, String> {
+    ask_service_often(cluster, SAMPLE)
+}
+
+fn ask_service_often(cluster: &Cluster, requests: usize) -> Result<Tally, String> {
     let address = address_of_service(cluster)?;
     cluster.settled()?;
     let pods: BTreeSet<_> = cluster.pods()?.iter().map(name).collect();
     eventually("the Service spreads over all pods", || {
         Ok(ask(address, 40).pods.into_keys().collect::<BTreeSet<_>>() == pods)
     })?;
-    let tally = ask(address, SAMPLE);
+    let tally = ask(address, requests);
     let answered: BTreeSet<_> = tally.pods.keys().cloned().collect();
     ensure(answered == pods, &format!("answers from {pods:?}"), || format!("{answered:?}"))?;
     Ok(tally)
@@ -237,6 +253,42 @@ fn a_quarter_tells_the_namespace(cluster: &Cluster, shell: &mut Shell, _: Option
     })?;
     ensure(QUARTER.contains(&canary), &format!("{QUARTER:?} answers of the canary"), || tally.summary())?;
     Ok(format!("{} by namespace: {:?}\n{}", tally.summary(), tally.namespaces, judged(shell, 0)?))
+}
+
+fn as_many_fail_as_the_label_says(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    let tally = ask_service_often(cluster, FAULTY_SAMPLE)?;
+    let (good, failed) = (tally.of("canary", 200), tally.of("canary", 500));
+    ensure(tally.of("stable", 200) + good + failed == FAULTY_SAMPLE, "failures of the canary alone", || {
+        tally.summary()
+    })?;
+    // binomial: five standard deviations either way, as above
+    let mean = (good + failed) as f64 * FAULTY;
+    let five = 5.0 * (mean * (1.0 - FAULTY)).sqrt();
+    ensure((failed as f64 - mean).abs() <= five, &format!("{mean:.0} ± {five:.0} failures"), || {
+        tally.summary()
+    })?;
+    let mut errors = BTreeMap::new();
+    eventually("Prometheus sees failures of the canary", || {
+        errors = query("release:http_request_errors:ratio_rate1m", "release")?;
+        Ok(errors.get("canary").is_some_and(|ratio| *ratio > 0.0))
+    })?;
+    ensure(errors.get("stable") == Some(&0.0), "no failure of the stable release", || format!("{errors:?}"))?;
+    ensure(errors["canary"] < 4.0 * FAULTY, "few failures of the canary", || format!("{errors:?}"))?;
+    Ok(format!(
+        "{}, {mean:.0} ± {five:.0} failures were to be expected; error ratios {errors:?}",
+        tally.summary()
+    ))
+}
+
+fn the_judge_told_both_apart(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let (with, without) = (shell.variable("WITH_FAULT")?, shell.variable("WITHOUT_FAULT")?);
+    ensure((&*with, &*without) == ("1", "0"), "exit code 1 with the fault, 0 without", || {
+        format!("{with:?} and {without:?}")
+    })?;
+    let tally = ask_service(cluster)?;
+    let good = tally.of("stable", 200) + tally.of("canary", 200);
+    ensure(good == SAMPLE, "only good answers", || tally.summary())?;
+    Ok(format!("exit code {with} with the fault, {without} without it; {}", tally.summary()))
 }
 
 fn all_tell_the_namespace(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
