@@ -248,7 +248,11 @@ async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
 /// Sends requests until the judge promotes the canary.
 async fn promoted(target: &Target) -> Result<Verdict, String> {
     let verdict = judged(target, UNTIL_PROMOTED).await?;
-    ensure(matches!(verdict.decision, Decision::Promote { .. }), "a judge who says promote", &verdict.to_string())?;
+    ensure(
+        matches!(verdict.decision, Decision::Promote { .. }),
+        "a judge who says promote",
+        &verdict.to_string(),
+    )?;
     Ok(verdict)
 }
 
