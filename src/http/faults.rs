@@ -84,6 +84,11 @@ impl Dial {
         }
     }
 
+    /// Whether no request fails, and no answer is held back.
+    pub(super) fn is_off(&self) -> bool {
+        self.failing <= 0.0 && self.delay.is_zero()
+    }
+
     /// Whether the next request fails. Independent of any other decision.
     fn fails(&self) -> bool {
         self.failing > 0.0 && fastrand::f64() < self.failing
