@@ -189,12 +189,14 @@ fn text(time: Duration) -> String {
     format!("{}s", time.as_secs())
 }
 
-/// Parses a time such as `5s`, `1m 30s` or `500ms`; a number alone counts seconds.
+/// Parses a time such as `5s`, `1m 30s`, `1.5s` or `500ms`; a number alone, such as `0.5`, counts seconds.
 ///
 /// # Errors
-/// If it is neither a whole number nor such a time.
+/// If it is neither a number nor such a time.
 pub fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text))
+    let is_a_number = text.contains(|it: char| it.is_ascii_digit())
+        && text.chars().all(|it| it.is_ascii_digit() || it == '.');
+    if is_a_number { humantime::parse_duration(&format!("{text}s")) } else { humantime::parse_duration(text) }
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {

@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //!
-//! - [`cli`]: every flag. [`exit`]: every exit code. [`signals`]: what else ends the program.
+//! - [`cli`]: every flag. [`exit`]: every exit code. [`signals`]: what else ends the program. [`messages`]: what is
+//!   told beside the output.
 //! - [`commands`]: watch, judge and rehearse, one file each; they put together what follows.
 //! - [`release`]: the two sides of a rollout, who a request is attributed to, and counts.
 //! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod commands;
 pub mod exit;
 pub mod judge;
+pub mod messages;
 pub mod rehearse;
 pub mod release;
 pub mod signals;

@@ -6,6 +6,7 @@ use canary::{
     cli::{Cli, Command},
     commands,
     exit::Exit,
+    messages::message,
 };
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,19 +15,23 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            let printed = error.print();
+            return if error.use_stderr() { Exit::Usage } else { exit(printed.map(|()| Exit::Done)) }.into();
         }
     };
     open_as_many_files_as_allowed();
-    match run(&cli.command) {
-        Ok(exit) => exit.into(),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed.into(),
-        Err(error) => {
-            eprintln!("canary: {error}");
-            Exit::Failed.into()
+    exit(run(&cli.command)).into()
+}
+
+/// How it ended, where an output or another means of this machine may have failed.
+fn exit(ended: io::Result<Exit>) -> Exit {
+    ended.unwrap_or_else(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Exit::OutputClosed;
         }
-    }
+        message(error);
+        Exit::Failed
+    })
 }
 
 fn run(command: &Command) -> io::Result<Exit> {

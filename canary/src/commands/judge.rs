@@ -15,6 +15,7 @@ use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
     judge::{Decision, Verdict},
+    messages::message,
     release::{Counts, Release},
     signals::{self, Signals},
     source::probe::Probe,
@@ -57,7 +58,7 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     match exit {
         Exit::NoAnswer => {
             let why = trial.tally().last_trouble().unwrap_or("no request was sent");
-            eprintln!("canary: no answer from {target}: {why}");
+            message(format_args!("no answer from {target}: {why}"));
         }
         Exit::ReleaseNeverSeen => explain_unseen(&format!("answer from {target}"), &trial),
         _ => {}
@@ -96,7 +97,7 @@ async fn follow(
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial) {
                     has_forecast = true;
-                    eprintln!("canary: {}", forecast(&verdict, flags, trial.tally().total(), elapsed));
+                    message(forecast(&verdict, flags, trial.tally().total(), elapsed));
                 }
             }
             _ = seconds.tick() => {
@@ -104,7 +105,8 @@ async fn follow(
                 if let Some(report) = &mut report {
                     report.end_second(trial, Instant::now())?;
                 } else if passed % PROGRESS == 0 {
-                    eprintln!("canary: after {passed} s: {}", trial.verdict());
+                    let elapsed = trial.tally().began().elapsed().as_secs();
+                    message(format_args!("after {elapsed} s: {}", trial.verdict()));
                 }
             }
             signal = signals.next() => return Ok(signal),
@@ -157,7 +159,7 @@ fn never_seen(trial: &Trial, release: Release) -> bool {
 fn explain_unseen(outcome: &str, trial: &Trial) {
     let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
     let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
-    eprintln!("canary: no {outcome} named the release {}", unseen.join(" or "));
+    message(format_args!("no {outcome} named the release {}", unseen.join(" or ")));
 }
 
 fn write_sentences(trial: &Trial) -> io::Result<()> {

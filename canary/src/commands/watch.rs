@@ -10,6 +10,7 @@ use tokio::select;
 use crate::{
     cli::{WatchFlags, WatchOutput},
     exit::Exit,
+    messages::message,
     signals::{self, ended_by},
     source::probe::Probe,
     trial::Trial,
@@ -65,7 +66,7 @@ async fn lines(flags: &WatchFlags) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     let (mut probe, mut trial) = begin(flags)?;
     let mut report = Report::new(io::stdout(), trial.tally().began());
-    eprintln!("canary: asking {} {} times a second", flags.probe.target, flags.probe.rate);
+    message(format_args!("asking {} {} times a second", flags.probe.target, flags.probe.rate));
     let mut seconds = every_second();
     let exit = loop {
         select! {

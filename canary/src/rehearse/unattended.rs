@@ -12,7 +12,7 @@ use tokio::{select, sync::mpsc::UnboundedReceiver};
 
 use self::checks::{Measured, check};
 use super::{LEFT_OUT, cluster::Cluster, load::Load, steps::Step};
-use crate::{exit::Exit, signals::Signals};
+use crate::{exit::Exit, messages::message, signals::Signals};
 
 /// Goes through all steps.
 pub(super) async fn run(
@@ -45,7 +45,7 @@ pub(super) async fn run(
                 writeln!(output, "   measured: {measured} ({:.1} s)", began.elapsed().as_secs_f64())?;
             }
             Err(wrong) => {
-                eprintln!("canary: rehearse, \"{}\": {wrong}", step.title());
+                message(format_args!("rehearse, \"{}\": {wrong}", step.title()));
                 return Ok(Exit::NotShown);
             }
         }

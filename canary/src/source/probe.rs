@@ -63,7 +63,8 @@ async fn send_requests(
     observations: mpsc::Sender<Observation>,
     mut orders: watch::Receiver<Orders>,
 ) {
-    let mut turns = Turns::new(pace.rate, orders.clone());
+    let mut turns = Turns::new(pace, orders.clone());
+    let end = turns.end();
     let requests = async {
         for number in 0..pace.count.unwrap_or(u64::MAX) {
             let Some(turn) = turns.next().await else { return };
@@ -74,7 +75,7 @@ async fn send_requests(
     };
     tokio::select! {
         () = requests => {}
-        () = pace.time_is_over() => {}
+        () = end => {}
         _ = orders.wait_for(|orders| *orders == Orders::Stop) => {}
         () = observations.closed() => {}
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
-use tokio::time::{Interval, interval_at};
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     judge::{Price, Verdict},
@@ -17,10 +17,13 @@ use crate::{
     trial::Trial,
 };
 
-/// Ticks when a line is due: for the first time in a second.
+/// Ticks when a line is due: for the first time in a second. After a time in which the process was stopped there is
+/// one line for all of it.
 pub fn every_second() -> Interval {
     let second = Duration::from_secs(1);
-    interval_at(tokio::time::Instant::now() + second, second)
+    let mut seconds = interval_at(tokio::time::Instant::now() + second, second);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    seconds
 }
 
 /// Writes the lines.

@@ -14,6 +14,7 @@ use super::{exit_at_the_end, explain_unseen, write_sentences};
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
+    messages::message,
     signals,
     source::lines::{Line, LineError, Lines},
     trial::Trial,
@@ -29,7 +30,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let (name, input) = match open(path) {
         Ok(input) => input,
         Err(error) => {
-            eprintln!("canary: cannot open {}: {error}", path.display());
+            message(format_args!("cannot open {}: {error}", path.display()));
             return Ok(Exit::Usage);
         }
     };
@@ -48,7 +49,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
                 return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
             }
             Err(bad) => {
-                eprintln!("canary: {name}, {bad}");
+                message(format_args!("{name}, {bad}"));
                 return Ok(Exit::Usage);
             }
         },
@@ -67,7 +68,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         JudgeOutput::Text => write_sentences(&trial)?,
     }
     if is_empty {
-        eprintln!("canary: there is no outcome in {name}");
+        message(format_args!("there is no outcome in {name}"));
     } else if exit == Exit::ReleaseNeverSeen {
         explain_unseen(&format!("outcome in {name}"), &trial);
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 /// Requests that may be under way at once, if the process may open as many files.
@@ -14,6 +14,10 @@ const MAX_IN_FLIGHT: u64 = 4096;
 const RESERVED_FILES: u64 = 64;
 /// Files that a request takes at most: in the rehearsal its connection has four ends in this process.
 const FILES_A_REQUEST: u64 = 4;
+
+/// How late a request may be sent. The rate is kept where a timer's grain is coarse or the machine is busy for a
+/// moment; what is later than this is not sent at all, so that a process that was stopped does not burst.
+const LATEST: Duration = Duration::from_millis(100);
 
 /// How long an answer may take, from resolving the name to the last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +48,9 @@ pub struct Pace {
     pub count: Option<u64>,
 }
 
-impl Pace {
-    /// Returns when no request is to be sent any more.
-    pub(super) async fn time_is_over(self) {
-        match self.time {
-            Some(time) => sleep_until(Instant::now() + time).await,
-            None => std::future::pending().await,
-        }
-    }
+/// When the time is over, from now on; none if no clock gets there.
+fn end_of(time: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(time?)
 }
 
 /// Whether requests are sent.
@@ -65,32 +64,46 @@ pub(super) enum Orders {
 /// When the next request may be sent.
 pub(super) struct Turns {
     orders: watch::Receiver<Orders>,
-    ticks: Interval,
+    period: Duration,
+    /// When the next request is due.
+    due: Instant,
+    /// No request is sent from then on.
+    end: Option<Instant>,
     slots: Arc<Semaphore>,
 }
 
 impl Turns {
-    pub(super) fn new(rate: f64, orders: watch::Receiver<Orders>) -> Self {
-        let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
-        // keeps the rate where a timer's grain is too coarse
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        Self { orders, ticks, slots: Arc::new(Semaphore::new(most_in_flight())) }
+    pub(super) fn new(pace: Pace, orders: watch::Receiver<Orders>) -> Self {
+        Self {
+            orders,
+            period: Duration::from_secs_f64(1.0 / pace.rate),
+            due: Instant::now(),
+            end: end_of(pace.time),
+            slots: Arc::new(Semaphore::new(most_in_flight())),
+        }
+    }
+
+    /// Returns when the time is over.
+    pub(super) fn end(&self) -> impl Future<Output = ()> + use<> {
+        let end = self.end;
+        async move {
+            match end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Waits until a request may be sent. It is under way for as long as it holds what this returns; none when
-    /// there are no orders any more.
+    /// the time is over, or there are no orders any more.
     pub(super) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
-        self.ticks.tick().await;
-        if *self.orders.borrow() == Orders::Pause {
-            self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;
-            self.ticks.reset();
-        }
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(slot);
-        }
+        sleep_until(self.due).await;
+        self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-        self.ticks.reset(); // what could not be sent in time is not made up for
-        Some(slot)
+        let now = Instant::now();
+        // what could not be sent in time is not made up for
+        self.due = now.checked_sub(LATEST).map_or(self.due, |earliest| self.due.max(earliest)) + self.period;
+        self.end.is_none_or(|end| now < end).then_some(slot)
     }
 }
 

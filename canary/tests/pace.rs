@@ -1,0 +1,121 @@
+//! When requests are sent: what a stopped process does when it goes on, and times that no clock can tell.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::Child,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{eventually, json_lines, run, start};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A server that answers at once, and when each connection came.
+fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let log = Arc::clone(&times);
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            log.lock().expect("no panic").push(Instant::now());
+            thread::spawn(move || {
+                let _ = client.read(&mut [0; 1024]);
+                let _ =
+                    client.write_all(b"HTTP/1.1 200 OK\r\nx-release: stable\r\ncontent-length: 0\r\n\r\n");
+            });
+        }
+    });
+    (url, times)
+}
+
+/// Stops the process for that long once it has sent some requests. Returns when it went on.
+fn freeze(process: &Child, sent: &Mutex<Vec<Instant>>, time: Duration) -> Instant {
+    eventually("some requests", || sent.lock().expect("no panic").len() >= 20);
+    kill_process(Pid::from_child(process), Signal::STOP).expect("it runs");
+    thread::sleep(time);
+    let end = Instant::now();
+    kill_process(Pid::from_child(process), Signal::CONT).expect("it is there");
+    end
+}
+
+#[test]
+fn what_could_not_be_sent_while_stopped_is_not_made_up_for() {
+    let (url, sent) = server();
+    let mut watch = start(&["watch", &url, "--rate=50", "--for=1h", "--output=json"]);
+    let stop = Duration::from_secs(4);
+    let end = freeze(&watch, &sent, stop);
+    let after = |limit: Duration| {
+        let sent = sent.lock().expect("no panic");
+        sent.iter().filter(|at| **at >= end && **at < end + limit).count()
+    };
+    eventually("requests again", || after(Duration::MAX / 4) >= 60);
+    let in_a_second = after(Duration::from_secs(1));
+    assert!(in_a_second <= 80, "{in_a_second} requests in the second after 4 s of 50 a second");
+
+    kill_process(Pid::from_child(&watch), Signal::INT).expect("it runs");
+    let lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
+    let lines: Vec<_> = lines.map(|line| line.expect("text")).collect();
+    watch.wait().expect("its end");
+    let mut seconds = vec![0.0];
+    let lines = json_lines(&lines.join("\n"));
+    let of_seconds = lines.iter().filter(|line| line["type"] == "second");
+    seconds.extend(of_seconds.map(|line| line["seconds"].as_f64().expect("a number")));
+    let late = seconds.windows(2).find(|pair| pair[1] - pair[0] > 2.5).expect("a line for the whole stop")[1];
+    let at_once = seconds.iter().filter(|at| (late..late + 0.5).contains(*at)).count();
+    assert!(at_once <= 2, "the line of the stop, and the next one: {seconds:?}");
+}
+
+#[test]
+fn nothing_is_sent_after_the_end() {
+    for command in ["watch", "judge"] {
+        let (url, sent) = server();
+        let mut process = start(&[command, &url, "--rate=50", "--for=2s", "--timeout=1s", "--output=json"]);
+        let end = freeze(&process, &sent, Duration::from_secs(4));
+        process.wait().expect("its end");
+        let late = sent.lock().expect("no panic").iter().filter(|at| **at >= end).count();
+        assert_eq!(late, 0, "{command}: requests after --for was over");
+    }
+}
+
+#[test]
+fn a_time_that_no_clock_can_tell_is_no_limit_or_refused() {
+    let (url, _) = server();
+    let longest = u64::MAX.to_string();
+    for time in [longest.as_str(), "9223372036854775807s", "500000000000y"] {
+        let times = ["--for", "--timeout", "--max-latency"].map(|flag| format!("{flag}={time}"));
+        let [whole, timeout, latency] = &times;
+        for command in ["watch", "judge"] {
+            let arguments =
+                [command, &url, whole, timeout, latency, "--count=5", "--rate=100", "--output=json"];
+            let (code, output, messages) = run(&arguments);
+            let summary = json_lines(&output).pop().expect("a summary");
+            assert_eq!(summary["success"], 5, "{time}: {summary}{messages}");
+            assert_eq!(code, Some(if command == "watch" { 0 } else { 5 }), "{time}: {messages}");
+        }
+    }
+    for time in ["18446744073709551616", "99999999999999999999999s", "1e400", "-1", "inf"] {
+        let (code, output, messages) = run(&["watch", &url, &format!("--for={time}")]);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{time}: {messages}");
+        assert!(messages.contains(time), "it names the value: {messages}");
+    }
+}
+
+#[test]
+fn times_may_have_decimals() {
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port"); // connects, and never answers
+    let url = format!("http://{}", mute.local_addr().expect("its address"));
+    for time in ["0.5", "0.5s", "500ms", ".5m"] {
+        let (code, output, messages) = run(&["watch", &url, "--count=1", "--timeout", time, "--output=json"]);
+        if time == ".5m" {
+            assert_eq!(code, Some(3), "{messages}");
+            continue;
+        }
+        let summary = json_lines(&output).pop().expect("a summary");
+        assert_eq!(summary["trouble"], "no answer within 500ms", "{time}: {summary}{messages}");
+    }
+}
