@@ -41,7 +41,10 @@ pub enum Command {
 }
 
 const WATCH_CODES: &str = "\
-Keys: q quit, p pause, r reset
+Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. Esc does nothing: arrow keys and the mouse begin with it.
+
+Where a name has several addresses, each request goes to one of them at random, and one that has no answer is
+attributed to the release that its address named last.
 
 Exit codes:
   0    it was told to end, or --for or --count is over
@@ -69,7 +72,7 @@ that fails more than --max-failure-rate and more than --max-ratio times as often
 answer is accounted for; running judge again is not: each run has that chance anew.";
 
 const REHEARSE_CODES: &str = "\
-Keys: n or Enter next step, q quit, p pause, r reset
+Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend
 
 Exit codes:
   0    it was told to end; with --script: every step showed what the README says

@@ -1,13 +1,13 @@
 //! `canary rehearse`: the walkthrough on this machine, with a person at the keys or unattended.
 
 use std::{
-    io::{self, IsTerminal},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use tokio::net::TcpListener;
 
-use crate::{cli::RehearseFlags, exit::Exit, rehearse, signals};
+use crate::{cli::RehearseFlags, exit::Exit, rehearse, signals, view::terminal};
 
 /// Where the Service is served without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -22,8 +22,10 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
     if flags.script {
         return rehearse::unattended(listener, signals, flags.faults()).await;
     }
-    if !io::stdout().is_terminal() {
-        return Err(io::Error::other("rehearse needs a terminal; with --script it goes without"));
+    if let Some(why) = terminal::unfit() {
+        return Err(io::Error::other(format!(
+            "rehearse needs a terminal ({why}); with --script it goes without"
+        )));
     }
     rehearse::interactive(listener, signals, flags.rate, flags.faults()).await
 }

@@ -1,7 +1,7 @@
 //! `canary watch`: a live picture, or lines of JSON.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     time::Instant,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     view::{
         live::{Event, LivePicture},
         report::{Report, every_second},
+        terminal,
     },
 };
 
@@ -25,12 +26,12 @@ use crate::{
 /// # Errors
 /// If the terminal or the output fails.
 pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
-    let output = flags
-        .output
-        .unwrap_or_else(|| if io::stdout().is_terminal() { WatchOutput::Picture } else { WatchOutput::Json });
-    match output {
-        WatchOutput::Picture => picture(flags).await,
-        WatchOutput::Json => lines(flags).await,
+    let unfit = terminal::unfit();
+    let usual = if unfit.is_none() { WatchOutput::Picture } else { WatchOutput::Json };
+    match (flags.output.unwrap_or(usual), unfit) {
+        (WatchOutput::Picture, Some(why)) => Err(io::Error::other(format!("--output picture: {why}"))),
+        (WatchOutput::Picture, None) => picture(flags).await,
+        (WatchOutput::Json, _) => lines(flags).await,
     }
 }
 
@@ -41,9 +42,6 @@ fn begin(flags: &WatchFlags) -> io::Result<(Probe, Trial)> {
 }
 
 async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
-    if !io::stdout().is_terminal() {
-        return Err(io::Error::other("--output picture: standard output is no terminal"));
-    }
     let signals = signals::listen()?;
     let (probe, trial) = begin(flags)?;
     let title = flags.probe.target.to_string();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    signals::{Signals, ended_by},
+    signals::{self, Job, JobControl, Signals, ended_by},
     source::probe::Probe,
     trial::Trial,
 };
@@ -36,6 +36,7 @@ pub(crate) struct LivePicture {
     palette: Palette,
     frames: Interval,
     signals: Signals,
+    job_control: JobControl,
     probe: Probe,
     paused: bool,
     trial: Trial,
@@ -64,11 +65,12 @@ impl LivePicture {
         probe: Probe,
         trial: Trial,
     ) -> io::Result<Self> {
+        let job_control = signals::job_control()?;
         let screen = Screen::open()?;
         let mut frames = interval(FRAME);
         frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let palette = Palette::from_environment();
-        Ok(Self { screen, title, keys, palette, frames, signals, paused: false, probe, trial })
+        Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, probe, trial })
     }
 
     /// Follows the trial until there is an event. `above` are the lines above the picture, for a width in
@@ -91,9 +93,10 @@ impl LivePicture {
                         self.probe.pause(self.paused);
                     }
                     Input::Reset => self.trial.reset(Instant::now()),
-                    Input::Resize => {}
+                    Input::Suspend => signals::suspend_job(),
                 },
                 signal = self.signals.next() => return Ok(Event::End(ended_by(signal))),
+                signal = self.job_control.next() => self.obey(signal)?,
                 _ = self.frames.tick() => {}
             }
             self.draw(&above)?;
@@ -113,6 +116,17 @@ impl LivePicture {
     /// Gives the terminal back: what has been seen.
     pub(crate) fn close(self) -> Trial {
         self.trial
+    }
+
+    fn obey(&mut self, signal: Job) -> io::Result<()> {
+        if signal == Job::Stop {
+            if !signals::is_a_job() {
+                return Ok(());
+            }
+            self.screen.leave();
+            signals::stop();
+        }
+        self.screen.come_back()
     }
 
     fn draw<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<()> {

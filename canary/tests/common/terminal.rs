@@ -34,7 +34,7 @@ impl Terminal {
 
     fn command(&self) -> Command {
         let mut tmux = Command::new("tmux");
-        tmux.arg("-S").arg(self.directory.path().join("socket")).env_remove("TMUX");
+        tmux.arg("-S").arg(self.directory.path().join("socket")).env_remove("TMUX").env("LC_ALL", "C.UTF-8");
         tmux
     }
 

@@ -1,0 +1,192 @@
+//! What a terminal and its shell do to the picture: keys in pieces, job control, odd terminals. Skipped, with a message,
+//! where there is no tmux.
+
+mod common;
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use common::{Fleet, Version, run, terminal::Terminal};
+use rustix::process::{Pid, Signal, kill_process};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_canary");
+
+fn pid_file(fleet: &Fleet) -> PathBuf {
+    fleet.directory().join("pid")
+}
+
+/// What a shell runs to watch the fleet, and to tell which process does it.
+fn watch(fleet: &Fleet) -> String {
+    let (url, pid) = (fleet.url(), pid_file(fleet));
+    format!("sh -c 'echo $$ >{}; exec {BINARY} watch {url} --rate 50'", pid.display())
+}
+
+/// An interactive shell, which does job control, and in it the picture.
+fn watch_in_a_shell(fleet: &Fleet) -> Option<Terminal> {
+    let terminal = Terminal::open(80, 24, "PS1='ready> ' exec bash --norc --noprofile -i")?;
+    terminal.until_shows("ready>");
+    enter(&terminal, &watch(fleet));
+    draws(&terminal);
+    Some(terminal)
+}
+
+fn enter(terminal: &Terminal, line: &str) {
+    terminal.keys(line);
+    terminal.keys("Enter");
+}
+
+/// The picture is there, in the mode in which keys arrive at once.
+fn draws(terminal: &Terminal) {
+    terminal.until("the picture", |screen| screen[23].starts_with("q quit"));
+    assert_eq!(terminal.tells("#{alternate_on}"), "1");
+    terminal.keys("p");
+    terminal.until_shows("PAUSED");
+    terminal.keys("p");
+    terminal.until("it goes on", |screen| !screen[0].contains("PAUSED"));
+}
+
+fn signal(fleet: &Fleet, signal: Signal) {
+    let pid = fs::read_to_string(pid_file(fleet)).expect("an id").trim().parse().expect("a number");
+    kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("it runs");
+}
+
+#[test]
+fn sequences_that_come_in_pieces_are_no_keys() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let Some(terminal) = Terminal::open(80, 24, &format!("{}; exec sleep 600", watch(&fleet))) else {
+        return;
+    };
+    draws(&terminal);
+    // up, F2, the wheel, the cursor's position, a key with Alt
+    for rest in ["[A", "OQ", "[<64;10;10M", "[1;5R", "q"] {
+        terminal.keys("Escape");
+        thread::sleep(Duration::from_millis(2)); // apart, as over a network
+        terminal.keys(rest);
+    }
+    for whole in ["Up", "Down", "F1", "F2", "F3", "PPage", "DC", "M-q"] {
+        terminal.keys(whole);
+    }
+    draws(&terminal);
+    terminal.keys("q");
+    terminal.is_restored();
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_and_fg_draws_anew() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let Some(terminal) = watch_in_a_shell(&fleet) else { return };
+    for round in ["first", "second"] {
+        terminal.keys("C-z");
+        terminal.until_shows("Stopped");
+        terminal.is_restored();
+        enter(&terminal, &format!("echo $((40 + 2)) {round}"));
+        terminal.until_shows(&format!("42 {round}"));
+        enter(&terminal, "fg");
+        draws(&terminal);
+    }
+    terminal.keys("q");
+    terminal.is_restored();
+    enter(&terminal, "echo code $?");
+    terminal.until_shows("code 0");
+}
+
+#[test]
+fn a_stop_from_outside_does_the_same() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let Some(terminal) = watch_in_a_shell(&fleet) else { return };
+    signal(&fleet, Signal::TSTP);
+    terminal.until_shows("Stopped");
+    terminal.is_restored();
+    enter(&terminal, "fg");
+    draws(&terminal);
+    // this one cannot be heard of: the terminal stays as it is until fg
+    signal(&fleet, Signal::STOP);
+    terminal.until_shows("Stopped");
+    enter(&terminal, "fg");
+    draws(&terminal);
+    terminal.keys("q");
+    terminal.is_restored();
+}
+
+#[test]
+fn ctrl_z_does_nothing_where_no_shell_could_continue_it() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let Some(terminal) = Terminal::open(80, 24, &format!("exec {}", watch(&fleet))) else { return };
+    draws(&terminal);
+    terminal.keys("C-z");
+    signal(&fleet, Signal::TSTP);
+    draws(&terminal);
+}
+
+#[test]
+fn a_terminal_without_a_size_gets_the_usual_one() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let script = format!("stty rows 0 cols 0; {}; echo after $?; exec sleep 600", watch(&fleet));
+    let Some(terminal) = Terminal::open(80, 24, &script) else { return };
+    draws(&terminal);
+    terminal.keys("q");
+    terminal.until_shows("after 0");
+}
+
+#[test]
+fn a_dumb_terminal_gets_lines() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let url = fleet.url();
+    for kind in ["dumb", ""] {
+        let script = format!(
+            "export TERM={kind}; {BINARY} watch {url} --count 20 --rate 50; echo lines $?; \
+             {BINARY} watch {url} --output picture; echo picture $?; \
+             {BINARY} rehearse --listen 127.0.0.1:0; echo rehearse $?; exec sleep 600"
+        );
+        let Some(terminal) = Terminal::open(200, 50, &script) else { return };
+        let screen = terminal.until_shows("rehearse 6").join("\n");
+        for part in
+            ["{\"type\":\"summary\"", "lines 0", "canary: --output picture: ", "picture 6", "--script"]
+        {
+            assert!(screen.contains(part), "TERM={kind}: {part}: {screen}");
+        }
+        assert!(screen.contains(if kind == "dumb" { "TERM=dumb" } else { "variable TERM" }), "{screen}");
+        assert!(!terminal.screen_with_styles().contains('\u{1b}'), "no escapes");
+    }
+}
+
+#[test]
+fn without_utf8_the_picture_is_ascii() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let script = format!("export LC_ALL=C; {}; exec sleep 600", watch(&fleet));
+    let Some(terminal) = Terminal::open(80, 24, &script) else { return };
+    let screen = terminal.until("bars", |screen| screen.iter().any(|line| line.contains("#####")));
+    let text = screen.join("\n");
+    assert!(text.is_ascii() && text.contains("| as the pods would give"), "{text}");
+    terminal.keys("q");
+    terminal.is_restored();
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let script = format!("trap '' HUP INT; exec {BINARY} watch {} --output json", fleet.url());
+    let mut command = std::process::Command::new("sh");
+    let mut watch =
+        command.args(["-c", &script]).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().expect("its output")));
+    let mut next = || lines.next().expect("a line").expect("text");
+    next();
+    for ignored in [Signal::HUP, Signal::INT] {
+        kill_process(Pid::from_child(&watch), ignored).expect("it runs");
+        for _ in 0..2 {
+            assert!(next().starts_with("{\"type\":\"second\""), "{ignored:?}");
+        }
+    }
+    kill_process(Pid::from_child(&watch), Signal::TERM).expect("it runs");
+    assert!(next().starts_with("{\"type\":\"s"), "the summary, or a second before it");
+    drop(lines);
+    assert_eq!(watch.wait().expect("its end").code(), Some(143));
+}
+
+#[test]
+fn the_help_tells_the_keys() {
+    let (code, help, _) = run(&["watch", "--help"]);
+    assert_eq!(code, Some(0));
+    assert!(help.contains("q or Ctrl-C quit") && help.contains("Ctrl-Z suspend"), "{help}");
+}
