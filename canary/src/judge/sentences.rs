@@ -188,7 +188,7 @@ impl Display for Price {
         } else {
             write!(f, "The canary has cost about {:.0} failed requests", self.failed_requests.max(1.0))?;
             if let Some(share) = self.budget_share {
-                write!(f, ", {} of a month's error budget", percent_rounded(share, f64::round))?;
+                write!(f, ", {} of a month's error budget", about(share))?;
             }
             f.write_str(".")?;
         }
@@ -203,8 +203,21 @@ impl Display for Price {
     }
 }
 
+/// A limit as it was given: with as many digits as it takes.
 fn percent(rate: f64) -> String {
-    percent_with_decimals(rate * 100.0, 6)
+    let percent = rate * 100.0;
+    // beyond 12 decimals there may be digits that come of the factor
+    if percent >= 1e-9 { percent_with_decimals(percent, 12) } else { format!("{percent:.1e} %") }
+}
+
+/// An estimate, but never as nothing or all where it is neither.
+fn about(share: f64) -> String {
+    let shown = percent_rounded(share, f64::round);
+    match shown.as_str() {
+        "0 %" if share > 0.0 => "less than 0.0001 %".to_owned(),
+        "100 %" if share < 1.0 => "more than 99 %".to_owned(),
+        _ => shown,
+    }
 }
 
 /// With two significant digits, rounded up or down so that a bound stays one.
@@ -239,5 +252,15 @@ mod tests {
         assert_eq!(percent_rounded(1.0, f64::ceil), "100 %");
         assert_eq!(percent_rounded(0.0, f64::floor), "0 %");
         assert_eq!(percent(0.001), "0.1 %");
+    }
+
+    #[test]
+    fn nothing_is_rounded_to_nothing() {
+        assert_eq!(percent(0.07), "7 %");
+        assert_eq!(percent(1e-9), "0.0000001 %");
+        assert_eq!(percent(1e-13), "1.0e-11 %");
+        assert_eq!(percent_rounded(1e-12, f64::ceil), "0.0001 %", "an upper bound is never 0");
+        assert_eq!((about(0.0), about(1e-9)), ("0 %".to_owned(), "less than 0.0001 %".to_owned()));
+        assert_eq!((about(0.9997), about(1.0)), ("more than 99 %".to_owned(), "100 %".to_owned()));
     }
 }

@@ -157,7 +157,11 @@ fn latency(tally: &Tally) -> Line<'static> {
 }
 
 fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+    if time.is_zero() {
+        return "0 ms".to_owned();
+    }
+    let milliseconds = time.as_secs_f64() * 1e3;
+    if milliseconds < 0.05 { "<0.1 ms".to_owned() } else { format!("{milliseconds:.1} ms") }
 }
 
 /// The first so many of the lines, with a mark where there are more.

@@ -65,7 +65,8 @@ impl Picture<'_> {
     /// A bar as long as the share, with a tick where the expected share would end it.
     fn bar(&self, share: Option<f64>, expected: Option<f64>, width: u16) -> Line<'static> {
         let cells = |part: f64| (part * f64::from(width)).clamp(0.0, f64::from(width));
-        let full = share.map_or(0.0, cells);
+        // however small a share is, it is to be seen
+        let full = share.filter(|share| *share > 0.0).map_or(0.0, |share| cells(share).max(0.25));
         let tick = expected.filter(|part| *part > 0.0).map(|part| cells(part).ceil() - 1.0);
         let cell = |column: u16| {
             let left = f64::from(column);
@@ -114,6 +115,36 @@ pub(super) fn attributions(tally: &Tally) -> Vec<Attribution> {
     attributions
 }
 
+/// A share with one decimal, but never as nothing or all where it is neither.
 fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+    match share {
+        None => "-".to_owned(),
+        Some(share) if share > 0.0 && share < 0.0005 => "<0.1 %".to_owned(),
+        Some(share) if (0.9995..1.0).contains(&share) => ">99.9 %".to_owned(),
+        Some(share) => format!("{:.1} %", share * 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::share;
+
+    #[test]
+    fn a_share_is_never_rounded_to_nothing_or_to_all() {
+        for (part, whole, shown) in [
+            (0, 3127, "0.0 %"),
+            (1, 3127, "<0.1 %"),
+            (1, 2000, "0.1 %"),
+            (1, 2001, "<0.1 %"),
+            (1, 3, "33.3 %"),
+            (1999, 2000, ">99.9 %"),
+            (1998, 2000, "99.9 %"),
+            (9997, 10_000, ">99.9 %"),
+            (2000, 2000, "100.0 %"),
+        ] {
+            assert_eq!(percent(share(part, whole)), shown, "{part} of {whole}");
+        }
+        assert_eq!(percent(None), "-");
+    }
 }
