@@ -9,11 +9,12 @@ use std::{
 
 use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper::header::HeaderName;
 
 use crate::{
     judge::{Budget, Fraction, Ratio, Settings, Traffic},
     rehearse::Faults,
-    source::probe::{Limits, Pace, Target},
+    source::probe::{Limits, Naming, Options, Pace, Resolve, Service, Target, Trust},
     trial::{Coverage, Trial},
 };
 
@@ -124,7 +125,7 @@ pub struct JudgeFlags {
 
     /// Judge outcomes that others have collected, one line of JSON each, in the order of sending: a file, or - for
     /// standard input. As in {"release":"canary","failed":false}
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "rate", "time", "timeout"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = NOT_WITH_INPUT)]
     pub input: Option<PathBuf>,
 
     /// How to judge.
@@ -144,6 +145,22 @@ pub enum JudgeOutput {
     /// A line of JSON a second, and one for all of it at the end.
     Json,
 }
+
+/// What says how to ask, and nothing of outcomes that others have collected.
+const NOT_WITH_INPUT: [&str; 12] = [
+    "target",
+    "rate",
+    "time",
+    "timeout",
+    "headers",
+    "release_header",
+    "pod_header",
+    "stable_value",
+    "canary_value",
+    "resolve",
+    "cacert",
+    "insecure",
+];
 
 /// `canary rehearse`.
 #[derive(Clone, Debug, Args)]
@@ -181,7 +198,7 @@ impl RehearseFlags {
 /// What to ask, and how often.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeFlags {
-    /// The Service: http://HOST:PORT, and a path if it is not /v1/appinfo
+    /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub target: Target,
 
@@ -196,9 +213,62 @@ pub struct ProbeFlags {
     /// How many requests to send, or outcomes of --input to judge, at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+
+    /// How the service is asked.
+    #[command(flatten)]
+    pub service: ServiceFlags,
+}
+
+/// How the service is asked, where it is not appinfo or is not to be reached directly.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceFlags {
+    /// Send this header with each request; may be repeated. Host and Authorization are allowed
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+
+    /// The header of an answer that names the release
+    #[arg(long, value_name = "NAME", default_value = "x-release")]
+    pub release_header: HeaderName,
+
+    /// The header of an answer that names the pod
+    #[arg(long, value_name = "NAME", default_value = "x-served-by")]
+    pub pod_header: HeaderName,
+
+    /// What --release-header says of the stable release
+    #[arg(long, value_name = "TEXT", default_value = "stable")]
+    pub stable_value: String,
+
+    /// What --release-header says of the canary
+    #[arg(long, value_name = "TEXT", default_value = "canary")]
+    pub canary_value: String,
+
+    /// Take these addresses for the host and port, as curl does; may be repeated
+    #[arg(long, value_name = "HOST:PORT:ADDRESS[,ADDRESS]...")]
+    pub resolve: Vec<Resolve>,
+
+    /// With https://, trust the certificates of this PEM file instead of the platform's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub cacert: Option<PathBuf>,
+
+    /// With https://, trust any certificate
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 impl ProbeFlags {
+    /// The service that the flags say.
+    ///
+    /// # Errors
+    /// If one of them cannot be used, in words.
+    pub fn service(&self) -> Result<Service, String> {
+        let ServiceFlags { headers, release_header, pod_header, stable_value, canary_value, .. } =
+            self.service.clone();
+        let ServiceFlags { resolve, cacert, insecure, .. } = self.service.clone();
+        let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value };
+        let trust = if insecure { Trust::Anything } else { cacert.map_or(Trust::Platform, Trust::File) };
+        Service::new(self.target.clone(), Options { headers, naming, resolve, trust })
+    }
+
     /// The pace that the flags say, for that long.
     pub fn pace(&self, time: Option<Duration>, max_latency: Option<Duration>) -> Pace {
         let limits = Limits { timeout: self.timeout, max_latency };
@@ -299,6 +369,8 @@ mod tests {
         }
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert!(duration("0s").is_err() && duration("soon").is_err());
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(duration("0s").is_err() && duration("0.0").is_err() && duration("soon").is_err());
     }
 }

@@ -33,7 +33,7 @@ impl Observation {
     pub fn attributed(&self) -> Option<(&Attribution, Outcome)> {
         match &self.response {
             Response::Answer(answer) => Some((&answer.attribution, answer.outcome)),
-            Response::NoAnswer(_) => Some((&Attribution::NoAnswer, Outcome::Failure)),
+            Response::NoAnswer(reason) => Some((&reason.attribution, Outcome::Failure)),
             Response::Unsent(_) => None,
         }
     }
@@ -73,9 +73,13 @@ pub struct Answer {
     /// What the pod says of itself, where it does.
     pub info: Option<AppInfo>,
 }
+
 /// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAnswer {
+    /// Who the request is attributed to: the release of the address that it went to, where that is known, or
+    /// [`Attribution::NoAnswer`].
+    pub attribution: Attribution,
     /// What kind of reason.
     pub cause: Cause,
     /// The whole of it.
@@ -92,6 +96,10 @@ pub enum Cause {
     Refused,
     /// The connection cannot be made for another reason.
     Unreachable,
+    /// The certificate of the other side is not trusted, or is for another name.
+    Certificate,
+    /// There is no TLS connection for another reason, such as a server that speaks plain HTTP.
+    Tls,
     /// It took too long.
     TimedOut,
     /// The connection ended before there was an answer, or what came was not HTTP.
@@ -104,6 +112,8 @@ impl fmt::Display for Cause {
             Self::UnknownName => "name does not resolve",
             Self::Refused => "connection refused",
             Self::Unreachable => "cannot connect",
+            Self::Certificate => "certificate not trusted",
+            Self::Tls => "no TLS connection",
             Self::TimedOut => "timed out",
             Self::BrokeOff => "connection broke off",
         })

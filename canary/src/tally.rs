@@ -25,6 +25,8 @@ pub const RECENT: usize = 300;
 pub struct Recent {
     /// Who it is attributed to.
     pub attribution: Attribution,
+    /// Whether it was answered.
+    pub answered: bool,
     /// Whether it failed; without an answer, it did.
     pub failed: bool,
     /// How long its answer took, if it had one.
@@ -61,10 +63,10 @@ impl Tally {
 
     /// Takes in what came of one request.
     pub fn observe(&mut self, observation: &Observation) {
-        let mut latency = None;
+        let (mut latency, mut answered) = (None, false);
         match &observation.response {
             Response::Answer(answer) => {
-                latency = answer.latency;
+                (latency, answered) = (answer.latency, true);
                 self.latencies.extend(latency);
                 self.pods.observe(Instant::now(), answer);
             }
@@ -83,7 +85,7 @@ impl Tally {
             self.recent.pop_front();
         }
         let failed = outcome.failed();
-        self.recent.push_back(Recent { attribution: attribution.clone(), failed, latency });
+        self.recent.push_back(Recent { attribution: attribution.clone(), answered, failed, latency });
     }
 
     /// Takes in what was counted in one interval of time.
@@ -133,7 +135,12 @@ impl Tally {
 
     /// How many requests were answered.
     pub fn answered(&self) -> u64 {
-        self.total().requests - self.of(&Attribution::NoAnswer).requests
+        self.total().requests - self.unanswered()
+    }
+
+    /// How many requests had no answer, whoever they are attributed to.
+    pub fn unanswered(&self) -> u64 {
+        self.causes.values().sum()
     }
 
     /// Why there was no answer, and how often.
@@ -172,9 +179,12 @@ impl Tally {
     }
 
     /// The share of the last requests that are attributed like this, from 0 to 1; none while there are no
-    /// requests.
+    /// requests. Of [`Attribution::NoAnswer`], that of all that had no answer.
     pub fn recent_share(&self, attribution: &Attribution) -> Option<f64> {
-        let of_it = self.recent.iter().filter(|one| one.attribution == *attribution);
+        let of_it = self.recent.iter().filter(|one| match attribution {
+            Attribution::NoAnswer => !one.answered,
+            _ => one.attribution == *attribution,
+        });
         share(count_of(of_it.count()), count_of(self.recent.len()))
     }
 }
@@ -209,7 +219,14 @@ mod tests {
     #[test]
     fn every_request_that_was_sent_is_attributed() {
         let mut tally = Tally::new(Instant::now());
-        let timed_out = NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() };
+        let timed_out = |attribution| {
+            Response::NoAnswer(NoAnswer {
+                attribution,
+                cause: Cause::TimedOut,
+                detail: "no answer".to_owned(),
+            })
+        };
+        let canary = Attribution::Release(Release::Canary);
         for observation in [
             answered(Outcome::Success, Some("stable")),
             answered(Outcome::Success, Some("stable")),
@@ -217,7 +234,8 @@ mod tests {
             answered(Outcome::Slow, Some("canary")),
             answered(Outcome::Success, Some("experiment")),
             answered(Outcome::Failure, None),
-            observed(Response::NoAnswer(timed_out)),
+            observed(timed_out(Attribution::NoAnswer)),
+            observed(timed_out(canary.clone())),
             observed(Response::Unsent("Too many open files".to_owned())),
         ] {
             tally.observe(&observation);
@@ -227,19 +245,20 @@ mod tests {
             Vec::from_iter(tally.counts().clone()),
             [
                 (Attribution::Release(Release::Stable), counts(2, 0)),
-                (Attribution::Release(Release::Canary), Counts { requests: 2, failures: 2, slow: 1 }),
+                (canary, Counts { requests: 3, failures: 3, slow: 1 }),
                 (Attribution::Other("experiment".to_owned()), counts(1, 0)),
                 (Attribution::Unnamed, counts(0, 1)),
                 (Attribution::NoAnswer, counts(0, 1)),
             ]
         );
         assert_eq!(
-            (tally.total(), tally.answered(), tally.unsent()),
-            (Counts { requests: 7, failures: 4, slow: 1 }, 6, 1)
+            (tally.total(), tally.answered(), tally.unanswered(), tally.unsent()),
+            (Counts { requests: 8, failures: 5, slow: 1 }, 6, 2, 1)
         );
-        assert_eq!(Vec::from_iter(tally.causes().clone()), [(Cause::TimedOut, 1)]);
+        assert_eq!(Vec::from_iter(tally.causes().clone()), [(Cause::TimedOut, 2)]);
+        assert_eq!(tally.recent_share(&Attribution::NoAnswer), Some(2.0 / 8.0));
         assert_eq!(tally.last_trouble(), Some("Too many open files"));
-        assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(2.0 / 7.0));
+        assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(2.0 / 8.0));
     }
 
     #[test]

@@ -172,7 +172,7 @@ fn names_are_resolved() {
 fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
     for (arguments, cause) in [
         (&["watch", "ftp://127.0.0.1"][..], "want http://HOST:PORT"),
-        (&["watch", "https://127.0.0.1"], "plain HTTP"),
+        (&["watch", "https://a b"], "want http://HOST:PORT"),
         (&["watch", "http://me:secret@127.0.0.1"], "password"),
         (&["watch", "http://127.0.0.1:99999"], "no number from 1 to 65535"),
         (&["watch", "--alpha=1"], "between 0 and 1"),

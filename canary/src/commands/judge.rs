@@ -42,9 +42,16 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 }
 
 async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
+    let service = match flags.probe.service() {
+        Ok(service) => service,
+        Err(error) => {
+            message(error);
+            return Ok(Exit::Usage);
+        }
+    };
     let signals = signals::listen()?;
     let pace = flags.probe.pace(Some(flags.time), flags.trial.max_latency);
-    let probe = Probe::start(flags.probe.target.clone(), pace);
+    let probe = Probe::start(service, pace);
     let start = Instant::now();
     let mut trial = flags.trial.of_sample(flags.probe.rate, start)?;
     let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));

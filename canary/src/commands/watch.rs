@@ -12,7 +12,7 @@ use crate::{
     exit::Exit,
     messages::message,
     signals::{self, ended_by},
-    source::probe::Probe,
+    source::probe::{Probe, Service},
     trial::Trial,
     view::{
         live::{Event, LivePicture},
@@ -26,24 +26,31 @@ use crate::{
 /// # Errors
 /// If the terminal or the output fails.
 pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
+    let service = match flags.probe.service() {
+        Ok(service) => service,
+        Err(error) => {
+            message(error);
+            return Ok(Exit::Usage);
+        }
+    };
     let unfit = terminal::unfit();
     let usual = if unfit.is_none() { WatchOutput::Picture } else { WatchOutput::Json };
     match (flags.output.unwrap_or(usual), unfit) {
         (WatchOutput::Picture, Some(why)) => Err(io::Error::other(format!("--output picture: {why}"))),
-        (WatchOutput::Picture, None) => picture(flags).await,
-        (WatchOutput::Json, _) => lines(flags).await,
+        (WatchOutput::Picture, None) => picture(flags, service).await,
+        (WatchOutput::Json, _) => lines(flags, service).await,
     }
 }
 
-fn begin(flags: &WatchFlags) -> io::Result<(Probe, Trial)> {
+fn begin(flags: &WatchFlags, service: Service) -> io::Result<(Probe, Trial)> {
     let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
     let pace = flags.probe.pace(flags.time, flags.trial.max_latency);
-    Ok((Probe::start(flags.probe.target.clone(), pace), trial))
+    Ok((Probe::start(service, pace), trial))
 }
 
-async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
+async fn picture(flags: &WatchFlags, service: Service) -> io::Result<Exit> {
     let signals = signals::listen()?;
-    let (probe, trial) = begin(flags)?;
+    let (probe, trial) = begin(flags, service)?;
     let title = flags.probe.target.to_string();
     let mut picture = LivePicture::open(title.clone(), "q quit   p pause   r reset", signals, probe, trial)?;
     loop {
@@ -60,9 +67,9 @@ async fn picture(flags: &WatchFlags) -> io::Result<Exit> {
     Ok(ended(&trial))
 }
 
-async fn lines(flags: &WatchFlags) -> io::Result<Exit> {
+async fn lines(flags: &WatchFlags, service: Service) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let (mut probe, mut trial) = begin(flags)?;
+    let (mut probe, mut trial) = begin(flags, service)?;
     let mut report = Report::new(io::stdout(), trial.tally().began());
     message(format_args!("asking {} {} times a second", flags.probe.target, flags.probe.rate));
     let mut seconds = every_second();

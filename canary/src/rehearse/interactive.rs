@@ -13,7 +13,7 @@ use super::{LEFT_OUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
     signals::Signals,
-    source::probe::{Limits, Pace, Probe},
+    source::probe::{Limits, Pace, Probe, Service},
     view::{
         live::{Event, LivePicture},
         picture::wrapped,
@@ -73,7 +73,7 @@ pub(super) async fn run(
     rate: f64,
 ) -> io::Result<Exit> {
     let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
-    let probe = Probe::paused(cluster.target(), pace); // until there is a pod
+    let probe = Probe::paused(Service::plain(cluster.target()), pace); // until there is a pod
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let mut picture = LivePicture::open(cluster.target().to_string(), "", signals, probe, trial)?;
     let mut following = Step::ALL.into_iter().skip(1);

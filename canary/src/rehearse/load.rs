@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     release::{Attribution, Release},
-    source::probe::{Client, Limits, Pace, Probe, Target},
+    source::probe::{Client, Limits, Pace, Probe, Service, Target},
     tally::Tally,
 };
 
@@ -110,7 +110,7 @@ async fn on_new_connections(
 ) -> ClientTally {
     let mut tally = Tally::new(Instant::now());
     let pace = Pace { rate: f64::from(RATE), limits: Limits::timeout(TIMEOUT), time: None, count: None };
-    let mut probe = Probe::start(target, pace);
+    let mut probe = Probe::start(Service::plain(target), pace);
     loop {
         tokio::select! {
             Some(observation) = probe.next() => {
@@ -135,7 +135,7 @@ async fn on_a_kept_one(
     mut until_answered: Option<mpsc::Sender<()>>,
 ) -> ClientTally {
     let mut tally = Tally::new(Instant::now());
-    let mut client = Client::keeping(Arc::new(target));
+    let mut client = Client::keeping(Arc::new(Service::plain(target)));
     let mut ticks = interval_at(tokio::time::Instant::now() + later, Duration::from_secs(1) * KEPT / RATE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*done.borrow() {
@@ -156,7 +156,7 @@ pub(super) fn summary(tally: &Tally) -> String {
             }
         }
     }
-    parts.push(format!("{} without an answer", tally.of(&Attribution::NoAnswer).requests));
+    parts.push(format!("{} without an answer", tally.unanswered()));
     if let Some(trouble) = tally.last_trouble() {
         parts.push(format!("the last because: {trouble}"));
     }

@@ -25,7 +25,7 @@ use crate::{
     release::Outcome,
     source::{
         Response,
-        probe::{Client, Limits, Target},
+        probe::{Client, Limits, Service, Target},
     },
 };
 
@@ -122,7 +122,7 @@ impl Pod {
 }
 
 async fn until_ready(admin: SocketAddr) {
-    let mut client = Client::new(Arc::new(Target::at(admin, "/readyz")));
+    let mut client = Client::new(Arc::new(Service::plain(Target::at(admin, "/readyz"))));
     loop {
         if let Response::Answer(answer) = client.response(Limits::timeout(PROBE)).await
             && answer.outcome == Outcome::Success

@@ -1,9 +1,12 @@
 //! Requests of our own. Each has a connection of its own, because a Service spreads connections, not requests.
 //! What comes of them is a stream of [`Observation`]s, numbered in the order of sending.
 
+mod addresses;
 mod client;
 mod pace;
+mod service;
 mod target;
+mod tls;
 
 use std::sync::Arc;
 
@@ -12,8 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 pub(crate) use self::client::Client;
 use self::pace::{Orders, Turns};
 pub use self::{
+    addresses::Resolve,
     pace::{Limits, Pace},
+    service::{Naming, Options, Service},
     target::Target,
+    tls::Trust,
 };
 use super::Observation;
 
@@ -26,17 +32,17 @@ pub struct Probe {
 
 impl Probe {
     /// Begins to ask. To be called within a tokio runtime.
-    pub fn start(target: Target, pace: Pace) -> Self {
-        let new = Self::paused(target, pace);
+    pub fn start(service: Service, pace: Pace) -> Self {
+        let new = Self::paused(service, pace);
         new.pause(false);
         new
     }
 
     /// The same, but nothing is asked before [`Probe::pause`] says so.
-    pub fn paused(target: Target, pace: Pace) -> Self {
+    pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
-        tokio::spawn(send_requests(Arc::new(target), pace, sender, orders.subscribe()));
+        tokio::spawn(send_requests(Arc::new(service), pace, sender, orders.subscribe()));
         Self { observations, orders }
     }
 
@@ -58,7 +64,7 @@ impl Probe {
 
 /// Sends requests until the pace, an order or the receiver ends it.
 async fn send_requests(
-    target: Arc<Target>,
+    service: Arc<Service>,
     pace: Pace,
     observations: mpsc::Sender<Observation>,
     mut orders: watch::Receiver<Orders>,
@@ -68,7 +74,7 @@ async fn send_requests(
     let requests = async {
         for number in 0..pace.count.unwrap_or(u64::MAX) {
             let Some(turn) = turns.next().await else { return };
-            let client = Client::new(Arc::clone(&target));
+            let client = Client::new(Arc::clone(&service));
             let observations = observations.clone();
             tokio::spawn(send_request(client, number, pace.limits, observations, turn));
         }

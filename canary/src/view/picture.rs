@@ -128,12 +128,12 @@ impl Picture<'_> {
 
 fn letter(one: &Recent) -> char {
     match &one.attribution {
-        Attribution::NoAnswer => '!',
+        _ if !one.answered => '!',
         _ if one.failed => 'X',
         Attribution::Release(Release::Stable) => 's',
         Attribution::Release(Release::Canary) => 'c',
         Attribution::Other(_) => 'o',
-        Attribution::Unnamed => 'u',
+        Attribution::Unnamed | Attribution::NoAnswer => 'u',
     }
 }
 
@@ -234,7 +234,11 @@ mod tests {
     }
 
     fn no_answer() -> Response {
-        Response::NoAnswer(NoAnswer { cause: Cause::TimedOut, detail: "no answer within 2s".to_owned() })
+        Response::NoAnswer(NoAnswer {
+            attribution: Attribution::NoAnswer,
+            cause: Cause::TimedOut,
+            detail: "no answer within 2s".to_owned(),
+        })
     }
 
     fn drawn(trial: &Trial, width: u16, height: u16, palette: Palette) -> Buffer {

@@ -110,6 +110,7 @@ struct ReleaseEntry {
     expected_share: Option<f64>,
 }
 
+/// All requests without an answer. Those that are attributed to a release by their address count there, too.
 #[derive(Serialize)]
 struct NoAnswerEntry<'a> {
     count: u64,
@@ -155,10 +156,7 @@ impl<'a> Line<'a> {
             total,
             releases: releases.collect(),
             unnamed: tally.of(&Attribution::Unnamed),
-            no_answer: NoAnswerEntry {
-                count: tally.of(&Attribution::NoAnswer).requests,
-                causes: tally.causes(),
-            },
+            no_answer: NoAnswerEntry { count: tally.unanswered(), causes: tally.causes() },
             unsent: tally.unsent(),
             trouble: tally.last_trouble(),
             latency_ms: LatencyEntry { p50: percentile(50), p99: percentile(99) },

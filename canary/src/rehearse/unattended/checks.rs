@@ -19,7 +19,7 @@ use crate::{
     release::{Attribution, Counts, Release, real},
     source::{
         Response,
-        probe::{Client, Limits, Pace, Probe, Target},
+        probe::{Client, Limits, Pace, Probe, Service, Target},
     },
     tally::{SeenPod, Tally},
 };
@@ -226,7 +226,7 @@ fn within_five_deviations(requests: u64, probability: f64) -> RangeInclusive<u64
 
 fn start(target: &Target, count: u64) -> Probe {
     Probe::start(
-        target.clone(),
+        Service::plain(target.clone()),
         Pace { rate: RATE, limits: Limits::timeout(TIMEOUT), time: None, count: Some(count) },
     )
 }
@@ -258,7 +258,7 @@ async fn promoted(target: &Target) -> Result<Verdict, String> {
 
 /// The name of the pod that answers all requests of one connection.
 async fn on_one_connection(cluster: &Cluster) -> Result<String, String> {
-    let mut client = Client::keeping(Arc::new(cluster.target()));
+    let mut client = Client::keeping(Arc::new(Service::plain(cluster.target())));
     let mut names = BTreeSet::new();
     for _ in 0..ON_ONE_CONNECTION {
         match client.response(Limits::timeout(TIMEOUT)).await {

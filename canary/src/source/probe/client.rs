@@ -8,18 +8,24 @@ use hyper::{
     Request,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
-    header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT},
+    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
-use super::{Limits, Target};
+use super::{
+    Limits, Service,
+    addresses::{Destination, NoAddress},
+    service::Naming,
+    tls,
+};
 use crate::{
-    release::{Attribution, Outcome},
+    release::Outcome,
     source::{Answer, Cause, NoAnswer, Observation, Response},
 };
 
@@ -31,21 +37,23 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends requests, one at a time.
 pub(crate) struct Client {
-    target: Arc<Target>,
+    service: Arc<Service>,
     keeps_its_connection: bool,
     connection: Option<SendRequest<Empty<Bytes>>>,
+    /// Where the connection goes, or went.
+    destination: Option<Destination>,
     connections: u64,
 }
 
 impl Client {
     /// One that opens a connection for each request.
-    pub(crate) fn new(target: Arc<Target>) -> Self {
-        Self { target, keeps_its_connection: false, connection: None, connections: 0 }
+    pub(crate) fn new(service: Arc<Service>) -> Self {
+        Self { service, keeps_its_connection: false, connection: None, destination: None, connections: 0 }
     }
 
     /// One that keeps its connection until an answer says that it closes.
-    pub(crate) fn keeping(target: Arc<Target>) -> Self {
-        Self { keeps_its_connection: true, ..Self::new(target) }
+    pub(crate) fn keeping(service: Arc<Service>) -> Self {
+        Self { keeps_its_connection: true, ..Self::new(service) }
     }
 
     /// How many connections it has opened.
@@ -63,13 +71,16 @@ impl Client {
     pub(crate) async fn response(&mut self, limits: Limits) -> Response {
         let sent = Instant::now();
         let deadline = sent.checked_add(limits.timeout).unwrap_or_else(|| sent + FAR);
-        let asked = timeout_at(deadline, self.ask()).await;
+        let asked = timeout_at(deadline, self.ask(deadline)).await;
         let connection = self.connection.take();
         match asked {
             Ok(Ok(response)) => {
                 let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
-                let (mut answer, whole) = read(response, deadline).await;
+                let (mut answer, whole) = read(response, &self.service.naming, deadline).await;
                 let latency = sent.elapsed();
+                if let Some(destination) = self.destination {
+                    self.service.addresses.answered(destination, &answer.attribution);
+                }
                 if self.keeps_its_connection && !closes && whole {
                     self.connection = connection;
                 }
@@ -78,57 +89,77 @@ impl Client {
                 }
                 Response::Answer(Answer { latency: Some(latency), ..answer })
             }
-            Ok(Err(lost)) => lost.response(),
-            Err(_) => Response::NoAnswer(NoAnswer {
-                cause: Cause::TimedOut,
-                detail: format!("no answer within {}", humantime::format_duration(limits.timeout)),
-            }),
+            Ok(Err(lost)) => self.lost(lost, limits),
+            Err(_) => self.lost(Lost::Late, limits),
         }
     }
 
-    async fn ask(&mut self) -> Result<hyper::Response<Incoming>, Lost> {
+    async fn ask(&mut self, deadline: Instant) -> Result<hyper::Response<Incoming>, Lost> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
                 self.connections += 1;
-                none.insert(connect(&self.target).await?)
+                let destination = self.destination.insert(self.service.addresses.choose().await?);
+                in_time(deadline)?;
+                none.insert(connect(&self.service, *destination).await?)
             }
         };
         connection.ready().await.map_err(Lost::Http)?;
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.target.path.clone();
-        let headers = request.headers_mut();
-        headers.insert(HOST, self.target.authority.clone());
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("canary/", env!("CARGO_PKG_VERSION"))));
+        *request.uri_mut() = self.service.target.path.clone();
+        request.headers_mut().clone_from(&self.service.headers);
         if !self.keeps_its_connection {
             // the server closes first, so that this machine's ports are free again at once
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        in_time(deadline)?;
         connection.send_request(request).await.map_err(Lost::Http)
     }
-}
 
-/// Why a request has no answer, as the libraries tell it.
-enum Lost {
-    Name(io::Error),
-    Connect(io::Error),
-    Http(hyper::Error),
-}
-
-impl Lost {
-    fn response(self) -> Response {
-        let (cause, detail) = match self {
-            Self::Name(error) => (Cause::UnknownName, error.to_string()),
-            Self::Connect(error) => match Errno::from_io_error(&error) {
+    /// What a lost request comes to.
+    fn lost(&self, lost: Lost, limits: Limits) -> Response {
+        let (cause, detail) = match lost {
+            Lost::Name(error) => (Cause::UnknownName, error.to_string()),
+            Lost::Connect(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS) => {
                     return Response::Unsent(error.to_string());
                 }
                 Some(Errno::CONNREFUSED) => (Cause::Refused, error.to_string()),
                 _ => (Cause::Unreachable, error.to_string()),
             },
-            Self::Http(error) => (Cause::BrokeOff, with_causes(&error)),
+            Lost::Tls(error) => (tls::cause_of(&error).unwrap_or(Cause::BrokeOff), format!("TLS: {error}")),
+            Lost::Http(error) => (Cause::BrokeOff, with_causes(&error)),
+            Lost::Late => {
+                let limit = humantime::format_duration(limits.timeout);
+                (Cause::TimedOut, format!("no answer within {limit}"))
+            }
         };
-        Response::NoAnswer(NoAnswer { cause, detail })
+        let attribution = self.service.addresses.attribution_of(self.destination);
+        Response::NoAnswer(NoAnswer { attribution, cause, detail })
+    }
+}
+
+/// A process that was stopped sends nothing when the time of a request is over.
+fn in_time(deadline: Instant) -> Result<(), Lost> {
+    if Instant::now() < deadline { Ok(()) } else { Err(Lost::Late) }
+}
+
+/// Why a request has no answer.
+enum Lost {
+    Name(io::Error),
+    Connect(io::Error),
+    Tls(io::Error),
+    Http(hyper::Error),
+    /// The time was over.
+    Late,
+}
+
+impl From<NoAddress> for Lost {
+    fn from(why: NoAddress) -> Self {
+        match why {
+            NoAddress::UnknownName(error) => Self::Name(error),
+            NoAddress::Unreachable(error) => Self::Connect(error),
+        }
     }
 }
 
@@ -140,48 +171,55 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// Reads what an answer tells, and whether it is whole. The release that answered is that of the header
-/// `x-release`, or else of the body's `Release`; the pod that of `x-served-by`, or else of `PodName`. An answer
-/// that does not end in time is told as broken off: its head may name the release.
-async fn read(response: hyper::Response<Incoming>, deadline: Instant) -> (Answer, bool) {
+/// Reads what an answer tells, and whether it is whole. The release and the pod are those that the headers name, or
+/// else, of appinfo, the body. An answer that does not end in time is told as broken off: its head may name the
+/// release.
+async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
     let body = timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await;
     let body = body.ok().and_then(Result::ok);
     let whole = body.is_some();
     let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body.to_bytes()).ok());
-    let from_body =
-        |field: fn(&AppInfo) -> &String| info.as_ref().map(field).filter(|it| !it.is_empty()).cloned();
-    let release = told(&head.headers, "x-release").or_else(|| from_body(|info| &info.release));
+    let from_body = |may_be_there: bool, field: fn(&AppInfo) -> &String| {
+        info.as_ref().filter(|_| may_be_there).map(field).filter(|it| !it.is_empty()).cloned()
+    };
+    let release = told(&head.headers, &naming.release_header)
+        .or_else(|| from_body(naming.release_may_be_in_body(), |info| &info.release));
     let answer = Answer {
-        attribution: Attribution::of_answer(release.as_deref()),
+        attribution: naming.attribution(release.as_deref()),
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
         latency: None,
-        pod: told(&head.headers, "x-served-by").or_else(|| from_body(|info| &info.pod_name)),
+        pod: told(&head.headers, &naming.pod_header)
+            .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name)),
         info,
     };
     (answer, whole)
 }
 
-/// A new connection to an address freshly looked up.
-async fn connect(target: &Target) -> Result<SendRequest<Empty<Bytes>>, Lost> {
-    let mut last = None;
-    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(Lost::Name)?;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true); // only speed is lost without
-                let (sender, connection) =
-                    http1::handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
-                tokio::spawn(connection); // what goes wrong with it, the request is told
-                return Ok(sender);
-            }
-            Err(error) => last = Some(Lost::Connect(error)),
+/// A new connection.
+async fn connect(service: &Service, destination: Destination) -> Result<SendRequest<Empty<Bytes>>, Lost> {
+    let stream = TcpStream::connect(destination.address).await.map_err(Lost::Connect)?;
+    service.addresses.connected(destination);
+    let _ = stream.set_nodelay(true); // only speed is lost without
+    match &service.tls {
+        Some((connector, name)) => {
+            speak(connector.connect(name.clone(), stream).await.map_err(Lost::Tls)?).await
         }
+        None => speak(stream).await,
     }
-    Err(last.unwrap_or_else(|| Lost::Name(io::Error::other("the name has no address"))))
 }
 
-fn told(headers: &HeaderMap, name: &str) -> Option<String> {
+/// HTTP on a connection.
+async fn speak<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, Lost>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
+    tokio::spawn(connection); // what goes wrong with it, the request is told
+    Ok(sender)
+}
+
+fn told(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|value| !value.is_empty())
 }

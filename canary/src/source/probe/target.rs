@@ -2,11 +2,16 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use hyper::{Uri, header::HeaderValue};
+use hyper::{Uri, header::HeaderValue, http::uri::PathAndQuery};
+
+/// What is asked where the address names no path.
+const USUAL_PATH: &str = "/v1/appinfo";
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Whether it is asked over TLS.
+    pub(super) tls: bool,
     pub(super) host: String,
     pub(super) port: u16,
     /// For the header `host`.
@@ -17,21 +22,25 @@ pub struct Target {
 impl FromStr for Target {
     type Err = &'static str;
 
-    /// Reads `http://HOST[:PORT][/PATH]`. `http://` may be left out; without a path, `/v1/appinfo` is asked.
+    /// Reads `http://HOST[:PORT][/PATH][?QUERY]`, or the same with `https://`. `http://` may be left out; without a
+    /// path, `/v1/appinfo` is asked.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "want http://HOST:PORT, as in http://127.0.0.1:8080";
+        const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, as in http://127.0.0.1:8080";
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = text.parse().map_err(|_| WANTED)?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("appinfo speaks plain HTTP: want http://, not https://"),
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(WANTED),
-        }
+        };
         let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or(WANTED)?;
         if authority.as_str().contains('@') {
-            return Err("a name and password in the address are not sent: leave them out");
+            return Err(
+                "a name and password in the address are not sent: leave them out, and say --header 'Authorization: ...'",
+            );
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if tls => 443,
             Some("") => 80,
             _ => authority
                 .port_u16()
@@ -39,10 +48,14 @@ impl FromStr for Target {
                 .ok_or("the port is no number from 1 to 65535")?,
         };
         let path = match uri.path_and_query() {
-            Some(path) if path != "/" => Uri::from(path.clone()),
-            _ => Uri::from_static("/v1/appinfo"),
+            Some(path) if path.path() != "/" => Uri::from(path.clone()),
+            path => match path.and_then(PathAndQuery::query) {
+                Some(query) => format!("{USUAL_PATH}?{query}").parse().map_err(|_| WANTED)?,
+                None => Uri::from_static(USUAL_PATH),
+            },
         };
         Ok(Self {
+            tls,
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port,
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| WANTED)?,
@@ -56,6 +69,7 @@ impl Target {
     pub(crate) fn at(address: SocketAddr, path: &'static str) -> Self {
         let authority = HeaderValue::from_str(&address.to_string());
         Self {
+            tls: false,
             host: address.ip().to_string(),
             port: address.port(),
             authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is a legal header
@@ -64,9 +78,17 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Whether it is that host and port.
+    pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(host) && self.port == port
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", String::from_utf8_lossy(self.authority.as_bytes()), self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", String::from_utf8_lossy(self.authority.as_bytes()), self.path)
     }
 }
 
@@ -84,6 +106,10 @@ mod tests {
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/appinfo", "127.0.0.1", 8080),
             ("10.0.0.7:30753", "http://10.0.0.7:30753/v1/appinfo", "10.0.0.7", 30753),
             ("http://appinfo.example/", "http://appinfo.example/v1/appinfo", "appinfo.example", 80),
+            ("https://appinfo.example", "https://appinfo.example/v1/appinfo", "appinfo.example", 443),
+            ("https://a:8443/b", "https://a:8443/b", "a", 8443),
+            ("http://a:81?x=1", "http://a:81/v1/appinfo?x=1", "a", 81),
+            ("a/?x=1&y=%20", "http://a/v1/appinfo?x=1&y=%20", "a", 80),
             (
                 "http://[::1]:8080/prefix/v1/appinfo?a=b",
                 "http://[::1]:8080/prefix/v1/appinfo?a=b",
@@ -98,16 +124,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_asked_is_refused() {
-        for text in [
-            "",
-            "http://",
-            "https://a",
-            "ftp://a",
-            "http://a:0",
-            "http://a:99999",
-            "http://u:p@a",
-            "http://a b",
-        ] {
+        for text in ["", "http://", "ftp://a", "http://a:0", "http://a:99999", "http://u:p@a", "http://a b"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

@@ -9,7 +9,7 @@ use ratatui::{
 
 use super::Picture;
 use crate::{
-    release::{Attribution, Release},
+    release::{Attribution, Counts, Release},
     tally::Tally,
 };
 
@@ -40,7 +40,12 @@ impl Picture<'_> {
     }
 
     fn traffic_of(&self, attribution: &Attribution, tally: &Tally, bar_width: u16) -> Row<'static> {
-        let (counts, style) = (tally.of(attribution), self.palette.attribution(attribution));
+        let style = self.palette.attribution(attribution);
+        let counts = match attribution {
+            // whoever they are attributed to
+            Attribution::NoAnswer => Counts::all_failed(tally.unanswered()),
+            _ => tally.of(attribution),
+        };
         let share = tally.recent_share(attribution);
         let expected = tally.pods().expected_share(attribution);
         let (bar, success) = match attribution {

@@ -1,0 +1,303 @@
+//! Which address a request goes to.
+//!
+//! The name is resolved for each request. Where it has addresses of both families, one family is chosen as RFC 8305
+//! ("Happy Eyeballs") chooses an address: by which connects first. Within the family each request goes to one
+//! address at random, and to no other if that one fails: a fallback from a dead canary to a live stable pod would
+//! hide what is to be judged.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    select,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::release::Attribution;
+
+/// How long an attempt to connect may take before the next one starts beside it: RFC 8305, section 8.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// A family is chosen anew after this many attempts in a row that did not connect,
+const FAILED_ATTEMPTS: u32 = 20;
+/// and this long without a connection.
+const FAILED_TIME: Duration = Duration::from_secs(10);
+/// Addresses whose release is remembered. A Deployment's pods come and go, and must not fill the memory.
+const MOST_ADDRESSES: usize = 1000;
+
+/// What `--resolve` says: the addresses of a host and port, instead of those that the system's resolver tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolve {
+    pub(super) host: String,
+    pub(super) port: u16,
+    addresses: Vec<IpAddr>,
+}
+
+impl FromStr for Resolve {
+    type Err = String;
+
+    /// Reads `HOST:PORT:ADDRESS[,ADDRESS]…`, as curl's flag of this name has it. An IPv6 address may be in brackets.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted =
+            || "want HOST:PORT:ADDRESS[,ADDRESS]..., as in appinfo:8080:10.0.0.7,10.0.0.8".to_owned();
+        let mut parts = text.splitn(3, ':');
+        let (Some(host), Some(port), Some(addresses)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wanted());
+        };
+        if host.is_empty() {
+            return Err(wanted());
+        }
+        let port = port.parse().map_err(|_| format!("{port:?} is no port: {}", wanted()))?;
+        let address = |text: &str| {
+            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+            bare.parse().map_err(|_| format!("{text:?} is no IP address: {}", wanted()))
+        };
+        let addresses = addresses.split(',').map(address).collect::<Result<_, _>>()?;
+        Ok(Self { host: host.to_owned(), port, addresses })
+    }
+}
+
+/// The addresses of a host and port.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    host: String,
+    port: u16,
+    /// Instead of what the system's resolver tells; empty where it is to be asked.
+    given: Vec<SocketAddr>,
+    family: Arc<Mutex<Option<Family>>>,
+    /// One choice at a time.
+    choosing: tokio::sync::Mutex<()>,
+    /// The release that an address named last.
+    releases: Mutex<HashMap<SocketAddr, Attribution>>,
+}
+
+/// A chosen family, and how it does.
+#[derive(Clone, Copy, Debug)]
+struct Family {
+    is_ipv6: bool,
+    /// Attempts since the last one that connected.
+    attempts: u32,
+    /// When one connected, or the choice was made.
+    connected: Instant,
+}
+
+/// Where one request goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destination {
+    pub(super) address: SocketAddr,
+    /// Whether the name has other addresses, too.
+    is_one_of_several: bool,
+}
+
+/// Why there is no address.
+pub(super) enum NoAddress {
+    /// The name does not resolve.
+    UnknownName(io::Error),
+    /// Neither family connects.
+    Unreachable(io::Error),
+}
+
+impl Addresses {
+    pub(super) fn new(host: &str, port: u16, resolve: &[Resolve]) -> Self {
+        let given =
+            resolve.iter().flat_map(|it| &it.addresses).map(|address| SocketAddr::new(*address, port));
+        Self {
+            host: host.to_owned(),
+            port,
+            given: given.collect(),
+            family: Arc::default(),
+            choosing: tokio::sync::Mutex::default(),
+            releases: Mutex::default(),
+        }
+    }
+
+    /// Resolves the name, and chooses where the next request goes.
+    pub(super) async fn choose(&self) -> Result<Destination, NoAddress> {
+        let all = self.resolve().await.map_err(NoAddress::UnknownName)?;
+        let is_ipv6 = self.family_of(&all).await.map_err(NoAddress::Unreachable)?;
+        let family: Vec<_> = all.iter().filter(|it| it.is_ipv6() == is_ipv6).collect();
+        let address = **fastrand::choice(&family).ok_or_else(|| NoAddress::UnknownName(no_address()))?;
+        Ok(Destination { address, is_one_of_several: all.len() > 1 })
+    }
+
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        if !self.given.is_empty() {
+            return Ok(self.given.clone());
+        }
+        let mut all = Vec::new();
+        for address in lookup_host((self.host.as_str(), self.port)).await? {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether IPv6 is used. Chosen once; but anew where the chosen family has no address any more, or does not
+    /// connect for long.
+    async fn family_of(&self, all: &[SocketAddr]) -> io::Result<bool> {
+        let first_is_ipv6 = all.first().ok_or_else(no_address)?.is_ipv6();
+        if all.iter().all(|address| address.is_ipv6() == first_is_ipv6) {
+            return Ok(first_is_ipv6);
+        }
+        if let Some(is_ipv6) = self.chosen_family(all) {
+            return Ok(is_ipv6);
+        }
+        let _one_at_a_time = self.choosing.lock().await;
+        if let Some(is_ipv6) = self.chosen_family(all) {
+            return Ok(is_ipv6);
+        }
+        let is_ipv6 = first_to_connect(alternating(all)).await?;
+        *lock(&self.family) = Some(Family::chosen(is_ipv6));
+        Ok(is_ipv6)
+    }
+
+    /// The family that has been chosen. Requests go on with one that does not connect, while another choice is made
+    /// beside them.
+    fn chosen_family(&self, all: &[SocketAddr]) -> Option<bool> {
+        let mut chosen = lock(&self.family);
+        let family = chosen.as_mut()?;
+        family.attempts = family.attempts.saturating_add(1);
+        if family.attempts > FAILED_ATTEMPTS && family.connected.elapsed() > FAILED_TIME {
+            (family.attempts, family.connected) = (0, Instant::now());
+            let (all, family) = (alternating(all), Arc::clone(&self.family));
+            tokio::spawn(async move {
+                if let Ok(is_ipv6) = first_to_connect(all).await {
+                    *lock(&family) = Some(Family::chosen(is_ipv6));
+                }
+            });
+        }
+        Some(family.is_ipv6)
+    }
+
+    /// An address of the chosen family has connected.
+    pub(super) fn connected(&self, to: Destination) {
+        if let Some(family) = lock(&self.family).as_mut()
+            && family.is_ipv6 == to.address.is_ipv6()
+        {
+            (family.attempts, family.connected) = (0, Instant::now());
+        }
+    }
+
+    /// An answer from there is attributed like this.
+    pub(super) fn answered(&self, from: Destination, attribution: &Attribution) {
+        if from.is_one_of_several && *attribution != Attribution::Unnamed {
+            let mut releases = lock(&self.releases);
+            if releases.len() >= MOST_ADDRESSES && !releases.contains_key(&from.address) {
+                releases.clear();
+            }
+            releases.insert(from.address, attribution.clone());
+        }
+    }
+
+    /// Who a request is attributed to that went there and has no answer: the release that the address named last. A
+    /// name with one address says nothing: a Service's stands for pods of both releases.
+    pub(super) fn attribution_of(&self, destination: Option<Destination>) -> Attribution {
+        let named = destination.and_then(|it| lock(&self.releases).get(&it.address).cloned());
+        named.unwrap_or(Attribution::NoAnswer)
+    }
+}
+
+impl Family {
+    fn chosen(is_ipv6: bool) -> Self {
+        Self { is_ipv6, attempts: 0, connected: Instant::now() }
+    }
+}
+
+fn no_address() -> io::Error {
+    io::Error::other("the name has no address")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The addresses in turns of one family and the other, beginning with the first: RFC 8305, section 4.
+fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_ipv6 = all.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, other): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        all.iter().partition(|it| it.is_ipv6() == first_is_ipv6);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let mut order = Vec::new();
+    while order.len() < all.len() {
+        order.extend(preferred.next());
+        order.extend(other.next());
+    }
+    order
+}
+
+/// Whether the first address to connect is of IPv6. An attempt starts when the one before has failed or has taken
+/// [`ATTEMPT_DELAY`].
+async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<bool> {
+    let mut waiting = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last_error = no_address();
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(async move { TcpStream::connect(address).await.map(|_| address.is_ipv6()) });
+        } else if attempts.is_empty() {
+            return Err(last_error);
+        }
+        select! {
+            Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).and_then(|connected| connected) {
+                Ok(is_ipv6) => return Ok(is_ipv6),
+                Err(error) => last_error = error,
+            },
+            () = sleep(ATTEMPT_DELAY), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_given_as_curl_has_it() {
+        let resolve: Resolve = "appinfo:8080:10.0.0.7,[::1],::2".parse().expect("addresses");
+        let addresses: Vec<IpAddr> =
+            ["10.0.0.7", "::1", "::2"].map(|it| it.parse().expect("an address")).into();
+        assert_eq!(resolve, Resolve { host: "appinfo".to_owned(), port: 8080, addresses });
+        for bad in ["", "appinfo", "appinfo:8080", "appinfo:8080:", ":8080:::1", "appinfo:x:::1", "a:80:b"] {
+            assert!(bad.parse::<Resolve>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn families_take_turns_beginning_with_the_preferred_one() {
+        let all = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| SocketAddr::new(text.parse().expect("an address"), 80)).collect()
+        };
+        assert_eq!(
+            alternating(&all(&["::1", "::2", "::3", "10.0.0.1"])),
+            all(&["::1", "10.0.0.1", "::2", "::3"])
+        );
+        assert_eq!(alternating(&all(&["10.0.0.1", "::1"])), all(&["10.0.0.1", "::1"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_family_that_does_not_connect_for_long_is_chosen_anew() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let both: Resolve = format!("a:{port}:::1,127.0.0.1").parse().expect("addresses");
+        let addresses = Addresses::new("a", port, &[both]);
+        *lock(&addresses.family) = Some(Family::chosen(true)); // ::1, where nobody listens
+        for _ in 0..FAILED_ATTEMPTS {
+            assert!(addresses.choose().await.is_ok_and(|it| it.address.is_ipv6()));
+        }
+        tokio::time::advance(FAILED_TIME * 2).await;
+        assert!(addresses.choose().await.is_ok_and(|it| it.address.is_ipv6()), "while it chooses");
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while addresses.choose().await.is_ok_and(|it| it.address.is_ipv6()) {
+            assert!(std::time::Instant::now() < deadline, "still IPv6");
+            tokio::task::yield_now().await;
+        }
+    }
+}

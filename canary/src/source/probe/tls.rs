@@ -1,0 +1,123 @@
+//! Who is trusted behind `https://`.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::source::Cause;
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the platform's roots have signed; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+    #[default]
+    Platform,
+    /// Those that a certificate of this PEM file has signed, and no others.
+    File(PathBuf),
+    /// All of them.
+    Anything,
+}
+
+/// A connector that accepts what is trusted.
+pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = match trust {
+        Trust::Platform => builder.with_root_certificates(platform_roots()?),
+        Trust::File(path) => {
+            let of_file = |error: &dyn fmt::Display| format!("--cacert {}: {error}", path.display());
+            let mut roots = RootCertStore::empty();
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| of_file(&error))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| of_file(&error))?;
+                roots.add(certificate).map_err(|error| of_file(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(of_file(&"there is no certificate in it (want PEM)"));
+            }
+            builder.with_root_certificates(roots)
+        }
+        Trust::Anything => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAll(provider)))
+        }
+    }
+    .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // each request is that of a new client
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn platform_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs); // some systems carry old ones that are malformed
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(format!(
+            "https:// needs root certificates, and this machine has none{why}: install them (ca-certificates), or \
+             say where they are by --cacert FILE or the variable SSL_CERT_FILE"
+        ));
+    }
+    Ok(roots)
+}
+
+/// The kind of reason for which there is no TLS connection; none if the connection itself failed.
+pub(super) fn cause_of(error: &std::io::Error) -> Option<Cause> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
+            Some(Cause::Certificate)
+        }
+        _ => Some(Cause::Tls),
+    }
+}
+
+/// Takes any certificate; that the other side holds its key is still checked.
+#[derive(Debug)]
+struct AcceptAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,133 @@
+//! Services other than appinfo: headers that requests carry, and headers that name the release and the pod.
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use common::{json_lines, run};
+use serde_json::json;
+
+/// A server that gives these answers in turn, and the requests that it got.
+fn server(answers: &'static [&'static str]) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&requests);
+    thread::spawn(move || {
+        for (mut client, answer) in listener.incoming().map_while(Result::ok).zip(answers.iter().cycle()) {
+            let mut request = [0; 2048];
+            let length = client.read(&mut request).unwrap_or(0);
+            log.lock().expect("no panic").push(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    (url, requests)
+}
+
+const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+#[test]
+fn other_headers_and_other_values_name_the_releases() {
+    let (url, _) = server(&[
+        "HTTP/1.1 200 OK\r\nx-version: v1\r\nx-pod: a\r\nx-release: canary\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 500 No\r\nX-Version: v2\r\nx-pod: b\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nx-version: canary\r\ncontent-length: 0\r\n\r\n",
+    ]);
+    let flags =
+        ["--release-header=X-Version", "--pod-header=x-pod", "--stable-value=v1", "--canary-value=v2"];
+    for command in ["watch", "judge"] {
+        let mut arguments = vec![command, &url, "--count=30", "--rate=200", "--output=json"];
+        arguments.extend(flags);
+        let (_, output, messages) = run(&arguments);
+        let summary = json_lines(&output).pop().expect(&messages);
+        let of = |release: &str| {
+            let counts = &summary["releases"][release];
+            (counts["success"].as_u64(), counts["failure"].as_u64())
+        };
+        assert_eq!(of("stable").1, Some(0), "{summary}");
+        assert!(of("stable").0 > Some(0) && of("canary").1 > Some(0), "{summary}");
+        assert_eq!(of("canary").0, Some(0), "{summary}");
+        assert_eq!(summary["pods"]["b"]["release"], "canary", "{summary}");
+        if command == "watch" {
+            assert_eq!((of("stable").0, of("canary").1), (Some(10), Some(10)), "{summary}");
+            assert_eq!(of("x-version=canary").0, Some(10), "a third release: {summary}");
+        }
+    }
+}
+
+#[test]
+fn another_services_body_is_not_taken_for_appinfos() {
+    let (url, _) = server(&["HTTP/1.1 200 OK\r\ncontent-length: 76\r\n\r\n\
+         {\"PodName\":\"a\",\"AppName\":\"b\",\"Namespace\":\"\",\"Release\":\"canary\",\"Labels\":{}}\n\n"]);
+    for (flags, unnamed) in [(&[][..], 0), (&["--release-header=x-version", "--pod-header=x-pod"], 3)] {
+        let mut arguments = vec!["watch", &url, "--count=3", "--rate=100", "--output=json"];
+        arguments.extend(flags);
+        let (_, output, messages) = run(&arguments);
+        let summary = json_lines(&output).pop().expect(&messages);
+        assert_eq!(summary["unnamed"]["success"], unnamed, "{summary}");
+        assert_eq!(summary["pods"].as_object().map(serde_json::Map::len), Some(usize::from(unnamed == 0)));
+    }
+}
+
+#[test]
+fn requests_carry_the_headers_that_are_given() {
+    let (url, requests) = server(&[PLAIN]);
+    let headers = ["Host: shop.example", "Authorization: Bearer hush", "X-A: 1", "x-a:2", "user-agent: me"];
+    let mut arguments = vec!["watch", &url, "--count=1", "--output=json"];
+    arguments.extend(headers.iter().flat_map(|header| ["--header", header]));
+    let (_, output, messages) = run(&arguments);
+    assert_eq!(json_lines(&output).pop().expect(&messages)["success"], json!(1));
+    assert!(!output.contains("hush") && !messages.contains("hush"), "{output}{messages}");
+    let request = requests.lock().expect("no panic")[0].to_lowercase();
+    for line in ["host: shop.example", "authorization: bearer hush", "x-a: 1", "x-a: 2", "user-agent: me"] {
+        assert_eq!(request.lines().filter(|it| *it == line).count(), 1, "{line}: {request}");
+    }
+    assert!(request.starts_with("get /v1/appinfo http/1.1\r\n"), "{request}");
+    assert_eq!(request.matches("\r\nhost:").count(), 1, "{request}");
+    assert_eq!(request.matches("\r\nuser-agent:").count(), 1, "{request}");
+}
+
+#[test]
+fn a_query_without_a_path_goes_to_the_usual_path() {
+    let (url, requests) = server(&[PLAIN]);
+    for query in ["?x=1", "/?x=1"] {
+        run(&["watch", &format!("{url}{query}"), "--count=1", "--output=json"]);
+        let request = requests.lock().expect("no panic").pop().expect("a request");
+        assert!(request.starts_with("GET /v1/appinfo?x=1 HTTP/1.1\r\n"), "{request}");
+    }
+}
+
+#[test]
+fn flags_that_cannot_be_used_are_refused_and_no_secret_is_told() {
+    for (arguments, cause) in [
+        (&["--header", "Authorization hush"][..], "number 1 has no colon"),
+        (&["--header", "a: b", "--header", "a b: hush"], "number 2"),
+        (&["--header", "authorization: hu\nsh"], "--header authorization"),
+        (&["--header", "Content-Length: 5"], "content-length"),
+        (&["--header", "Connection: keep-alive"], "connection"),
+        (&["--header", "Host: a", "--header", "Host: b"], "twice"),
+        (&["--release-header", "a b"], "invalid HTTP header name"),
+        (&["--pod-header", ""], "--pod-header"),
+        (&["--canary-value", "stable"], "are the same"),
+        (&["--stable-value", ""], "must say something"),
+        (&["--cacert", "a", "--insecure"], "cannot be used with"),
+    ] {
+        for command in ["watch", "judge"] {
+            let (code, output, messages) = run(&[&[command, "--for=1s"], arguments].concat());
+            assert_eq!((code, output.as_str()), (Some(3), ""), "{arguments:?}: {messages}");
+            assert!(messages.contains(cause), "{arguments:?}: {messages}");
+            assert!(!messages.contains("hush") && !messages.contains("sh\n"), "{messages}");
+        }
+    }
+    for flag in ["--header=a: b", "--release-header=a", "--stable-value=a", "--resolve=a:1:::1", "--insecure"]
+    {
+        let (code, _, messages) = run(&["judge", "--input=-", flag]);
+        assert_eq!(code, Some(3), "{messages}");
+        assert!(messages.contains("cannot be used with"), "{messages}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Services behind TLS: real servers, with certificates made here.
+
+mod common;
+
+use std::{fs, net::IpAddr, path::PathBuf, process::Command, sync::Arc};
+
+use common::{canary, json_lines, run};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    runtime::Runtime,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// An authority, and servers whose certificates it has signed.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    runtime: Runtime,
+    directory: TempDir,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut parameters = CertificateParams::new([]).expect("parameters");
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self {
+            issuer: CertifiedIssuer::self_signed(parameters, key).expect("a certificate"),
+            runtime: Runtime::new().expect("a runtime"),
+            directory: tempfile::tempdir().expect("a directory"),
+        }
+    }
+
+    /// Its own certificate, as a PEM file.
+    fn file(&self) -> PathBuf {
+        let path = self.directory.path().join("ca.pem");
+        fs::write(&path, self.issuer.pem()).expect("a file");
+        path
+    }
+
+    /// A server on this machine whose certificate is for these names: its port. It answers with the name that the
+    /// client asked for (SNI) in `x-served-by`.
+    fn serve(&self, names: &[&str]) -> u16 {
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.issuer);
+        let certificate = certificate.expect("a certificate").der().clone();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a configuration");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        self.runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut client) = acceptor.accept(client).await else { return };
+                    let name = client.get_ref().1.server_name().unwrap_or("none").to_owned();
+                    let _ = client.read(&mut [0; 1024]).await;
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nx-release: stable\r\nx-served-by: {name}\r\ncontent-length: 0\r\n\r\n"
+                    );
+                    let _ = client.write_all(answer.as_bytes()).await;
+                    let _ = client.shutdown().await;
+                });
+            }
+        });
+        port
+    }
+}
+
+fn summary(command: &mut Command) -> Value {
+    let output = command.args(["--count=3", "--rate=100", "--timeout=20s", "--output=json"]).output();
+    let output = output.expect("it runs");
+    let (text, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    json_lines(&text).pop().unwrap_or_else(|| panic!("{messages}"))
+}
+
+#[test]
+fn a_certificate_of_the_given_authority_is_accepted() {
+    let authority = Authority::new("one");
+    let file = authority.file();
+    let file = file.to_str().expect("UTF-8");
+    let port = authority.serve(&["localhost", "127.0.0.1", "shop.example"]);
+    for (host, asked_for) in
+        [("localhost", "localhost"), ("127.0.0.1", "none"), ("shop.example", "shop.example")]
+    {
+        let (url, resolve) =
+            (format!("https://{host}:{port}"), format!("{host}:{port}:{}", IpAddr::from([127, 0, 0, 1])));
+        let summary = summary(&mut canary(&["watch", &url, "--cacert", file, "--resolve", &resolve]));
+        assert_eq!(summary["success"], 3, "{host}: {summary}");
+        assert_eq!(summary["pods"][asked_for]["success"], 3, "the name in the handshake: {summary}");
+    }
+}
+
+#[test]
+fn the_platforms_roots_are_those_that_the_environment_names() {
+    let authority = Authority::new("one");
+    let port = authority.serve(&["127.0.0.1"]);
+    let url = format!("https://127.0.0.1:{port}");
+    let trusting =
+        summary(canary(&["watch", &url]).env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", authority.file()));
+    assert_eq!(trusting["success"], 3, "{trusting}");
+
+    let mut without_roots = canary(&["watch", &url, "--count=1"]);
+    without_roots.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", "/dev/null");
+    let none = without_roots.output().expect("it runs");
+    let messages = String::from_utf8_lossy(&none.stderr);
+    assert_eq!(none.status.code(), Some(3), "{messages}");
+    assert!(messages.contains("--cacert FILE") && messages.contains("SSL_CERT_FILE"), "{messages}");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_a_cause_of_its_own() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let file = authority.file();
+    let file = file.to_str().expect("UTF-8");
+    let unknown = other.serve(&["127.0.0.1"]);
+    let of_another_name = authority.serve(&["elsewhere.example"]);
+    for (port, why) in [(unknown, "UnknownIssuer"), (of_another_name, "not valid for")] {
+        let url = format!("https://127.0.0.1:{port}");
+        let refused = summary(&mut canary(&["watch", &url, "--cacert", file]));
+        assert_eq!(refused["no_answer"], json!({"count": 3, "causes": {"certificate": 3}}), "{refused}");
+        let trouble = refused["trouble"].as_str().expect("a text");
+        assert!(trouble.contains("certificate") && trouble.contains(why), "{trouble}");
+        let accepted = summary(&mut canary(&["watch", &url, "--insecure"]));
+        assert_eq!(accepted["success"], 3, "--insecure: {accepted}");
+    }
+    let url = format!("https://127.0.0.1:{unknown}");
+    let (code, _, messages) = run(&["judge", &url, "--cacert", file, "--for=1s"]);
+    assert_eq!(code, Some(4), "{messages}");
+    assert!(messages.contains("certificate"), "{messages}");
+}
+
+#[test]
+fn a_server_without_tls_is_told_as_that() {
+    let fleet = common::Fleet::with_canary(common::Version::Baseline);
+    let url = format!("https://{}", fleet.address);
+    let plain = summary(&mut canary(&["watch", &url, "--insecure"]));
+    assert_eq!(plain["no_answer"], json!({"count": 3, "causes": {"tls": 3}}), "{plain}");
+}
+
+#[test]
+fn a_file_without_certificates_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let empty = directory.path().join("empty.pem");
+    fs::write(&empty, "no certificate").expect("a file");
+    let empty = empty.to_str().expect("UTF-8");
+    for (file, cause) in [(empty, "no certificate in it"), ("/no/such/file", "No such file")] {
+        let (code, output, messages) = run(&["judge", "https://127.0.0.1", "--cacert", file]);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");
+        assert!(messages.contains(file) && messages.contains(cause), "{messages}");
+    }
+}
