@@ -57,7 +57,8 @@ fn the_exit_code_stands_where_the_reader_goes_after_one_line() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut judge = canary(&["judge", &fleet.url(), "--for=12s", "--alpha=1e-9"]);
-    let mut judge: Child = judge.stdout(Stdio::null()).stderr(writer).spawn().expect("it starts");
+    let output = writer.try_clone().expect("a handle");
+    let mut judge: Child = judge.stdout(output).stderr(writer).spawn().expect("it starts");
     let mut line = String::new();
     BufReader::new(reader).read_line(&mut line).expect("a message"); // and closes the pipe
     assert!(line.starts_with("canary: "), "{line}");
@@ -68,18 +69,20 @@ fn the_exit_code_stands_where_the_reader_goes_after_one_line() {
 fn output_that_cannot_be_written_has_codes_of_its_own() {
     let fleet = Fleet::with_canary(Version::Broken);
     let url = fleet.url();
-    for arguments in [
-        &["watch", &url, "--for=1s", "--output=json"][..],
-        &["judge", &url, "--rate=100"],
-        &["judge", &url, "--rate=100", "--output=json"],
-        &["judge", "--input=/dev/null"],
-        &["rehearse", "--script", "--listen=127.0.0.1:0"],
-        &["--help"],
-        &["judge", "--help"],
-        &["--version"],
+    for (arguments, of_closed) in [
+        (&["watch", &url, "--for=1s", "--output=json"][..], 141),
+        // the code is the verdict, whether its sentences are read or not
+        (&["judge", &url, "--rate=100"], 1),
+        (&["judge", "http://127.0.0.1:1", "--count=3", "--rate=100", "--output=json"], 4),
+        (&["judge", &url, "--output=json", "--max-failure-rate=99%", "--alpha=1e-12", "--rate=1"], 141),
+        (&["judge", "--input=/dev/null"], 5),
+        (&["rehearse", "--script", "--listen=127.0.0.1:0"], 141),
+        (&["--help"], 141),
+        (&["judge", "--help"], 141),
+        (&["--version"], 141),
     ] {
         assert_eq!(code(arguments, full(), Stdio::null()), Some(6), "{arguments:?} >/dev/full");
-        assert_eq!(code(arguments, closed(), Stdio::null()), Some(141), "{arguments:?} > closed");
+        assert_eq!(code(arguments, closed(), Stdio::null()), Some(of_closed), "{arguments:?} > closed");
     }
 }
 

@@ -57,9 +57,9 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
     let exit = follow(flags, signals, probe, &mut trial, report.as_mut()).await?;
     match &mut report {
-        Some(report) => report.end(&trial, Instant::now())?,
+        Some(report) => unless_unread(report.end(&trial, Instant::now()))?,
         None if exit == Exit::NoAnswer => {}
-        None => write_sentences(&trial)?,
+        None => unless_unread(write_sentences(&trial))?,
     }
     let target = &flags.probe.target;
     match exit {
@@ -167,6 +167,11 @@ fn explain_unseen(outcome: &str, trial: &Trial) {
     let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
     let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
     message(format_args!("no {outcome} named the release {}", unseen.join(" or ")));
+}
+
+/// At the end the exit code tells the verdict. It stands where the reader of the output has gone, as that of `head` has.
+fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 fn write_sentences(trial: &Trial) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{select, task};
 
-use super::{exit_at_the_end, explain_unseen, write_sentences};
+use super::{exit_at_the_end, explain_unseen, unless_unread, write_sentences};
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
@@ -63,9 +63,9 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         None => exit_at_the_end(&trial),
     };
     match flags.output {
-        JudgeOutput::Json => Report::new(io::stdout(), start).end(&trial, Instant::now())?,
+        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(&trial, Instant::now()))?,
         JudgeOutput::Text if is_empty => {}
-        JudgeOutput::Text => write_sentences(&trial)?,
+        JudgeOutput::Text => unless_unread(write_sentences(&trial))?,
     }
     if is_empty {
         message(format_args!("there is no outcome in {name}"));
