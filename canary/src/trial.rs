@@ -178,7 +178,11 @@ mod tests {
     }
 
     fn no_answer(number: u64, sent: Instant) -> Observation {
-        let response = Response::NoAnswer(NoAnswer { cause: Cause::TimedOut, detail: "late".to_owned() });
+        let response = Response::NoAnswer(NoAnswer {
+            attribution: Attribution::NoAnswer,
+            cause: Cause::TimedOut,
+            detail: "late".to_owned(),
+        });
         Observation { number, sent, response }
     }
 

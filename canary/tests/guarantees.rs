@@ -338,7 +338,8 @@ fn answer(release: Release, outcome: Outcome) -> Response {
 }
 
 fn no_answer() -> Response {
-    Response::NoAnswer(NoAnswer { cause: Cause::TimedOut, detail: String::new() })
+    let (attribution, cause) = (Attribution::NoAnswer, Cause::TimedOut);
+    Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new() })
 }
 
 #[test]

@@ -239,7 +239,7 @@ mod tests {
     fn in_ascii_each_cell_keeps_its_place() {
         let mut buffer = Buffer::with_lines(["█▌│─… ä日x"]);
         to_ascii(&mut buffer);
-        let row: String = buffer.content.iter().map(|cell| cell.symbol()).collect();
+        let row: String = buffer.content.iter().map(ratatui::buffer::Cell::symbol).collect();
         assert_eq!(row, "#=|-. ?? x");
     }
 }
