@@ -45,14 +45,17 @@ struct Waiting<'a> {
     progress: &'a Mutex<Progress>,
     wait: Wait,
     since: Instant,
+    /// When that has taken too long.
+    deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<'a> Watchdog<'a> {
     pub(super) fn new(progress: &'a Mutex<Progress>, mut terms: watch::Receiver<Terms>) -> Self {
         let (wait, since) = (Wait::Opening, Instant::now());
-        let timer = Box::pin(sleep_until(deadline(wait, since, *terms.borrow_and_update())));
-        Self { terms, waiting: Waiting { progress, wait, since, timer } }
+        let deadline = deadline(wait, since, *terms.borrow_and_update());
+        let timer = Box::pin(sleep_until(deadline));
+        Self { terms, waiting: Waiting { progress, wait, since, deadline, timer } }
     }
 
     /// Runs `task` until it is done, or until what the connection waits for has taken too long.
@@ -83,12 +86,22 @@ impl Waiting<'_> {
             self.wait = wait;
             self.set_timer(terms);
         }
-        ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(wait)
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(wait);
+            }
+            self.timer.as_mut().reset(self.deadline);
+        }
     }
 
+    /// Has the timer wake this task in time. One that wakes it early is left as it is until then: setting a timer for
+    /// each request costs a tenth of the request.
     fn set_timer(&mut self, terms: Terms) {
-        self.timer.as_mut().reset(deadline(self.wait, self.since, terms));
+        self.deadline = deadline(self.wait, self.since, terms);
+        if self.deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(self.deadline);
+        }
     }
 }
 
