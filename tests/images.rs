@@ -6,26 +6,96 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    process::Command,
+    process::{Command, Output},
+    thread,
     time::{Duration, Instant},
 };
 
 use common::{LABELS, LabelDir, eventually, http::get};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// The grace period that `docker stop` is given, as the manifests give it.
 const GRACE_SECONDS: u64 = 30;
 
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().expect("docker is installed");
+fn run(arguments: &[&str]) -> Output {
+    // older engines use BuildKit only when asked to
+    let output = Command::new("docker").env("DOCKER_BUILDKIT", "1").args(arguments).output();
+    let output = output.expect("docker is installed");
     assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    output
+}
+
+fn docker(arguments: &[&str]) -> String {
+    String::from_utf8(run(arguments).stdout).expect("UTF-8").trim().to_owned()
 }
 
 fn build(version: u8) -> String {
     let image = format!("runyonsolutions/appinfo:{version}");
+    let start = Instant::now();
     docker(&["build", "-q", "-t", &image, "-f", &format!("Dockerfile.v{version}"), "."]);
+    println!("{image}: built in {:.1} s", start.elapsed().as_secs_f64());
     image
+}
+
+/// Another clone of this repository, whose code differs in one place: `--version` tells its folder. So no two are
+/// the same to Docker's cache, not even those of two runs of this test.
+struct Clone(TempDir);
+
+impl Clone {
+    /// With all files as old as that, as `cp -p` and archives make them.
+    fn last_modified(date: &str) -> Self {
+        let new = Self(tempfile::tempdir().expect("a folder"));
+        let files = [".dockerignore", "Cargo.lock", "Cargo.toml", "Dockerfile.v1", "canary", "src"];
+        let copied = Command::new("cp").arg("-R").args(files).arg(new.0.path()).status().expect("cp");
+        assert!(copied.success());
+        let config = new.0.path().join("src/config.rs");
+        let code = fs::read_to_string(&config).expect("the code");
+        let changed = code.replace("\"{} ({})\"", &format!("\"{{}} ({{}}) in {}\"", new.folder()));
+        assert_ne!(code, changed, "what --version tells is written elsewhere");
+        fs::write(config, changed).expect("written");
+        let mut find = Command::new("find");
+        let status = find.arg(new.0.path()).args(["-exec", "touch", "-d", date, "{}", "+"]).status();
+        assert!(status.expect("find").success());
+        new
+    }
+
+    fn folder(&self) -> &str {
+        self.0.path().to_str().expect("UTF-8")
+    }
+
+    fn image(&self) -> String {
+        let name = self.0.path().file_name().expect("a name").to_str().expect("UTF-8");
+        format!("appinfo-clone:{}", name.trim_start_matches('.'))
+    }
+
+    /// Builds its image: the packages that were compiled.
+    fn build(&self) -> Vec<String> {
+        let dockerfile = format!("{}/Dockerfile.v1", self.folder());
+        let start = Instant::now();
+        let output =
+            run(&["build", "--progress=plain", "-t", &self.image(), "-f", &dockerfile, self.folder()]);
+        println!("{}: built in {:.1} s", self.image(), start.elapsed().as_secs_f64());
+        let log = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let compiled = log.lines().filter_map(|line| line.split_once(" Compiling "));
+        compiled.filter_map(|(_, package)| package.split(' ').next().map(ToOwned::to_owned)).collect()
+    }
+
+    /// What its image says about itself.
+    fn version(&self) -> String {
+        docker(&["run", "--rm", &self.image(), "--version"])
+    }
+
+    fn wanted_version(&self) -> String {
+        format!("appinfo {} (baseline) in {}", env!("CARGO_PKG_VERSION"), self.folder())
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        // there is none if its build failed
+        let _ = Command::new("docker").args(["rmi", "--force", &self.image()]).output();
+    }
 }
 
 fn inspect(what: &str) -> Value {
@@ -156,4 +226,25 @@ fn a_tenth_of_a_processor_has_one_worker() {
         |thread: io::Result<fs::DirEntry>| fs::read_to_string(thread.expect("it runs").path().join("comm"));
     let names = threads.expect("the engine is on this machine").map(|thread| name(thread).expect("it runs"));
     assert_eq!(names.filter(|name| name.starts_with("tokio-rt-worker")).count(), 1);
+}
+
+#[test]
+fn an_image_has_the_code_of_its_own_folder_and_only_dependencies_from_the_cache() {
+    let new = Clone::last_modified("now");
+    new.build();
+    assert_eq!(new.version(), new.wanted_version());
+    for date in ["2001-01-01", "2000-01-01"] {
+        let old = Clone::last_modified(date);
+        assert_eq!(old.build(), ["appinfo"]);
+        assert_eq!(old.version(), old.wanted_version(), "its files are older than what is in the cache");
+    }
+    let both = [Clone::last_modified("now"), Clone::last_modified("2000-01-01")];
+    thread::scope(|scope| {
+        for clone in &both {
+            scope.spawn(|| clone.build());
+        }
+    });
+    for clone in both {
+        assert_eq!(clone.version(), clone.wanted_version(), "both were built at the same time");
+    }
 }
