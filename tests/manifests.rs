@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, env, fs, os::unix::fs::PermissionsExt, process::Command};
 
 use appinfo::config::Config;
 use clap::{CommandFactory, Parser};
@@ -454,5 +454,33 @@ fn the_readme_names_the_rust_version_that_cargo_demands() {
     assert!(!named.is_empty(), "the README says which Rust it needs");
     for (version, _) in named {
         assert_eq!(version, env!("CARGO_PKG_RUST_VERSION"));
+    }
+}
+
+#[test]
+fn the_address_of_a_node_is_one_and_fits_into_a_url() {
+    let readme = readme();
+    let (_, command) = readme.split_once("\n$ EXTERNAL_IP=$(kubectl get nodes ").expect("the command");
+    let (command, _) = command.split_once(")\n").expect("its end");
+    // kubectl prints the addresses that a jsonpath filter finds with a space between them and no newline
+    let tools = tempfile::tempdir().expect("a folder");
+    let kubectl = tools.path().join("kubectl");
+    fs::write(&kubectl, "#!/bin/sh\nprintf %s \"$ADDRESSES\"\n").expect("written");
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let path = format!("{}:{}", tools.path().display(), env::var("PATH").expect("a path"));
+    for (addresses, wanted) in [
+        ("172.18.0.2", "172.18.0.2"),
+        ("172.18.0.2 fc00:f853:ccd:e793::2", "172.18.0.2"),
+        ("fc00:f853:ccd:e793::2 172.18.0.2", "[fc00:f853:ccd:e793::2]"),
+        ("fc00:f853:ccd:e793::2", "[fc00:f853:ccd:e793::2]"),
+    ] {
+        let script = format!("EXTERNAL_IP=$(kubectl get nodes {command})\nprintf %s \"$EXTERNAL_IP\"");
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .env("PATH", &path)
+            .env("ADDRESSES", addresses)
+            .output()
+            .expect("sh runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), wanted, "of {addresses}");
     }
 }

@@ -23,6 +23,7 @@ use crate::http::{Answer, Client};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The cluster and namespace that kubectl talks to.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) namespace: String,
 }
@@ -35,14 +36,7 @@ impl Cluster {
 
     /// Objects of a kind with the label `app: appinfo`.
     pub(crate) fn objects(&self, kind: &str) -> Result<Vec<Value>, String> {
-        self.objects_of("appinfo", kind)
-    }
-
-    fn objects_of(&self, app: &str, kind: &str) -> Result<Vec<Value>, String> {
-        let json = kubectl(&["get", kind, "-n", &self.namespace, "-l", &format!("app={app}"), "-o", "json"])?;
-        let list: Value =
-            serde_json::from_str(&json).map_err(|error| format!("kubectl get {kind}: {error}"))?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+        listed(&["get", kind, "-n", &self.namespace, "-l", "app=appinfo", "-o", "json"])
     }
 
     /// The pods that are not on their way out.
@@ -50,20 +44,6 @@ impl Cluster {
         let mut pods = self.objects("pods")?;
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         Ok(pods)
-    }
-
-    pub(crate) fn nothing_is_there(&self) -> Result<(), String> {
-        let workloads = ["deployments", "services", "replicasets", "pods"];
-        let others = ["configmaps", "serviceaccounts", "roles", "rolebindings"];
-        for kind in workloads.iter().chain(&others) {
-            for app in ["appinfo", "monitoring"] {
-                let names: Vec<_> = self.objects_of(app, kind)?.iter().map(name).collect();
-                if !names.is_empty() {
-                    return Err(format!("{kind} in namespace {}: {}", self.namespace, names.join(", ")));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Waits until every pod that was told to end has ended.
@@ -86,6 +66,20 @@ pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         Err(format!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// The objects that a `kubectl get … -o json` prints: a list, a single one, or nothing at all.
+pub(crate) fn listed(arguments: &[&str]) -> Result<Vec<Value>, String> {
+    let json = kubectl(arguments)?;
+    if json.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: Value =
+        serde_json::from_str(&json).map_err(|error| format!("kubectl {}: {error}", arguments.join(" ")))?;
+    match found["items"].take() {
+        Value::Array(items) => Ok(items),
+        _ => Ok(vec![found]),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Outcome,
     measure::{Cluster, Load, Tally, ask, eventually, kubectl, name, service},
     shell::Shell,
+    traces::Traces,
 };
 
 /// A section that has commands.
@@ -113,8 +114,8 @@ fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome
 }
 
 fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
-    // the port-forward has ended by now: it is the block itself that saw the label, or it would not have
-    // ended
+    // it is the block itself that saw the label, or it would not have ended
+    shell.run("wait $PORT_FORWARD || true\n")?;
     let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
     ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
     Ok("the label arrived, and the port-forward has ended".to_owned())
@@ -216,10 +217,12 @@ fn query(text: &str, label: &str) -> Result<BTreeMap<String, f64>, String> {
 }
 
 fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    // first of all, since the traffic has just ended
+    let alerts = query("ALERTS{alertstate=\"firing\"}", "alertname")?;
     let pods = query("count by (release) (up == 1)", "release")?;
     let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 3.0)]);
     ensure(pods == wanted, &format!("pods found: {wanted:?}"), || format!("{pods:?}"))?;
-    // Of the README's 600 requests some 500 are in the minute: five standard deviations, as above, are 0.1.
+    // Some 500 requests of the README's are in the minute: five standard deviations, as above, are 0.1.
     let share = query("release:http_requests:share_rate1m", "release")?;
     let canary = share.get("canary").copied().unwrap_or_default();
     ensure((0.15..=0.36).contains(&canary), "a quarter of the traffic at the canary", || {
@@ -230,7 +233,6 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
     ensure(errors == wanted, &format!("error ratios {wanted:?}"), || format!("{errors:?}"))?;
     let exported = query("count({exported_release=~\".+\"})", "")?;
     ensure(exported.is_empty(), "no label exported_release", || format!("{exported:?}"))?;
-    let alerts = query("ALERTS{alertstate=\"firing\"}", "alertname")?;
     ensure(alerts.contains_key("CanaryFailsMoreOften"), "the canary's alert", || format!("{alerts:?}"))?;
     Ok(format!("shares {share:?}, error ratios {errors:?}, firing: {:?}", alerts.keys().collect::<Vec<_>>()))
 }
@@ -313,6 +315,6 @@ fn only_stable_is_left(cluster: &Cluster, shell: &mut Shell, load: Option<Load>)
 }
 
 fn nothing_is_left(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
-    eventually("everything is gone", || Ok(cluster.nothing_is_there().is_ok()))?;
+    Traces::of(cluster).gone()?;
     Ok("no Deployment, Service or pod".to_owned())
 }

@@ -10,21 +10,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 /// How long a block may take; the first build of an image takes longest.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long what still runs at the end may take to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
 /// What no command prints.
 const END: &str = "--- end of block, status ";
 
 pub(crate) struct Shell {
-    child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
 }
 
 impl Shell {
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts it: the shell, and the processes that run in it.
+    pub(crate) fn start() -> io::Result<(Self, Processes)> {
         // a group of its own, so that nothing outlives it
         let mut command = Command::new("sh");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
@@ -40,7 +42,7 @@ impl Shell {
                 }
             }
         });
-        Ok(Self { child, input, lines })
+        Ok((Self { input, lines }, Processes(child)))
     }
 
     /// Runs a script: what it printed, as an error if its last command failed or any but the last did so in a
@@ -79,9 +81,22 @@ impl Shell {
     }
 }
 
-impl Drop for Shell {
+/// The shell and all that it has started, ended when dropped.
+pub(crate) struct Processes(Child);
+
+impl Drop for Processes {
     fn drop(&mut self) {
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::TERM);
-        let _ = self.child.wait();
+        let group = Pid::from_child(&self.0);
+        let deadline = Instant::now() + GRACE;
+        let _ = kill_process_group(group, Signal::TERM);
+        // the shell itself stays in the group until it has been waited for
+        while self.0.try_wait().is_ok() && test_kill_process_group(group).is_ok() {
+            if Instant::now() > deadline {
+                let _ = kill_process_group(group, Signal::KILL);
+                let _ = self.0.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
