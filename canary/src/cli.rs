@@ -7,13 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting};
+use appinfo::{
+    config::Listen,
+    http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::header::HeaderName;
 
 use crate::{
     judge::{Budget, Fraction, Ratio, Settings, Traffic},
     rehearse::Faults,
+    serve::HostName,
     source::probe::{Limits, Naming, Options, Pace, Resolve, Service, Target, Trust},
     trial::{Coverage, Trial},
 };
@@ -36,6 +40,9 @@ pub enum Command {
     /// Say by exit code whether the canary is to be promoted or rolled back
     #[command(after_help = JUDGE_CODES)]
     Judge(JudgeFlags),
+    /// Keep watching, and tell scripts, a page in the browser, Argo Rollouts and Flagger what may be said
+    #[command(after_help = SERVE_CODES)]
+    Serve(ServeFlags),
     /// Play the whole story on this machine, with real pods' servers and no cluster
     #[command(after_help = REHEARSE_CODES)]
     Rehearse(RehearseFlags),
@@ -71,6 +78,15 @@ Exit codes:
 The chance to roll back a canary that is no worse than stable is at most --alpha. So is the chance to promote one
 that fails more than --max-failure-rate and more than --max-ratio times as often as stable. Looking after every
 answer is accounted for; running judge again is not: each run has that chance anew.";
+
+const SERVE_CODES: &str = "\
+Exit codes:
+  0    it was told to end, and has answered what was asked until then
+  3    the command line cannot be used
+  6    this machine failed: the port cannot be listened on
+  128+n  ended by signal n before all was answered: by the second one
+
+docs/serve.md tells the paths, the JSON, and when a trial begins.";
 
 const REHEARSE_CODES: &str = "\
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend
@@ -161,6 +177,30 @@ const NOT_WITH_INPUT: [&str; 12] = [
     "cacert",
     "insecure",
 ];
+
+/// `canary serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ServeFlags {
+    /// What to ask.
+    #[command(flatten)]
+    pub probe: ProbeFlags,
+
+    /// Where to serve; a port alone, as in :8090, stands for every address of this machine
+    #[arg(long, value_name = "[ADDRESS]:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: Listen,
+
+    /// A name by which this server may be asked, beside localhost and IP addresses; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<HostName>,
+
+    /// Let others than this machine's own users reset a trial; each reset is another chance to err
+    #[arg(long)]
+    pub allow_reset: bool,
+
+    /// How to judge.
+    #[command(flatten)]
+    pub trial: TrialFlags,
+}
 
 /// `canary rehearse`.
 #[derive(Clone, Debug, Args)]

@@ -2,4 +2,5 @@
 
 pub mod judge;
 pub mod rehearse;
+pub mod serve;
 pub mod watch;

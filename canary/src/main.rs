@@ -40,6 +40,7 @@ fn run(command: &Command) -> io::Result<Exit> {
         match command {
             Command::Watch(flags) => commands::watch::run(flags).await,
             Command::Judge(flags) => commands::judge::run(flags).await,
+            Command::Serve(flags) => commands::serve::run(flags).await,
             Command::Rehearse(flags) => commands::rehearse::run(flags).await,
         }
     });

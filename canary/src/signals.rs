@@ -13,6 +13,9 @@ pub type Signals = appinfo::signals::Signals<Exit>;
 /// The number of SIGINT: Ctrl-C.
 const INTERRUPT: u8 = 2;
 
+/// What SIGTERM leads to.
+pub(crate) const TERMINATED: Exit = Exit::Signal(15);
+
 /// Begins to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT, but for those that were ignored when the program began, as
 /// `nohup` and shells without job control have it. To be called within a tokio runtime.
 ///
@@ -21,7 +24,7 @@ const INTERRUPT: u8 = 2;
 pub fn listen() -> io::Result<Signals> {
     Signals::new([
         (SignalKind::interrupt(), Exit::Signal(INTERRUPT)),
-        (SignalKind::terminate(), Exit::Signal(15)),
+        (SignalKind::terminate(), TERMINATED),
         (SignalKind::hangup(), Exit::Signal(1)),
         (SignalKind::quit(), Exit::Signal(3)),
     ])

@@ -2,6 +2,8 @@
 //!
 //! - [`probe`]: requests of our own.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
+//!
+//! A [`Source`] is what a command follows that does not care where its outcomes come from.
 
 pub mod lines;
 pub mod probe;
@@ -14,7 +16,22 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::Serialize;
 
-use crate::release::{Attribution, Outcome};
+use crate::release::{Attribution, Batch, Outcome};
+
+/// Where outcomes come from while time passes.
+pub trait Source: Send {
+    /// What is seen next; none once no more will come. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Option<Seen>> + Send;
+}
+
+/// What a source yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// What came of one request.
+    Request(Observation),
+    /// What was counted in one interval of time.
+    Interval(Batch),
+}
 
 /// What came of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -56,6 +56,11 @@ impl Trial {
         self.in_order.take(observation.number, outcome, observation.pod(), &mut self.judge);
     }
 
+    /// Passes over the request of that number: it is part of the order of sending, and not of this trial.
+    pub fn skip(&mut self, number: u64) {
+        self.in_order.take(number, None, None, &mut self.judge);
+    }
+
     /// Takes in what was counted in one interval of time.
     pub fn observe_batch(&mut self, batch: Batch) {
         self.tally.observe_batch(&batch);
@@ -65,6 +70,11 @@ impl Trial {
     /// No more will come: what is there counts as it is.
     pub fn end(&mut self) {
         self.judge.end();
+    }
+
+    /// What the judge goes by.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// What was seen.

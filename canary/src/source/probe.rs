@@ -21,7 +21,7 @@ pub use self::{
     target::Target,
     tls::Trust,
 };
-use super::Observation;
+use super::{Observation, Seen, Source};
 
 /// Requests under way. Dropping it ends them.
 #[derive(Debug)]
@@ -59,6 +59,12 @@ impl Probe {
     /// Sends no request any more; those under way are still seen to their end.
     pub(crate) fn stop(&self) {
         self.orders.send_replace(Orders::Stop);
+    }
+}
+
+impl Source for Probe {
+    async fn next(&mut self) -> Option<Seen> {
+        self.observations.recv().await.map(Seen::Request)
     }
 }
 

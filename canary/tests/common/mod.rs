@@ -1,6 +1,7 @@
 //! What the tests share: a Service with real appinfo servers behind it, the binary, patience.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
 
+pub mod http;
 pub mod terminal;
 
 use std::{

@@ -1,0 +1,63 @@
+//! `canary serve`: keeps watching one service, and tells others what may be said of its canary.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use appinfo::{config, server};
+use tokio::{select, sync::oneshot};
+
+use crate::{
+    cli::ServeFlags,
+    exit::Exit,
+    messages::message,
+    serve::{self, Access, Drain},
+    signals,
+    source::probe::Probe,
+};
+
+/// Runs it until it is told to end.
+///
+/// # Errors
+/// If the port cannot be listened on.
+pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
+    let service = match flags.probe.service() {
+        Ok(service) => service,
+        Err(error) => {
+            message(error);
+            return Ok(Exit::Usage);
+        }
+    };
+    let mut signals = signals::listen()?;
+    let listener = server::bind(flags.listen).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", flags.listen))
+    })?;
+    let address = listener.local_addr()?;
+    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
+    let probe = Probe::start(service, flags.probe.pace(None, flags.trial.max_latency));
+    let (target, rate) = (&flags.probe.target, flags.probe.rate);
+    message(format_args!("serving on http://{address}, asking {target} {rate} times a second"));
+    let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset };
+    let (ask_to_end, asked_to_end) = oneshot::channel();
+    let end = async { asked_to_end.await.unwrap_or(drain_after(Exit::Done)) };
+    let serving = serve::run(flags.probe.target.to_string(), probe, trial, access, listener, end);
+    tokio::pin!(serving);
+    select! {
+        ended = &mut serving => return ended.map(|()| Exit::Done),
+        signal = signals.next() => {
+            let _ = ask_to_end.send(drain_after(signal));
+        }
+    }
+    select! {
+        ended = serving => ended.map(|()| Exit::Done),
+        signal = signals.next() => Ok(signal),
+    }
+}
+
+/// As appinfo does: after SIGTERM others still send requests here for a while, after any other signal they do
+/// not.
+fn drain_after(signal: Exit) -> Drain {
+    let delay = if signal == signals::TERMINATED { config::DRAIN_DELAY } else { Duration::ZERO };
+    Drain { delay, timeout: config::DRAIN_TIMEOUT }
+}

@@ -1,0 +1,112 @@
+//! A server that keeps watching one service, and tells what may be said of its canary: to scripts, to a room that
+//! looks at a page, and to the controllers that roll it out.
+//!
+//! One task follows the [`Source`] however many look. What it sees goes into the [`trials`], which requests read.
+//!
+//! - [`trials`]: which trials there are, and when one begins. `versions` tells canaries apart.
+//! - [`state`]: what one look says. `history`: how it came about.
+//! - `server`: the routes. `access`: who may ask. `connections`: the port, and its end.
+//! - `events`: the newest state for each viewer. `engines`: the hooks of Flagger.
+//! - `metrics`: what Prometheus reads.
+
+mod access;
+mod connections;
+mod engines;
+mod events;
+mod history;
+mod metrics;
+mod server;
+pub mod state;
+pub mod trials;
+mod versions;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
+
+pub use self::{
+    access::{Access, HostName},
+    connections::Drain,
+};
+use self::{connections::Phase, events::Viewers, metrics::Metrics, trials::Trials};
+use crate::{source::Source, trial::Trial};
+
+/// How often viewers are told what has changed.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
+
+/// What every request is answered from.
+struct Serve {
+    /// What is watched, as the page shows it.
+    title: String,
+    access: Access,
+    trials: Mutex<Trials>,
+    viewers: Viewers,
+    metrics: Metrics,
+    phase: watch::Sender<Phase>,
+}
+
+impl Serve {
+    fn trials(&self) -> MutexGuard<'_, Trials> {
+        self.trials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what comes from the source, for ever.
+    async fn follow(&self, mut source: impl Source) {
+        let mut ticks = tokio::time::interval(TOLD_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut over = false;
+        loop {
+            select! {
+                seen = source.next(), if !over => {
+                    let mut trials = self.trials();
+                    if let Some(seen) = seen {
+                        self.metrics.observe(&seen);
+                        trials.observe(&seen, Instant::now());
+                    } else {
+                        over = true;
+                        trials.end();
+                    }
+                }
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    let mut trials = self.trials();
+                    trials.remember(now);
+                    self.viewers.tell(&mut trials, &self.title, now);
+                }
+            }
+        }
+    }
+}
+
+/// Serves on `listener` what comes from `source`, each trial beginning as `trial`, until `end` is ready; then
+/// drains as that says. `title` says what is watched.
+///
+/// # Errors
+/// If the metrics library refuses a metric.
+pub async fn run(
+    title: String,
+    source: impl Source,
+    trial: Trial,
+    access: Access,
+    listener: TcpListener,
+    end: impl Future<Output = Drain>,
+) -> io::Result<()> {
+    let serve = Arc::new(Serve {
+        title,
+        access,
+        trials: Mutex::new(Trials::new(trial)),
+        viewers: Viewers::default(),
+        metrics: Metrics::new().map_err(io::Error::other)?,
+        phase: watch::Sender::new(Phase::Serving),
+    });
+    let router = server::router(Arc::clone(&serve));
+    select! {
+        () = serve.follow(source) => {}
+        () = connections::serve(listener, router, &serve.phase, end) => {}
+    }
+    Ok(())
+}

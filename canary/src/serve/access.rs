@@ -1,0 +1,225 @@
+//! Who may ask, and who may change something.
+//!
+//! A page elsewhere can make a browser send requests here. It cannot read the answers, unless its own name is
+//! turned to this machine's address after it was loaded (DNS rebinding): then the header `host` bears that name.
+//! And it can send simple requests blindly: those bear its origin, or no JSON.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use axum::{
+    http::{
+        HeaderMap, StatusCode, Uri,
+        header::{CONTENT_TYPE, HOST, ORIGIN},
+        uri::Authority,
+    },
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// What the flags allow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Names by which this server may be asked, beside `localhost` and IP addresses.
+    pub hosts: Vec<HostName>,
+    /// Whether others than this machine's own users may reset a trial.
+    pub reset: bool,
+}
+
+/// A name that the header `host` may have, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl FromStr for HostName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = "want a name alone, as in judge.example.com, with neither http:// nor a port";
+        let name = text.parse::<Authority>().ok().filter(|it| it.host() == text && !text.starts_with('['));
+        name.map(|name| Self(name.host().to_ascii_lowercase())).ok_or(wanted)
+    }
+}
+
+/// Why a request is refused: a status, and a sentence that is sent as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    error: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, json(&ErrorBody { error: self.error })).into_response()
+    }
+}
+
+/// One line of JSON.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+impl Access {
+    /// Refuses a request for another host.
+    pub(super) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let named = host(headers)?;
+        for authority in [Some(&named), uri.authority()].into_iter().flatten() {
+            let host = authority.host();
+            let name = host.to_ascii_lowercase();
+            let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            if !is_address && name != "localhost" && !self.hosts.iter().any(|allowed| allowed.0 == name) {
+                return Err(Refusal::new(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    format!(
+                        "the host {host:?} is not allowed: ask by IP address, or start with --allow-host {host}"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what a page elsewhere may have sent.
+    pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) if is_json(headers) => Ok(()),
+            (None, _) => Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "want a body of JSON and content-type: application/json",
+            )),
+            (Some(origin), None) if is_own(origin.as_bytes(), &host(headers)?) => Ok(()),
+            _ => Err(Refusal::new(StatusCode::FORBIDDEN, "the request comes from a page of another origin")),
+        }
+    }
+
+    /// Refuses a reset by others, unless the flags allow it.
+    pub(super) fn check_reset(&self, remote: Option<SocketAddr>) -> Result<(), Refusal> {
+        if self.reset || remote.is_some_and(|remote| remote.ip().is_loopback()) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "a trial is reset from this machine alone, unless canary serve is started with --allow-reset: each \
+             reset is another chance to err",
+        ))
+    }
+}
+
+fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().filter(|_| hosts.next().is_none());
+    host.and_then(|host| Authority::try_from(host.as_bytes()).ok())
+        .filter(|host| !host.as_str().contains('@'))
+        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "want one header host, with a host in it"))
+}
+
+fn is_own(origin: &[u8], host: &Authority) -> bool {
+    let text = str::from_utf8(origin).unwrap_or_default();
+    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    fn headers(of: &[(HeaderName, &str)]) -> HeaderMap {
+        of.iter().map(|(name, value)| (name.clone(), value.parse().expect("a header"))).collect()
+    }
+
+    fn status(checked: Result<(), Refusal>) -> u16 {
+        checked.map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn the_host_is_an_address_localhost_or_allowed() {
+        let hosts = vec!["Judge.example.com".parse().expect("a name")];
+        let access = Access { hosts, reset: false };
+        for (host, expected) in [
+            ("127.0.0.1:8090", 200),
+            ("10.1.2.3", 200),
+            ("[::1]:8090", 200),
+            ("LOCALHOST:1", 200),
+            ("judge.example.COM:8090", 200),
+            ("evil.example", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("localhost.evil.example", 421),
+            ("localhost@evil.example", 400),
+            ("", 400),
+            ("a b", 400),
+        ] {
+            let headers = headers(&[(HOST, host)]);
+            assert_eq!(status(access.check_host(&Uri::from_static("/"), &headers)), expected, "{host}");
+        }
+        let uri = Uri::from_static;
+        assert_eq!(status(access.check_host(&uri("/"), &HeaderMap::new())), 400);
+        let own = headers(&[(HOST, "127.0.0.1")]);
+        assert_eq!(status(access.check_host(&uri("http://evil.example/"), &own)), 421, "whatever host says");
+        let two = headers(&[(HOST, "127.0.0.1"), (HOST, "evil.example")]);
+        assert_eq!(status(access.check_host(&uri("/"), &two)), 400);
+    }
+
+    #[test]
+    fn a_change_needs_the_same_origin_or_none_and_json() {
+        for (origin, kind, expected) in [
+            (Some("http://127.0.0.1:8090"), "text/plain", 200),
+            (Some("https://127.0.0.1:8090"), "text/plain", 200),
+            (None, "application/json", 200),
+            (None, "Application/JSON; charset=utf-8", 200),
+            (None, "text/plain", 415),
+            (None, "application/json-patch+json", 415),
+            (Some("http://127.0.0.1:8091"), "application/json", 403),
+            (Some("http://evil.example"), "application/json", 403),
+            (Some("null"), "application/json", 403),
+        ] {
+            let mut headers = headers(&[(HOST, "127.0.0.1:8090"), (CONTENT_TYPE, kind)]);
+            headers.extend(origin.map(|origin| (ORIGIN, origin.parse().expect("a header"))));
+            assert_eq!(status(Access::check_origin(&headers)), expected, "{origin:?}, {kind}");
+        }
+        let host = headers(&[(HOST, "127.0.0.1:8090")]);
+        assert_eq!(status(Access::check_origin(&host)), 415, "no body at all");
+    }
+
+    #[test]
+    fn a_reset_comes_from_this_machine_or_is_allowed() {
+        let remote = |text: &str| Some(text.parse().expect("an address"));
+        let (strict, open) = (Access::default(), Access { reset: true, ..Access::default() });
+        assert_eq!(status(strict.check_reset(remote("127.0.0.1:1"))), 200);
+        assert_eq!(status(strict.check_reset(remote("[::1]:1"))), 200);
+        assert_eq!(status(strict.check_reset(remote("10.0.0.1:1"))), 403);
+        assert_eq!(status(strict.check_reset(None)), 403);
+        assert_eq!(status(open.check_reset(remote("10.0.0.1:1"))), 200);
+    }
+
+    #[test]
+    fn an_allowed_host_is_a_name_alone() {
+        assert!("judge.example.com".parse::<HostName>().is_ok());
+        for bad in ["", "http://a", "a:80", "[::1]", "a/b", "a b", "u@a"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+}

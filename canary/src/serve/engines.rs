@@ -1,0 +1,173 @@
+//! The hooks that Flagger calls: <https://docs.flagger.app/usage/webhooks>. To Flagger, a status of 200 to 202 is
+//! a yes and any other one a no. A no is told by 403, with the reason in the body.
+//!
+//! Argo Rollouts needs no hook: its web provider reads `GET /v1/verdict?trial=HASH`.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use super::{
+    Serve,
+    access::Refusal,
+    server::{read_json, trial_name},
+};
+use crate::judge::{Decision, Verdict};
+
+/// What Flagger sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Call {
+    /// Of the resource `Canary`.
+    name: String,
+    namespace: String,
+    /// Of the new version's specification: another rollout of the same image has the same one.
+    #[serde(default)]
+    checksum: String,
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hook {
+    Begin(Begin),
+    Ask(Question),
+}
+
+/// A call that tells where in a rollout Flagger is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// `confirm-rollout` bears the last rollout's checksum, and `post-rollout` ends a rollout.
+    Later,
+    /// `pre-rollout` bears the checksum of the one that begins.
+    Now,
+}
+
+/// What a hook wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Is the canary to be rolled back?
+    RollBack,
+    /// Is it not to be rolled back, so that it may go on?
+    GoOn,
+    /// Is it to be promoted?
+    Promote,
+}
+
+impl Hook {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "confirm-rollout" | "post-rollout" => Some(Self::Begin(Begin::Later)),
+            "pre-rollout" => Some(Self::Begin(Begin::Now)),
+            "rollback" => Some(Self::Ask(Question::RollBack)),
+            "step" | "rollout" => Some(Self::Ask(Question::GoOn)),
+            "promote" => Some(Self::Ask(Question::Promote)),
+            _ => None,
+        }
+    }
+}
+
+impl Question {
+    fn is_yes(self, decision: &Decision) -> bool {
+        let rolls_back = matches!(decision, Decision::RollBack { .. });
+        match self {
+            Self::RollBack => rolls_back,
+            Self::GoOn => !rolls_back,
+            Self::Promote => matches!(decision, Decision::Promote { .. }),
+        }
+    }
+}
+
+impl Call {
+    /// What the names of this resource's trials begin with.
+    fn resource(&self) -> Result<String, Refusal> {
+        let Self { name, namespace, .. } = self;
+        for (key, value) in [("name", name), ("namespace", namespace)] {
+            if value.is_empty() || value.contains('/') {
+                let error = format!("{key} is {value:?}: want the {key} of a resource Canary");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+            }
+        }
+        Ok(format!("flagger/{namespace}/{name}/"))
+    }
+
+    /// The name of the trial that this rollout has.
+    fn trial(&self) -> Result<String, Refusal> {
+        if self.checksum.is_empty() {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "checksum is empty or left out"));
+        }
+        trial_name(self.resource()? + &self.checksum)
+    }
+}
+
+/// `POST /flagger/HOOK`.
+pub(super) async fn flagger(
+    State(serve): State<Arc<Serve>>,
+    Path(hook): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let hook = Hook::named(&hook).ok_or_else(|| {
+        let hooks = "rollback, step, promote, rollout, confirm-rollout, pre-rollout and post-rollout";
+        Refusal::new(StatusCode::NOT_FOUND, format!("there is no hook {hook:?}: the hooks are {hooks}"))
+    })?;
+    let call: Call = read_json(&headers, body).await?;
+    match hook {
+        Hook::Begin(begin) => serve.begin_rollout(begin, &call),
+        Hook::Ask(question) => {
+            let verdict = serve.verdict_on_rollout(&call)?;
+            let status =
+                if question.is_yes(&verdict.decision) { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            Ok((status, format!("{verdict}\n")).into_response())
+        }
+    }
+}
+
+impl Serve {
+    fn begin_rollout(&self, begin: Begin, call: &Call) -> Result<Response, Refusal> {
+        let mut trials = self.trials();
+        trials.end_rollouts(&call.resource()?);
+        if begin == Begin::Now {
+            trials.ask_for_rollout(&call.trial()?, Instant::now())?;
+        }
+        Ok("The next trial begins anew.\n".into_response())
+    }
+
+    fn verdict_on_rollout(&self, call: &Call) -> Result<Verdict, Refusal> {
+        let mut trials = self.trials();
+        let id = trials.ask_for_rollout(&call.trial()?, Instant::now())?;
+        let one = trials.get(&id).ok_or_else(|| Refusal::no_such_trial(&id))?;
+        Ok(one.trial().verdict())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        judge::{Evidence, Reason},
+        release::Counts,
+    };
+
+    #[test]
+    fn a_hook_says_yes_to_these_decisions() {
+        let none = Counts::default();
+        let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+        let promote = Decision::Promote { reason: Reason::Limit, clear_after };
+        let decisions = [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold];
+        for (name, expected) in [
+            ("rollback", [false, true, false, false]),
+            ("step", [true, false, true, true]),
+            ("rollout", [true, false, true, true]),
+            ("promote", [true, false, false, false]),
+        ] {
+            let Some(Hook::Ask(question)) = Hook::named(name) else { panic!("{name} asks") };
+            assert_eq!(decisions.map(|decision| question.is_yes(&decision)), expected, "{name}");
+        }
+        assert_eq!(Hook::named("event"), None);
+    }
+}

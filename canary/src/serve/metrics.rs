@@ -1,0 +1,166 @@
+//! What `/metrics` tells, in the Prometheus text format.
+//!
+//! No trial's name is a label: names come from others, and must not add series. What is judged is told of the
+//! current trial.
+
+use prometheus::{
+    Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::{Serve, state::word};
+use crate::{
+    judge::Verdict,
+    release::{Attribution, Counts, Release},
+    source::{Response, Seen},
+};
+
+const DECISIONS: [&str; 4] = ["promote", "roll_back", "not_yet", "hold"];
+const RELEASES: [&str; 5] = ["stable", "canary", "other", "unnamed", "no_answer"];
+const OUTCOMES: [&str; 3] = ["success", "slow", "failure"];
+
+/// The metrics of one server.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    unsent: IntCounter,
+    decision: IntGaugeVec,
+    ln_e_value: Gauge,
+    ln_threshold: Gauge,
+    lower: GaugeVec,
+    upper: GaugeVec,
+    trials: IntGauge,
+    viewers: IntGauge,
+}
+
+impl Metrics {
+    /// All at 0.
+    ///
+    /// # Errors
+    /// If the metrics library refuses one of them.
+    pub(super) fn new() -> Result<Self, Error> {
+        let new = Self {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new("canary_requests_total", "Requests that were seen, by release and outcome."),
+                &["release", "outcome"],
+            )?,
+            unsent: IntCounter::new("canary_unsent_total", "Requests that this machine could not send.")?,
+            decision: IntGaugeVec::new(
+                Opts::new("canary_decision", "1 for what is decided on the current trial, 0 for the others."),
+                &["decision"],
+            )?,
+            ln_e_value: Gauge::new(
+                "canary_ln_e_value",
+                "Evidence that the current canary is worse than stable: the natural logarithm of the e-value.",
+            )?,
+            ln_threshold: Gauge::new("canary_ln_threshold", "The evidence at which it is rolled back.")?,
+            lower: GaugeVec::new(
+                Opts::new("canary_failure_rate_lower", "The failure rate is at least this, current trial."),
+                &["release"],
+            )?,
+            upper: GaugeVec::new(
+                Opts::new("canary_failure_rate_upper", "The failure rate is at most this, current trial."),
+                &["release"],
+            )?,
+            trials: IntGauge::new("canary_trials", "Trials that are kept.")?,
+            viewers: IntGauge::new("canary_viewers", "Viewers of the page.")?,
+        };
+        new.register()?;
+        // a series begins where a scrape first sees it: had it not seen 0, what came before would be lost
+        for release in RELEASES {
+            for outcome in OUTCOMES {
+                new.requests.with_label_values(&[release, outcome]);
+            }
+        }
+        Ok(new)
+    }
+
+    fn register(&self) -> Result<(), Error> {
+        let build = Opts::new("canary_build_info", "What is running: always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = IntGauge::with_opts(build)?;
+        build.set(1);
+        self.registry.register(Box::new(build))?;
+        self.registry.register(Box::new(self.requests.clone()))?;
+        self.registry.register(Box::new(self.unsent.clone()))?;
+        self.registry.register(Box::new(self.decision.clone()))?;
+        for gauge in [&self.ln_e_value, &self.ln_threshold] {
+            self.registry.register(Box::new(gauge.clone()))?;
+        }
+        for bounds in [&self.lower, &self.upper] {
+            self.registry.register(Box::new(bounds.clone()))?;
+        }
+        for count in [&self.trials, &self.viewers] {
+            self.registry.register(Box::new(count.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Counts what was seen.
+    pub(super) fn observe(&self, seen: &Seen) {
+        match seen {
+            Seen::Request(observation) => match (observation.attributed(), &observation.response) {
+                (Some((attribution, outcome)), _) => {
+                    let mut counts = Counts::default();
+                    counts.record(outcome);
+                    self.count(label(attribution), counts);
+                }
+                (None, Response::Unsent(_)) => self.unsent.inc(),
+                (None, _) => {}
+            },
+            Seen::Interval(batch) => {
+                self.count("stable", batch.stable);
+                self.count("canary", batch.canary);
+                self.count("unnamed", Counts::all_failed(batch.unattributed));
+            }
+        }
+    }
+
+    fn count(&self, release: &str, counts: Counts) {
+        let by_outcome = [counts.successes(), counts.slow, counts.failures - counts.slow];
+        for (outcome, requests) in OUTCOMES.into_iter().zip(by_outcome) {
+            self.requests.with_label_values(&[release, outcome]).inc_by(requests);
+        }
+    }
+
+    /// The metrics as they are now.
+    ///
+    /// # Errors
+    /// If the metrics library cannot write them.
+    pub(super) fn text(&self, serve: &Serve) -> Result<String, Error> {
+        let (verdict, trials) = {
+            let trials = serve.trials();
+            (trials.current().1.trial().verdict(), trials.count())
+        };
+        self.update(&verdict);
+        self.trials.set(i64::try_from(trials).unwrap_or(i64::MAX));
+        self.viewers.set(i64::try_from(serve.viewers.count()).unwrap_or(i64::MAX));
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    fn update(&self, verdict: &Verdict) {
+        for decision in DECISIONS {
+            let is_it = decision == word(&verdict.decision);
+            self.decision.with_label_values(&[decision]).set(is_it.into());
+        }
+        self.ln_e_value.set(verdict.ln_e_value);
+        self.ln_threshold.set(-verdict.settings.alpha.get().ln());
+        for (release, estimate) in [(Release::Stable, verdict.stable), (Release::Canary, verdict.canary)] {
+            let release = release.to_string();
+            self.lower.with_label_values(&[&release]).set(estimate.bounds.lower);
+            self.upper.with_label_values(&[&release]).set(estimate.bounds.upper);
+        }
+    }
+}
+
+/// Others' names for their releases must not add series.
+fn label(attribution: &Attribution) -> &'static str {
+    match attribution {
+        Attribution::Release(Release::Stable) => "stable",
+        Attribution::Release(Release::Canary) => "canary",
+        Attribution::Other(_) => "other",
+        Attribution::Unnamed => "unnamed",
+        Attribution::NoAnswer => "no_answer",
+    }
+}

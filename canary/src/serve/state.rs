@@ -1,0 +1,255 @@
+//! What one look at a trial says: as a verdict for scripts, and as a state for the page.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    history::{History, Point},
+    trials::OnTrial,
+};
+use crate::{
+    judge::{Decision, Estimate, Price, Verdict},
+    release::{Attribution, Release},
+    source::Cause,
+    tally::{Latencies, Recent, SeenPod},
+    trial::Trial,
+};
+
+/// The most pods that are shown.
+const MOST_PODS: usize = 50;
+/// How long a label that has changed is marked.
+const STANDS_OUT: Duration = Duration::from_secs(15);
+
+/// The answer to `GET /v1/verdict`.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerdictAnswer<'a> {
+    /// The trial it is about.
+    pub trial: &'a str,
+    /// Requests that were sent since it began.
+    pub requests: u64,
+    /// What may be said. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The same in words.
+    pub sentence: String,
+    /// What the canary has cost; none before stable has answered.
+    pub price: Option<Price>,
+    /// The same in words.
+    pub price_sentence: Option<String>,
+}
+
+impl<'a> VerdictAnswer<'a> {
+    /// What may be said `now` of the trial of that name.
+    pub fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
+        let (verdict, price) = (trial.verdict(), trial.price(now));
+        Self {
+            trial: id,
+            requests: trial.tally().total().requests,
+            sentence: verdict.to_string(),
+            verdict,
+            price_sentence: price.map(|price| price.to_string()),
+            price,
+        }
+    }
+}
+
+/// The word that a decision is told by in JSON.
+pub(super) fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Promote { .. } => "promote",
+        Decision::RollBack { .. } => "roll_back",
+        Decision::NotYet => "not_yet",
+        Decision::Hold => "hold",
+    }
+}
+
+/// What the page shows of a trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct State<'a> {
+    trial: &'a str,
+    /// Since the trial began.
+    seconds: f64,
+    /// What is watched.
+    title: &'a str,
+    paused: bool,
+    decision: &'static str,
+    sentence: String,
+    price_sentence: Option<String>,
+    requests: u64,
+    /// Requests a second since the trial began.
+    rate: f64,
+    /// The failure rate that a release may have.
+    limit: f64,
+    alpha: f64,
+    evidence: Ln,
+    sides: Sides,
+    /// Failures that name neither side.
+    unattributed: u64,
+    no_answer: u64,
+    causes: &'a BTreeMap<Cause, u64>,
+    dots: Dots,
+    history: Vec<Point>,
+    pods: Vec<PodState<'a>>,
+    more_pods: usize,
+    /// Steps of a rehearsal: there are none.
+    rehearsal: (),
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Ln {
+    ln_e_value: f64,
+    /// Where a roll-back is decided.
+    ln_threshold: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Sides {
+    stable: Side,
+    canary: Side,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Side {
+    success: u64,
+    failure: u64,
+    slow: u64,
+    /// Of the last requests.
+    share: Option<f64>,
+    /// If each pod got the same.
+    expected_share: Option<f64>,
+    lower: f64,
+    upper: f64,
+    /// Of the last requests.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+/// The last requests in the order in which they ended, a character each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Dots {
+    /// The number of the first one, counted from the trial's beginning.
+    first: u64,
+    outcomes: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PodState<'a> {
+    name: &'a str,
+    release: String,
+    present: bool,
+    namespace: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    /// Labels that have changed of late, `release` among them.
+    changed: Vec<&'a str>,
+    success: u64,
+    failure: u64,
+}
+
+impl<'a> State<'a> {
+    /// What is known `now` of the trial of that name; `title` says what is watched.
+    pub fn new(id: &'a str, one: &'a OnTrial, title: &'a str, now: Instant) -> Self {
+        let trial = one.trial();
+        let (tally, verdict) = (trial.tally(), trial.verdict());
+        let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
+        let requests = tally.total().requests;
+        let settings = trial.settings();
+        let (pods, more_pods) = pods(trial, now);
+        Self {
+            trial: id,
+            seconds: (seconds * 1e3).round() / 1e3,
+            title,
+            paused: false,
+            decision: word(&verdict.decision),
+            sentence: verdict.to_string(),
+            price_sentence: trial.price(now).map(|price| price.to_string()),
+            requests,
+            rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
+            limit: settings.max_failure_rate.get(),
+            alpha: settings.alpha.get(),
+            evidence: Ln { ln_e_value: verdict.ln_e_value, ln_threshold: -settings.alpha.get().ln() },
+            sides: Sides {
+                stable: side(trial, Release::Stable, &verdict.stable),
+                canary: side(trial, Release::Canary, &verdict.canary),
+            },
+            unattributed: tally.sides().unattributed,
+            no_answer: tally.of(&Attribution::NoAnswer).requests,
+            causes: tally.causes(),
+            dots: dots(trial),
+            history: history(one.history(), trial, &verdict, now),
+            pods,
+            more_pods,
+            rehearsal: (),
+        }
+    }
+}
+
+fn side(trial: &Trial, release: Release, estimate: &Estimate) -> Side {
+    let tally = trial.tally();
+    let attribution = Attribution::Release(release);
+    let counts = tally.of(&attribution);
+    let own = tally.recent().iter().filter(|one| one.attribution == attribution);
+    let latencies: Latencies = own.filter_map(|one| one.latency).collect();
+    let percentile = |percent| latencies.percentile(percent).map(|time| time.as_micros() as f64 / 1e3);
+    Side {
+        success: counts.successes(),
+        failure: counts.failures,
+        slow: counts.slow,
+        share: tally.recent_share(&attribution),
+        expected_share: tally.pods().expected_share(&attribution),
+        lower: estimate.bounds.lower,
+        upper: estimate.bounds.upper,
+        p50_ms: percentile(50),
+        p99_ms: percentile(99),
+    }
+}
+
+fn dots(trial: &Trial) -> Dots {
+    let recent = trial.tally().recent();
+    let last = u64::try_from(recent.len()).unwrap_or(u64::MAX);
+    Dots {
+        first: trial.tally().total().requests.saturating_sub(last),
+        outcomes: recent.iter().map(dot).collect(),
+    }
+}
+
+/// `s`table, `c`anary, `o`ther or `u`nnamed, a capital letter for a failure, and `!` for no answer.
+fn dot(Recent { attribution, failed, .. }: &Recent) -> char {
+    let letter = match attribution {
+        Attribution::Release(Release::Stable) => 's',
+        Attribution::Release(Release::Canary) => 'c',
+        Attribution::Other(_) => 'o',
+        Attribution::Unnamed => 'u',
+        Attribution::NoAnswer => '!',
+    };
+    if *failed { letter.to_ascii_uppercase() } else { letter }
+}
+
+fn history(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> Vec<Point> {
+    history.points().iter().copied().chain([Point::new(trial, verdict, now)]).collect()
+}
+
+/// The pods that are shown, those that answer first, and how many more there are.
+fn pods(trial: &Trial, now: Instant) -> (Vec<PodState<'_>>, usize) {
+    let mut pods: Vec<_> = trial.tally().pods().iter().collect();
+    pods.sort_by_key(|(_, pod)| !pod.present); // stable: by name otherwise
+    let more = pods.len().saturating_sub(MOST_PODS);
+    pods.truncate(MOST_PODS);
+    (pods.into_iter().map(|(name, pod)| pod_state(name, pod, now)).collect(), more)
+}
+
+fn pod_state<'a>(name: &'a str, pod: &'a SeenPod, now: Instant) -> PodState<'a> {
+    PodState {
+        name,
+        release: pod.release.to_string(),
+        present: pod.present,
+        namespace: &pod.namespace,
+        labels: &pod.labels,
+        changed: pod.changed_within(STANDS_OUT, now).collect(),
+        success: pod.counts.successes(),
+        failure: pod.counts.failures,
+    }
+}

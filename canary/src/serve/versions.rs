@@ -1,0 +1,268 @@
+//! Which version of the canary answers.
+//!
+//! Kubernetes gives all pods of one pod template the same hash: as the label `pod-template-hash`, and between the
+//! name of their Deployment and their own random suffix, as in `appinfo-canary-c66665c44-x2z4v`. A broken canary
+//! tells no labels, so the name must do.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::source::Answer;
+
+/// The labels that tell one pod template from another: Argo Rollouts', those of Deployments, and those of
+/// `StatefulSet`s and `DaemonSet`s.
+const HASH_LABELS: [&str; 3] =
+    ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
+/// What Kubernetes makes hashes and random suffixes of, so that they spell no word:
+/// <https://github.com/kubernetes/apimachinery/blob/master/pkg/util/rand/rand.go>.
+const SAFE_CHARACTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
+/// How long the random suffix of a pod's name is.
+const SUFFIX: usize = 5;
+/// The longest name of a pod that Kubernetes makes up. What stands before its random suffix is cut to fit.
+const LONGEST_NAME: usize = 63;
+/// Versions that are known. The names come from others, and must not fill the memory.
+const MOST_VERSIONS: usize = 256;
+
+/// A version of the canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version(u64);
+
+/// The versions that have answered, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Versions {
+    known: VecDeque<Known>,
+    count: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    version: Version,
+    id: String,
+    /// The hash that its pods' labels tell; none while they have told none.
+    label: Option<String>,
+    /// What its pods' names begin with.
+    prefix: Option<String>,
+}
+
+/// What an answer tells of its version.
+#[derive(Clone, Copy, Debug)]
+struct Marks<'a> {
+    label: Option<&'a str>,
+    name: Option<PodName<'a>>,
+}
+
+impl Versions {
+    /// The version that this answer of the canary is from, as far as it tells. One that is new is known from now
+    /// on.
+    pub(super) fn of(&mut self, answer: &Answer) -> Option<Version> {
+        let label = answer.info.as_ref().and_then(|info| hash_label(&info.labels));
+        let name = answer.pod.as_deref().map(PodName::parse);
+        let marks = Marks { label, name };
+        match self.find(marks) {
+            Some(known) => {
+                known.learn(marks);
+                Some(known.version)
+            }
+            None => self.add(marks),
+        }
+    }
+
+    fn find(&mut self, Marks { label, name }: Marks) -> Option<&mut Known> {
+        let prefix = name.map(|name| name.prefix);
+        let by_prefix = |known: &Known| prefix.is_some() && known.prefix.as_deref() == prefix;
+        let by_label = |known: &Known| known.label.is_some() && known.label.as_deref() == label;
+        let position =
+            match label {
+                // a version of that name may have answered before, and told no labels
+                Some(_) => self.known.iter().rposition(by_label).or_else(|| {
+                    self.known.iter().rposition(|known| known.label.is_none() && by_prefix(known))
+                }),
+                None => self.known.iter().rposition(by_prefix).or_else(|| {
+                    let hash = name.and_then(|name| name.hash);
+                    self.known.iter().rposition(|known| hash.is_some() && known.label.as_deref() == hash)
+                }),
+            };
+        position.and_then(|position| self.known.get_mut(position))
+    }
+
+    fn add(&mut self, marks: Marks) -> Option<Version> {
+        let id = marks.id()?.to_owned();
+        if self.known.len() == MOST_VERSIONS {
+            self.known.pop_front();
+        }
+        let version = Version(self.count);
+        self.count += 1;
+        let mut known = Known { version, id, label: None, prefix: None };
+        known.learn(marks);
+        self.known.push_back(known);
+        Some(version)
+    }
+
+    /// The version of that hash, or else of that prefix of pods' names.
+    pub(super) fn named(&self, id: &str) -> Option<Version> {
+        let names = |known: &&Known| {
+            known.id == id || known.label.as_deref() == Some(id) || known.prefix.as_deref() == Some(id)
+        };
+        self.known.iter().rev().find(names).map(|known| known.version)
+    }
+
+    /// What it is called: its hash, or else what its pods' names begin with.
+    pub(super) fn id(&self, version: Version) -> Option<&str> {
+        self.known.iter().find(|known| known.version == version).map(|known| known.id.as_str())
+    }
+}
+
+impl Known {
+    fn learn(&mut self, Marks { label, name }: Marks) {
+        if let Some(label) = label.filter(|_| self.label.is_none()) {
+            self.label = Some(label.to_owned());
+        }
+        if let Some(name) = name.filter(|name| self.prefix.as_deref() != Some(name.prefix)) {
+            self.prefix = Some(name.prefix.to_owned());
+        }
+    }
+}
+
+impl<'a> Marks<'a> {
+    fn id(self) -> Option<&'a str> {
+        let hash = self.label.or_else(|| self.name?.hash);
+        hash.or_else(|| Some(self.name?.prefix))
+    }
+}
+
+fn hash_label(labels: &BTreeMap<String, String>) -> Option<&str> {
+    let mut hashes = HASH_LABELS.iter().filter_map(|key| labels.get(*key));
+    hashes.find(|hash| !hash.is_empty()).map(String::as_str)
+}
+
+/// What a pod's name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PodName<'a> {
+    /// What all pods of one template have in common: the name without its random suffix, or its number.
+    prefix: &'a str,
+    /// The template's hash, where the name holds one.
+    hash: Option<&'a str>,
+}
+
+impl<'a> PodName<'a> {
+    fn parse(name: &'a str) -> Self {
+        match name.rsplit_once('-') {
+            Some((prefix, suffix)) if is_random(suffix) && suffix.len() == SUFFIX => {
+                let hash = prefix.rsplit_once('-').map(|(_, hash)| hash);
+                Self { prefix, hash: hash.filter(|hash| is_random(hash) && (6..=10).contains(&hash.len())) }
+            }
+            Some((prefix, number))
+                if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                Self { prefix, hash: None }
+            }
+            _ => Self { prefix: without_cut_suffix(name).unwrap_or(name), hash: None },
+        }
+    }
+}
+
+/// A long name is cut, dash and all, and the suffix follows at once.
+fn without_cut_suffix(name: &str) -> Option<&str> {
+    let (prefix, suffix) = name.split_at_checked(name.len().checked_sub(SUFFIX)?)?;
+    (name.len() == LONGEST_NAME && is_random(suffix)).then_some(prefix)
+}
+
+fn is_random(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|it| SAFE_CHARACTERS.contains(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use appinfo::{app_info::AppInfo, labels::Labels};
+
+    use super::*;
+    use crate::release::{Attribution, Outcome, Release};
+
+    fn answer(pod: Option<&str>, labels: Option<&str>) -> Answer {
+        Answer {
+            attribution: Attribution::Release(Release::Canary),
+            outcome: Outcome::Success,
+            latency: None,
+            pod: pod.map(str::to_owned),
+            info: labels.map(|labels| AppInfo::new("", "", &Labels::parse(labels.as_bytes()))),
+        }
+    }
+
+    fn of(versions: &mut Versions, pod: &str, labels: Option<&str>) -> Version {
+        versions.of(&answer(Some(pod), labels)).expect("a version")
+    }
+
+    #[test]
+    fn a_name_is_split_as_kubernetes_puts_it_together() {
+        let long = "a-service-whose-name-is-as-long-as-a-name-may-be-567b98997x2z4v";
+        assert_eq!(long.len(), LONGEST_NAME);
+        for (name, prefix, hash) in [
+            ("appinfo-canary-c66665c44-x2z4v", "appinfo-canary-c66665c44", Some("c66665c44")),
+            ("appinfo-canary-x2z4v", "appinfo-canary", None),
+            ("appinfo-canary-fixed", "appinfo-canary-fixed", None),
+            ("web-12", "web", None),
+            ("web", "web", None),
+            ("", "", None),
+            (long, &long[..58], None),
+        ] {
+            assert_eq!(PodName::parse(name), PodName { prefix, hash }, "{name}");
+        }
+    }
+
+    #[test]
+    fn pods_of_one_template_are_one_version_whether_they_tell_labels_or_not() {
+        let mut versions = Versions::default();
+        let broken = of(&mut versions, "appinfo-canary-c66665c44-x2z4v", None);
+        assert_eq!(of(&mut versions, "appinfo-canary-c66665c44-bbbbb", None), broken);
+        let label = Some("pod-template-hash=c66665c44");
+        assert_eq!(of(&mut versions, "appinfo-canary-c66665c44-x2z4v", label), broken);
+        assert_eq!(versions.id(broken), Some("c66665c44"));
+        assert_eq!(versions.named("c66665c44"), Some(broken));
+        assert_eq!(versions.named("appinfo-canary-c66665c44"), Some(broken));
+
+        let fixed =
+            of(&mut versions, "appinfo-canary-744f96dc75-x2z4v", Some("pod-template-hash=744f96dc75"));
+        assert_ne!(fixed, broken);
+        assert_eq!(of(&mut versions, "appinfo-canary-744f96dc75-ccccc", None), fixed);
+    }
+
+    #[test]
+    fn a_label_that_is_not_in_the_name_is_learnt() {
+        let mut versions = Versions::default();
+        let one = of(&mut versions, "appinfo-567b989978-vvzlg", None);
+        assert_eq!(of(&mut versions, "appinfo-567b989978-vvzlg", Some("pod-template-hash=1236545534")), one);
+        assert_eq!(versions.named("1236545534"), Some(one));
+    }
+
+    #[test]
+    fn pods_that_are_numbered_are_told_apart_by_label() {
+        let mut versions = Versions::default();
+        let one = of(&mut versions, "web-0", Some("controller-revision-hash=web-1"));
+        let two = of(&mut versions, "web-0", Some("controller-revision-hash=web-2"));
+        assert_ne!(one, two);
+        assert_eq!(of(&mut versions, "web-1", None), two, "of the newest that has such names");
+        assert_eq!(of(&mut versions, "web-1", Some("controller-revision-hash=web-1")), one);
+    }
+
+    #[test]
+    fn an_argo_hash_comes_before_any_other() {
+        let mut versions = Versions::default();
+        let labels = Some("pod-template-hash=a\nrollouts-pod-template-hash=b");
+        let one = of(&mut versions, "appinfo-b-x2z4v", labels);
+        assert_eq!(versions.id(one), Some("b"));
+    }
+
+    #[test]
+    fn an_answer_that_tells_neither_pod_nor_labels_is_of_no_known_version() {
+        assert_eq!(Versions::default().of(&answer(None, None)), None);
+    }
+
+    #[test]
+    fn old_versions_are_forgotten_before_they_fill_the_memory() {
+        let mut versions = Versions::default();
+        for number in 0..=MOST_VERSIONS {
+            of(&mut versions, &format!("version{number}"), None);
+        }
+        assert_eq!(versions.known.len(), MOST_VERSIONS);
+        assert_eq!(versions.named("version0"), None);
+    }
+}

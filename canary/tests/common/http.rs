@@ -1,0 +1,147 @@
+//! An HTTP client that shows every byte, and a `canary serve` to ask.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::Child,
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{PATIENCE, start};
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The status line and the headers, as they came.
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header's value; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream
+}
+
+/// Sends these bytes and reads what comes until the server closes.
+pub fn send(address: SocketAddr, request: &str) -> Answer {
+    let mut stream = connect(address);
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8(answer).expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+pub fn get(address: SocketAddr, path: &str) -> Answer {
+    send(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))
+}
+
+/// As Go's client sends JSON.
+pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    send(
+        address,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: Go-http-client/1.1\r\n\
+             Content-Length: {}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        ),
+    )
+}
+
+/// A `canary serve`; ended when dropped.
+pub struct Serving {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Serving {
+    /// One that watches the service at `url`, on a port of its own.
+    pub fn start(url: &str, flags: &[&str]) -> Self {
+        let mut child = start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat());
+        let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut first = String::new();
+        messages.read_line(&mut first).expect("UTF-8");
+        let address = first.strip_prefix("canary: serving on http://").and_then(|it| it.split_once(','));
+        let address = address.and_then(|(address, _)| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("it does not serve: {first}"));
+        thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
+        Self { child, address }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        get(self.address, path)
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        post(self.address, path, body)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Its exit code.
+    pub fn end(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ran").code()
+    }
+
+    /// Opens the stream of events at that path.
+    pub fn events(&self, path: &str) -> Events {
+        let mut stream = connect(self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("it reads");
+        Events { lines: BufReader::new(stream), head: String::new() }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A stream of events.
+pub struct Events {
+    lines: BufReader<TcpStream>,
+    /// What came before the first event.
+    pub head: String,
+}
+
+impl Iterator for Events {
+    type Item = Value;
+
+    /// The next state; none when the stream has ended. (An event is a chunk of its own, so no line is cut.)
+    fn next(&mut self) -> Option<Value> {
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).expect("it goes on, or ends") == 0 {
+                return None;
+            }
+            match line.strip_prefix("data: ") {
+                Some(state) => return Some(serde_json::from_str(state).expect("JSON")),
+                None => self.head += &line,
+            }
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! `canary serve`, as a process, against real appinfo servers.
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{
+    Fleet, PATIENCE, Version, eventually,
+    http::{Serving, connect, send},
+    run,
+};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const FAST: &str = "--rate=200";
+
+fn decision(serving: &Serving, path: &str) -> String {
+    serving.get(path).json()["decision"].as_str().expect("a decision").to_owned()
+}
+
+#[test]
+fn the_verdict_is_told_as_json_from_the_first_moment_on() {
+    let mut fleet = Fleet::new();
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let first = serving.get("/v1/verdict");
+    assert_eq!((first.status, first.header("content-type")), (200, Some("application/json")), "{first:?}");
+    assert_eq!(first.json()["decision"], "not_yet");
+    assert_eq!(first.json()["trial"], "no-canary-yet");
+    assert_eq!(first.json()["sentence"].as_str().map(|text| &text[..7]), Some("Not yet"));
+    assert_eq!(first.json()["price"], Value::Null);
+
+    for number in 1..=3 {
+        fleet.add(&format!("appinfo-{number}"), "release=\"stable\"", Version::Baseline);
+    }
+    fleet.add("appinfo-canary-broken-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    let verdict = serving.get("/v1/verdict").json();
+    assert_eq!(verdict["trial"], "c66665c44");
+    assert!(verdict["sentence"].as_str().expect("a text").starts_with("Roll back: the canary is worse"));
+    assert!(verdict["price_sentence"].as_str().expect("a text").starts_with("The canary has cost about"));
+    let (canary, stable) = (&verdict["canary"], &verdict["stable"]);
+    assert_eq!(canary["failures"], canary["answers"]);
+    assert_eq!((&stable["failures"], &verdict["unattributed"]), (&json!(0), &json!(0)));
+    for side in [canary, stable] {
+        assert!(side["lower"].as_f64() < side["upper"].as_f64(), "{side}");
+    }
+    assert!(canary["lower"].as_f64() > Some(0.0), "{canary}");
+    let counted = canary["answers"].as_u64().zip(stable["answers"].as_u64()).map(|(one, other)| one + other);
+    assert!(counted.is_some() && verdict["requests"].as_u64() >= counted, "{verdict}");
+    assert!(verdict["p_value"].as_f64() <= Some(0.05), "{verdict}");
+}
+
+#[test]
+fn each_canary_has_its_own_trial_and_absence_resets_none() {
+    let mut fleet = Fleet::new();
+    let serving = Serving::start(&fleet.url(), &["--rate=400"]);
+    fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
+    fleet.add("appinfo-canary-broken-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    let labels = "release=\"canary\"\npod-template-hash=\"744f96dc75\"";
+    fleet.add("appinfo-canary-fixed-744f96dc75-x2z4v", labels, Version::WithNamespace);
+    eventually("a promotion beside the broken canary", || {
+        let verdict = serving.get("/v1/verdict").json();
+        verdict["trial"] == "744f96dc75" && verdict["decision"] == "promote"
+    });
+    assert_eq!(decision(&serving, "/v1/verdict?trial=c66665c44"), "roll_back");
+    assert_eq!(serving.get("/v1/verdict?trial=744f96dc75").json()["canary"]["failures"], 0);
+}
+
+#[test]
+fn a_callers_trial_begins_when_it_is_named_and_keeps_its_name() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    eventually("answers", || serving.get("/v1/verdict").json()["requests"].as_u64() > Some(20));
+    let new = serving.get("/v1/verdict?trial=build%207&other=1").json();
+    assert_eq!((&new["trial"], &new["requests"]), (&json!("build 7"), &json!(0)));
+    eventually("a promotion", || decision(&serving, "/v1/verdict?trial=build+7") == "promote");
+}
+
+#[test]
+fn sixty_four_trials_are_kept_and_the_next_one_is_refused() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let serving = Serving::start(&fleet.url(), &["--rate=50"]);
+    eventually("a canary", || serving.get("/v1/verdict").json()["trial"] == "appinfo-canary");
+    for number in 1..64 {
+        assert_eq!(serving.get(&format!("/v1/verdict?trial={number}")).status, 200);
+    }
+    let refused = serving.get("/v1/verdict?trial=64");
+    assert_eq!(refused.status, 429);
+    assert_eq!(
+        refused.json()["error"],
+        "there are 64 trials, and all of them were asked for within the hour"
+    );
+    assert_eq!(serving.get("/v1/events?trial=64").status, 429);
+    assert_eq!(serving.get("/v1/verdict?trial=63").status, 200);
+}
+
+#[test]
+fn bad_requests_are_told_why() {
+    let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    let error = |answer: common::http::Answer| {
+        let text = answer.json()["error"].as_str().expect("an error").to_owned();
+        (answer.status, text)
+    };
+    for (path, status, text) in [
+        ("/v1/verdict?trial=", 400, "the trial's name is empty"),
+        ("/v1/verdict?trial=a&trial=b", 400, "trial is there twice: want one name"),
+        ("/v1/verdict?trial=%00", 400, "the trial's name has control characters"),
+        ("/v2", 404, "not found"),
+        ("/v1/reset", 405, "method not allowed"),
+        ("/flagger/rollback", 405, "method not allowed"),
+    ] {
+        assert_eq!(error(serving.get(path)), (status, text.to_owned()), "{path}");
+    }
+    let long = error(serving.get(&format!("/v1/verdict?trial={}", "a".repeat(401))));
+    assert_eq!(long, (400, "the trial's name has 401 bytes: want at most 400".to_owned()));
+    for (path, body, status, text) in [
+        ("/v1/reset", "{", 400, "the body: EOF while parsing an object at line 1 column 1"),
+        ("/v1/reset", r#"{"trial":"a"}"#, 404, "there is no trial \"a\""),
+        ("/v1/verdict", "{}", 405, "method not allowed"),
+        ("/", "{}", 405, "method not allowed"),
+        ("/flagger/rollback", "{}", 400, "the body: missing field `name` at line 1 column 2"),
+    ] {
+        assert_eq!(error(serving.post(path, body)), (status, text.to_owned()), "{path} {body}");
+    }
+    let (status, text) = error(serving.post("/v1/reset", &" ".repeat((64 << 10) + 1)));
+    assert_eq!((status, text.as_str()), (413, "the body is longer than 65536 bytes"));
+}
+
+#[test]
+fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &["--rate=100"]);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    let mut events = serving.events("/v1/events");
+    let first = events.next().expect("a state at once");
+    assert!(events.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", events.head);
+    assert!(events.head.contains("content-type: text/event-stream\r\n"), "{}", events.head);
+    assert!(events.head.contains("event: state\n"), "{}", events.head);
+    assert_eq!(first["trial"], "appinfo-canary");
+    assert_eq!(first["title"], format!("{}/v1/appinfo", fleet.url()));
+    assert_eq!(
+        (&first["limit"], &first["alpha"], &first["paused"]),
+        (&json!(0.01), &json!(0.05), &json!(false))
+    );
+    assert_eq!((&first["decision"], &first["rehearsal"]), (&json!("roll_back"), &Value::Null));
+    let threshold = first["evidence"]["ln_threshold"].as_f64().expect("a number");
+    assert!(
+        (threshold - 20_f64.ln()).abs() < 1e-9 && first["evidence"]["ln_e_value"].as_f64() >= Some(threshold)
+    );
+    let canary = &first["sides"]["canary"];
+    assert_eq!((&canary["success"], &canary["expected_share"]), (&json!(0), &json!(0.25)), "{canary}");
+    assert!(canary["failure"].as_u64() > Some(3) && canary["p50_ms"].as_f64() > Some(0.0), "{canary}");
+    let dots = first["dots"]["outcomes"].as_str().expect("dots");
+    assert!(dots.contains('s') && dots.contains('C') && !dots.contains('c'), "{dots}");
+    assert!(
+        first["history"]
+            .as_array()
+            .expect("points")
+            .iter()
+            .all(|point| point.as_array().is_some_and(|it| it.len() == 8))
+    );
+    let pod = first["pods"].as_array().expect("pods").iter().find(|pod| pod["name"] == "appinfo-canary-1");
+    let pod = pod.expect("the canary's");
+    assert_eq!(
+        (&pod["release"], &pod["present"], &pod["success"]),
+        (&json!("canary"), &json!(true), &json!(0))
+    );
+
+    let began = Instant::now();
+    let seconds: Vec<_> = events.take(8).map(|state| state["seconds"].as_f64().expect("a number")).collect();
+    assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]), "each is newer: {seconds:?}");
+    assert!(began.elapsed() >= Duration::from_millis(1500), "at most four a second");
+}
+
+#[test]
+fn a_stream_follows_the_trial_that_it_names_or_the_current_one() {
+    let mut fleet = Fleet::new();
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let mut current = serving.events("/v1/events");
+    assert_eq!(current.next().expect("a state")["trial"], "no-canary-yet");
+    let mut named = serving.events("/v1/events?trial=mine");
+    assert_eq!(named.next().expect("a state")["trial"], "mine");
+    fleet.add("appinfo-1", "release=\"stable\"", Version::Baseline);
+    fleet.add("appinfo-canary-1", "release=\"canary\"", Version::Baseline);
+    assert!(current.any(|state| state["trial"] == "appinfo-canary" && state["requests"].as_u64() > Some(10)));
+    assert!(named.any(|state| {
+        assert_eq!(state["trial"], "mine");
+        state["sides"]["canary"]["success"].as_u64() > Some(10)
+    }));
+}
+
+#[test]
+fn a_viewer_who_is_slow_gets_the_newest_state() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let serving = Serving::start(&fleet.url(), &["--rate=300"]);
+    let mut slow = serving.events("/v1/events");
+    slow.next();
+    // its buffers hold far less than this many states of some kilobytes
+    let later = || serving.get("/v1/verdict?trial=appinfo-canary").json()["requests"].as_u64().unwrap_or(0);
+    let mut others = serving.events("/v1/events");
+    others.nth(20);
+    let reached = later();
+    assert!(slow.any(|state| state["requests"].as_u64() >= Some(reached)));
+}
+
+#[test]
+fn other_hosts_and_other_origins_are_refused_on_every_path() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let serving = Serving::start(&fleet.url(), &["--rate=1", "--allow-host=judge.example"]);
+    let ask = |method: &str, path: &str, headers: &str| {
+        send(serving.address, &format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n"))
+    };
+    for path in ["/", "/v1/verdict", "/v1/events", "/healthz", "/readyz", "/metrics", "/none"] {
+        let refused = ask("GET", path, "host: evil.example\r\n");
+        assert_eq!(refused.status, 421, "{path}");
+        assert!(refused.json()["error"].as_str().expect("a text").contains("--allow-host evil.example"));
+    }
+    let json = "content-type: application/json\r\n";
+    for path in ["/v1/reset", "/flagger/rollback"] {
+        assert_eq!(ask("POST", path, &format!("host: evil.example\r\n{json}")).status, 421, "{path}");
+        let evil = format!("host: 127.0.0.1\r\norigin: http://evil.example\r\n{json}");
+        assert_eq!(ask("POST", path, &evil).status, 403, "{path}");
+        assert_eq!(ask("POST", path, "host: 127.0.0.1\r\n").status, 415, "{path}");
+    }
+    assert_eq!(ask("GET", "/v1/verdict", "host: Judge.example:8090\r\n").status, 200);
+    assert_eq!(ask("GET", "/v1/verdict", "host: localhost\r\n").status, 200);
+    assert_eq!(
+        ask("POST", "/v1/reset", "host: judge.example\r\norigin: http://judge.example\r\n").status,
+        200
+    );
+}
+
+#[test]
+fn the_page_is_shown_in_no_other_page_and_loads_nothing_from_elsewhere() {
+    let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    let page = serving.get("/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    for answer in [page, serving.get("/v1/verdict"), serving.get("/none")] {
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(
+            policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[test]
+fn a_reset_begins_the_trial_anew_and_says_what_that_costs() {
+    let mut fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    fleet = Fleet::new(); // the service is gone: its answers would bring the roll-back back
+    let reset = serving.post("/v1/reset", "{}");
+    assert_eq!((reset.status, &reset.json()["trial"]), (200, &json!("appinfo-canary")), "{reset:?}");
+    assert!(reset.json()["sentence"].as_str().expect("a text").contains("another chance to err"));
+    drop(fleet);
+}
+
+#[test]
+fn metrics_tell_counts_evidence_and_the_decision() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &[FAST, "--count=80"]);
+    let viewer = serving.events("/v1/events");
+    eventually("all requests", || {
+        serving
+            .get("/metrics")
+            .body
+            .contains("canary_requests_total{outcome=\"success\",release=\"stable\"} 60\n")
+    });
+    let metrics = serving.get("/metrics");
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
+    for line in [
+        "canary_requests_total{outcome=\"failure\",release=\"canary\"} 20",
+        "canary_requests_total{outcome=\"slow\",release=\"canary\"} 0",
+        "canary_requests_total{outcome=\"failure\",release=\"no_answer\"} 0",
+        "canary_decision{decision=\"roll_back\"} 1",
+        "canary_decision{decision=\"promote\"} 0",
+        "canary_trials 1",
+        "canary_viewers 1",
+    ] {
+        assert!(metrics.body.lines().any(|it| it == line), "{line}\n{}", metrics.body);
+    }
+    let value = |name: &str| {
+        let line = metrics.body.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or_else(|| panic!("{name}"))
+    };
+    assert!(value("canary_ln_e_value ") >= value("canary_ln_threshold "));
+    assert!(value("canary_failure_rate_lower{release=\"canary\"}") > 0.1);
+    drop(viewer);
+    eventually("the viewer is gone", || serving.get("/metrics").body.contains("\ncanary_viewers 0\n"));
+}
+
+#[test]
+fn after_sigterm_it_is_not_ready_answers_on_and_ends_with_0() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let mut serving = Serving::start(&fleet.url(), &["--rate=20"]);
+    assert_eq!((serving.get("/healthz").status, serving.get("/readyz").status), (200, 200));
+    let mut events = serving.events("/v1/events");
+    events.next().expect("a state");
+    let mut kept = connect(serving.address);
+    serving.signal(Signal::TERM);
+    eventually("not ready", || serving.get("/readyz").status == 503);
+    assert!(events.by_ref().take(100).count() < 100, "streams end");
+    let request = format!("GET /v1/verdict HTTP/1.1\r\nhost: {}\r\n\r\n", serving.address);
+    kept.write_all(request.as_bytes()).expect("still open");
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).expect("it is answered, and closed");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("connection: close\r\n"),
+        "{answer}"
+    );
+    assert_eq!(serving.get("/v1/events").status, 503);
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_it_without_delay() {
+    let mut serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    let _idle = connect(serving.address);
+    serving.signal(Signal::INT);
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+        serving.signal(Signal::TERM);
+        eventually("it drains", || serving.get("/readyz").status == 503);
+        serving.signal(signal);
+        assert_eq!(serving.end(), Some(code));
+    }
+}
+
+#[test]
+fn flags_and_ports_that_cannot_be_used_are_told() {
+    let (code, _, messages) = run(&["serve", "--allow-host=http://a"]);
+    assert_eq!(code, Some(3));
+    assert!(messages.contains("want a name alone, as in judge.example.com"), "{messages}");
+    let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    let (code, _, messages) = run(&["serve", &format!("--listen={}", serving.address)]);
+    assert_eq!(code, Some(6));
+    assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", serving.address)), "{messages}");
+}
+
+#[test]
+fn the_last_verdict_stays_when_no_more_requests_are_sent() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &[FAST, "--count=40"]);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    eventually("the last batch counts", || {
+        serving
+            .get("/metrics")
+            .body
+            .contains("canary_requests_total{outcome=\"failure\",release=\"canary\"} 10\n")
+    });
+    assert_eq!(decision(&serving, "/v1/verdict"), "roll_back");
+}
+
+/// What the processor has done for a process, user and system time together.
+fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("the name ends");
+    let ticks: Vec<u64> =
+        fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
+    Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// `cargo test --release -p canary --test serve -- --ignored --nocapture`
+#[test]
+#[ignore = "takes half a minute, and is meant for a release build"]
+fn a_hundred_viewers_cost_less_than_a_fifth_of_a_core() {
+    const TIME: Duration = Duration::from_secs(10);
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let serving = Serving::start(&fleet.url(), &["--rate=50"]);
+    let cost = || {
+        let before = processor_time(serving.child.id());
+        thread::sleep(TIME);
+        processor_time(serving.child.id()).saturating_sub(before).as_secs_f64() / TIME.as_secs_f64()
+    };
+    eventually("history", || serving.get("/v1/verdict").json()["requests"].as_u64() > Some(300));
+    let alone = cost();
+    let mut viewers: Vec<_> = (0..100).map(|_| serving.events("/v1/events")).collect();
+    let seen: Vec<_> =
+        viewers.iter_mut().map(|viewer| viewer.next().expect("a state")["requests"].clone()).collect();
+    assert_eq!(seen.len(), 100);
+    let readers: Vec<_> = viewers
+        .into_iter()
+        .map(|mut viewer| {
+            let until = Instant::now() + TIME + PATIENCE / 10;
+            thread::spawn(move || viewer.by_ref().take_while(|_| Instant::now() < until).count())
+        })
+        .collect();
+    let with_viewers = cost();
+    let states: usize = readers.into_iter().map(|reader| reader.join().expect("no panic")).sum();
+    println!(
+        "{:.1} % of a core without a viewer, {:.1} % with 100 of them, who saw {states} states",
+        100.0 * alone,
+        100.0 * with_viewers
+    );
+    assert!(states > 100 * 30, "{states}: four a second");
+    assert!(with_viewers < 0.2, "{with_viewers}");
+}
