@@ -1,6 +1,44 @@
-//! The page that a browser shows.
+//! The page in the browser: three files, which are part of the program. `serve` sends them, and the states
+//! that they show.
 
-/// The content type and the bytes of the page's file under that path.
+/// A file of the page by its path: its content type, and its bytes.
+#[cfg_attr(not(test), expect(dead_code, reason = "the server that sends it comes next"))]
 pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
-    (path == "/").then_some(("text/html; charset=utf-8", include_bytes!("page/index.html")))
+    match path {
+        "/" => Some(("text/html; charset=utf-8", include_bytes!("page/index.html"))),
+        "/page.css" => Some(("text/css; charset=utf-8", include_bytes!("page/page.css"))),
+        "/page.js" => Some(("text/javascript; charset=utf-8", include_bytes!("page/page.js"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &str) -> &'static str {
+        std::str::from_utf8(asset(path).expect("a file").1).expect("UTF-8")
+    }
+
+    #[test]
+    fn all_that_the_page_names_is_part_of_it_and_nothing_comes_from_elsewhere() {
+        for path in ["/", "/page.css", "/page.js"] {
+            assert!(!text(path).contains("://"), "{path} has an absolute link");
+        }
+        for named in ["page.css", "page.js"] {
+            assert!(text("/").contains(&format!("=\"{named}\"")), "{named}");
+        }
+        assert_eq!(asset("/index.html"), None);
+    }
+
+    #[test]
+    fn the_strict_content_security_policy_finds_no_inline_script_and_no_inline_style() {
+        let page = text("/");
+        for inline in [" style=", "<style", " onclick=", " onload=", "<script>"] {
+            assert!(!page.contains(inline), "{inline}");
+        }
+        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!text("/page.js").contains(markup), "{markup}");
+        }
+    }
 }
