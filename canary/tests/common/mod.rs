@@ -1,7 +1,9 @@
 //! What the tests share: a Service with real appinfo servers behind it, the binary, patience.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
 
+pub mod browser;
 pub mod http;
+pub mod scripted;
 pub mod terminal;
 
 use std::{

@@ -1,0 +1,163 @@
+//! A real browser: Debian's chromium, driven by its chromedriver.
+//!
+//! <https://www.w3.org/TR/webdriver2/> has the protocol, and chromedriver's own commands begin with `goog/`.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{PATIENCE, eventually};
+
+/// Keys as `WebDriver` names them.
+pub const TAB: &str = "\u{E004}";
+pub const ENTER: &str = "\u{E007}";
+pub const ESCAPE: &str = "\u{E00C}";
+
+/// A browser with one window; it ends when it is dropped.
+pub struct Browser {
+    driver: Child,
+    /// Where its commands go.
+    session: String,
+    agent: ureq::Agent,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// A window of that size in CSS pixels; none, and a message, where there is no browser.
+    pub fn open(width: u32, height: u32) -> Option<Self> {
+        let Ok(mut driver) = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn()
+        else {
+            eprintln!(
+                "SKIPPED: chromium-driver is not installed, so there is no browser to test the page in"
+            );
+            return None;
+        };
+        let port = port_of(&mut driver);
+        let profile = tempfile::tempdir().expect("a directory");
+        let options = json!({"args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-lcd-text", // grey edges make smaller pictures
+            format!("--user-data-dir={}", profile.path().display()),
+        ]});
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }}});
+        let agent =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        let sessions = format!("http://127.0.0.1:{port}/session");
+        let mut new = Self { driver, session: sessions, agent: agent.into(), _profile: profile };
+        let id = new.post("", &wanted)["sessionId"].as_str().expect("a session").to_owned();
+        new.session = format!("{}/{id}", new.session);
+        new.resize(width, height);
+        Some(new)
+    }
+
+    /// The value of the answer to a command.
+    fn post(&self, command: &str, body: &Value) -> Value {
+        let url = format!("{}{command}", self.session);
+        let answer = self.agent.post(&url).send_json(body).expect("chromedriver answers");
+        let status = answer.status();
+        let mut answer: Value = answer.into_body().read_json().expect("JSON");
+        assert!(status.is_success(), "{command} {body}: {answer}");
+        answer["value"].take()
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
+    }
+
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Light or dark, and without motion, so that a picture is of how things end.
+    pub fn prefers(&self, scheme: &str) {
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
+    }
+
+    pub fn go(&self, url: &str) {
+        self.post("/url", &json!({"url": url}));
+    }
+
+    /// What a script returns in the page.
+    pub fn run(&self, script: &str) -> Value {
+        self.post("/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// The text of the first element that a selector finds; empty where it is not to be seen.
+    pub fn text(&self, selector: &str) -> String {
+        let script = format!(
+            "const found = document.querySelector({}); return found?.checkVisibility() ? found.innerText : ''",
+            json!(selector)
+        );
+        self.run(&script).as_str().expect("text").to_owned()
+    }
+
+    pub fn count(&self, selector: &str) -> u64 {
+        self.run(&format!("return document.querySelectorAll({}).length", json!(selector)))
+            .as_u64()
+            .expect("a count")
+    }
+
+    pub fn until_shows(&self, selector: &str, text: &str) {
+        let what = format!("{selector} shows {text}");
+        eventually(&what, || self.text(selector).contains(text));
+    }
+
+    /// Clicks as a mouse does: what covers it would get the click.
+    pub fn click(&self, selector: &str) {
+        let found = self.post("/element", &json!({"using": "css selector", "value": selector}));
+        let id = found.as_object().and_then(|found| found.values().next()?.as_str()).expect("an element");
+        self.post(&format!("/element/{id}/click"), &json!({}));
+    }
+
+    pub fn press(&self, key: &str) {
+        let press = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": press}]}));
+    }
+
+    /// What the browser has complained about since it was asked last, such as what the page's policy forbids.
+    pub fn complaints(&self) -> Vec<String> {
+        let log = self.post("/se/log", &json!({"type": "browser"}));
+        let entries = log.as_array().expect("entries").iter();
+        entries.map(|entry| entry["message"].as_str().expect("a message").to_owned()).collect()
+    }
+
+    /// A picture of the window in the format PNG, in base 64.
+    pub fn picture(&self) -> String {
+        let picture = self.devtools("Page.captureScreenshot", &json!({"format": "png"}));
+        picture["data"].as_str().expect("a picture").to_owned()
+    }
+}
+
+/// The port that a chromedriver has chosen.
+fn port_of(driver: &mut Child) -> u16 {
+    let mut output = BufReader::new(driver.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).expect("readable"), 0, "chromedriver ended");
+        let told = line.trim().strip_prefix("ChromeDriver was started successfully on port ");
+        if let Some(port) = told {
+            return port.trim_end_matches('.').parse().expect("a port");
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.agent.delete(&self.session).call(); // ends the browser
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
