@@ -259,6 +259,22 @@ fn numbers_are_never_rounded_to_nothing() {
 }
 
 #[test]
+fn evidence_rises_from_1_and_is_marked_where_it_crosses_the_threshold() {
+    let mut state = broken_canary();
+    state["history"] = json!([[4.0, 0, 0, 0.5, 1, 0.5, 1, 20_f64.ln() * 4.0]]);
+    let Some((browser, server)) = page_of(state) else { return };
+    browser.until_shows("#evidence-title", "Evidence against the canary: 10⁴⁰");
+    let crossing = "const [mark, line] = ['.crossing', '.limit'] \
+        .map(part => document.querySelector(`#evidence-chart ${part}`)); \
+        if (mark === null) return null; \
+        const [x1, x2] = [line.getAttribute('x1'), line.getAttribute('x2')]; \
+        return [(mark.getAttribute('cx') - x1) / (x2 - x1), mark.getAttribute('cy') - line.getAttribute('y1')]";
+    assert_eq!(browser.run(crossing), json!([0.25, 0]), "after a quarter of the time, on the line");
+    server.edit(|state| state["history"] = json!([[4.0, 0, 0, 0.5, 0, 0, 0.5, 20_f64.ln() * 0.99]]));
+    eventually("no crossing", || browser.run(crossing).is_null());
+}
+
+#[test]
 fn a_page_without_anything_seen_yet_says_so() {
     let mut state = fixed_canary();
     let nobody = json!({
@@ -280,6 +296,23 @@ fn a_page_without_anything_seen_yet_says_so() {
     server.edit(|state| state["title"] = json!("one point"));
     browser.until_shows("#title", "one point");
     is_without_complaints(&browser);
+}
+
+#[test]
+fn without_single_requests_and_pods_the_charts_have_the_room() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    let width = || browser.run("return document.getElementById('rates').offsetWidth").as_u64();
+    let before = width();
+    server.edit(|state| {
+        state["dots"] = json!({"first": 340, "outcomes": ""});
+        state["pods"] = json!([]);
+    });
+    eventually("no wall", || browser.text("#requests").is_empty());
+    assert_eq!(browser.text("#pods"), "");
+    assert!(width() > before, "{before:?}");
+    keep(&browser, "counters");
+    server.show(fixed_canary());
+    eventually("a wall", || browser.count("#wall use") == 300 && !browser.text("#requests").is_empty());
 }
 
 #[test]
@@ -458,7 +491,7 @@ const CONTRAST: &str = "
 
 #[test]
 fn the_picture_in_the_documents_is_made_here() {
-    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    let Some((browser, _server)) = page_of(broken_canary()) else { return };
     browser.until_shows("#word", "Roll back");
     let picture = picture(&browser);
     assert!(picture.len() < 200_000, "{} bytes", picture.len());

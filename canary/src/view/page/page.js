@@ -147,6 +147,8 @@ function showSides({ sides, unattributed, no_answer, causes }) {
   setText($("neither"), parts.join(" · "));
 }
 
+const hasAnswered = (sides) => Object.values(sides).some((side) => side.success + side.failure > 0);
+
 const MARKS = {
   s: "stable", S: "stable-failed", c: "canary", C: "canary-failed", o: "other", O: "other-failed",
   u: "unnamed", U: "unnamed-failed", "!": "no-answer",
@@ -167,7 +169,10 @@ function bestColumns(room) {
 }
 
 // A request keeps its column while it is shown: the wall moves by whole rows.
-function showWall({ dots: { first, outcomes } }) {
+function showWall({ dots: { first, outcomes }, sides }) {
+  // counters of requests that others sent tell no single one
+  $("requests").hidden = outcomes === "" && hasAnswered(sides);
+  if ($("requests").hidden) return;
   const wall = $("wall");
   const { width, height } = wall.getBoundingClientRect();
   columns ??= bestColumns({ width, height });
@@ -194,6 +199,11 @@ function showWall({ dots: { first, outcomes } }) {
 }
 
 // ---- Charts
+
+// The trial's course from its beginning, when the bounds were 0 and 1, and the evidence 1.
+function course(history) {
+  return history[0]?.[0] > 0 ? [[0, null, 0, 1, null, 0, 1, 0], ...history] : history;
+}
 
 // A chart's frame in pixels, and where times and heights (0 to 1) are in it.
 function frame(svg, history, left) {
@@ -247,8 +257,9 @@ const scaled = (points, scale) => points.map(([seconds, value]) => [seconds, val
 // Where a rate stands on the axis: the cube root tells 0 from 0.1 %, and has room for 100 %.
 const RATES = [0, 1, 0.1, 0.01, 0.001];
 
-function showRates({ history, limit, sides }) {
+function showRates({ history: seen, limit, sides }) {
   const svg = $("rate-chart");
+  const history = course(seen);
   const box = frame(svg, history, 4.2);
   const column = (index) => scaled(history.map((point) => [point[0], point[index]]), Math.cbrt);
   const parts = [];
@@ -282,11 +293,21 @@ function showRates({ history, limit, sides }) {
   svg.setAttribute("aria-label", `Failure rate: ${bounds.join(", ")}; the limit is ${limitPercent(limit)}`);
 }
 
+// When the line through the points first reaches the threshold; null if it never does.
+function crossing(points, threshold) {
+  const after = points.findIndex(([, ln]) => ln !== null && ln >= threshold);
+  if (after < 0) return null;
+  const [ended, high] = points[after];
+  const [began, low] = points[after - 1] ?? [ended, null];
+  return low === null ? ended : began + ((ended - began) * (threshold - low)) / (high - low);
+}
+
 // The axis is logarithmic. It ends at the threshold to the power of six: beyond, more says no more.
 function showEvidence({ history, evidence: { ln_e_value: now, ln_threshold: threshold } }) {
   const svg = $("evidence-chart");
-  const box = frame(svg, history, 4.2);
-  const seen = history.map((point) => point[7]).filter((value) => value !== null);
+  const known = course(history).map((point) => [point[0], point[7]]);
+  const box = frame(svg, known, 4.2);
+  const seen = known.map(([, ln]) => ln).filter((ln) => ln !== null);
   const highest = Math.min(Math.max(...seen, threshold) * 1.2, threshold * 6);
   const lowest = Math.max(Math.min(...seen, 0), -threshold);
   const part = (ln) => (Math.min(Math.max(ln, lowest), highest) - lowest) / (highest - lowest);
@@ -304,12 +325,10 @@ function showEvidence({ history, evidence: { ln_e_value: now, ln_threshold: thre
   parts.push(...level(box, part(threshold), exponential(threshold), "limit", "strong"));
   const said = { class: "strong", x: box.right - 0.3 * box.rem, y: line - 0.35 * box.rem, "text-anchor": "end" };
   parts.push(draw("text", said, "roll back (1/α)"));
-  const points = scaled(history.map((point) => [point[0], point[7]]), part);
-  parts.push(draw("path", { class: "line ink", d: path(box, points) }));
-  const crossing = history.find((point) => point[7] !== null && point[7] >= threshold);
-  if (crossing) {
-    const [cx, cy] = [box.x(crossing[0]), box.y(part(crossing[7]))];
-    parts.push(draw("circle", { class: "crossing", cx, cy, r: 0.6 * box.rem }));
+  parts.push(draw("path", { class: "line ink", d: path(box, scaled(known, part)) }));
+  const crossed = crossing(known, threshold);
+  if (crossed !== null) {
+    parts.push(draw("circle", { class: "crossing", cx: box.x(crossed), cy: line, r: 0.6 * box.rem }));
   }
   svg.replaceChildren(...parts, ...box.times);
   const value = now === null ? "–" : exponential(now);
@@ -359,7 +378,8 @@ function showPod(pod) {
   return known.root;
 }
 
-function showPods({ pods, more_pods }) {
+function showPods({ pods, more_pods, sides }) {
+  $("pods").hidden = pods.length === 0 && hasAnswered(sides); // as for the wall
   const names = new Set(pods.map((pod) => pod.name));
   for (const [name, { root }] of cards) {
     if (!names.has(name)) {
