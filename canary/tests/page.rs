@@ -427,6 +427,8 @@ fn it_fits_a_projector_and_a_phone() {
     for id in ["next", "word", "sentence", "price", "sides", "wall", "rate-chart", "evidence-chart", "pods"] {
         assert!(is_in_the_window(&browser, id), "{id} is seen without scrolling");
     }
+    let mark = browser.run("return document.querySelector('#wall use').getBoundingClientRect().width");
+    assert!(mark.as_f64() >= Some(12.0), "a mark is {mark} px wide");
     let name = "a-name-without-a-space".repeat(10);
     server.edit(|state| {
         state["pods"][0]["name"] = json!(name);

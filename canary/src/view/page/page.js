@@ -155,7 +155,7 @@ const MARKS = {
 };
 const LONGEST = 300; // as many are sent
 
-let columns = null; // chosen anew when the window changes
+let columns = 1;
 
 // How large a mark may be, in pixels.
 function cellOf({ width, height }, columns) {
@@ -175,7 +175,9 @@ function showWall({ dots: { first, outcomes }, sides }) {
   if ($("requests").hidden) return;
   const wall = $("wall");
   const { width, height } = wall.getBoundingClientRect();
-  columns ??= bestColumns({ width, height });
+  const best = bestColumns({ width, height });
+  // not for a little: the eye would lose its place
+  if (cellOf({ width, height }, best) > 1.2 * cellOf({ width, height }, columns)) columns = best;
   const cell = cellOf({ width, height }, columns);
   const offset = first % columns;
   wall.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -397,7 +399,8 @@ function showPods({ pods, more_pods, sides }) {
 
 // ---- Drawing
 
-const PARTS = [showHeader, showRehearsal, showVerdict, showSides, showWall, showRates, showEvidence, showPods];
+// Text first: it decides how much room is left for the rest.
+const PARTS = [showHeader, showRehearsal, showVerdict, showSides, showPods, showWall, showRates, showEvidence];
 let due = false;
 
 // Draws the newest state once, however many have come since the last frame.
@@ -411,9 +414,6 @@ function drawSoon() {
 }
 
 new ResizeObserver(drawSoon).observe($("rate-chart"));
-addEventListener("resize", () => {
-  columns = null;
-});
 
 // ---- The connection
 
