@@ -1,13 +1,16 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
-//! `PAGE_PICTURE=FILE` has the picture in docs/ made anew, and `PAGE_LOOKS=DIRECTORY` makes one of each look.
+//! `PAGE_PICTURE=FILE` has the picture in docs/ made anew, and `PAGE_LOOKS=DIRECTORY` keeps one of each look.
 
 mod common;
 
 use common::{
+    Fleet, Version,
     browser::{Browser, ENTER, ESCAPE, TAB},
     eventually,
+    http::Serving,
     scripted::Scripted,
+    start,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +28,7 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
     let canary = json!({"canary": "broken", "pod-template-hash": "6d5f7c9b4"});
     let requests = rounds * 4;
     json!({
-        "trial": "trial-1", "seconds": f64::from(rounds) / 10.0, "title": "http://127.0.0.1:8080/v1/appinfo",
+        "trial": "6d5f7c9b4", "seconds": f64::from(rounds) / 10.0, "title": "http://127.0.0.1:8080/v1/appinfo",
         "paused": false, "decision": decision, "sentence": sentence,
         "price_sentence": "The canary has cost about 85 failed requests, 0.33 % of a month's error budget.",
         "requests": requests, "rate": 40.0, "limit": 0.01, "alpha": 0.05,
@@ -322,6 +325,7 @@ fn a_lost_connection_is_shown_and_mended() {
     browser.until_shows("#lost", "The connection is lost. What you see is from ");
     let opacity = || browser.run("return getComputedStyle(document.getElementById('state')).opacity");
     assert_eq!(opacity(), "0.6", "what is old looks so");
+    keep(&browser, "lost");
     assert_eq!(browser.text("#connection"), "Not connected");
     assert_eq!(browser.text("#word"), "Not yet", "the last state stays");
     browser.complaints(); // connections that fail
@@ -395,7 +399,7 @@ fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     browser.click("#reset");
     browser.click("#cancel");
     assert!(!is_open() && server.posted().is_empty());
-    let reset = ("/v1/reset".to_owned(), json!({"trial": "trial-1"}));
+    let reset = ("/v1/reset".to_owned(), json!({"trial": "6d5f7c9b4"}));
     browser.click("#reset");
     browser.click("#do-reset");
     eventually("it is asked for", || server.posted() == [reset.clone()]);
@@ -444,12 +448,17 @@ fn it_fits_a_projector_and_a_phone() {
         browser.resize(width, height);
         assert!(!overflows_sideways(&browser), "{width}×{height} must not scroll sideways");
     }
+    browser.resize(1024, 768);
+    server.show(fixed_canary());
+    browser.until_shows("#word", "Not yet");
+    keep(&browser, "small");
     server.show(broken_canary());
     browser.resize(390, 844);
     browser.until_shows("#title", "http://127.0.0.1:8080");
     for id in ["next", "word", "sentence", "price"] {
         assert!(is_in_the_window(&browser, id), "{id} is seen on a phone without scrolling");
     }
+    keep(&browser, "phone");
     is_without_complaints(&browser);
 }
 
@@ -458,12 +467,67 @@ fn light_and_dark_are_both_legible() {
     let Some((browser, _server)) = page_of(broken_canary()) else { return };
     for scheme in ["light", "dark"] {
         browser.prefers(scheme);
+        keep(&browser, scheme);
         let low = browser.run(CONTRAST);
         assert_eq!(low, json!([]), "{scheme}: text with a contrast under 4.5 (3 where it is large)");
     }
     browser.prefers("dark");
     let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
     assert_eq!(ground, "rgb(13, 17, 23)");
+}
+
+/// What a page at that address must show, of a service with three stable pods and a canary that always fails.
+fn shows_a_broken_canary(browser: &Browser, url: &str) {
+    browser.go(url);
+    browser.until_shows("#word", "Roll back");
+    browser.until_shows("#sentence", "The canary is worse than stable");
+    browser.until_shows("#price", "The canary has cost about");
+    browser.until_shows("#side-canary", "expected 25.0\u{a0}%");
+    browser.until_shows("#side-stable", "0 failed");
+    browser.until_shows("#pods-title", "Pods: 4");
+    eventually("300 marks", || browser.count("#wall use") == 300);
+    let canary = browser.count("#wall use[href='#canary-failed']");
+    assert_eq!(canary + browser.count("#wall use[href='#stable']"), 300);
+    assert!((30..=120).contains(&canary), "about each fourth: {canary}");
+    for chart in ["rate", "evidence"] {
+        assert!(browser.count(&format!("#{chart}-chart .line")) > 0, "{chart}");
+    }
+    assert_eq!(browser.count("#evidence-chart .crossing"), 1);
+    assert!(!overflows_sideways(browser));
+    keep(browser, "served");
+}
+
+#[test]
+fn what_canary_serve_watches_is_to_be_seen() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &["--rate=100"]);
+    let (address, url) = (serving.address, format!("http://{}/", serving.address));
+    shows_a_broken_canary(&browser, &url);
+    let hostile = "<script>window.ran=1</script><img src=x onerror=window.ran=2>";
+    fleet.relabel("appinfo-2", &format!("release=\"stable\"\nnewlabel=\"{hostile}\""));
+    browser.until_shows("#pod-list .changed", &format!("newlabel={hostile}"));
+    assert_eq!(browser.run("return window.ran ?? null"), Value::Null);
+    keep(&browser, "changed");
+
+    browser.run(
+        "window.fewest = Infinity; const wall = document.getElementById('wall'); \
+         new MutationObserver(() => fewest = Math.min(fewest, wall.childElementCount)) \
+             .observe(wall, {childList: true})",
+    );
+    browser.click("#reset");
+    browser.click("#do-reset");
+    eventually("the trial begins anew", || browser.run("return fewest").as_u64() < Some(300));
+    assert_eq!(browser.text("#message"), "");
+    is_without_complaints(&browser);
+
+    drop(serving);
+    browser.until_shows("#lost", "The connection is lost");
+    let child = start(&["serve", &fleet.url(), "--rate=100", "--listen", &address.to_string()]);
+    let _again = Serving { child, address };
+    eventually("it is there again", || browser.text("#connection") == "Live");
+    browser.until_shows("#word", "Roll back");
+    assert_eq!(browser.text("#lost"), "");
 }
 
 /// Which texts are too pale. <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio> has the formula and the limits.
@@ -500,34 +564,13 @@ fn the_picture_in_the_documents_is_made_here() {
     if let Some(file) = std::env::var_os("PAGE_PICTURE") {
         std::fs::write(file, picture).expect("written");
     }
-    if let Ok(directory) = std::env::var("PAGE_LOOKS") {
-        looks(&browser, &server, &directory);
-    }
 }
 
-/// Pictures for people who change the page: light and dark, each size, some states.
-fn looks(browser: &Browser, server: &Scripted, directory: &str) {
-    let save = |name: &str| {
+/// Saves a picture for people who change the page, where `PAGE_LOOKS` names a directory for them.
+fn keep(browser: &Browser, name: &str) {
+    if let Ok(directory) = std::env::var("PAGE_LOOKS") {
         std::fs::write(format!("{directory}/{name}.png"), picture(browser)).expect("written");
-    };
-    save("light");
-    browser.prefers("dark");
-    save("dark");
-    browser.prefers("light");
-    browser.resize(390, 1900);
-    save("phone");
-    browser.resize(1280, 720);
-    server.show(fixed_canary());
-    browser.until_shows("#word", "Not yet");
-    save("not-yet");
-    browser.resize(1024, 768);
-    save("small-projector");
-    browser.resize(1920, 1080);
-    save("large-projector");
-    browser.resize(1280, 720);
-    server.set_reachable(false);
-    browser.until_shows("#lost", "The connection is lost");
-    save("lost");
+    }
 }
 
 fn picture(browser: &Browser) -> Vec<u8> {

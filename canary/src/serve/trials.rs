@@ -510,7 +510,8 @@ mod tests {
         let mut watched = Watched::new();
         watched.rounds(2, BROKEN, Failure);
         watched.ask(Some("build-7"));
-        let lost = NoAnswer { cause: Cause::TimedOut, detail: String::new() };
+        let (attribution, cause) = (Attribution::NoAnswer, Cause::TimedOut);
+        let lost = NoAnswer { attribution, cause, detail: String::new() };
         (0..3).for_each(|_| watched.respond(Response::NoAnswer(lost.clone())));
         for id in ["c66665c44", "build-7", NO_CANARY] {
             let tally = watched.trials.get(id).expect("a trial").trial.tally();

@@ -2,7 +2,6 @@
 //! that they show.
 
 /// A file of the page by its path: its content type, and its bytes.
-#[cfg_attr(not(test), expect(dead_code, reason = "the server that sends it comes next"))]
 pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
     match path {
         "/" => Some(("text/html; charset=utf-8", include_bytes!("page/index.html"))),

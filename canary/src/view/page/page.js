@@ -1,7 +1,7 @@
 // Shows the states that the server sends. Names and labels come from strangers: they are only ever set as text.
 
 const $ = (id) => document.getElementById(id);
-const trial = new URLSearchParams(location.search).get("trial");
+const watched = new URLSearchParams(location.search).get("trial"); // the current one where it is null
 let state = null; // the newest
 let spoken = null; // the decision that was announced last
 
@@ -74,10 +74,10 @@ function exponential(ln) {
 
 // ---- The parts of the page, in its order. Each takes the newest state.
 
-function showHeader({ title, requests, rate, seconds, paused }) {
+function showHeader({ title, requests, rate, seconds, paused, trial }) {
   setText($("title"), title);
   const pace = paused ? "paused" : `${rate < 10 ? Number(rate.toFixed(1)) : count(Math.round(rate))}/s`;
-  setText($("totals"), `${count(requests)} requests · ${pace} · ${clock(seconds)}`);
+  setText($("totals"), `${count(requests)} requests · ${pace} · ${clock(seconds)} · trial ${trial}`);
   $("reset").setAttribute("aria-disabled", "false");
 }
 
@@ -426,7 +426,7 @@ let silence = null;
 let lastState = null; // when it came
 
 function connect() {
-  events = new EventSource(`v1/events${trial === null ? "" : `?trial=${encodeURIComponent(trial)}`}`);
+  events = new EventSource(`v1/events${watched === null ? "" : `?trial=${encodeURIComponent(watched)}`}`);
   events.addEventListener("state", ({ data }) => {
     state = JSON.parse(data);
     lastState = new Date();
