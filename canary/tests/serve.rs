@@ -227,6 +227,16 @@ fn other_hosts_and_other_origins_are_refused_on_every_path() {
         assert_eq!(ask("POST", path, &evil).status, 403, "{path}");
         assert_eq!(ask("POST", path, "host: 127.0.0.1\r\n").status, 415, "{path}");
     }
+    for path in ["/v1/verdict?trial=1", "/v1/events"] {
+        for site in ["cross-site", "same-site"] {
+            let other = format!("host: 127.0.0.1\r\nsec-fetch-site: {site}\r\n");
+            assert_eq!(ask("GET", path, &other).status, 403, "{path} {site}");
+        }
+    }
+    assert_eq!(
+        ask("GET", "/v1/verdict?trial=1", "host: localhost\r\nsec-fetch-site: same-origin\r\n").status,
+        200
+    );
     assert_eq!(ask("GET", "/v1/verdict", "host: Judge.example:8090\r\n").status, 200);
     assert_eq!(ask("GET", "/v1/verdict", "host: localhost\r\n").status, 200);
     assert_eq!(

@@ -32,8 +32,9 @@ pub fn appinfo() -> Command {
 
 /// The same behind a wrapper that executes it, such as `setpriv …`.
 pub fn command(binary: &Path, wrapper: &[&str]) -> Command {
-    let mut words: Vec<_> = wrapper.iter().map(Path::new).collect();
-    words.push(binary);
+    // whoever runs the tests in the background may have them ignore SIGINT, and a process inherits that
+    let words = wrapper.iter().chain(&["env", "--default-signal=INT"]).map(Path::new);
+    let words: Vec<_> = words.chain([binary]).collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"]);

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     http::{
-        HeaderMap, StatusCode, Uri,
+        HeaderMap, HeaderValue, StatusCode, Uri,
         header::{CONTENT_TYPE, HOST, ORIGIN},
         uri::Authority,
     },
@@ -52,6 +52,10 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self { status, error: error.into() }
+    }
+
+    fn other_origin() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "the request comes from a page of another origin")
     }
 }
 
@@ -104,7 +108,16 @@ impl Access {
                 "want a body of JSON and content-type: application/json",
             )),
             (Some(origin), None) if is_own(origin.as_bytes(), &host(headers)?) => Ok(()),
-            _ => Err(Refusal::new(StatusCode::FORBIDDEN, "the request comes from a page of another origin")),
+            _ => Err(Refusal::other_origin()),
+        }
+    }
+
+    /// Refuses what a browser sends for a page elsewhere, by its own word (<https://www.w3.org/TR/fetch-metadata/>).
+    /// Such a page learns nothing, but it could begin trials and take viewers' places.
+    pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Refusal> {
+        match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+            None | Some(b"same-origin" | b"none") => Ok(()),
+            Some(_) => Err(Refusal::other_origin()),
         }
     }
 

@@ -86,8 +86,11 @@ async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) ->
     answer
 }
 
-async fn verdict(State(serve): State<Arc<Serve>>, uri: Uri) -> Result<Response, Refusal> {
+async fn verdict(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let named = named_trial(&uri)?;
+    if named.is_some() {
+        Access::check_site(&headers)?;
+    }
     let now = Instant::now();
     let mut trials = serve.trials();
     let id = trials.ask(named.as_deref(), now)?;
@@ -95,7 +98,8 @@ async fn verdict(State(serve): State<Arc<Serve>>, uri: Uri) -> Result<Response, 
     Ok(json(&VerdictAnswer::new(&id, one.trial(), now)))
 }
 
-async fn events(State(serve): State<Arc<Serve>>, uri: Uri) -> Result<Response, Refusal> {
+async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+    Access::check_site(&headers)?;
     if *serve.phase.borrow() != Phase::Serving {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is about to end"));
     }

@@ -218,8 +218,12 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 
 /// The binary.
 pub fn canary(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_canary"));
-    command.args(arguments).env_remove("NO_COLOR");
+    // whoever runs the tests in the background may have them ignore SIGINT, and a process inherits that
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_canary")])
+        .args(arguments)
+        .env_remove("NO_COLOR");
     command
 }
 

@@ -1,0 +1,215 @@
+//! The calls that Argo Rollouts' web provider and Flagger's webhooks make, byte for byte as they were observed,
+//! and what the controllers do with the answers: a 200 to 202 is a yes to Flagger, and Argo evaluates its
+//! conditions on the JSON.
+
+mod common;
+
+use std::{net::SocketAddr, time::Instant};
+
+use common::{
+    Fleet, Version, eventually,
+    http::{Answer, Serving, send},
+};
+use serde_json::{Value, json};
+
+const RATE: &str = "--rate=300";
+
+/// What a measurement of Argo Rollouts comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measurement {
+    Successful,
+    Failed,
+    Inconclusive,
+    Error,
+}
+
+/// Argo Rollouts' web provider: a bare GET, and the conditions of the template on its answer.
+fn argo(judge: SocketAddr, hash: &str) -> Measurement {
+    let answer = send(
+        judge,
+        &format!(
+            "GET /v1/verdict?trial={hash} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
+             Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        ),
+    );
+    if !(200..300).contains(&answer.status) {
+        return Measurement::Error;
+    }
+    let Ok(result) = serde_json::from_str::<Value>(&answer.body) else { return Measurement::Error };
+    match result["decision"].as_str() {
+        Some("promote") => Measurement::Successful,
+        Some("roll_back") => Measurement::Failed,
+        _ => Measurement::Inconclusive,
+    }
+}
+
+/// Flagger for one resource: its hooks' calls.
+struct Flagger<'a> {
+    judge: &'a Serving,
+    namespace: &'a str,
+}
+
+impl Flagger<'_> {
+    fn call(&self, hook: &str, phase: &str, checksum: &str) -> Answer {
+        let body = json!({
+            "name": "appinfo", "namespace": self.namespace, "phase": phase, "checksum": checksum,
+            "metadata": {"slo": "0.01"},
+        });
+        self.judge.post(&format!("/flagger/{hook}"), &body.to_string())
+    }
+
+    /// Whether the answer is a yes.
+    fn ask(&self, hook: &str, phase: &str, checksum: &str) -> bool {
+        (200..=202).contains(&self.call(hook, phase, checksum).status)
+    }
+
+    /// The hooks of one interval: `rollback` first, then `rollout` and the one that asks for more traffic.
+    fn interval(&self, checksum: &str) -> [bool; 4] {
+        [
+            self.ask("rollback", "true", checksum),
+            self.ask("rollout", "Progressing", checksum),
+            self.ask("step", "Progressing", checksum),
+            self.ask("promote", "Progressing", checksum),
+        ]
+    }
+
+    /// How long its trial takes by now.
+    fn seconds(&self, checksum: &str) -> f64 {
+        let path = format!("/v1/events?trial=flagger/{}/appinfo/{checksum}", self.namespace);
+        let state = self.judge.events(&path).next().expect("a state");
+        state["seconds"].as_f64().expect("a number")
+    }
+
+    fn begin(&self, last: &str, new: &str) {
+        assert!(self.ask("confirm-rollout", "Succeeded", last), "it bears the last one's checksum");
+        assert!(self.ask("pre-rollout", "Progressing", new));
+    }
+}
+
+/// What an interval's hooks say: roll back, no failed check, more traffic, promotion.
+const GO_ON: [bool; 4] = [false, true, true, false];
+const PROMOTE: [bool; 4] = [false, true, true, true];
+const ROLL_BACK: [bool; 4] = [true, false, false, false];
+
+#[test]
+fn argo_goes_on_with_a_good_canary_once_enough_is_known() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
+    eventually("a decision", || argo(judge.address, "744f96dc75") != Measurement::Inconclusive);
+    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful);
+    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful, "a second metric asks again");
+}
+
+#[test]
+fn argo_aborts_a_broken_canary_and_judges_the_next_revision_by_itself() {
+    let mut fleet = Fleet::new();
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    eventually("a decision", || argo(judge.address, "c66665c44") != Measurement::Inconclusive);
+    assert_eq!(argo(judge.address, "c66665c44"), Measurement::Failed);
+    // the next revision comes while the last one's pods still answer
+    let labels = "release=\"canary\"\nrollouts-pod-template-hash=\"744f96dc75\"";
+    fleet.add("appinfo-744f96dc75-x2z4v", labels, Version::WithNamespace);
+    eventually("a decision", || argo(judge.address, "744f96dc75") != Measurement::Inconclusive);
+    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful);
+    assert_eq!(argo(judge.address, "c66665c44"), Measurement::Failed);
+}
+
+#[test]
+fn argo_waits_while_both_releases_fail() {
+    let mut fleet = Fleet::new();
+    fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Broken);
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let hold = || judge.get("/v1/verdict?trial=c66665c44").json()["decision"] == "hold";
+    eventually("hold", hold);
+    assert_eq!(argo(judge.address, "c66665c44"), Measurement::Inconclusive);
+}
+
+#[test]
+fn flagger_promotes_a_good_canary() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    flagger.begin("", "6669b9d759");
+    assert_eq!(flagger.interval("6669b9d759"), GO_ON);
+    eventually("a promotion", || flagger.interval("6669b9d759") == PROMOTE);
+    let answer = flagger.call("promote", "Progressing", "6669b9d759");
+    assert!(answer.body.starts_with("Promote: the canary has failed 0 of "), "{answer:?}");
+    assert!(flagger.ask("post-rollout", "Succeeded", "6669b9d759"));
+}
+
+#[test]
+fn flagger_rolls_a_broken_canary_back_and_is_told_why() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    flagger.begin("", "6669b9d759");
+    eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
+    for hook in ["rollout", "step", "promote"] {
+        let no = flagger.call(hook, "Progressing", "6669b9d759");
+        assert_eq!(no.status, 403, "{hook}");
+        assert!(no.body.starts_with("Roll back: the canary is worse than stable"), "{hook}: {no:?}");
+    }
+    let no_retry = flagger.call("rollback", "true", "6669b9d759");
+    assert_eq!(no_retry.status, 200, "it stays so for a call that is repeated");
+}
+
+#[test]
+fn the_same_checksum_comes_again_and_is_judged_anew() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    let other = Flagger { judge: &judge, namespace: "other" };
+    other.begin("", "6669b9d759");
+    let began = Instant::now();
+    for end in ["pre-rollout", "confirm-rollout", "post-rollout"] {
+        flagger.ask("rollback", "true", "6669b9d759");
+        eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
+        let ended = Instant::now();
+        assert!(flagger.ask(end, "Failed", "6669b9d759"), "{end}");
+        flagger.ask("rollback", "true", "6669b9d759");
+        eventually("it begins anew", || flagger.seconds("6669b9d759") <= ended.elapsed().as_secs_f64());
+    }
+    eventually("a roll-back of another namespace's", || other.ask("rollback", "true", "6669b9d759"));
+    let least = began.elapsed().as_secs_f64();
+    assert!(other.seconds("6669b9d759") >= least, "that one has gone on");
+}
+
+#[test]
+fn flagger_goes_on_while_little_is_known_and_while_both_releases_fail() {
+    let mut fleet = Fleet::new();
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    assert_eq!(flagger.interval("6669b9d759"), GO_ON, "not yet");
+    fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Broken);
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    let sentence = || flagger.call("promote", "Progressing", "6669b9d759").body;
+    eventually("hold", || sentence().starts_with("Hold: both releases fail"));
+    assert_eq!(flagger.interval("6669b9d759"), GO_ON, "hold");
+}
+
+#[test]
+fn a_call_that_cannot_be_understood_is_a_no_that_says_why() {
+    let judge = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    for (body, error) in [
+        (json!({"name": "a", "namespace": "b"}), "checksum is empty or left out"),
+        (
+            json!({"name": "", "namespace": "b", "checksum": "c"}),
+            "name is \"\": want the name of a resource Canary",
+        ),
+        (
+            json!({"name": "a", "namespace": "b/c", "checksum": "c"}),
+            "namespace is \"b/c\": want the namespace of a resource Canary",
+        ),
+    ] {
+        let answer = judge.post("/flagger/step", &body.to_string());
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)));
+    }
+    let answer = judge.post("/flagger/event", "{}");
+    let error = answer.json()["error"].as_str().expect("a text").to_owned();
+    assert_eq!(answer.status, 404);
+    assert!(error.starts_with("there is no hook \"event\": the hooks are rollback, step,"), "{error}");
+}
