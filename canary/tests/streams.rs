@@ -75,7 +75,7 @@ fn output_that_cannot_be_written_has_codes_of_its_own() {
         (&["judge", &url, "--rate=100"], 1),
         (&["judge", "http://127.0.0.1:1", "--count=3", "--rate=100", "--output=json"], 4),
         (&["judge", &url, "--output=json", "--max-failure-rate=99%", "--alpha=1e-12", "--rate=1"], 141),
-        (&["judge", "--input=/dev/null"], 5),
+        (&["judge", "--input=/dev/null", "--output=json"], 5),
         (&["rehearse", "--script", "--listen=127.0.0.1:0"], 141),
         (&["--help"], 141),
         (&["judge", "--help"], 141),
