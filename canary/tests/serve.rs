@@ -280,10 +280,12 @@ fn metrics_tell_counts_evidence_and_the_decision() {
     let serving = Serving::start(&fleet.url(), &[FAST, "--count=80"]);
     let viewer = serving.events("/v1/events");
     eventually("all requests", || {
-        serving
-            .get("/metrics")
-            .body
-            .contains("canary_requests_total{outcome=\"success\",release=\"stable\"} 60\n")
+        let body = serving.get("/metrics").body;
+        [("success", "stable", 60), ("failure", "canary", 20)].iter().all(|(outcome, release, count)| {
+            body.contains(&format!(
+                "canary_requests_total{{outcome=\"{outcome}\",release=\"{release}\"}} {count}\n"
+            ))
+        })
     });
     let metrics = serving.get("/metrics");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
