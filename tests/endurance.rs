@@ -1,4 +1,4 @@
-//! What takes a while: crowds, storms, and a million requests. Prints the figures of the README's table.
+//! What takes a while: crowds, storms, and a million requests. Prints the figures of docs/measurements.md.
 //!
 //! Only runs when it is named, and wants the release build: `cargo test --release --test endurance`.
 

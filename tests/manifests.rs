@@ -112,14 +112,27 @@ fn names_are_those_people_use() {
         let command = format!("kubectl create -f {}\n", document.file.replace("deployment/", "$MANIFESTS/"));
         assert!(readme.contains(&command), "the README does not say {command}");
     }
-    let custom = fs::read_to_string("deployment/custom/kustomization.yaml").expect("the kustomization");
-    assert!(custom.contains(&format!("name: {repository}\n")), "it replaces another image");
-    for document in documents("deployment") {
-        assert!(
-            custom.contains(&document.file.replace("deployment/", "- ../")),
-            "{} is not in it",
-            document.file
-        );
+}
+
+#[test]
+fn the_kustomization_holds_all_manifests_and_replaces_their_image() {
+    let text = fs::read_to_string("deployment/Kustomization").expect("the kustomization");
+    let kustomization: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    let strings = |list: &Value| -> Vec<_> {
+        list.as_sequence().expect("a list").iter().map(|item| item.as_str().map(ToOwned::to_owned)).collect()
+    };
+    let mut files = strings(&kustomization["resources"]);
+    files.sort();
+    let documents = documents("deployment");
+    let in_the_folder: Vec<_> = documents
+        .iter()
+        .map(|document| document.file.strip_prefix("deployment/").map(ToOwned::to_owned))
+        .collect();
+    assert_eq!(files, in_the_folder);
+    let image = kustomization["images"][0]["name"].as_str().expect("an image");
+    for deployment in all() {
+        let replaced = container(&deployment).image.as_deref().and_then(|full| full.strip_prefix(image));
+        assert!(replaced.is_some_and(|tag| tag.starts_with(':')), "{} has another image", name(&deployment));
     }
 }
 
@@ -444,17 +457,6 @@ fn the_dockerfiles_differ_in_feature_and_labels_alone() {
     });
     assert_eq!(same[0], same[1]);
     assert_eq!(same[0], same[2]);
-}
-
-#[test]
-fn the_readme_names_the_rust_version_that_cargo_demands() {
-    let readme = fs::read_to_string("README.md").expect("the README");
-    let named: Vec<_> =
-        readme.split("With Rust ").skip(1).filter_map(|rest| rest.split_once(" or newer")).collect();
-    assert!(!named.is_empty(), "the README says which Rust it needs");
-    for (version, _) in named {
-        assert_eq!(version, env!("CARGO_PKG_RUST_VERSION"));
-    }
 }
 
 #[test]

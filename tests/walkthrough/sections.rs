@@ -79,6 +79,10 @@ fn ensure(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(),
 fn images(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let image = shell.variable("IMAGE")?;
     let loaded = shell.run_hook("LOAD_IMAGES", &format!("{image}:1 {image}:2 {image}:3"))?;
+    let kustomized = kubectl(&["kustomize", "deployment"])?;
+    let images: BTreeSet<_> =
+        kustomized.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+    ensure(images.len() == 3, "three images of the kustomization", || format!("{images:?}"))?;
     Ok(format!("{image}:1 to :3{}", if loaded.is_some() { ", loaded" } else { "" }))
 }
 
