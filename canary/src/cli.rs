@@ -89,14 +89,14 @@ Exit codes:
 docs/serve.md tells the paths, the JSON, and when a trial begins.";
 
 const REHEARSE_CODES: &str = "\
-Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend
+Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the page has buttons.
 
 Exit codes:
   0    it was told to end; with --script: every step showed what the README says
   1    with --script: a step did not
   3    the command line cannot be used
   6    this machine failed: no terminal, no port, a file that cannot be written
-  128+n  ended by signal n (but 0 on Ctrl-C in the picture)";
+  128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary watch`.
 #[derive(Clone, Debug, Args)]
@@ -209,11 +209,20 @@ pub struct RehearseFlags {
     #[arg(long)]
     pub script: bool,
 
+    /// Show it in the browser, with a button for the next step, at that place, or at 127.0.0.1:8090; needs no terminal
+    #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "127.0.0.1:8090", conflicts_with = "script")]
+    pub page: Option<Listen>,
+
+    /// With --page, a name by which the page may be asked for, beside localhost and IP addresses; may be repeated
+    #[arg(long, value_name = "NAME", requires = "page")]
+    pub allow_host: Vec<HostName>,
+
     /// Where to serve what the Service would; without it 127.0.0.1:8080, or another port if that one is taken
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Requests a second that the picture is made of
+    /// Requests a second that the picture or the page is made of
     #[arg(long, value_name = "NUMBER", default_value = "40", value_parser = rate)]
     pub rate: f64,
 

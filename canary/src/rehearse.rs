@@ -2,18 +2,22 @@
 //! connections as the Service would.
 //!
 //! - `steps`: what happens, in order. `cluster`: what it happens to, made of `pod`s behind a `balancer`.
-//! - `interactive`: the steps at the pace of a person. `unattended`: each of them checked, under `load` where
-//!   pods end.
+//! - `interactive`: the steps at the pace of a person, in a terminal. `page`: the same in the browser. `unattended`:
+//!   each of them checked, under `load` where pods end.
 
 mod balancer;
 mod cluster;
 mod interactive;
 mod load;
+mod page;
 mod pod;
 mod steps;
 mod unattended;
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tokio::net::TcpListener;
@@ -22,6 +26,7 @@ use self::cluster::Cluster;
 use crate::{
     exit::Exit,
     judge::{Budget, Fraction, InvalidNumber, Settings, Traffic},
+    serve::Access,
     signals::Signals,
     trial::{Coverage, Trial},
 };
@@ -32,6 +37,9 @@ const LEFT_OUT: &str = "\
     ready pod, as kube-proxy does. Left out: the kubelet (labels arrive at once, a container starts in a \
     second), the scheduler, endpoint propagation (a pod that ends gets no new connection from that moment on, \
     and drains for 2 s, not 5).";
+
+/// How long an answer may take, for one who looks on.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What labels of the fixed canary's pod have it do for a while: see [`appinfo::http::faults`].
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +74,24 @@ pub async fn interactive(
 ) -> io::Result<Exit> {
     let (cluster, notes) = Cluster::new(listener, faults)?;
     interactive::run(cluster, notes, signals, rate).await
+}
+
+/// Goes through the steps as viewers of a page ask for them, with `rate` requests a second. `service` is where the
+/// Service is served, and `page` is where the page is, to those that `access` allows. `faults` are what the fixed
+/// canary is made to do for a while.
+///
+/// # Errors
+/// If a port or a file fails.
+pub async fn page(
+    service: TcpListener,
+    page: TcpListener,
+    access: Access,
+    signals: Signals,
+    rate: f64,
+    faults: Faults,
+) -> io::Result<Exit> {
+    let (cluster, notes) = Cluster::new(service, faults)?;
+    page::run(cluster, notes, page, access, signals, rate).await
 }
 
 /// Goes through the steps by itself, and checks what each must show. The listener is where the Service is

@@ -6,7 +6,7 @@
 //! - [`trials`]: which trials there are, and when one begins. `versions` tells canaries apart.
 //! - [`state`]: what one look says. `history`: how it came about.
 //! - `server`: the routes. `access`: who may ask. `connections`: the port, and its end.
-//! - `events`: the newest state for each viewer. `engines`: the hooks of Flagger.
+//! - `events`: the newest state for each viewer. `engines`: the hooks of Flagger. `rehearsal`: its steps.
 //! - `metrics`: what Prometheus reads.
 
 mod access;
@@ -15,6 +15,7 @@ mod engines;
 mod events;
 mod history;
 mod metrics;
+mod rehearsal;
 mod server;
 pub mod state;
 pub mod trials;
@@ -28,20 +29,23 @@ use std::{
 
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
+pub(crate) use self::rehearsal::{Progress, Rehearsal};
 pub use self::{
     access::{Access, HostName},
     connections::Drain,
 };
-use self::{connections::Phase, events::Viewers, metrics::Metrics, trials::Trials};
+use self::{connections::Phase, events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
 use crate::{source::Source, trial::Trial};
 
 /// How often viewers are told what has changed.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// What every request is answered from.
-struct Serve {
+pub(crate) struct Serve {
     /// What is watched, as the page shows it.
     title: String,
+    /// The steps that viewers may take, if this is a rehearsal.
+    rehearsal: Option<Arc<Rehearsal>>,
     access: Access,
     trials: Mutex<Trials>,
     viewers: Viewers,
@@ -50,6 +54,50 @@ struct Serve {
 }
 
 impl Serve {
+    /// To serve what is seen of the service that `title` names, each trial beginning as `trial`.
+    ///
+    /// # Errors
+    /// If the metrics library refuses a metric.
+    pub(crate) fn new(
+        title: String,
+        rehearsal: Option<Arc<Rehearsal>>,
+        trial: Trial,
+        access: Access,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            title,
+            rehearsal,
+            access,
+            trials: Mutex::new(Trials::new(trial)),
+            viewers: Viewers::default(),
+            metrics: Metrics::new().map_err(io::Error::other)?,
+            phase: watch::Sender::new(Phase::Serving),
+        }))
+    }
+
+    /// Serves on `listener` what comes from `source` until `end` is ready; then drains as that says.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        source: impl Source,
+        listener: TcpListener,
+        end: impl Future<Output = Drain>,
+    ) {
+        select! {
+            () = self.follow(source) => {}
+            () = connections::serve(listener, server::router(Arc::clone(self)), &self.phase, end) => {}
+        }
+    }
+
+    /// Forgets what was seen in the trial of that name, if there is one.
+    pub(crate) fn reset(&self, id: &str) {
+        self.trials().reset(Some(id), Instant::now());
+    }
+
+    fn heading(&self) -> Heading<'_> {
+        let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
+        Heading { title: &self.title, rehearsal: self.rehearsal.as_ref().map(progress) }
+    }
+
     fn trials(&self) -> MutexGuard<'_, Trials> {
         self.trials.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,7 +123,7 @@ impl Serve {
                     let now = Instant::now();
                     let mut trials = self.trials();
                     trials.remember(now);
-                    self.viewers.tell(&mut trials, &self.title, now);
+                    self.viewers.tell(&mut trials, &self.heading(), now);
                 }
             }
         }
@@ -95,18 +143,6 @@ pub async fn run(
     listener: TcpListener,
     end: impl Future<Output = Drain>,
 ) -> io::Result<()> {
-    let serve = Arc::new(Serve {
-        title,
-        access,
-        trials: Mutex::new(Trials::new(trial)),
-        viewers: Viewers::default(),
-        metrics: Metrics::new().map_err(io::Error::other)?,
-        phase: watch::Sender::new(Phase::Serving),
-    });
-    let router = server::router(Arc::clone(&serve));
-    select! {
-        () = serve.follow(source) => {}
-        () = connections::serve(listener, router, &serve.phase, end) => {}
-    }
+    Serve::new(title, None, trial, access)?.run(source, listener, end).await;
     Ok(())
 }

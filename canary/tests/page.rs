@@ -12,6 +12,7 @@ use common::{
     scripted::Scripted,
     start,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A trial after `rounds` of four requests each, the last of which the canary answers. `fails` says whether it
@@ -383,7 +384,11 @@ fn the_next_step_is_a_button_that_works_by_keyboard_and_keeps_the_focus() {
     browser.click("#next");
     eventually("the step after it", || server.posted().last().is_some_and(|(_, body)| body["step"] == 6));
     server.edit(|state| state["rehearsal"]["next"] = Value::Null);
-    eventually("no step is left", || browser.run("return document.getElementById('next').hidden") == true);
+    browser.until_shows("#next", "That was the last step");
+    browser.press(ENTER);
+    browser.click("#next");
+    assert_eq!(server.posted().len(), 2, "there is none to ask for");
+    assert_eq!(browser.run("return document.activeElement.id"), "next");
     is_without_complaints(&browser);
 }
 
@@ -420,6 +425,12 @@ fn is_in_the_window(browser: &Browser, id: &str) -> bool {
     browser.run(&script) == true
 }
 
+fn all_is_in_the_window(browser: &Browser) {
+    for id in ["next", "word", "sentence", "price", "sides", "wall", "rate-chart", "evidence-chart", "pods"] {
+        assert!(is_in_the_window(browser, id), "{id} is seen without scrolling");
+    }
+}
+
 fn overflows_sideways(browser: &Browser) -> bool {
     browser.run("return document.documentElement.scrollWidth > document.documentElement.clientWidth") == true
 }
@@ -428,9 +439,7 @@ fn overflows_sideways(browser: &Browser) -> bool {
 fn it_fits_a_projector_and_a_phone() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
     browser.until_shows("#word", "Roll back");
-    for id in ["next", "word", "sentence", "price", "sides", "wall", "rate-chart", "evidence-chart", "pods"] {
-        assert!(is_in_the_window(&browser, id), "{id} is seen without scrolling");
-    }
+    all_is_in_the_window(&browser);
     let mark = browser.run("return document.querySelector('#wall use').getBoundingClientRect().width");
     assert!(mark.as_f64() >= Some(12.0), "a mark is {mark} px wide");
     let name = "a-name-without-a-space".repeat(10);
@@ -555,11 +564,72 @@ const CONTRAST: &str = "
         .map((element) => element.textContent);
 ";
 
+/// Waits until a rehearsal's step is done, whose number and title are these, and what its button then says.
+fn until_done(browser: &Browser, (number, title): (usize, &str), button: &str) {
+    browser.until_shows("#step", &format!("Step {number} of 10: {title}"));
+    browser.until_shows("#next", button);
+}
+
 #[test]
-fn the_picture_in_the_documents_is_made_here() {
-    let Some((browser, _server)) = page_of(broken_canary()) else { return };
+fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let mut rehearsal = Serving::rehearse(&["--rate=200", "--fault-percent=50"]);
+    browser.prefers("light");
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#step", "A rehearsal with no cluster");
+    browser.until_shows("#text", "Left out: the kubelet");
+    browser.until_shows("#totals", "0 requests · paused");
+    browser.until_shows("#next", "Next: Deploy");
+    tab_to(&browser, "next");
+    browser.press(ENTER);
+    until_done(&browser, (1, "Deploy"), "Next: Scale");
+    browser.until_shows("#pods-title", "Pods: 1");
+    browser.run("const next = document.getElementById('next'); next.click(); next.click()");
+    until_done(&browser, (2, "Scale"), "Next: Change a label");
+    browser.until_shows("#pods-title", "Pods: 3");
+    assert_eq!(browser.text("#message"), "", "a double click is one step, and no fault");
+    browser.press(ENTER);
+    until_done(&browser, (3, "Change a label"), "Next: Deploy the broken canary");
+    browser.until_shows("#pod-list .changed", "newlabel=realtime");
+    assert_eq!(browser.text("#word"), "Not yet");
+    browser.click("#next");
+    until_done(&browser, (4, "Deploy the broken canary"), "Next: Roll back");
+    browser.until_shows("#commands", "kubectl create -f deployment/canary-broken.yaml");
+    browser.until_shows("#note", "is ready and gets connections");
     browser.until_shows("#word", "Roll back");
-    let picture = picture(&browser);
+    eventually("300 marks", || browser.count("#wall use") == 300);
+    all_is_in_the_window(&browser);
+    is_the_picture_in_the_documents(&browser);
+
+    for (number, title, next, words) in [
+        (5, "Roll back", "Next: Deploy the fixed canary", &["Roll back"][..]),
+        (6, "Deploy the fixed canary", "Next: Have it fail now and then", &["Not yet", "Promote"]),
+        (7, "Have it fail now and then", "Next: End the fault", &["Roll back"]),
+        (8, "End the fault", "Next: Promote it", &["Not yet", "Promote"]),
+        (9, "Promote it", "Next: Clean up the canary", &["Promote"]),
+        (10, "Clean up the canary", "That was the last step", &["Promote"]),
+    ] {
+        if number % 2 == 0 {
+            browser.press(ENTER);
+        } else {
+            browser.click("#next");
+        }
+        until_done(&browser, (number, title), next);
+        for word in words {
+            browser.until_shows("#word", word);
+        }
+        assert_eq!(browser.run("return document.activeElement.id"), "next", "{title}");
+    }
+    browser.until_shows("#pods-title", "Pods: 3");
+    browser.until_shows("#pod-list", "namespace=default");
+    is_without_complaints(&browser);
+    rehearsal.signal(Signal::INT);
+    assert_eq!(rehearsal.end(), Some(0));
+    browser.until_shows("#lost", "The connection is lost");
+}
+
+fn is_the_picture_in_the_documents(browser: &Browser) {
+    let picture = picture(browser);
     assert!(picture.len() < 200_000, "{} bytes", picture.len());
     if let Some(file) = std::env::var_os("PAGE_PICTURE") {
         std::fs::write(file, picture).expect("written");

@@ -4,7 +4,12 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 
-use common::{run, start, terminal::Terminal};
+use common::{
+    Fleet, eventually,
+    http::{Serving, send},
+    run, start,
+    terminal::Terminal,
+};
 
 #[test]
 fn each_step_shows_unattended_what_the_readme_says() {
@@ -53,6 +58,73 @@ fn a_port_that_is_taken_is_one_clear_line() {
         messages,
         format!("canary: cannot listen on {address}: Address already in use (os error 98)\n")
     );
+}
+
+#[test]
+fn a_step_is_taken_once_by_its_number_and_only_when_it_is_next() {
+    let rehearsal = Serving::rehearse(&[]);
+    let step = |number: u64| {
+        let answer = rehearsal.post("/v1/step", &format!("{{\"step\":{number}}}"));
+        let told = answer.json();
+        (answer.status, told["number"].as_u64(), told["error"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(step(2), (409, None, "step 2 is not the next one: that is step 1".to_owned()));
+    assert_eq!(step(1), (200, Some(1), String::new()));
+    assert_eq!(step(1), (200, Some(1), String::new()), "by a double click, or another viewer");
+    assert_eq!(step(2), (409, None, "step 1 is under way: wait for its end".to_owned()));
+    let state = || rehearsal.events("/v1/events").next().expect("a state");
+    eventually("it is done", || state()["rehearsal"]["under_way"] == false);
+    assert_eq!(step(2), (200, Some(2), String::new()));
+    assert_eq!(step(1), (200, Some(2), String::new()), "a viewer who was late");
+    eventually("requests", || state()["requests"].as_u64() > Some(0) && state()["paused"] == false);
+    let refused = rehearsal.post("/v1/step", "{}");
+    assert_eq!(
+        (refused.status, refused.json()["error"].as_str()),
+        (400, Some("the body: missing field `step` at line 1 column 2"))
+    );
+}
+
+#[test]
+fn a_step_is_not_taken_for_a_page_elsewhere_and_there_is_none_without_a_rehearsal() {
+    let rehearsal = Serving::rehearse(&["--allow-host=school.example"]);
+    let ask = |headers: &str| {
+        let body = "{\"step\":1}";
+        let length = body.len();
+        send(
+            rehearsal.address,
+            &format!("POST /v1/step HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"),
+        )
+        .status
+    };
+    let json = "content-type: application/json\r\n";
+    assert_eq!(ask(&format!("host: evil.example\r\n{json}")), 421);
+    assert_eq!(ask(&format!("host: 127.0.0.1\r\norigin: http://evil.example\r\n{json}")), 403);
+    assert_eq!(ask("host: 127.0.0.1\r\n"), 415);
+    assert_eq!(rehearsal.events("/v1/events").next().expect("a state")["rehearsal"]["number"], 0);
+    assert_eq!(ask("host: school.example\r\norigin: http://school.example\r\n"), 200);
+
+    let watched = Serving::start(&Fleet::new().url(), &["--rate=1"]);
+    let refused = watched.post("/v1/step", "{\"step\":1}");
+    assert_eq!(refused.status, 404);
+    assert_eq!(refused.json()["error"], "there are no steps: this is not canary rehearse --page");
+}
+
+#[test]
+fn flags_of_the_page_that_cannot_be_used_are_told() {
+    for (flags, told) in [
+        (&["--page", "--script"][..], "'--page[=<[ADDRESS]:PORT>]' cannot be used with '--script'"),
+        (&["--page=8090x"], "invalid value '8090x' for '--page"),
+        (&["--allow-host=a"], "--page"),
+    ] {
+        let (code, output, messages) = run(&[&["rehearse"], flags].concat());
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");
+        assert!(messages.contains(told), "{told}: {messages}");
+    }
+    let taken = Serving::rehearse(&[]);
+    let (code, _, messages) =
+        run(&["rehearse", "--listen=127.0.0.1:0", &format!("--page={}", taken.address)]);
+    assert_eq!(code, Some(6));
+    assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", taken.address)), "{messages}");
 }
 
 #[test]

@@ -1,13 +1,15 @@
-//! `canary rehearse`: the walkthrough on this machine, with a person at the keys or unattended.
+//! `canary rehearse`: the walkthrough on this machine, with a person at the keys, in the browser, or unattended.
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use appinfo::server;
 use tokio::net::TcpListener;
 
-use crate::{cli::RehearseFlags, exit::Exit, rehearse, signals, view::terminal};
+use crate::{cli::RehearseFlags, exit::Exit, rehearse, serve::Access, signals, view::terminal};
 
 /// Where the Service is served without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -22,18 +24,20 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
     if flags.script {
         return rehearse::unattended(listener, signals, flags.faults()).await;
     }
+    if let Some(page) = flags.page {
+        let page = server::bind(page).map_err(named(page))?;
+        let access = Access { hosts: flags.allow_host.clone(), reset: false };
+        return rehearse::page(listener, page, access, signals, flags.rate, flags.faults()).await;
+    }
     if let Some(why) = terminal::unfit() {
         return Err(io::Error::other(format!(
-            "rehearse needs a terminal ({why}); with --script it goes without"
+            "rehearse needs a terminal ({why}); with --page or --script it goes without"
         )));
     }
     rehearse::interactive(listener, signals, flags.rate, flags.faults()).await
 }
 
 async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
-    let named = |address: SocketAddr| {
-        move |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    };
     match wanted {
         Some(address) => TcpListener::bind(address).await.map_err(named(address)),
         None => match TcpListener::bind(USUAL).await {
@@ -44,4 +48,9 @@ async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
             other => other.map_err(named(USUAL)),
         },
     }
+}
+
+/// Has an error of listening tell where.
+fn named(address: impl Display) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }

@@ -23,7 +23,7 @@ pub(super) struct Manifest {
     labels: &'static [(&'static str, &'static str)],
     image: Image,
     /// What Kubernetes makes of the pod template; another image makes another one.
-    template_hash: &'static str,
+    pub(super) template_hash: &'static str,
 }
 
 /// `deployment/appinfo.yaml`.

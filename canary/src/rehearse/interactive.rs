@@ -1,15 +1,11 @@
 //! The walkthrough at the pace of a person: the step, the picture of `watch` beneath it, and what n does next.
 
-use std::{
-    io,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{io, pin::pin, time::Instant};
 
 use ratatui::{style::Stylize, text::Line};
 use tokio::{select, sync::mpsc::UnboundedReceiver};
 
-use super::{LEFT_OUT, cluster::Cluster, default_trial, steps::Step};
+use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
     signals::Signals,
@@ -22,8 +18,6 @@ use crate::{
 
 /// Told on the line between step and picture.
 const KEYS: &str = "── n next step ─ q quit ─ p pause ─ r reset ";
-/// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is told above the picture.
 struct StepText {

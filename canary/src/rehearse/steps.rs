@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, PROMOTED, STABLE};
+use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, Manifest, PROMOTED, STABLE};
 
 /// What happens in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,12 @@ impl Step {
     /// Whether another canary begins its trial, or the same one now behaves otherwise, so that what was seen
     /// before must not count.
     pub(super) fn begins_a_trial(self) -> bool {
-        matches!(self, Self::BrokenCanary | Self::FixedCanary | Self::FaultyCanary | Self::FaultOver)
+        matches!(self, Self::BrokenCanary | Self::FixedCanary) || self.changes().is_some()
+    }
+
+    /// The canary that behaves otherwise from this step on, and is still the same version.
+    pub(super) fn changes(self) -> Option<Manifest> {
+        matches!(self, Self::FaultyCanary | Self::FaultOver).then_some(CANARY_FIXED)
     }
 
     /// Whether pods go, and clients must not notice.

@@ -123,7 +123,7 @@ impl Access {
 
     /// Refuses a reset by others, unless the flags allow it.
     pub(super) fn check_reset(&self, remote: Option<SocketAddr>) -> Result<(), Refusal> {
-        if self.reset || remote.is_some_and(|remote| remote.ip().is_loopback()) {
+        if self.reset || is_this_machine(remote) {
             return Ok(());
         }
         Err(Refusal::new(
@@ -132,6 +132,18 @@ impl Access {
              reset is another chance to err",
         ))
     }
+
+    /// Refuses a step of a rehearsal by others: who looks on is not to take it.
+    pub(super) fn check_step(remote: Option<SocketAddr>) -> Result<(), Refusal> {
+        if is_this_machine(remote) {
+            return Ok(());
+        }
+        Err(Refusal::new(StatusCode::FORBIDDEN, "a step is taken from this machine alone"))
+    }
+}
+
+fn is_this_machine(remote: Option<SocketAddr>) -> bool {
+    remote.is_some_and(|remote| remote.ip().is_loopback())
 }
 
 fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
@@ -226,6 +238,16 @@ mod tests {
         assert_eq!(status(strict.check_reset(remote("10.0.0.1:1"))), 403);
         assert_eq!(status(strict.check_reset(None)), 403);
         assert_eq!(status(open.check_reset(remote("10.0.0.1:1"))), 200);
+    }
+
+    #[test]
+    fn a_step_comes_from_this_machine_whatever_is_allowed() {
+        for (remote, expected) in
+            [(Some("127.0.0.1:1"), 200), (Some("[::1]:1"), 200), (Some("10.0.0.1:1"), 403), (None, 403)]
+        {
+            let remote = remote.map(|remote| remote.parse().expect("an address"));
+            assert_eq!(status(Access::check_step(remote)), expected, "{remote:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ use tokio::{
 
 use super::{
     connections::Phase,
-    state::State,
+    rehearsal::Progress,
+    state::{Heading, State},
     trials::{OnTrial, Trials},
 };
 
@@ -43,8 +44,22 @@ pub(super) struct Viewers {
 #[derive(Debug)]
 struct Channel {
     states: watch::Sender<Bytes>,
-    /// The trial that was shown last, and how often it had changed.
-    shown: (String, u64),
+    shown: Shown,
+}
+
+/// What was shown last.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    trial: String,
+    /// How often the trial had changed.
+    changes: u64,
+    rehearsal: Option<Progress>,
+}
+
+impl Shown {
+    fn new(id: &str, one: &OnTrial, heading: &Heading) -> Self {
+        Self { trial: id.to_owned(), changes: one.changes(), rehearsal: heading.rehearsal.clone() }
+    }
 }
 
 impl Default for Viewers {
@@ -69,7 +84,7 @@ impl Viewers {
         &self,
         id: Option<&str>,
         trials: &Trials,
-        title: &str,
+        heading: &Heading,
         phase: watch::Receiver<Phase>,
     ) -> Option<Body> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
@@ -78,8 +93,8 @@ impl Viewers {
             None => trials.current(),
         };
         let new = || Channel {
-            states: watch::Sender::new(event(shown, one, title, Instant::now())),
-            shown: (shown.to_owned(), one.changes()),
+            states: watch::Sender::new(event(shown, one, heading, Instant::now())),
+            shown: Shown::new(shown, one, heading),
         };
         let mut states = self.channels().entry(id.map(str::to_owned)).or_insert_with(new).states.subscribe();
         states.mark_changed();
@@ -88,24 +103,24 @@ impl Viewers {
     }
 
     /// Tells viewers what has changed.
-    pub(super) fn tell(&self, trials: &mut Trials, title: &str, now: Instant) {
+    pub(super) fn tell(&self, trials: &mut Trials, heading: &Heading, now: Instant) {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.states.receiver_count() > 0);
         for (id, channel) in &mut *channels {
             // a trial that is looked at is one that is asked for
             let Ok(id) = trials.ask(id.as_deref(), now) else { continue };
             let Some(one) = trials.get(&id) else { continue };
-            let shown = (id, one.changes());
+            let shown = Shown::new(&id, one, heading);
             if channel.shown != shown {
-                channel.states.send_replace(event(&shown.0, one, title, now));
+                channel.states.send_replace(event(&id, one, heading, now));
                 channel.shown = shown;
             }
         }
     }
 }
 
-fn event(id: &str, one: &OnTrial, title: &str, now: Instant) -> Bytes {
-    match serde_json::to_string(&State::new(id, one, title, now)) {
+fn event(id: &str, one: &OnTrial, heading: &Heading, now: Instant) -> Bytes {
+    match serde_json::to_string(&State::new(id, one, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON
     }

@@ -31,6 +31,7 @@ use super::{
     connections::Phase,
     engines,
     events::MOST_VIEWERS,
+    rehearsal,
     state::VerdictAnswer,
     trials::TooMany,
 };
@@ -62,6 +63,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .route("/v1/verdict", get(verdict))
         .route("/v1/events", get(events))
         .route("/v1/reset", post(reset))
+        .route("/v1/step", post(rehearsal::step))
         .route("/flagger/{hook}", post(engines::flagger))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -106,7 +108,7 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
     let named = named_trial(&uri)?;
     let mut trials = serve.trials();
     let named = named.map(|id| trials.ask(Some(&id), Instant::now())).transpose()?;
-    let events = serve.viewers.events(named.as_deref(), &trials, &serve.title, serve.phase.subscribe());
+    let events = serve.viewers.events(named.as_deref(), &trials, &serve.heading(), serve.phase.subscribe());
     let events = events.ok_or_else(|| {
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{
     history::{History, Point},
+    rehearsal::Progress,
     trials::OnTrial,
 };
 use crate::{
@@ -67,9 +68,18 @@ pub(super) fn word(decision: &Decision) -> &'static str {
     }
 }
 
+/// What the page shows above any trial.
+#[derive(Clone, Debug)]
+pub(super) struct Heading<'a> {
+    /// What is watched.
+    pub(super) title: &'a str,
+    /// How far the rehearsal has come, if it is one.
+    pub(super) rehearsal: Option<Progress>,
+}
+
 /// What the page shows of a trial.
 #[derive(Clone, Debug, Serialize)]
-pub struct State<'a> {
+pub(super) struct State<'a> {
     trial: &'a str,
     /// Since the trial began.
     seconds: f64,
@@ -95,8 +105,7 @@ pub struct State<'a> {
     history: Vec<Point>,
     pods: Vec<PodState<'a>>,
     more_pods: usize,
-    /// Steps of a rehearsal: there are none.
-    rehearsal: (),
+    rehearsal: Option<&'a Progress>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -150,19 +159,20 @@ struct PodState<'a> {
 }
 
 impl<'a> State<'a> {
-    /// What is known `now` of the trial of that name; `title` says what is watched.
-    pub fn new(id: &'a str, one: &'a OnTrial, title: &'a str, now: Instant) -> Self {
+    /// What is known `now` of the trial of that name.
+    pub(super) fn new(id: &'a str, one: &'a OnTrial, heading: &'a Heading, now: Instant) -> Self {
         let trial = one.trial();
         let (tally, verdict) = (trial.tally(), trial.verdict());
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
         let settings = trial.settings();
         let (pods, more_pods) = pods(trial, now);
+        let rehearsal = heading.rehearsal.as_ref();
         Self {
             trial: id,
             seconds: (seconds * 1e3).round() / 1e3,
-            title,
-            paused: false,
+            title: heading.title,
+            paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
             sentence: verdict.to_string(),
             price_sentence: trial.price(now).map(|price| price.to_string()),
@@ -182,7 +192,7 @@ impl<'a> State<'a> {
             history: history(one.history(), trial, &verdict, now),
             pods,
             more_pods,
-            rehearsal: (),
+            rehearsal,
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     )
 }
 
-/// A `canary serve`; ended when dropped.
+/// A `canary serve`, or the page of a rehearsal; ended when dropped.
 pub struct Serving {
     pub child: Child,
     pub address: SocketAddr,
@@ -77,12 +77,22 @@ pub struct Serving {
 impl Serving {
     /// One that watches the service at `url`, on a port of its own.
     pub fn start(url: &str, flags: &[&str]) -> Self {
-        let mut child = start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat());
+        Self::of(start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat()))
+    }
+
+    /// The page of a rehearsal, on a port of its own.
+    pub fn rehearse(flags: &[&str]) -> Self {
+        Self::of(start(&[&["rehearse", "--page=127.0.0.1:0", "--listen=127.0.0.1:0"], flags].concat()))
+    }
+
+    /// What a process serves, by its first message.
+    fn of(mut child: Child) -> Self {
         let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut first = String::new();
         messages.read_line(&mut first).expect("UTF-8");
-        let address = first.strip_prefix("canary: serving on http://").and_then(|it| it.split_once(','));
-        let address = address.and_then(|(address, _)| address.parse().ok());
+        let after = first.strip_prefix("canary: ").and_then(|it| it.split_once(" on http://"));
+        let address = after.and_then(|(_, after)| after.split_once(',')).map(|(address, _)| address);
+        let address = address.and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it does not serve: {first}"));
         thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
         Self { child, address }

@@ -84,7 +84,8 @@ function showHeader({ title, requests, rate, seconds, paused, trial }) {
 function showRehearsal({ rehearsal }) {
   $("rehearsal").hidden = rehearsal === null;
   if (rehearsal === null) return;
-  setText($("step"), `Step ${rehearsal.number} of ${rehearsal.of}: ${rehearsal.title}`);
+  const place = rehearsal.number > 0 ? `Step ${rehearsal.number} of ${rehearsal.of}: ` : "";
+  setText($("step"), `${place}${rehearsal.title}`);
   setText($("text"), rehearsal.text);
   setText($("note"), rehearsal.note ?? "");
   const commands = rehearsal.commands.join("\n");
@@ -92,10 +93,11 @@ function showRehearsal({ rehearsal }) {
     $("commands").dataset.shown = commands;
     $("commands").replaceChildren(...rehearsal.commands.map((command) => element("li", "", command)));
   }
-  // not `disabled`: that would take the focus from who steps by keyboard
-  $("next").hidden = rehearsal.next === null;
-  $("next").setAttribute("aria-disabled", String(rehearsal.under_way));
-  setText($("next"), rehearsal.under_way ? "Under way …" : `Next: ${rehearsal.next}`);
+  // neither `disabled` nor hidden: that would take the focus from who steps by keyboard
+  const is_over = rehearsal.next === null;
+  $("next").setAttribute("aria-disabled", String(rehearsal.under_way || is_over));
+  const told = is_over ? "That was the last step" : `Next: ${rehearsal.next}`;
+  setText($("next"), rehearsal.under_way ? "Under way …" : told);
 }
 
 const WORDS = { promote: "Promote", roll_back: "Roll back", not_yet: "Not yet", hold: "Hold" };

@@ -1,0 +1,119 @@
+//! The walkthrough in the page of `canary serve`: the step, and a button for the next one.
+
+use std::{convert::Infallible, io, pin::pin, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    select,
+    sync::{mpsc::UnboundedReceiver, watch},
+};
+
+use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
+use crate::{
+    exit::Exit,
+    messages::message,
+    serve::{Access, Progress, Rehearsal, Serve},
+    signals::{Signals, ended_by},
+    source::{
+        Seen, Source,
+        probe::{Limits, Pace, Probe, Service},
+    },
+};
+
+/// Serves the page, and goes through the steps as its viewers ask for them.
+pub(super) async fn run(
+    mut cluster: Cluster,
+    notes: UnboundedReceiver<String>,
+    listener: TcpListener,
+    access: Access,
+    mut signals: Signals,
+    rate: f64,
+) -> io::Result<Exit> {
+    let rehearsal = Arc::new(Rehearsal::new(before_the_first_step()));
+    let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
+    let probe = Probe::paused(Service::plain(cluster.target()), pace);
+    let source = OnceDeployed { progress: rehearsal.progress(), probe };
+    let trial = default_trial(rate).map_err(io::Error::other)?;
+    let title = cluster.target().to_string();
+    message(format_args!(
+        "the rehearsal is on http://{}, of the Service {title}; Ctrl-C ends it",
+        listener.local_addr()?
+    ));
+    let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
+    select! {
+        () = serve.run(source, listener, std::future::pending()) => Ok(Exit::Done),
+        never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
+        signal = signals.next() => Ok(ended_by(signal)),
+    }
+}
+
+fn before_the_first_step() -> Progress {
+    Progress {
+        number: 0,
+        of: Step::ALL.len(),
+        title: "A rehearsal with no cluster",
+        commands: Vec::new(),
+        text: LEFT_OUT,
+        note: String::new(),
+        next: Some(Step::ALL[0].title()),
+        under_way: false,
+        paused: true,
+    }
+}
+
+/// Takes each step when it is wanted. Returns only if one fails.
+async fn take_steps(
+    cluster: &mut Cluster,
+    mut notes: UnboundedReceiver<String>,
+    rehearsal: &Rehearsal,
+    serve: &Serve,
+) -> io::Result<Infallible> {
+    let following = Step::ALL.into_iter().skip(1).map(Some).chain([None]);
+    for ((step, next), number) in Step::ALL.into_iter().zip(following).zip(1..) {
+        rehearsal.until_wanted(number).await;
+        rehearsal.show(|progress| {
+            *progress = Progress {
+                number,
+                title: step.title(),
+                commands: step.commands(cluster),
+                text: step.what_to_see(),
+                note: String::new(),
+                next: next.map(Step::title),
+                under_way: true,
+                ..*progress
+            };
+        });
+        let show_note = |note| rehearsal.show(|progress| progress.note = note);
+        {
+            let mut applying = pin!(step.apply(cluster));
+            loop {
+                select! {
+                    applied = &mut applying => break applied?,
+                    Some(note) = notes.recv() => show_note(note),
+                }
+            }
+        }
+        while let Ok(note) = notes.try_recv() {
+            show_note(note);
+        }
+        if let Some(canary) = step.changes() {
+            serve.reset(canary.template_hash);
+        }
+        rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
+    }
+    std::future::pending().await
+}
+
+/// Requests from the moment on when there is a pod to answer them.
+struct OnceDeployed {
+    progress: watch::Receiver<Progress>,
+    probe: Probe,
+}
+
+impl Source for OnceDeployed {
+    async fn next(&mut self) -> Option<Seen> {
+        self.progress.wait_for(|progress| !progress.paused).await.ok()?;
+        self.probe.pause(false);
+        Source::next(&mut self.probe).await
+    }
+}

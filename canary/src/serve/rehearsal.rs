@@ -1,0 +1,174 @@
+//! The steps of a rehearsal as viewers see them, and how one of them takes the next one.
+
+use std::{cmp::Ordering, net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Extension, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{
+    Serve,
+    access::{Access, Refusal, json},
+    server::read_json,
+};
+
+/// How far a rehearsal has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Progress {
+    /// The step that is under way or was the last, from 1; 0 before the first.
+    pub(crate) number: usize,
+    /// How many steps there are.
+    pub(crate) of: usize,
+    pub(crate) title: &'static str,
+    /// What would do the same on a cluster.
+    pub(crate) commands: Vec<String>,
+    /// What there is to see.
+    pub(crate) text: &'static str,
+    /// What is being done, or was done last.
+    pub(crate) note: String,
+    /// The title of the step after this one; none after the last.
+    pub(crate) next: Option<&'static str>,
+    pub(crate) under_way: bool,
+    /// No request is sent, as nothing has been deployed yet.
+    #[serde(skip)]
+    pub(crate) paused: bool,
+}
+
+/// A rehearsal: how far it has come, and which step viewers want.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    progress: watch::Sender<Progress>,
+    /// The number of the last step that was asked for.
+    wanted: watch::Sender<usize>,
+}
+
+/// A step that is neither the next one nor one that has been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NotNext {
+    #[error("step {0} is under way: wait for its end")]
+    UnderWay(usize),
+    #[error("step {wanted} is not the next one: that is step {next}")]
+    TooFar { wanted: usize, next: usize },
+    #[error("there is no step {wanted}: step {last} was the last")]
+    Over { wanted: usize, last: usize },
+}
+
+impl Rehearsal {
+    /// One that is to begin with step 1.
+    pub(crate) fn new(progress: Progress) -> Self {
+        Self { progress: watch::Sender::new(progress), wanted: watch::Sender::new(0) }
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Shows viewers how far it has come.
+    pub(crate) fn show(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+
+    /// Waits until a viewer wants the step of that number.
+    pub(crate) async fn until_wanted(&self, step: usize) {
+        let mut wanted = self.wanted.subscribe();
+        let _ = wanted.wait_for(|wanted| *wanted >= step).await; // its sender lives as long as this
+    }
+
+    /// Asks for a step. One that has been taken, or asked for, is not taken again: two viewers may want the same.
+    fn want(&self, step: usize) -> Result<(), NotNext> {
+        let progress = self.progress.borrow();
+        let (taken, next) = (progress.number, progress.number + 1);
+        match step.cmp(&next) {
+            Ordering::Less => Ok(()),
+            _ if progress.next.is_none() => Err(NotNext::Over { wanted: step, last: taken }),
+            Ordering::Greater => Err(NotNext::TooFar { wanted: step, next }),
+            Ordering::Equal if progress.under_way => Err(NotNext::UnderWay(taken)),
+            Ordering::Equal => {
+                self.wanted.send_replace(step);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The body of `POST /v1/step`.
+#[derive(Debug, Deserialize)]
+struct WantedStep {
+    /// Its number, so that a double click takes one step.
+    step: usize,
+}
+
+/// `POST /v1/step`: answers with how far the rehearsal has come, once the step has begun.
+pub(super) async fn step(
+    State(serve): State<Arc<Serve>>,
+    remote: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let no_steps =
+        || Refusal::new(StatusCode::NOT_FOUND, "there are no steps: this is not canary rehearse --page");
+    let rehearsal = serve.rehearsal.as_ref().ok_or_else(no_steps)?;
+    Access::check_step(remote.map(|remote| remote.0.0))?;
+    let WantedStep { step } = read_json(&headers, body).await?;
+    rehearsal.want(step).map_err(|error| Refusal::new(StatusCode::CONFLICT, error.to_string()))?;
+    let mut progress = rehearsal.progress();
+    let begun = progress.wait_for(|progress| progress.number >= step).await;
+    begun.map(|progress| json(&*progress)).map_err(|error| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("the rehearsal has ended: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rehearsal() -> Rehearsal {
+        Rehearsal::new(Progress {
+            number: 0,
+            of: 2,
+            title: "",
+            commands: Vec::new(),
+            text: "",
+            note: String::new(),
+            next: Some("Deploy"),
+            under_way: false,
+            paused: true,
+        })
+    }
+
+    #[test]
+    fn a_step_is_taken_once_however_often_it_is_asked_for() {
+        let rehearsal = rehearsal();
+        let wanted = || *rehearsal.wanted.borrow();
+        assert_eq!(rehearsal.want(2), Err(NotNext::TooFar { wanted: 2, next: 1 }));
+        assert_eq!((rehearsal.want(1), rehearsal.want(1), wanted()), (Ok(()), Ok(()), 1));
+        rehearsal.show(|progress| (progress.number, progress.under_way) = (1, true));
+        assert_eq!((rehearsal.want(1), rehearsal.want(2)), (Ok(()), Err(NotNext::UnderWay(1))));
+        rehearsal.show(|progress| progress.under_way = false);
+        assert_eq!((rehearsal.want(1), wanted()), (Ok(()), 1), "a viewer who was late");
+        assert_eq!((rehearsal.want(2), wanted()), (Ok(()), 2));
+    }
+
+    #[test]
+    fn after_the_last_step_there_is_none() {
+        let rehearsal = rehearsal();
+        rehearsal.show(|progress| (progress.number, progress.next) = (2, None));
+        assert_eq!(rehearsal.want(2), Ok(()));
+        for wanted in [3, 4, usize::MAX] {
+            assert_eq!(rehearsal.want(wanted), Err(NotNext::Over { wanted, last: 2 }));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_that_is_wanted_ends_the_wait_for_it() {
+        let rehearsal = rehearsal();
+        let ((), asked) = tokio::join!(rehearsal.until_wanted(1), async { rehearsal.want(1) });
+        assert_eq!(asked, Ok(()));
+    }
+}
