@@ -196,16 +196,45 @@ fn a_stream_follows_the_trial_that_it_names_or_the_current_one() {
 
 #[test]
 fn a_viewer_who_is_slow_gets_the_newest_state() {
+    const MISSED: usize = 40;
+    let mut fleet = Fleet::new();
+    let serving = Serving::start(&fleet.url(), &["--rate=50"]);
+    // each state has 40 kilobytes, so the buffers on the way hold few
+    fleet.add(
+        "appinfo-1",
+        &format!("release=\"stable\"\nlong=\"{}\"", "a".repeat(40_000)),
+        Version::Baseline,
+    );
+    eventually("the label is seen", || {
+        serving.events("/v1/events").next().is_some_and(|state| state.to_string().len() > 40_000)
+    });
+    let mut slow = serving.events_with_small_buffers("/v1/events");
+    let requests = |state: Value| state["requests"].as_u64().expect("a number");
+    requests(slow.next().expect("a state"));
+    let seen_by_others = requests(serving.events("/v1/events").nth(MISSED).expect("a state"));
+    let old = slow.take_while(|state| state["requests"].as_u64() < Some(seen_by_others)).count();
+    assert!(old < MISSED / 4, "{old} of {MISSED} old states");
+}
+
+#[test]
+fn there_are_at_most_256_viewers_and_the_next_one_is_told_so() {
     let fleet = Fleet::with_canary(Version::Baseline);
-    let serving = Serving::start(&fleet.url(), &["--rate=300"]);
-    let mut slow = serving.events("/v1/events");
-    slow.next();
-    // its buffers hold far less than this many states of some kilobytes
-    let later = || serving.get("/v1/verdict?trial=appinfo-canary").json()["requests"].as_u64().unwrap_or(0);
-    let mut others = serving.events("/v1/events");
-    others.nth(20);
-    let reached = later();
-    assert!(slow.any(|state| state["requests"].as_u64() >= Some(reached)));
+    let serving = Serving::start(&fleet.url(), &["--rate=20"]);
+    let mut viewers: Vec<_> = (0..256).map(|_| serving.events("/v1/events")).collect();
+    for viewer in &mut viewers {
+        viewer.next().expect("a state");
+    }
+    let refused = serving.get("/v1/events");
+    assert_eq!((refused.status, refused.header("content-type")), (503, Some("application/json")));
+    assert_eq!(refused.json()["error"], "there are 256 viewers, and no more are served");
+    for viewer in &mut viewers {
+        viewer.next().expect("one more state");
+    }
+    assert_eq!(serving.get("/v1/verdict").status, 200);
+    assert_eq!(serving.get("/").status, 200);
+    viewers.pop();
+    eventually("there is a place again", || serving.get("/metrics").body.contains("\ncanary_viewers 255\n"));
+    serving.events("/v1/events").next().expect("a state");
 }
 
 #[test]

@@ -153,3 +153,46 @@ impl Viewer {
         Some((Ok(bytes), self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::time;
+
+    use super::*;
+    use crate::{
+        judge::Settings,
+        release::{Batch, Counts},
+        source::Seen,
+        trial::{Coverage, Trial},
+    };
+
+    const HEADING: Heading = Heading { title: "http://a", rehearsal: None };
+
+    async fn next(events: &mut Body) -> Bytes {
+        let frame = events.frame().await.expect("it goes on").expect("no error");
+        frame.into_data().expect("data")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_who_is_slow_misses_what_has_been_overtaken() {
+        let trial = Trial::new(Settings::default(), None, Coverage::All, Instant::now());
+        let mut trials = Trials::new(trial);
+        let (viewers, phase) = (Viewers::default(), watch::Sender::new(Phase::Serving));
+        let mut events = viewers.events(None, &trials, &HEADING, phase.subscribe()).expect("a place");
+        assert_eq!(next(&mut events).await, RETRY);
+        assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
+        let stable = Counts { requests: 1, failures: 0, slow: 0 };
+        for _ in 0..1000 {
+            trials.observe(&Seen::Interval(Batch { stable, ..Batch::default() }), Instant::now());
+            viewers.tell(&mut trials, &HEADING, Instant::now());
+            tokio::task::yield_now().await;
+        }
+        let newest = next(&mut events).await;
+        let newest = str::from_utf8(&newest).expect("text");
+        assert!(newest.contains("\"requests\":1000,"), "{newest}");
+        let before = time::Instant::now();
+        assert_eq!(next(&mut events).await, COMMENT, "nothing more was kept");
+        assert_eq!(before.elapsed().as_secs(), SIGN_OF_LIFE.as_secs());
+    }
+}

@@ -9,6 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, start};
 
@@ -117,7 +118,20 @@ impl Serving {
 
     /// Opens the stream of events at that path.
     pub fn events(&self, path: &str) -> Events {
-        let mut stream = connect(self.address);
+        self.events_on(connect(self.address), path)
+    }
+
+    /// The same on a connection for which this machine keeps few bytes.
+    pub fn events_with_small_buffers(&self, path: &str) -> Events {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a size"); // before it connects, or TCP has promised more
+        socket.connect(&self.address.into()).expect("it listens");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        self.events_on(stream, path)
+    }
+
+    fn events_on(&self, mut stream: TcpStream, path: &str) -> Events {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("it reads");
         Events { lines: BufReader::new(stream), head: String::new() }
