@@ -27,7 +27,8 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use self::port::{Phase, Port};
+pub use self::port::Phase;
+use self::port::Port;
 use crate::{
     config::{self, Listen},
     http::{self, Metrics, admin},

@@ -27,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use appinfo::server::Phase;
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
 pub(crate) use self::rehearsal::{Progress, Rehearsal};
@@ -34,7 +35,7 @@ pub use self::{
     access::{Access, HostName},
     connections::Drain,
 };
-use self::{connections::Phase, events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
+use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
 use crate::{source::Source, trial::Trial};
 
 /// How often viewers are told what has changed.

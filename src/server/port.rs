@@ -24,11 +24,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long after the drain delay to accept what is still in the listener's queue.
 const BACKLOG_SWEEP: Duration = Duration::from_millis(20);
 
-/// Where a port is in its life.
+/// Where a server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
+    /// It answers, and keeps connections for the next request.
     Serving,
+    /// It still answers, and every answer says `connection: close`.
     Draining,
+    /// It accepts no new connection.
     Stopping,
 }
 

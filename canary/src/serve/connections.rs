@@ -4,6 +4,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use appinfo::server::Phase;
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,14 +34,6 @@ const SEND_BUFFER: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long at the end to accept what is still in the listener's queue.
 const BACKLOG_SWEEP: Duration = Duration::from_millis(20);
-
-/// Where the server is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Serving,
-    Draining,
-    Stopping,
-}
 
 /// How it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use appinfo::server::Phase;
 use axum::{body::Body, body::Bytes};
 use futures_util::stream;
 use tokio::{
@@ -18,7 +19,6 @@ use tokio::{
 };
 
 use super::{
-    connections::Phase,
     rehearsal::Progress,
     state::{Heading, State},
     trials::{OnTrial, Trials},

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use appinfo::server::Phase;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -28,7 +29,6 @@ use tokio::time::timeout;
 use super::{
     Serve,
     access::{Access, Refusal, json},
-    connections::Phase,
     engines,
     events::MOST_VIEWERS,
     rehearsal,
