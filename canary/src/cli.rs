@@ -349,6 +349,11 @@ pub struct TrialFlags {
     #[arg(long, value_name = "NUMBER")]
     pub traffic: Option<Traffic>,
 
+    /// The canary's share of the requests, where weights decide it and not the number of pods: a mark beside the share
+    /// that is seen; it decides nothing
+    #[arg(long, value_name = "SHARE")]
+    pub share: Option<Fraction>,
+
     /// The share of requests that the Service promises to answer well
     #[arg(long, value_name = "SHARE", default_value = "99.9%")]
     pub slo: Fraction,
@@ -362,13 +367,17 @@ impl TrialFlags {
     /// If the rate is no traffic.
     pub fn of_sample(&self, rate: f64, now: Instant) -> io::Result<Trial> {
         let traffic = self.traffic.map_or_else(|| Traffic::new(rate), Ok).map_err(io::Error::other)?;
-        Ok(Trial::new(self.settings(), Some(self.budget(traffic)), Coverage::Sample, now))
+        Ok(self.trial(Some(self.budget(traffic)), Coverage::Sample, now))
     }
 
     /// A trial of the requests that the service has got.
     pub fn of_all(&self, now: Instant) -> Trial {
         let budget = self.traffic.map(|traffic| self.budget(traffic));
-        Trial::new(self.settings(), budget, Coverage::All, now)
+        self.trial(budget, Coverage::All, now)
+    }
+
+    fn trial(&self, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Trial {
+        Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share)
     }
 
     fn settings(&self) -> Settings {

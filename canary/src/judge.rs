@@ -30,6 +30,8 @@ pub use self::{
     price::{Budget, Price},
 };
 
+pub(crate) use self::sentences::percent;
+
 #[cfg(test)]
 mod testing {
     use crate::release::Counts;

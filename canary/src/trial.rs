@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, time::Instant};
 
 use crate::{
-    judge::{Budget, Decision, Judge, Price, Settings, Verdict},
-    release::{Batch, Outcome, Release, real},
+    judge::{Budget, Decision, Fraction, Judge, Price, Settings, Verdict},
+    release::{Attribution, Batch, Outcome, Release, real},
     source::Observation,
-    tally::Tally,
+    tally::{Pods, Tally},
 };
 
 /// Which part of the service's requests a trial sees.
@@ -25,6 +25,8 @@ pub struct Trial {
     settings: Settings,
     budget: Option<Budget>,
     coverage: Coverage,
+    /// The canary's share of the requests where others than its pods' number decide it.
+    given_share: Option<Fraction>,
     tally: Tally,
     judge: Judge,
     in_order: InOrder,
@@ -34,7 +36,14 @@ impl Trial {
     /// One in which nothing has been seen yet, as of `now`. Without a budget there is no share of it in the price.
     pub fn new(settings: Settings, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Self {
         let (tally, judge) = (Tally::new(now), Judge::new(settings));
-        Self { settings, budget, coverage, tally, judge, in_order: InOrder::default() }
+        Self { settings, budget, coverage, given_share: None, tally, judge, in_order: InOrder::default() }
+    }
+
+    /// The same, but the canary is expected to get that share of the requests, whatever the number of its pods. It
+    /// decides nothing.
+    #[must_use]
+    pub fn with_given_share(self, given_share: Option<Fraction>) -> Self {
+        Self { given_share, ..self }
     }
 
     /// Forgets what was seen: from `now` on it is another canary's trial. Requests that were sent before do not
@@ -80,6 +89,21 @@ impl Trial {
     /// What was seen.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The canary's share, where it is given.
+    pub fn given_share(&self) -> Option<Fraction> {
+        self.given_share
+    }
+
+    /// The share of requests that is to be expected of a release, from 0 to 1: the one that is given, or else that
+    /// which these pods would have if each got the same. None where that is not known.
+    pub fn expected_share(&self, release: &Attribution, pods: &Pods) -> Option<f64> {
+        let Some(canary) = self.given_share.map(Fraction::get) else { return pods.expected_share(release) };
+        release.release().map(|release| match release {
+            Release::Stable => 1.0 - canary,
+            Release::Canary => canary,
+        })
     }
 
     /// The roll-back or the promotion, once there is one.

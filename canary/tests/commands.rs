@@ -54,6 +54,33 @@ fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
 }
 
 #[test]
+fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    for (share, [canary, stable]) in [("1%", [0.01, 0.99]), ("0.25", [0.25, 0.75])] {
+        let (code, output, messages) =
+            run(&["watch", &fleet.url(), "--count=200", "--rate=200", "--share", share]);
+        assert_eq!(code, Some(0), "{messages}");
+        let summary = json_lines(&output).pop().expect("a summary");
+        assert_eq!(summary["releases"]["canary"]["expected_share"], canary, "{summary}");
+        assert_eq!(summary["releases"]["stable"]["expected_share"], stable, "{summary}");
+        assert_eq!(summary["verdict"]["decision"], "roll_back");
+    }
+    let not_between = "does not lie strictly between 0 and 1 (0 % and 100 %)";
+    for (share, cause) in [
+        ("0", format!("0 {not_between}")),
+        ("100%", format!("1 {not_between}")),
+        ("1", format!("1 {not_between}")),
+        ("-1%", format!("-0.01 {not_between}")),
+        ("a tenth", "\"a tenth\" is not a number".to_owned()),
+    ] {
+        let (code, _, messages) = run(&["watch", &format!("--share={share}")]);
+        assert_eq!(code, Some(3), "{share}");
+        let wanted = format!("error: invalid value '{share}' for '--share <SHARE>': {cause}\n");
+        assert!(messages.starts_with(&wanted), "{messages}");
+    }
+}
+
+#[test]
 fn every_request_has_a_connection_of_its_own() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let (code, ..) = run(&["watch", &fleet.url(), "--count=60", "--rate=200"]);

@@ -35,7 +35,7 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         "requests": requests, "rate": 40.0, "limit": 0.01, "alpha": 0.05,
         "evidence": {"ln_e_value": ln_e_value(rounds, fails), "ln_threshold": 20_f64.ln()},
         "sides": {"stable": side(rounds * 3, 0, 0.75), "canary": side(rounds, failed, 0.25)},
-        "unattributed": 0, "no_answer": 0, "causes": {},
+        "share_given": false, "unattributed": 0, "no_answer": 0, "causes": {},
         "dots": {"first": requests - 300, "outcomes": round.repeat(75)},
         "history": (1..=rounds).map(|seen| {
             let (stable, canary) = (bounds(0.0, seen * 3), bounds(rate, seen));
@@ -260,6 +260,21 @@ fn numbers_are_never_rounded_to_nothing() {
     evidence(json!(-30.0), "<0.001");
     evidence(json!(900.0), "10³⁹⁰");
     evidence(Value::Null, "–");
+}
+
+#[test]
+fn a_share_that_is_given_has_the_mark_and_says_so() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    browser.until_shows("#side-canary .expected-text", "expected 25.0\u{a0}%");
+    server.edit(|state| {
+        state["share_given"] = json!(true);
+        state["sides"]["canary"]["expected_share"] = json!(0.0005);
+        state["sides"]["stable"]["expected_share"] = json!(0.9995);
+    });
+    browser.until_shows("#side-canary .expected-text", "given 0.05\u{a0}%");
+    browser.until_shows("#side-stable .expected-text", "given 99.95\u{a0}%");
+    let place = "return document.querySelector('#side-canary .expected').style.insetInlineStart";
+    assert_eq!(browser.run(place), "0.05%");
 }
 
 #[test]

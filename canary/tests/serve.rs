@@ -178,6 +178,15 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
 }
 
 #[test]
+fn a_share_that_is_given_is_the_expected_one() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let serving = Serving::start(&fleet.url(), &["--rate=10", "--share=1%"]);
+    let state = serving.events("/v1/events").next().expect("a state");
+    let expected = ["canary", "stable"].map(|side| state["sides"][side]["expected_share"].clone());
+    assert_eq!((expected, &state["share_given"]), ([json!(0.01), json!(0.99)], &json!(true)));
+}
+
+#[test]
 fn a_stream_follows_the_trial_that_it_names_or_the_current_one() {
     let mut fleet = Fleet::new();
     let serving = Serving::start(&fleet.url(), &[FAST]);

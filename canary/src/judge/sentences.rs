@@ -204,7 +204,7 @@ impl Display for Price {
 }
 
 /// A limit as it was given: with as many digits as it takes.
-fn percent(rate: f64) -> String {
+pub(crate) fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     // beyond 12 decimals there may be digits that come of the factor
     if percent >= 1e-9 { percent_with_decimals(percent, 12) } else { format!("{percent:.1e} %") }

@@ -97,6 +97,8 @@ pub(super) struct State<'a> {
     alpha: f64,
     evidence: Ln,
     sides: Sides,
+    /// Whether the expected shares are given, and not those of pods that get the same each.
+    share_given: bool,
     /// Failures that name neither side.
     unattributed: u64,
     no_answer: u64,
@@ -128,7 +130,6 @@ struct Side {
     slow: u64,
     /// Of the last requests.
     share: Option<f64>,
-    /// If each pod got the same.
     expected_share: Option<f64>,
     lower: f64,
     upper: f64,
@@ -185,6 +186,7 @@ impl<'a> State<'a> {
                 stable: side(trial, Release::Stable, &verdict.stable),
                 canary: side(trial, Release::Canary, &verdict.canary),
             },
+            share_given: trial.given_share().is_some(),
             unattributed: tally.sides().unattributed,
             no_answer: tally.of(&Attribution::NoAnswer).requests,
             causes: tally.causes(),
@@ -209,7 +211,7 @@ fn side(trial: &Trial, release: Release, estimate: &Estimate) -> Side {
         failure: counts.failures,
         slow: counts.slow,
         share: tally.recent_share(&attribution),
-        expected_share: tally.pods().expected_share(&attribution),
+        expected_share: trial.expected_share(&attribution, tally.pods()),
         lower: estimate.bounds.lower,
         upper: estimate.bounds.upper,
         p50_ms: percentile(50),

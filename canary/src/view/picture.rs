@@ -307,6 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_given_has_the_mark_and_says_so() {
+        let four = [("one", "stable"), ("two", "stable"), ("three", "green"), ("four", "canary")];
+        let even = trial(four.iter().cycle().take(200).map(|(pod, release)| answer(pod, release, 200)));
+        let buffer = drawn(&even.with_given_share("0.5%".parse().ok()), 80, 24, PLAIN);
+        let [head, stable, canary, other] = [1, 2, 3, 4].map(|y| row(&buffer, y));
+        assert!(
+            head.contains("│ given by --share: 0.5 %") && head.contains("share   given  success"),
+            "{head}"
+        );
+        assert!(stable.contains("50.0 %  99.5 %"), "{stable}");
+        assert!(canary.contains("25.0 %   0.5 %"), "{canary}");
+        assert!(other.contains("25.0 %       -"), "{other}");
+        let tick = |row: &str| row.chars().position(|it| it == '│');
+        assert_eq!(
+            (tick(&canary), tick(&stable)),
+            (Some(10), Some(10 + 27)),
+            "at its first cell, and at its last"
+        );
+    }
+
+    #[test]
     fn what_had_no_answer_stands_apart_with_its_causes() {
         let trial = trial([answer("one", "stable", 200), no_answer(), no_answer()]);
         let buffer = drawn(&trial, 80, 24, PLAIN);

@@ -106,7 +106,7 @@ struct ReleaseEntry {
     counts: Counts,
     /// Of all requests, from 0 to 1.
     share: Option<f64>,
-    /// The share if each pod got the same.
+    /// The share that is given, or else that if each pod got the same.
     expected_share: Option<f64>,
 }
 
@@ -144,7 +144,7 @@ impl<'a> Line<'a> {
             let entry = ReleaseEntry {
                 counts: *counts,
                 share: share(counts.requests, total.requests),
-                expected_share: tally.pods().expected_share(release),
+                expected_share: trial.expected_share(release, tally.pods()),
             };
             (release.to_string(), entry)
         });

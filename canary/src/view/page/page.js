@@ -118,7 +118,7 @@ function showVerdict({ decision, sentence, price_sentence }) {
   }
 }
 
-function showSide(name, side) {
+function showSide(name, side, share_given) {
   const root = $(`side-${name}`);
   const part = (className) => root.querySelector(`.${className}`);
   const requests = side.success + side.failure;
@@ -126,7 +126,8 @@ function showSide(name, side) {
   part("expected").hidden = side.expected_share === null;
   part("expected").style.insetInlineStart = `${(side.expected_share ?? 0) * 100}%`;
   setText(part("share-text"), requests === 0 ? "no answer yet" : sharePercent(side.share));
-  const expected = side.expected_share === null ? "" : `expected ${sharePercent(side.expected_share)}`;
+  const told = share_given ? `given ${limitPercent(side.expected_share)}` : `expected ${sharePercent(side.expected_share)}`;
+  const expected = side.expected_share === null ? "" : told;
   setText(part("expected-text"), expected);
   const latency = side.p50_ms === null ? "" : `p50 ${milliseconds(side.p50_ms)} · p99 ${milliseconds(side.p99_ms)}`;
   setText(part("latency"), latency);
@@ -137,9 +138,9 @@ function showSide(name, side) {
   root.classList.toggle("some", side.failure > 0);
 }
 
-function showSides({ sides, unattributed, no_answer, causes }) {
-  showSide("stable", sides.stable);
-  showSide("canary", sides.canary);
+function showSides({ sides, share_given, unattributed, no_answer, causes }) {
+  showSide("stable", sides.stable, share_given);
+  showSide("canary", sides.canary, share_given);
   const parts = [];
   if (no_answer > 0) {
     const told = Object.entries(causes).map(([cause, times]) => `${count(times)} ${cause}`).join(", ");

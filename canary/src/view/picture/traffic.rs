@@ -9,6 +9,7 @@ use ratatui::{
 
 use super::Picture;
 use crate::{
+    judge,
     release::{Attribution, Counts, Release},
     tally::Tally,
 };
@@ -20,18 +21,20 @@ impl Picture<'_> {
         let name_length = attributions.iter().map(|it| it.to_string().len()).max().unwrap_or(0);
         let name_width = u16::try_from(name_length.clamp(9, 20)).unwrap_or(20);
         let bar_width = width.saturating_sub(name_width + NUMBERS.iter().sum::<u16>() + 6);
-        let header = ["", "│ as the pods would give", "share", "by pods", "success", "failure", "failing"];
-        let header = header
-            .into_iter()
-            .enumerate()
-            .map(|(column, text)| if column < 2 { Cell::from(text) } else { right(text.to_owned()) });
+        let (mark, given_by) = match self.trial.given_share() {
+            Some(share) => (format!("│ given by --share: {}", judge::percent(share.get())), "given"),
+            None => ("│ as the pods would give".to_owned(), "by pods"),
+        };
+        let numbers = ["share", given_by, "success", "failure", "failing"];
+        let numbers = numbers.map(|text| right(text.to_owned()));
+        let header = [Cell::default(), Cell::from(mark)].into_iter().chain(numbers);
         let rows = attributions.iter().map(|attribution| self.traffic_of(attribution, tally, bar_width));
-        let [share, by_pods, success, failure, failing] = NUMBERS.map(Constraint::Length);
+        let [share, by, success, failure, failing] = NUMBERS.map(Constraint::Length);
         let columns = [
             Constraint::Length(name_width),
             Constraint::Length(bar_width),
             share,
-            by_pods,
+            by,
             success,
             failure,
             failing,
@@ -47,20 +50,19 @@ impl Picture<'_> {
             _ => tally.of(attribution),
         };
         let share = tally.recent_share(attribution);
-        let expected = tally.pods().expected_share(attribution);
+        let expected = self.trial.expected_share(attribution, tally.pods());
         let (bar, success) = match attribution {
             Attribution::NoAnswer => (self.troubles(tally), String::new()),
             _ => (self.bar(share, expected, bar_width).style(style), counts.successes().to_string()),
         };
         // a request whose release is not known is expected of no pod
-        let by_pods =
-            expected.filter(|_| !matches!(attribution, Attribution::NoAnswer | Attribution::Unnamed));
+        let by = expected.filter(|_| !matches!(attribution, Attribution::NoAnswer | Attribution::Unnamed));
         let bad = if counts.failures > 0 { self.palette.failure() } else { Style::new() };
         Row::new([
             Cell::from(attribution.to_string()).style(style),
             Cell::from(bar),
             right(percent(share)),
-            right(percent(by_pods)),
+            right(percent(by)),
             right(success),
             right(counts.failures.to_string()).style(bad),
             right(percent(counts.rate())).style(bad),
