@@ -4,15 +4,15 @@
 //! the canary that come from another version than the one it is about: while one canary replaces another, both
 //! answer.
 
+mod on_trial;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use super::{
-    history::History,
-    versions::{Version, Versions},
-};
+pub use self::on_trial::OnTrial;
+use super::versions::{Version, Versions};
 use crate::{
     release::{Batch, Release},
     source::{Observation, Response, Seen},
@@ -45,65 +45,10 @@ pub struct Trials {
     back: Option<(Version, u32)>,
 }
 
-/// A trial, and what there is to keep beside it.
-#[derive(Clone, Debug)]
-pub struct OnTrial {
-    trial: Trial,
-    /// The version whose answers it takes; any, where that is none.
-    version: Option<Version>,
-    asked: Instant,
-    /// The rollout that it is about has ended: who names it next begins another.
-    ended: bool,
-    changes: u64,
-    history: History,
-}
-
 /// There are as many trials as there may be, and all of them were asked for within the hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are {MOST_TRIALS} trials, and all of them were asked for within the hour")]
 pub struct TooMany;
-
-impl OnTrial {
-    fn new(trial: Trial, now: Instant) -> Self {
-        Self { trial, version: None, asked: now, ended: false, changes: 0, history: History::default() }
-    }
-
-    /// What has been seen, and what may be said of it.
-    pub fn trial(&self) -> &Trial {
-        &self.trial
-    }
-
-    /// How that came about.
-    pub(super) fn history(&self) -> &History {
-        &self.history
-    }
-
-    /// Another number whenever something has changed.
-    pub fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    fn reset(&mut self, now: Instant) {
-        self.trial.reset(now);
-        self.history = History::default();
-        self.ended = false;
-        self.changes += 1;
-    }
-
-    fn observe(&mut self, seen: &Seen) {
-        match seen {
-            Seen::Request(observation) => self.trial.observe(observation),
-            Seen::Interval(batch) => self.trial.observe_batch(*batch),
-        }
-        self.changes += 1;
-    }
-
-    fn skip(&mut self, seen: &Seen) {
-        if let Seen::Request(observation) = seen {
-            self.trial.skip(observation.number);
-        }
-    }
-}
 
 /// Whose answers something seen tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,15 +245,14 @@ impl Trials {
     /// Keeps what is to be seen later of how each trial goes on. To be called a few times a second.
     pub fn remember(&mut self, now: Instant) {
         for one in self.named.values_mut().chain([&mut self.all]) {
-            one.history.remember(&one.trial, one.changes, now);
+            one.remember(now);
         }
     }
 
     /// No more will be seen: what is there counts as it is.
     pub fn end(&mut self) {
         for one in self.named.values_mut().chain([&mut self.all]) {
-            one.trial.end();
-            one.changes += 1;
+            one.end();
         }
     }
 }

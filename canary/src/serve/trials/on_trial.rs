@@ -1,0 +1,79 @@
+//! One of the trials.
+
+use std::time::Instant;
+
+use crate::{
+    serve::{history::History, versions::Version},
+    source::Seen,
+    trial::Trial,
+};
+
+/// A trial, and what there is to keep beside it.
+#[derive(Clone, Debug)]
+pub struct OnTrial {
+    pub(super) trial: Trial,
+    /// The version whose answers it takes; any, where that is none.
+    pub(super) version: Option<Version>,
+    /// When it was asked for last.
+    pub(super) asked: Instant,
+    /// The rollout that it is about has ended: if it is asked for by another, it begins anew.
+    pub(super) ended: bool,
+    changes: u64,
+    history: History,
+}
+
+impl OnTrial {
+    pub(super) fn new(trial: Trial, now: Instant) -> Self {
+        Self { trial, version: None, asked: now, ended: false, changes: 0, history: History::default() }
+    }
+
+    /// What has been seen, and what may be said of it.
+    pub fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    /// How that came about.
+    pub(in crate::serve) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Another number whenever something has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Forgets what was seen: it begins anew.
+    pub(super) fn reset(&mut self, now: Instant) {
+        self.trial.reset(now);
+        self.history = History::default();
+        self.ended = false;
+        self.changes += 1;
+    }
+
+    /// Takes in what was seen.
+    pub(super) fn observe(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Request(observation) => self.trial.observe(observation),
+            Seen::Interval(batch) => self.trial.observe_batch(*batch),
+        }
+        self.changes += 1;
+    }
+
+    /// Passes over what is part of the order of sending, and not of this trial.
+    pub(super) fn skip(&mut self, seen: &Seen) {
+        if let Seen::Request(observation) = seen {
+            self.trial.skip(observation.number);
+        }
+    }
+
+    /// Keeps what is to be seen later of how it goes on.
+    pub(super) fn remember(&mut self, now: Instant) {
+        self.history.remember(&self.trial, self.changes, now);
+    }
+
+    /// No more will be seen: what is there counts as it is.
+    pub(super) fn end(&mut self) {
+        self.trial.end();
+        self.changes += 1;
+    }
+}
