@@ -9,6 +9,7 @@
 //! - `promotion`: the two ways to a promotion.
 //! - `pods`: in which pods of a release its failures sit.
 //! - `bounds`: between which bounds a failure rate lies.
+//! - `verdict`: what comes out.
 //! - `sentences`: how a verdict and its price are told. `price`: what a canary has cost.
 //! - `numbers`: what a judge is given.
 
@@ -21,13 +22,15 @@ mod pods;
 mod price;
 mod promotion;
 mod sentences;
+mod verdict;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
-    decision::{Decision, Estimate, Evidence, FailingPods, Judge, Reason, Settings, Verdict},
+    decision::{Judge, Settings},
     numbers::{Fraction, InvalidNumber, Ratio, Traffic},
     pods::FailingPod,
     price::{Budget, Price},
+    verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
 
 pub(crate) use self::sentences::percent;

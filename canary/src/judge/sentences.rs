@@ -3,9 +3,10 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    decision::{Decision, Estimate, Evidence, FORESIGHT, Reason, Verdict},
+    decision::FORESIGHT,
     pods::FailingPod,
     price::Price,
+    verdict::{Decision, Estimate, Evidence, Reason, Verdict},
 };
 use crate::release::{Counts, Release};
 
