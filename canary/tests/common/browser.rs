@@ -5,6 +5,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -29,14 +30,12 @@ pub struct Browser {
 impl Browser {
     /// A window of that size in CSS pixels; none, and a message, where there is no browser.
     pub fn open(width: u32, height: u32) -> Option<Self> {
-        let Ok(mut driver) = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn()
-        else {
+        let Some((driver, port)) = driver() else {
             eprintln!(
                 "SKIPPED: chromium-driver is not installed, so there is no browser to test the page in"
             );
             return None;
         };
-        let port = port_of(&mut driver);
         let profile = tempfile::tempdir().expect("a directory");
         let options = json!({"args": [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -140,18 +139,26 @@ impl Browser {
     }
 }
 
-/// The port that a chromedriver has chosen.
-fn port_of(driver: &mut Child) -> u16 {
-    let mut output = BufReader::new(driver.stdout.take().expect("a pipe"));
-    let mut line = String::new();
+/// A chromedriver and the port that it has chosen; none where it is not installed.
+fn driver() -> Option<(Child, u16)> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        line.clear();
-        assert_ne!(output.read_line(&mut line).expect("readable"), 0, "chromedriver ended");
-        let told = line.trim().strip_prefix("ChromeDriver was started successfully on port ");
-        if let Some(port) = told {
-            return port.trim_end_matches('.').parse().expect("a port");
+        let mut driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn().ok()?;
+        if let Some(port) = port_of(&mut driver) {
+            return Some((driver, port));
         }
+        // it chooses a port that is free with IPv4, and ends where another one has it with IPv6
+        let status = driver.wait().expect("it ended");
+        assert!(Instant::now() < deadline, "chromedriver ends again and again: {status}");
     }
+}
+
+/// The port that a chromedriver has chosen; none if it ends.
+fn port_of(driver: &mut Child) -> Option<u16> {
+    let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let started = "ChromeDriver was started successfully on port ";
+    let port = lines.find_map(|line| line.strip_prefix(started).map(str::to_owned))?;
+    Some(port.trim_end_matches('.').parse().expect("a port"))
 }
 
 impl Drop for Browser {
