@@ -38,7 +38,7 @@ const LEFT_OUT: &str = "\
     second), the scheduler, endpoint propagation (a pod that ends gets no new connection from that moment on, \
     and drains for 2 s, not 5).";
 
-/// How long an answer may take, for one who looks on.
+/// How long an answer may take where a person watches.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What labels of the fixed canary's pod have it do for a while: see [`appinfo::http::faults`].

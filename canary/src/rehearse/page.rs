@@ -83,25 +83,34 @@ async fn take_steps(
                 ..*progress
             };
         });
-        let show_note = |note| rehearsal.show(|progress| progress.note = note);
-        {
-            let mut applying = pin!(step.apply(cluster));
-            loop {
-                select! {
-                    applied = &mut applying => break applied?,
-                    Some(note) = notes.recv() => show_note(note),
-                }
-            }
-        }
-        while let Ok(note) = notes.try_recv() {
-            show_note(note);
-        }
+        apply(step, cluster, &mut notes, rehearsal).await?;
         if let Some(canary) = step.changes() {
             serve.reset(canary.template_hash);
         }
         rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
     }
     std::future::pending().await
+}
+
+/// Has a step happen, and shows what is being done.
+async fn apply(
+    step: Step,
+    cluster: &mut Cluster,
+    notes: &mut UnboundedReceiver<String>,
+    rehearsal: &Rehearsal,
+) -> io::Result<()> {
+    let show = |note| rehearsal.show(|progress| progress.note = note);
+    let mut applying = pin!(step.apply(cluster));
+    let applied = loop {
+        select! {
+            applied = &mut applying => break applied,
+            Some(note) = notes.recv() => show(note),
+        }
+    };
+    while let Ok(note) = notes.try_recv() {
+        show(note);
+    }
+    applied
 }
 
 /// Requests from the moment on when there is a pod to answer them.

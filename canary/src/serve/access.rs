@@ -133,12 +133,12 @@ impl Access {
         ))
     }
 
-    /// Refuses a step of a rehearsal by others: who looks on is not to take it.
+    /// Refuses a step of a rehearsal from another machine: a class may watch, and the teacher takes the steps.
     pub(super) fn check_step(remote: Option<SocketAddr>) -> Result<(), Refusal> {
         if is_this_machine(remote) {
             return Ok(());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "a step is taken from this machine alone"))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "only the machine that runs the rehearsal takes its steps"))
     }
 }
 

@@ -93,7 +93,7 @@ function showRehearsal({ rehearsal }) {
     $("commands").dataset.shown = commands;
     $("commands").replaceChildren(...rehearsal.commands.map((command) => element("li", "", command)));
   }
-  // neither `disabled` nor hidden: that would take the focus from who steps by keyboard
+  // neither `disabled` nor hidden: either would take the focus away from a keyboard's user
   const is_over = rehearsal.next === null;
   $("next").setAttribute("aria-disabled", String(rehearsal.under_way || is_over));
   const told = is_over ? "That was the last step" : `Next: ${rehearsal.next}`;
