@@ -1,6 +1,8 @@
 //! The manifests and Dockerfiles, read and compared: no cluster, no engine.
 
 mod common;
+#[path = "manifests/gateway.rs"]
+mod gateway;
 
 use std::{collections::BTreeMap, env, fs, os::unix::fs::PermissionsExt, process::Command};
 

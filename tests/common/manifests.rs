@@ -7,9 +7,80 @@ use k8s_openapi::{
         apps::v1::Deployment,
         core::v1::{Container, PodSpec, Service},
     },
-    serde::{Deserialize, de::DeserializeOwned},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    serde::de::DeserializeOwned,
 };
+use serde::Deserialize;
 use serde_yaml_ng::Value;
+
+/// A Gateway of `gateway.networking.k8s.io/v1`: what every implementation must know of it, as far as it is used here.
+///
+/// <https://gateway-api.sigs.k8s.io/reference/spec/#gateway>
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub metadata: ObjectMeta,
+    pub spec: GatewaySpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySpec {
+    pub gateway_class_name: String,
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub name: String,
+    pub protocol: String,
+    pub port: u16,
+}
+
+/// An `HTTPRoute` of `gateway.networking.k8s.io/v1`, in the same way.
+///
+/// <https://gateway-api.sigs.k8s.io/reference/spec/#httproute>
+#[derive(Deserialize)]
+pub struct HttpRoute {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub metadata: ObjectMeta,
+    pub spec: HttpRouteSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteSpec {
+    pub parent_refs: Vec<ParentReference>,
+    pub rules: Vec<HttpRouteRule>,
+}
+
+/// A Gateway in the route's own namespace, with all its listeners.
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct ParentReference {
+    pub name: String,
+}
+
+/// Without matches: for every path.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteRule {
+    pub backend_refs: Vec<BackendRef>,
+}
+
+/// A Service in the route's own namespace. The schema wants its port, and a weight of 1,000,000 at most.
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct BackendRef {
+    pub name: String,
+    pub port: u16,
+    pub weight: u32,
+}
 
 /// A document of a file below `deployment/`.
 pub struct Document {

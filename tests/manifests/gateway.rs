@@ -1,0 +1,117 @@
+//! deployment/gateway/: does it fit together, and to the Deployments?
+
+use std::fs;
+
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+
+use crate::{
+    all,
+    common::manifests::{BackendRef, Document, Gateway, HttpRoute, Listener, documents, services},
+    container, monitoring, name, pod_labels, selects,
+};
+
+const FOLDER: &str = "deployment/gateway";
+
+/// The only document of that kind.
+fn one(kind: &str) -> Document {
+    let mut documents = documents(FOLDER);
+    documents.retain(|document| document.kind == kind);
+    assert_eq!(documents.len(), 1, "one {kind}");
+    documents.remove(0)
+}
+
+/// The Services and Deployments' pods that they select: by name.
+fn selected(service: &Service) -> Vec<String> {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).expect("a selector");
+    let mut deployments = all();
+    deployments.push(monitoring("Deployment"));
+    deployments.retain(|deployment| selects(selector, pod_labels(deployment)));
+    deployments.iter().map(|deployment| name(deployment).to_owned()).collect()
+}
+
+#[test]
+fn the_gateway_the_route_and_two_services_are_of_the_standard_version_and_no_namespace() {
+    let kinds: Vec<_> = documents(FOLDER).into_iter().map(|d| (d.api_version, d.kind)).collect();
+    let standard = "gateway.networking.k8s.io/v1";
+    let expected = [(standard, "Gateway"), (standard, "HTTPRoute"), ("v1", "Service"), ("v1", "Service")];
+    assert_eq!(kinds, expected.map(|(version, kind)| (version.to_owned(), kind.to_owned())));
+    let (gateway, route) = (one("Gateway").typed::<Gateway>(), one("HTTPRoute").typed::<HttpRoute>());
+    let mut metadata = vec![gateway.metadata, route.metadata];
+    metadata.extend(services(&documents(FOLDER)).into_iter().map(|service| service.metadata));
+    let names: Vec<_> = metadata.iter().filter_map(|metadata| metadata.name.as_deref()).collect();
+    assert_eq!(names, ["appinfo", "appinfo", "appinfo-stable", "appinfo-canary"]);
+    assert!(metadata.iter().all(|metadata| metadata.namespace.is_none()));
+}
+
+#[test]
+fn the_gateway_passes_no_labels_on_to_pods_that_an_implementation_starts_for_it() {
+    let gateway: Gateway = one("Gateway").typed();
+    // Istio copies them to its pods, which the Service `appinfo` would then select
+    assert_eq!(gateway.metadata.labels, None);
+}
+
+#[test]
+fn the_route_gives_the_canary_one_per_cent() {
+    let (gateway, route) = (one("Gateway").typed::<Gateway>(), one("HTTPRoute").typed::<HttpRoute>());
+    let parents: Vec<_> = route.spec.parent_refs.into_iter().map(|parent| parent.name).collect();
+    assert_eq!(parents, [gateway.metadata.name.expect("a name")]);
+    let [rule] = route.spec.rules.as_slice() else { panic!("one rule") };
+    let backend = |name: &str, weight| BackendRef { name: name.to_owned(), port: 8080, weight };
+    // in this order: commands of docs/gateway.md name the second one by its place
+    assert_eq!(rule.backend_refs, [backend("appinfo-stable", 99), backend("appinfo-canary", 1)]);
+}
+
+#[test]
+fn its_services_reach_the_pods_of_one_release_each_and_no_others() {
+    let services = services(&documents(FOLDER));
+    let route: HttpRoute = one("HTTPRoute").typed();
+    let wanted = [vec!["appinfo"], vec!["appinfo-canary-broken", "appinfo-canary-fixed"]];
+    for (backend, wanted) in route.spec.rules[0].backend_refs.iter().zip(wanted) {
+        let service = services.iter().find(|service| service.metadata.name.as_ref() == Some(&backend.name));
+        let service = service.expect("the Service of that name");
+        assert_eq!(selected(service), wanted, "{}", backend.name);
+        let spec = service.spec.as_ref().expect("a spec");
+        assert_eq!(spec.type_, None, "reached through the gateway alone");
+        let [port] = spec.ports.as_deref().expect("ports") else { panic!("one port") };
+        assert_eq!(port.port, i32::from(backend.port));
+        let Some(IntOrString::String(target)) = &port.target_port else { panic!("a named port") };
+        for deployment in all() {
+            let ports = container(&deployment).ports.as_deref().expect("ports");
+            let target = ports.iter().find(|port| port.name.as_ref() == Some(target)).expect("that port");
+            assert_eq!(target.container_port, 8080, "{}", name(&deployment));
+        }
+    }
+}
+
+#[test]
+fn class_and_port_stand_in_one_line_each() {
+    let gateway: Gateway = one("Gateway").typed();
+    let class = gateway.spec.gateway_class_name;
+    let listener = Listener { name: "http".to_owned(), protocol: "HTTP".to_owned(), port: 8000 };
+    assert_eq!(gateway.spec.listeners, [listener]);
+    let chapter = fs::read_to_string("docs/gateway.md").expect("the chapter");
+    let commands = chapter.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let commands = commands.collect::<Vec<_>>().join("\n");
+    let files = ["gateway.yaml", "route.yaml", "services.yaml"]
+        .map(|file| fs::read_to_string(format!("{FOLDER}/{file}")).expect("a manifest"));
+    let texts = files.iter().chain([&commands]);
+    for (word, line) in
+        [(class.as_str(), format!("gatewayClassName: {class}")), ("8000", "port: 8000".to_owned())]
+    {
+        let lines: Vec<_> =
+            texts.clone().flat_map(|text| text.lines()).filter(|text| text.contains(word)).collect();
+        assert_eq!(lines.iter().map(|line| line.trim()).collect::<Vec<_>>(), [line]);
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_the_route_is_noticed() {
+    let route = fs::read_to_string(format!("{FOLDER}/route.yaml")).expect("the route");
+    for (right, wrong) in [("weight: 99", "wieght: 99"), ("  rules:", "  hostNames: []\n  rules:")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("route.yaml"), route.replace(right, wrong)).expect("written");
+        let documents = documents(folder.path().to_str().expect("UTF-8"));
+        let noticed = std::panic::catch_unwind(|| Document::typed::<HttpRoute>(&documents[0]));
+        assert!(noticed.is_err(), "{wrong} is not noticed");
+    }
+}
