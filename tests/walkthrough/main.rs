@@ -1,16 +1,20 @@
-//! Runs the walkthrough of README.md against the cluster that kubectl talks to: every block fenced `sh`, in
-//! order, unedited, and after each section a measurement of what its text says.
+//! Runs the walkthrough of README.md, then that of docs/gateway.md, against the cluster that kubectl talks to:
+//! every block fenced `sh`, in order, unedited, and after each section a measurement of what its text says.
+//! Arguments name the documents, if it is not to be both.
 //!
-//! Environment: `EXTERNAL_IP`, `IMAGE` and `MANIFESTS` mean what they mean in the README; `LOAD_IMAGES` is a
-//! command that brings images, named as its arguments, to the cluster's nodes. A run that fails or is ended by a
-//! signal removes what it made, unless `KEEP_ON_FAILURE` is set.
+//! Environment: `EXTERNAL_IP`, `IMAGE`, `MANIFESTS` and `GATEWAY` mean what they mean in these documents;
+//! `LOAD_IMAGES` is a command that brings images, named as its arguments, to the cluster's nodes. A run that fails
+//! or is ended by a signal removes what it made, unless `KEEP_ON_FAILURE` is set. Without the Gateway API in the
+//! cluster, docs/gateway.md is skipped; that is a failure where `GATEWAY` is set.
 
+mod chapter;
+mod document;
 mod ending;
+mod gateway;
 #[path = "../common/http.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod http;
 mod measure;
-mod readme;
 mod sections;
 mod shell;
 mod traces;
@@ -24,9 +28,10 @@ use std::{
     time::Instant,
 };
 
+use chapter::{Chapter, chapters};
+use document::Block;
 use measure::Cluster;
-use readme::Block;
-use sections::{SECTIONS, Section};
+use sections::Section;
 use shell::Shell;
 use traces::Traces;
 
@@ -48,12 +53,15 @@ fn main() -> ExitCode {
 }
 
 fn walkthrough() -> Result<ExitCode, String> {
-    let blocks = blocks()?;
     let cluster = Cluster::current()?;
-    let traces = Traces::of(&cluster);
+    let chapters = chapters()?;
+    let folders: Vec<_> = chapters.iter().flat_map(|chapter| chapter.folders.iter().copied()).collect();
+    let traces = Traces::of(&cluster, folders);
+    let with_blocks = |chapter: Chapter| chapter.blocks().map(|blocks| (chapter, blocks));
+    let chapters = chapters.into_iter().map(with_blocks).collect::<Result<Vec<_>, _>>()?;
     traces.none_is_in_the_way()?;
 
-    let code = match walk_until_the_end(cluster.clone(), blocks)? {
+    let code = match walk_until_the_end(cluster.clone(), chapters)? {
         End::Walked(Ok(())) => return Ok(ExitCode::SUCCESS),
         End::Walked(Err(error)) => {
             eprintln!("\nwalkthrough: {error}");
@@ -76,39 +84,27 @@ fn walkthrough() -> Result<ExitCode, String> {
 
 /// Walks in a thread of its own, so that a signal ends it wherever it is. None of its commands runs any more
 /// afterwards, so that none makes something while it is being removed.
-fn walk_until_the_end(cluster: Cluster, blocks: Vec<Block>) -> Result<End, String> {
+fn walk_until_the_end(cluster: Cluster, chapters: Vec<(Chapter, Vec<Block>)>) -> Result<End, String> {
     let (sender, ends) = channel();
     let by_signal = sender.clone();
     ending::on_signal(move |code| drop(by_signal.send(End::Signal(code))))
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let (shell, _processes) = Shell::start().map_err(|error| format!("cannot start sh: {error}"))?;
+    let (mut shell, _processes) = Shell::start().map_err(|error| format!("cannot start sh: {error}"))?;
     thread::spawn(move || {
-        let walk = catch_unwind(AssertUnwindSafe(|| walk(&cluster, shell, &blocks)));
+        let walk = catch_unwind(AssertUnwindSafe(|| {
+            chapters.iter().try_for_each(|(chapter, blocks)| walk(&cluster, &mut shell, chapter, blocks))
+        }));
         sender.send(End::Walked(walk.unwrap_or_else(|_| Err("the test itself failed".to_owned()))))
     });
     ends.recv().map_err(|error| error.to_string())
 }
 
-/// The commands of the README, which must be those that this test measures.
-fn blocks() -> Result<Vec<Block>, String> {
-    let text = std::fs::read_to_string("README.md").map_err(|error| format!("README.md: {error}"))?;
-    let blocks = readme::sh_blocks(&text);
-    let titles = readme::sections_of(&blocks);
-    let known: Vec<_> = SECTIONS.iter().map(|section| section.title).collect();
-    if titles == known {
-        Ok(blocks)
-    } else {
-        Err(format!(
-            "sections with sh blocks in README.md:\n{titles:#?}\nbut this test measures:\n{known:#?}"
-        ))
-    }
-}
-
-fn walk(cluster: &Cluster, mut shell: Shell, blocks: &[Block]) -> Result<(), String> {
-    for Section { title, prepare, check, .. } in SECTIONS {
+fn walk(cluster: &Cluster, shell: &mut Shell, chapter: &Chapter, blocks: &[Block]) -> Result<(), String> {
+    let (file, begin) = (chapter.file, Instant::now());
+    for Section { title, prepare, check, .. } in chapter.sections {
         let start = Instant::now();
         println!("\n== {title}");
-        let prepared = prepare(cluster);
+        let prepared = prepare(cluster, shell);
         for block in blocks.iter().filter(|block| block.section == *title) {
             print!("{}", indented("$ ", &block.script));
             let ran = shell.run(&block.script);
@@ -119,16 +115,17 @@ fn walk(cluster: &Cluster, mut shell: Shell, blocks: &[Block]) -> Result<(), Str
             print!("{}", indented("  ", output));
             if !worked {
                 return Err(format!(
-                    "README.md, line {}, \"{title}\": a command failed\n{}",
+                    "{file}, line {}, \"{title}\": a command failed\n{}",
                     block.line, block.script
                 ));
             }
         }
-        let measured = check(cluster, &mut shell, prepared);
-        let measured = measured.map_err(|error| format!("README.md, \"{title}\": {error}"))?;
+        let measured = check(cluster, shell, prepared);
+        let measured = measured.map_err(|error| format!("{file}, \"{title}\": {error}"))?;
         println!("   measured: {measured} ({:.0} s)", start.elapsed().as_secs_f64());
     }
-    println!("\nwalkthrough: {} sections, each as the README says", SECTIONS.len());
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("\nwalkthrough: {} sections, each as {file} says ({seconds:.0} s)", chapter.sections.len());
     Ok(())
 }
 

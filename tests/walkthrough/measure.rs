@@ -169,6 +169,24 @@ pub(crate) fn ask(service: SocketAddr, count: usize) -> Tally {
     tally
 }
 
+/// Asks `count` times, on one connection, and on a new one where an answer says that it closes.
+pub(crate) fn ask_on_one_connection(service: SocketAddr, count: usize) -> Tally {
+    let (mut tally, mut kept) = (Tally::default(), None);
+    for _ in 0..count {
+        tally.count(ask_and_keep(service, &mut kept));
+    }
+    tally
+}
+
+/// Asks on the kept connection, or on a new one where there is none, and keeps it unless the answer says that it
+/// closes.
+fn ask_and_keep(service: SocketAddr, kept: &mut Option<Client>) -> io::Result<Answer> {
+    let mut client = kept.take().map_or_else(|| Client::connect(service), Ok)?;
+    let answer = client.get("/v1/appinfo")?;
+    *kept = (!answer.says_close()).then_some(client);
+    Ok(answer)
+}
+
 /// Two clients that ask again and again, 60 times a second each: one on new connections, one that keeps its
 /// connection until an answer says that it closes.
 pub(crate) struct Load {
@@ -188,13 +206,10 @@ impl Load {
                 let start = Instant::now();
                 let mut next = start;
                 while !done.load(Ordering::Relaxed) {
-                    let client = kept.take().map_or_else(|| Client::connect(service), Ok);
-                    let answer = client.and_then(|mut client| {
-                        let answer = client.get("/v1/appinfo")?;
-                        kept = (keeps_its_connection && !answer.says_close()).then_some(client);
-                        Ok(answer)
-                    });
-                    tally.count(answer);
+                    tally.count(ask_and_keep(service, &mut kept));
+                    if !keeps_its_connection {
+                        kept = None;
+                    }
                     next += INTERVAL;
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }

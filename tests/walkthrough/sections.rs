@@ -1,4 +1,4 @@
-//! What each section of the walkthrough claims, measured.
+//! What each section of the README's walkthrough claims, measured.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Outcome,
+    chapter::Chapter,
     measure::{Cluster, Load, Tally, ask, eventually, kubectl, name, service},
     shell::Shell,
     traces::Traces,
@@ -18,7 +19,7 @@ use crate::{
 pub(crate) struct Section {
     pub(crate) title: &'static str,
     /// Done before its commands run.
-    pub(crate) prepare: fn(&Cluster) -> Option<Load>,
+    pub(crate) prepare: fn(&Cluster, &mut Shell) -> Option<Load>,
     /// Done after.
     pub(crate) check: fn(&Cluster, &mut Shell, Option<Load>) -> Outcome,
 }
@@ -36,16 +37,23 @@ const FAULTY_SAMPLE: usize = 4000;
 /// The share of its requests that the canary fails with the label `fault-percent=5`.
 const FAULTY: f64 = 0.05;
 
-fn no_preparation(_: &Cluster) -> Option<Load> {
+pub(crate) fn no_preparation(_: &Cluster, _: &mut Shell) -> Option<Load> {
     None
 }
 
 /// Clients that must not lose a request while the commands run.
-fn under_load(cluster: &Cluster) -> Option<Load> {
+fn under_load(cluster: &Cluster, _: &mut Shell) -> Option<Load> {
     address_of_service(cluster).ok().map(Load::start)
 }
 
-pub(crate) const SECTIONS: &[Section] = &[
+pub(crate) const README: Chapter = Chapter {
+    file: "README.md",
+    folders: &["deployment/monitoring"],
+    missing: || Ok(None),
+    sections: SECTIONS,
+};
+
+const SECTIONS: &[Section] = &[
     Section { title: "Build the images", prepare: no_preparation, check: images },
     Section { title: "Deploy", prepare: no_preparation, check: one_pod },
     Section { title: "Talk to a pod", prepare: no_preparation, check: pod_answers },
@@ -72,7 +80,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
 ];
 
-fn ensure(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(), String> {
+pub(crate) fn ensure(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(format!("wanted {wanted}, saw {}", saw())) }
 }
 
@@ -95,7 +103,7 @@ fn one_pod(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
     Ok(format!("pod {} is ready", name(&pods[0])))
 }
 
-fn is_ready(pod: &Value) -> bool {
+pub(crate) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
 }
@@ -319,6 +327,6 @@ fn only_stable_is_left(cluster: &Cluster, shell: &mut Shell, load: Option<Load>)
 }
 
 fn nothing_is_left(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
-    Traces::of(cluster).gone()?;
+    Traces::of(cluster, README.folders.iter().copied()).gone()?;
     Ok("no Deployment, Service or pod".to_owned())
 }

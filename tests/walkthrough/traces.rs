@@ -12,14 +12,17 @@ const KINDS: &str = "deployments,services,replicasets,pods,configmaps,serviceacc
 /// The objects of one walkthrough.
 pub(crate) struct Traces<'a> {
     cluster: &'a Cluster,
-    /// The folder that the README calls `$MANIFESTS`.
-    manifests: String,
+    /// The folder that the README calls `$MANIFESTS`, and those that only some chapters use.
+    folders: Vec<String>,
 }
 
 impl<'a> Traces<'a> {
-    pub(crate) fn of(cluster: &'a Cluster) -> Self {
+    /// Those of chapters which use these folders, beside `$MANIFESTS`.
+    pub(crate) fn of<'b>(cluster: &'a Cluster, folders: impl IntoIterator<Item = &'b str>) -> Self {
         let manifests = env::var("MANIFESTS").ok().filter(|folder| !folder.is_empty());
-        Self { cluster, manifests: manifests.unwrap_or_else(|| "deployment".to_owned()) }
+        let mut all = vec![manifests.unwrap_or_else(|| "deployment".to_owned())];
+        all.extend(folders.into_iter().map(ToOwned::to_owned));
+        Self { cluster, folders: all }
     }
 
     /// What has one of its names or labels, as `kind/name`, and whether it goes without being deleted: it is
@@ -38,8 +41,8 @@ impl<'a> Traces<'a> {
         Ok(named.iter().chain(&labelled).map(describe).collect())
     }
 
-    fn files(&self) -> [&str; 4] {
-        ["-f", &self.manifests, "-f", "deployment/monitoring"]
+    fn files(&self) -> impl Iterator<Item = &str> {
+        self.folders.iter().flat_map(|folder| ["-f", folder])
     }
 
     /// Waits until nothing is there any more.

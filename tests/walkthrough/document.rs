@@ -1,4 +1,4 @@
-//! The commands of the README.
+//! The commands of a document.
 
 /// A block fenced `sh`.
 pub(crate) struct Block {

@@ -1,0 +1,238 @@
+//! What each section of docs/gateway.md claims, measured.
+
+use std::{
+    env,
+    net::{SocketAddr, ToSocketAddrs},
+};
+
+use crate::{
+    Outcome,
+    chapter::Chapter,
+    measure::{Cluster, Load, Tally, ask, ask_on_one_connection, eventually, kubectl, listed, name},
+    sections::{Section, ensure, is_ready, no_preparation},
+    shell::Shell,
+    traces::Traces,
+};
+
+pub(crate) const GATEWAY: Chapter =
+    Chapter { file: "docs/gateway.md", folders: &[FOLDER], missing, sections: SECTIONS };
+
+const FOLDER: &str = "deployment/gateway";
+const API: &str = "gateway.networking.k8s.io/v1";
+
+const SECTIONS: &[Section] = &[
+    Section { title: "Create", prepare: load_images, check: four_pods_answer },
+    Section { title: "One per cent", prepare: no_preparation, check: one_per_cent_fails },
+    Section { title: "Roll back", prepare: under_load, check: no_pod_is_deleted },
+    Section {
+        title: "Each request, not each connection",
+        prepare: no_preparation,
+        check: one_connection_reaches_several_pods,
+    },
+    Section { title: "Delete the canary", prepare: under_load, check: only_stable_is_left },
+    Section { title: "When no canary pod is ready", prepare: no_preparation, check: its_share_gets_503 },
+    Section { title: "Mend the canary", prepare: no_preparation, check: the_canary_is_ready_and_not_asked },
+    Section { title: "Ten per cent", prepare: under_load, check: ten_per_cent_is_promoted },
+    Section { title: "Fifty per cent", prepare: under_load, check: fifty_per_cent_is_promoted },
+    Section { title: "A hundred per cent", prepare: under_load, check: only_the_canary_answers },
+    Section { title: "Promote it", prepare: under_load, check: only_stable_is_left },
+    Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
+];
+
+/// What the cluster does not have.
+///
+/// # Errors
+/// If `GATEWAY` says where a gateway answers, and yet something is missing: that is a mistake of who set it.
+fn missing() -> Result<Option<String>, String> {
+    let missing = missing_in_cluster()?;
+    match (&missing, env::var("GATEWAY")) {
+        (Some(missing), Ok(gateway)) if !gateway.is_empty() => {
+            Err(format!("GATEWAY is set to {gateway}, but {missing}"))
+        }
+        _ => Ok(missing),
+    }
+}
+
+fn missing_in_cluster() -> Result<Option<String>, String> {
+    if !kubectl(&["api-versions"])?.lines().any(|version| version == API) {
+        return Ok(Some(format!("the cluster does not know {API}")));
+    }
+    let manifest = format!("{FOLDER}/gateway.yaml");
+    let path = "jsonpath={.spec.gatewayClassName}";
+    let class = kubectl(&["create", "--dry-run=client", "-f", &manifest, "-o", path])?;
+    let found = kubectl(&["get", "gatewayclass", &class, "--ignore-not-found", "-o", "name"])?;
+    Ok(found.is_empty().then(|| format!("the cluster has no GatewayClass {class}, which {manifest} names")))
+}
+
+/// The images of the manifests, for who walks through this chapter alone.
+fn load_images(_: &Cluster, shell: &mut Shell) -> Option<Load> {
+    let images = "$(sed -n 's/^ *image: *//p' ${MANIFESTS:-deployment}/*.yaml)";
+    if let Err(error) = shell.run_hook("LOAD_IMAGES", images) {
+        println!("   LOAD_IMAGES: {error}");
+    }
+    None
+}
+
+/// Where the gateway answers: on port 80, if the variable names none.
+fn address(shell: &mut Shell) -> Result<SocketAddr, String> {
+    let gateway = shell.variable("GATEWAY")?;
+    let addresses = gateway.to_socket_addrs().or_else(|_| format!("{gateway}:80").to_socket_addrs());
+    let first = addresses.map_err(|error| format!("GATEWAY={gateway}: {error}"))?.next();
+    first.ok_or_else(|| format!("GATEWAY={gateway}: no address"))
+}
+
+/// Clients that must not lose a request while the commands run.
+fn under_load(_: &Cluster, shell: &mut Shell) -> Option<Load> {
+    address(shell).ok().map(Load::start)
+}
+
+/// Requests that a share is measured with, on connections of each kind. At 10 %, the canary gets 100, with a standard
+/// deviation of √(1,000 · 0.1 · 0.9) = 9.5.
+const SAMPLE: usize = 1000;
+/// At 1 %, the canary gets 50 of these, with a standard deviation of √(5,000 · 0.01 · 0.99) = 7: five of those tell
+/// 1 % from none and from 2 %.
+const LARGE_SAMPLE: usize = 5000;
+
+/// Waits until a share of the requests, as closely as chance allows, is answered with that status by that side, and
+/// all others with 200 by the stable release: on connections of their own and on a kept one.
+///
+/// A share is binomial, so five standard deviations either way leave a false alarm in a million. (Gateways that take
+/// turns are closer.)
+fn shared(shell: &mut Shell, share: f64, (side, status): (&str, u16)) -> Outcome {
+    let address = address(shell)?;
+    let sample = if share < 0.1 { LARGE_SAMPLE } else { SAMPLE };
+    let mean = sample as f64 * share;
+    let five = 5.0 * (mean * (1.0 - share)).sqrt();
+    let holds = |tally: &Tally| {
+        let its = tally.of(side, status);
+        let others = if side == "stable" { 0 } else { tally.of("stable", 200) };
+        (its as f64 - mean).abs() <= five && its + others == sample
+    };
+    let (mut on_new, mut on_kept) = (Tally::default(), Tally::default());
+    let followed = eventually("the gateway follows the weights", || {
+        (on_new, on_kept) = (ask(address, sample), ask_on_one_connection(address, sample));
+        Ok(holds(&on_new) && holds(&on_kept))
+    });
+    let seen = format!("on new connections {}\n   on one connection {}", on_new.summary(), on_kept.summary());
+    let wanted = format!("{mean:.0} ± {five:.0} of {sample} answered with {status} by {side}");
+    followed.map_err(|error| format!("{error}: wanted {wanted}, saw {seen}"))?;
+    Ok(format!("wanted {wanted}: {seen}"))
+}
+
+/// Waits until every request is answered well by that release.
+fn only(shell: &mut Shell, release: &str) -> Outcome {
+    shared(shell, 1.0, (release, 200))
+}
+
+fn judged(shell: &mut Shell, wanted: &str) -> Result<(), String> {
+    let code = shell.variable("JUDGED")?;
+    ensure(code == wanted, &format!("exit code {wanted} of the judge"), || code)
+}
+
+fn lost_none(load: Option<Load>, canary_fails: bool) -> Outcome {
+    let during = load.ok_or("there was no load")?.end(canary_fails)?;
+    Ok(format!("during it: {during}"))
+}
+
+/// How many pods with a label there are, and how many of them are ready.
+fn pods(cluster: &Cluster, label: &str, value: &str) -> Result<(usize, usize), String> {
+    let mut pods = cluster.pods()?;
+    pods.retain(|pod| pod["metadata"]["labels"][label] == value);
+    Ok((pods.len(), pods.iter().filter(|pod| is_ready(pod)).count()))
+}
+
+fn four_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let (stable, canary) = (pods(cluster, "release", "stable")?, pods(cluster, "release", "canary")?);
+    ensure((stable, canary) == ((3, 3), (1, 1)), "three stable pods and one canary, ready", || {
+        format!("{stable:?} and {canary:?}")
+    })?;
+    let services: Vec<_> = cluster.objects("services")?.iter().map(name).collect();
+    ensure(services == ["appinfo-canary", "appinfo-stable"], "the two Services", || format!("{services:?}"))?;
+    let tally = ask(address(shell)?, 100);
+    let expected = tally.of("stable", 200) + tally.of("canary", 500);
+    ensure(expected == 100, "answers of both releases", || tally.summary())?;
+    Ok(tally.summary())
+}
+
+fn one_per_cent_fails(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    judged(shell, "1")?;
+    shared(shell, 0.01, ("canary", 500))
+}
+
+fn no_pod_is_deleted(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let after = only(shell, "stable")?;
+    let during = lost_none(load, true)?;
+    let canary = pods(cluster, "canary", "broken")?;
+    ensure(canary == (1, 1), "the canary's pod, ready", || format!("{canary:?}"))?;
+    Ok(format!("{during}\n   after it: {after}"))
+}
+
+fn one_connection_reaches_several_pods(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let mut pods = |of: &str| -> Result<(usize, String), String> {
+        let said = shell.run(&format!("pods {of}\n"))?;
+        Ok((said.lines().count(), said.trim_end().to_owned()))
+    };
+    let (service, gateway) = (pods("$EXTERNAL_IP:$NODE_PORT")?, pods("$GATEWAY")?);
+    ensure(
+        (service.0, gateway.0) == (1, 3),
+        "one pod behind the Service and three behind the gateway",
+        || format!("{}\nand {}", service.1, gateway.1),
+    )?;
+    Ok(format!(
+        "one connection to the Service reaches {}, one to the gateway:\n{}",
+        service.1.trim(),
+        gateway.1
+    ))
+}
+
+fn its_share_gets_503(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let canary = pods(cluster, "canary", "fixed")?;
+    ensure(canary == (1, 0), "one pod of the canary, not ready", || format!("{canary:?}"))?;
+    shared(shell, 0.1, ("nobody", 503))
+}
+
+fn the_canary_is_ready_and_not_asked(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let canary = pods(cluster, "canary", "fixed")?;
+    ensure(canary.1 == 1, "a pod of the canary, ready", || format!("{canary:?}"))?;
+    only(shell, "stable")
+}
+
+fn promoted_at(share: f64, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let during = lost_none(load, false)?;
+    judged(shell, "0")?;
+    Ok(format!("{during}\n   after it: {}", shared(shell, share, ("canary", 200))?))
+}
+
+fn ten_per_cent_is_promoted(_: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    promoted_at(0.1, shell, load)
+}
+
+fn fifty_per_cent_is_promoted(_: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    promoted_at(0.5, shell, load)
+}
+
+fn only_the_canary_answers(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let after = only(shell, "canary")?;
+    let during = lost_none(load, false)?;
+    let stable = pods(cluster, "release", "stable")?;
+    ensure(stable == (3, 3), "three stable pods, ready", || format!("{stable:?}"))?;
+    Ok(format!("{during}\n   after it: {after}"))
+}
+
+fn only_stable_is_left(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let after = only(shell, "stable")?;
+    let during = lost_none(load, false)?;
+    let deployments: Vec<_> = cluster.objects("deployments")?.iter().map(name).collect();
+    ensure(deployments == ["appinfo"], "only the Deployment appinfo", || format!("{deployments:?}"))?;
+    let route = listed(&["get", "httproute", "appinfo", "-n", &cluster.namespace, "-o", "json"])?;
+    let backends = &route[0]["spec"]["rules"][0]["backendRefs"];
+    ensure(backends.as_array().is_some_and(|all| all.len() == 1), "one Service in the route", || {
+        backends.to_string()
+    })?;
+    Ok(format!("{during}\n   after it: {after}"))
+}
+
+fn nothing_is_left(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
+    Traces::of(cluster, GATEWAY.folders.iter().copied()).gone()?;
+    Ok("no Gateway, HTTPRoute, Deployment, Service or pod".to_owned())
+}
