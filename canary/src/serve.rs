@@ -36,7 +36,7 @@ pub use self::{
     connections::Drain,
 };
 use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
-use crate::{source::Source, trial::Trial};
+use crate::{messages::message, source::Source, trial::Trial};
 
 /// How often viewers are told what has changed.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
@@ -125,6 +125,9 @@ impl Serve {
                     let mut trials = self.trials();
                     trials.remember(now);
                     self.viewers.tell(&mut trials, &self.heading(), now);
+                    for (trial, verdict) in trials.new_decisions() {
+                        message(format_args!("trial {}: {verdict}", trial.escape_debug())); // a caller's name
+                    }
                 }
             }
         }

@@ -14,6 +14,7 @@ use std::{
 pub use self::on_trial::OnTrial;
 use super::versions::{Version, Versions};
 use crate::{
+    judge::Verdict,
     release::{Batch, Release},
     source::{Observation, Response, Seen},
     trial::Trial,
@@ -247,6 +248,12 @@ impl Trials {
         for one in self.named.values_mut().chain([&mut self.all]) {
             one.remember(now);
         }
+    }
+
+    /// The trials whose decision is not the same as at the last call, with their verdicts.
+    pub fn new_decisions(&mut self) -> Vec<(String, Verdict)> {
+        let named = self.named.iter_mut();
+        named.filter_map(|(id, one)| Some((id.clone(), one.new_decision()?))).collect()
     }
 
     /// No more will be seen: what is there counts as it is.
@@ -507,6 +514,21 @@ mod tests {
         watched.now += STAYS;
         watched.rounds(1, BROKEN, Failure);
         assert_eq!(watched.ask(None), "c66665c44");
+    }
+
+    #[test]
+    fn each_new_decision_is_named_once() {
+        let mut watched = Watched::new();
+        let new = |watched: &mut Watched| -> Vec<_> {
+            let decisions = watched.trials.new_decisions().into_iter();
+            decisions.map(|(id, verdict)| (id, super::super::state::word(&verdict.decision))).collect()
+        };
+        watched.rounds(1, BROKEN, Failure);
+        assert_eq!(new(&mut watched), [], "not yet");
+        watched.rounds(50, BROKEN, Failure);
+        assert_eq!(new(&mut watched), [("c66665c44".to_owned(), "roll_back")]);
+        watched.rounds(50, BROKEN, Failure);
+        assert_eq!(new(&mut watched), []);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! One of the trials.
 
-use std::time::Instant;
+use std::{
+    mem::{self, Discriminant},
+    time::Instant,
+};
 
 use crate::{
+    judge::{Decision, Verdict},
     serve::{history::History, versions::Version},
     source::Seen,
     trial::Trial,
@@ -19,12 +23,22 @@ pub struct OnTrial {
     /// The rollout that it is about has ended: if it is asked for by another, it begins anew.
     pub(super) ended: bool,
     changes: u64,
+    /// How often it had changed when its decision was last looked at, and what that was.
+    looked_at: (u64, Discriminant<Decision>),
     history: History,
 }
 
 impl OnTrial {
     pub(super) fn new(trial: Trial, now: Instant) -> Self {
-        Self { trial, version: None, asked: now, ended: false, changes: 0, history: History::default() }
+        Self {
+            trial,
+            version: None,
+            asked: now,
+            ended: false,
+            changes: 0,
+            looked_at: (0, mem::discriminant(&Decision::NotYet)),
+            history: History::default(),
+        }
     }
 
     /// What has been seen, and what may be said of it.
@@ -69,6 +83,17 @@ impl OnTrial {
     /// Keeps what is to be seen later of how it goes on.
     pub(super) fn remember(&mut self, now: Instant) {
         self.history.remember(&self.trial, self.changes, now);
+    }
+
+    /// The verdict, if its decision is not the same as at the last call. The first is compared with "not yet".
+    pub(super) fn new_decision(&mut self) -> Option<Verdict> {
+        let (changes, decision) = self.looked_at;
+        if changes == self.changes {
+            return None;
+        }
+        let verdict = self.trial.verdict();
+        self.looked_at = (self.changes, mem::discriminant(&verdict.decision));
+        (decision != self.looked_at.1).then_some(verdict)
     }
 
     /// No more will be seen: what is there counts as it is.
