@@ -1,36 +1,36 @@
-//! What the program's exit code tells.
+//! The program's exit codes.
 
 use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// As it should; of `judge`: promote the canary.
+    /// It did what it should. `judge`: promote the canary.
     Done,
     /// `judge`: roll the canary back.
     RollBack,
-    /// `rehearse --script`: a step did not show what the README says.
+    /// `rehearse --script`: the result of a step differs from the README.
     NotShown,
-    /// `judge`: not enough has been seen yet.
+    /// `judge`: there are too few answers for a decision.
     NotYet,
-    /// The command line cannot be used.
+    /// The command line or the input is invalid.
     Usage,
     /// No request was answered.
     NoAnswer,
-    /// `judge`: no answer named the stable release, or none the canary.
+    /// `judge`: no answer named the stable release, or no answer named the canary.
     ReleaseNeverSeen,
-    /// This machine did not do its part: no terminal, no port, a file that cannot be written.
+    /// This machine failed: no terminal, no free port, a file that cannot be written.
     Failed,
-    /// `judge`: both releases fail more than the limit, and nothing tells them apart.
+    /// `judge`: both releases fail more than the limit, with no clear difference between them.
     Hold,
     /// The reader of the output has closed it.
     OutputClosed,
-    /// A signal of that number ended it.
+    /// The signal of that number ended it.
     Signal(u8),
 }
 
 impl Exit {
-    /// The number, as `--help` tells them.
+    /// The number, as documented in `--help`.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -41,8 +41,8 @@ impl Exit {
             Self::ReleaseNeverSeen => 5,
             Self::Failed => 6,
             Self::Hold => 7,
-            Self::OutputClosed => Self::Signal(13).code(), // as SIGPIPE would have it
-            Self::Signal(number) => number.saturating_add(128), // as a shell tells of it
+            Self::OutputClosed => Self::Signal(13).code(), // the same as for SIGPIPE
+            Self::Signal(number) => number.saturating_add(128), // the convention of shells
         }
     }
 }

@@ -1,17 +1,17 @@
-//! What may be said of a canary: the decision, with the numbers it rests on, and what the canary has cost.
+//! The verdict on a canary: the decision, the numbers behind it, and the cost of the canary.
 //!
-//! It is pure: outcomes go into the [`Judge`] in the order of sending, a [`Verdict`] comes out, and neither clock
-//! nor network is asked. `docs/verdict.md` has the mathematics in one piece, and what is assumed.
+//! This module is pure: it uses neither clock nor network. Outcomes go into the [`Judge`] in the order of sending, and
+//! a [`Verdict`] comes out. `docs/verdict.md` explains the mathematics and the assumptions.
 //!
-//! - `decision`: the rules by which a canary is promoted or rolled back.
+//! - `decision`: the rules for promotion and roll-back.
 //! - `batch`: which requests are compared with each other.
-//! - `odds`: whether the canary is worse than stable, given how many failed. A roll-back rests on it.
+//! - `odds`: the test whether the canary is worse than stable. It decides a roll-back.
 //! - `promotion`: the two ways to a promotion.
-//! - `pods`: in which pods of a release its failures sit.
-//! - `bounds`: between which bounds a failure rate lies.
-//! - `verdict`: what comes out.
-//! - `sentences`: how a verdict and its price are told. `price`: what a canary has cost.
-//! - `numbers`: what a judge is given.
+//! - `pods`: which pods of a release fail more often than its other pods.
+//! - `bounds`: confidence intervals for failure rates.
+//! - `verdict`: the result.
+//! - `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+//! - `numbers`: the numbers in a judge's settings.
 
 mod batch;
 mod bounds;

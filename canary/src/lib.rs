@@ -1,18 +1,18 @@
-//! canary watches a rollout, judges it, and rehearses it with no cluster.
+//! canary watches a rollout, judges it, and rehearses it without a cluster.
 //!
 //! In reading order:
 //!
-//! - [`cli`]: every flag. [`exit`]: every exit code. [`signals`]: what else ends the program. [`messages`]: what is
-//!   told beside the output.
-//! - [`commands`]: watch, judge, serve and rehearse, one file each; they put together what follows.
-//! - [`release`]: the two sides of a rollout, who a request is attributed to, and counts.
+//! - [`cli`]: all flags. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
+//!   messages on standard error.
+//! - [`commands`]: watch, judge, serve and rehearse, one file each. They use the modules below.
+//! - [`release`]: stable and canary, attribution of requests, and counts.
 //! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
-//! - [`tally`]: what has been seen so far.
-//! - [`judge`]: what may be said of it: the decision, by statistics that stay valid however often one looks.
-//! - [`trial`]: both of these together.
-//! - [`view`]: how a trial is shown, as a picture in a terminal, as lines of JSON or as a page.
-//! - [`serve`]: a server that keeps watching, and tells others.
-//! - [`rehearse`]: the steps of the walkthrough, on pods in this process.
+//! - [`tally`]: counts, latencies and pods so far.
+//! - [`judge`]: the decision, by statistics that stay valid however often you look.
+//! - [`trial`]: a tally and a judge of the same requests.
+//! - [`view`]: shows a trial as a picture in a terminal, as lines of JSON, or as a page.
+//! - [`serve`]: a server that keeps watching, and shows the result on a page and in an API.
+//! - [`rehearse`]: the steps of the walkthrough, with pods in this process.
 //!
 //! `main.rs` is the program.
 

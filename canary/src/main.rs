@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     exit(run(&cli.command)).into()
 }
 
-/// How it ended, where an output or another means of this machine may have failed.
+/// The exit code of a command, or of the I/O error that ended it.
 fn exit(ended: io::Result<Exit>) -> Exit {
     ended.unwrap_or_else(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -44,12 +44,12 @@ fn run(command: &Command) -> io::Result<Exit> {
             Command::Rehearse(flags) => commands::rehearse::run(flags).await,
         }
     });
-    runtime.shutdown_background(); // it does not wait for requests under way
+    runtime.shutdown_background(); // does not wait for open requests
     exit
 }
 
-/// Each request is a connection, and a connection is an open file.
+/// Raises the soft limit of open files to the hard limit: each request has a connection, which is an open file.
 fn open_as_many_files_as_allowed() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // fewer will do
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // works with fewer files, too
 }

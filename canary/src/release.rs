@@ -1,4 +1,4 @@
-//! The two sides of a rollout, who a request is attributed to, and how many requests failed.
+//! The two sides of a rollout, the attribution of requests, and the counts of failures.
 
 use std::{
     fmt,
@@ -12,19 +12,19 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Release {
-    /// The one that serves already.
+    /// The release that is in use.
     Stable,
-    /// The one on trial.
+    /// The new release on trial.
     Canary,
 }
 
 impl Release {
-    /// Both of them.
+    /// Both sides.
     pub const BOTH: [Self; 2] = [Self::Stable, Self::Canary];
 }
 
 impl fmt::Display for Release {
-    /// As the label `release` has it.
+    /// The value of the label `release`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Stable => "stable",
@@ -33,12 +33,12 @@ impl fmt::Display for Release {
     }
 }
 
-/// Who a request is attributed to.
+/// The release that a request is attributed to, if any.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attribution {
     /// One of the two sides.
     Release(Release),
-    /// A release of another name.
+    /// A release with another name.
     Other(String),
     /// An answer that names no release, such as a proxy's 502.
     Unnamed,
@@ -47,7 +47,7 @@ pub enum Attribution {
 }
 
 impl Attribution {
-    /// Who an answer is attributed to that names this release, or none.
+    /// The attribution of an answer that names `release`; `None` if it names no release.
     pub fn of_answer(release: Option<&str>) -> Self {
         match release {
             Some("stable") => Self::Release(Release::Stable),
@@ -57,7 +57,7 @@ impl Attribution {
         }
     }
 
-    /// Which of the two sides it is, if it is one.
+    /// Stable or canary; `None` for anything else.
     pub fn release(&self) -> Option<Release> {
         match self {
             Self::Release(release) => Some(*release),
@@ -80,30 +80,30 @@ impl fmt::Display for Attribution {
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With a whole answer with a status of 2xx, in time.
+    /// A complete answer with a 2xx status, in time.
     Success,
-    /// With such an answer, but later than `--max-latency` allows. It counts as a failure.
+    /// A complete answer with a 2xx status, but later than `--max-latency` allows. It counts as a failure.
     Slow,
-    /// With anything else, or with no answer.
+    /// Any other answer, or no answer.
     Failure,
 }
 
 impl Outcome {
-    /// Whether it counts as a failure.
+    /// Whether this counts as a failure.
     pub fn failed(self) -> bool {
         self != Self::Success
     }
 }
 
-/// How many requests there were, and how many of them failed.
+/// The number of requests, and of failures among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// All requests, failures among them.
-    #[serde(rename = "answers")] // as scripts know it from the verdict
+    /// All requests, including failures.
+    #[serde(rename = "answers")] // scripts read this key in the verdict
     pub requests: u64,
-    /// Those that failed, at most `requests`.
+    /// Failed requests, at most `requests`.
     pub failures: u64,
-    /// Those that failed by being slow alone, at most `failures`.
+    /// Requests that failed only because they were slow, at most `failures`.
     pub slow: u64,
 }
 
@@ -120,7 +120,7 @@ impl Counts {
         self.slow += u64::from(outcome == Outcome::Slow);
     }
 
-    /// How many requests did not fail.
+    /// The number of requests that did not fail.
     pub fn successes(self) -> u64 {
         self.requests - self.failures
     }
@@ -167,24 +167,24 @@ impl Sum for Counts {
     }
 }
 
-/// What both releases answered in the same time.
+/// The counts of both releases in the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The stable release's answers.
     pub stable: Counts,
     /// The canary's answers.
     pub canary: Counts,
-    /// Failures that name neither release. (Successes that name neither say nothing.)
+    /// Failures that name neither release. (Successes that name neither release are ignored.)
     pub unattributed: u64,
 }
 
 impl Batch {
-    /// The canary's answers if every failure that names no release was its own.
+    /// The canary's counts in the worst case: all failures that name no release are the canary's.
     pub(crate) fn canary_at_worst(&self) -> Counts {
         self.canary + Counts::all_failed(self.unattributed)
     }
 
-    /// All requests that say something.
+    /// All requests that count: those that name a release, and all failures.
     pub(crate) fn total(&self) -> Counts {
         self.stable + self.canary_at_worst()
     }
@@ -198,7 +198,7 @@ impl AddAssign for Batch {
     }
 }
 
-/// A part of a whole, from 0 to 1; `None` where the whole is 0.
+/// `part / whole`, from 0 to 1; `None` if `whole` is 0.
 pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| real(part) / real(whole))
 }

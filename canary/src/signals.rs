@@ -1,4 +1,4 @@
-//! The signals that end the program in good order, and those of a shell's job control.
+//! The signals that end the program, and the signals of a shell's job control.
 
 use std::io;
 
@@ -7,20 +7,20 @@ use tokio::signal::unix::SignalKind;
 
 use crate::exit::Exit;
 
-/// The signals that end the program, each as the [`Exit`] it leads to.
+/// The signals that end the program, each with its [`Exit`].
 pub type Signals = appinfo::signals::Signals<Exit>;
 
-/// The number of SIGINT: Ctrl-C.
+/// The number of SIGINT, which Ctrl-C sends.
 const INTERRUPT: u8 = 2;
 
-/// What SIGTERM leads to.
+/// The exit code after SIGTERM.
 pub(crate) const TERMINATED: Exit = Exit::Signal(15);
 
-/// Begins to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT, but for those that were ignored when the program began, as
-/// `nohup` and shells without job control have it. To be called within a tokio runtime.
+/// Starts to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT. A signal that was ignored when the program started stays
+/// ignored: `nohup` and shells without job control rely on that. Call this within a tokio runtime.
 ///
 /// # Errors
-/// If the system allows no handler.
+/// If a handler cannot be installed.
 pub fn listen() -> io::Result<Signals> {
     Signals::new([
         (SignalKind::interrupt(), Exit::Signal(INTERRUPT)),
@@ -30,47 +30,47 @@ pub fn listen() -> io::Result<Signals> {
     ])
 }
 
-/// How something ends that runs until it is told to: Ctrl-C is the way to tell it.
+/// The exit code of a command that runs until Ctrl-C. SIGINT is its normal end.
 pub fn ended_by(signal: Exit) -> Exit {
     if signal == Exit::Signal(INTERRUPT) { Exit::Done } else { signal }
 }
 
-/// What a shell's job control does to the program.
+/// A signal of a shell's job control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// It is to stop: SIGTSTP.
+    /// SIGTSTP: stop.
     Stop,
-    /// It goes on after it was stopped: SIGCONT.
+    /// SIGCONT: continue after a stop.
     Continue,
 }
 
 /// The signals of job control.
 pub type JobControl = appinfo::signals::Signals<Job>;
 
-/// Begins to listen for SIGTSTP and SIGCONT. From then on SIGTSTP stops the program only by [`stop`].
+/// Starts to listen for SIGTSTP and SIGCONT. From then on SIGTSTP does not stop the program by itself; call [`stop`].
 ///
 /// # Errors
-/// If the system allows no handler.
+/// If a handler cannot be installed.
 pub fn job_control() -> io::Result<JobControl> {
     let kind = |signal: Signal| SignalKind::from_raw(signal.as_raw());
     JobControl::new([(kind(Signal::TSTP), Job::Stop), (kind(Signal::CONT), Job::Continue)])
 }
 
-/// Whether the program is a job of a shell that can continue it: such a shell gives each job a process group, other than
-/// that of the session's leader, which is the shell's own. Stopped in the latter, it would stay so for ever.
+/// Whether the program is a job of a shell that can continue it. Such a shell gives each job a process group of its own.
+/// The shell itself is the session leader. A process that stops in the session leader's group would never continue.
 pub fn is_a_job() -> bool {
     getsid(None).is_ok_and(|leader| leader != getpgrp())
 }
 
-/// What Ctrl-Z does where the terminal does not do it: asks all of the job to stop, such as the script that started the
-/// program.
+/// Does what Ctrl-Z does: stops the whole job, for example with the script that started the program. In raw mode the
+/// terminal does not do this itself.
 pub fn suspend_job() {
     if is_a_job() {
-        let _ = kill_current_process_group(Signal::TSTP); // it stays as it is
+        let _ = kill_current_process_group(Signal::TSTP); // on an error, the program just runs on
     }
 }
 
 /// Stops the program. Returns when it is continued.
 pub fn stop() {
-    let _ = kill_process(getpid(), Signal::STOP); // it stays as it is
+    let _ = kill_process(getpid(), Signal::STOP); // on an error, the program just runs on
 }

@@ -1,4 +1,4 @@
-//! What has been seen so far: counts by release, the last requests one by one, latencies, pods.
+//! The requests so far: counts by release, the last requests one by one, latencies, pods.
 
 mod latencies;
 mod pods;
@@ -16,24 +16,24 @@ use crate::{
     source::{Cause, Observation, Response},
 };
 
-/// How many of the last requests are kept one by one. A share of 1/4 is seen in as many with a standard error
-/// of √(1/4 · 3/4 / 300) = 2.5 %.
+/// The number of last requests that are kept one by one. A share of 1/4, estimated from 300 requests, has a standard
+/// error of √(1/4 · 3/4 / 300) = 2.5 %.
 pub const RECENT: usize = 300;
 
 /// One of the last requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recent {
-    /// Who it is attributed to.
+    /// Its release, if known.
     pub attribution: Attribution,
     /// Whether it was answered.
     pub answered: bool,
-    /// Whether it failed; without an answer, it did.
+    /// Whether it failed. A request without an answer has failed.
     pub failed: bool,
-    /// How long its answer took, if it had one.
+    /// The latency of its answer, if there was one.
     pub latency: Option<Duration>,
 }
 
-/// What has been seen since a moment.
+/// The requests since a start time.
 #[derive(Clone, Debug)]
 pub struct Tally {
     began: Instant,
@@ -47,7 +47,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing seen yet, as of `now`.
+    /// An empty tally that starts `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
@@ -61,7 +61,7 @@ impl Tally {
         }
     }
 
-    /// Takes in what came of one request.
+    /// Counts the result of one request.
     pub fn observe(&mut self, observation: &Observation) {
         let (mut latency, mut answered) = (None, false);
         match &observation.response {
@@ -88,7 +88,7 @@ impl Tally {
         self.recent.push_back(Recent { attribution: attribution.clone(), answered, failed, latency });
     }
 
-    /// Takes in what was counted in one interval of time.
+    /// Adds the counts of one interval of time.
     pub fn observe_batch(&mut self, batch: &Batch) {
         for (attribution, counts) in [
             (Attribution::Release(Release::Stable), batch.stable),
@@ -101,24 +101,24 @@ impl Tally {
         }
     }
 
-    /// The two sides, and all failures that are attributed to neither.
+    /// The counts of both sides, and the number of failures attributed to neither.
     pub fn sides(&self) -> Batch {
         let (stable, canary) = (self.of_release(Release::Stable), self.of_release(Release::Canary));
         let unattributed = self.total().failures - stable.failures - canary.failures;
         Batch { stable, canary, unattributed }
     }
 
-    /// When it began.
+    /// The start time.
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// The counts by who the requests are attributed to.
+    /// The counts by attribution.
     pub fn counts(&self) -> &BTreeMap<Attribution, Counts> {
         &self.counts
     }
 
-    /// The counts of what is attributed like this.
+    /// The counts of one attribution.
     pub fn of(&self, attribution: &Attribution) -> Counts {
         self.counts.get(attribution).copied().unwrap_or_default()
     }
@@ -128,47 +128,47 @@ impl Tally {
         self.of(&Attribution::Release(release))
     }
 
-    /// Everything together.
+    /// The counts of all requests that were sent.
     pub fn total(&self) -> Counts {
         self.counts.values().copied().sum()
     }
 
-    /// How many requests were answered.
+    /// The number of requests that were answered.
     pub fn answered(&self) -> u64 {
         self.total().requests - self.unanswered()
     }
 
-    /// How many requests had no answer, whoever they are attributed to.
+    /// The number of requests without an answer, whatever their attribution.
     pub fn unanswered(&self) -> u64 {
         self.causes.values().sum()
     }
 
-    /// Why there was no answer, and how often.
+    /// The causes of missing answers, each with its number of requests.
     pub fn causes(&self) -> &BTreeMap<Cause, u64> {
         &self.causes
     }
 
-    /// How many requests this machine could not send.
+    /// The number of requests that this machine could not send.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }
 
-    /// Why the last request that was not answered, or not sent, was not.
+    /// The reason of the last request that was not answered or not sent.
     pub fn last_trouble(&self) -> Option<&str> {
         self.last_trouble.as_deref()
     }
 
-    /// How long answers took.
+    /// The latencies of all answers.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
     }
 
-    /// How long the last answers took.
+    /// The latencies of the last answers.
     pub fn recent_latencies(&self) -> Latencies {
         self.recent.iter().filter_map(|one| one.latency).collect()
     }
 
-    /// The pods seen.
+    /// The pods that have answered.
     pub fn pods(&self) -> &Pods {
         &self.pods
     }
@@ -178,14 +178,14 @@ impl Tally {
         &self.recent
     }
 
-    /// The share of the last requests that are attributed like this, from 0 to 1; none while there are no
-    /// requests. Of [`Attribution::NoAnswer`], that of all that had no answer.
+    /// The share of one attribution in the last requests, from 0 to 1; `None` while there are no requests. For
+    /// [`Attribution::NoAnswer`]: the share of all requests without an answer, whatever their attribution.
     pub fn recent_share(&self, attribution: &Attribution) -> Option<f64> {
-        let of_it = self.recent.iter().filter(|one| match attribution {
+        let matching = self.recent.iter().filter(|one| match attribution {
             Attribution::NoAnswer => !one.answered,
             _ => one.attribution == *attribution,
         });
-        share(count_of(of_it.count()), count_of(self.recent.len()))
+        share(count_of(matching.count()), count_of(self.recent.len()))
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_those_of_the_last_requests_alone() {
+    fn shares_count_only_the_last_requests() {
         let mut tally = Tally::new(Instant::now());
         assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), None);
         for release in std::iter::repeat_n("canary", 50).chain(std::iter::repeat_n("stable", RECENT)) {

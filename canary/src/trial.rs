@@ -1,4 +1,4 @@
-//! A canary on trial: what has been seen of it, and what may be said of that.
+//! A canary on trial: the requests seen so far, and the verdict on them.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -9,17 +9,17 @@ use crate::{
     tally::{Pods, Tally},
 };
 
-/// Which part of the service's requests a trial sees.
+/// The part of the service's requests that a trial sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// Requests of our own, which stand for all that the service gets in that time.
+    /// Requests that canary itself sends. They stand for all requests that the service gets in the same time.
     Sample,
-    /// The requests that the price is for.
+    /// All requests that the price is about.
     All,
 }
 
-/// A tally and a judge of the same requests. The tally shows them as they end, the judge takes them in the order
-/// of sending.
+/// A tally and a judge of the same requests. The tally counts requests as they end. The judge gets them in the order
+/// in which they were sent.
 #[derive(Clone, Debug)]
 pub struct Trial {
     settings: Settings,
@@ -33,7 +33,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// One in which nothing has been seen yet, as of `now`. Without a budget there is no share of it in the price.
+    /// A trial without requests that starts `now`. Without a budget, the price has no share of the budget.
     pub fn new(settings: Settings, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Self {
         let (tally, judge) = (Tally::new(now), Judge::new(settings));
         Self { settings, budget, coverage, given_share: None, tally, judge, in_order: InOrder::default() }
@@ -46,15 +46,15 @@ impl Trial {
         Self { given_share, ..self }
     }
 
-    /// Forgets what was seen: from `now` on it is another canary's trial. Requests that were sent before do not
-    /// count, whenever they end.
+    /// Starts the trial again, as of `now`, for another canary. Requests that were sent before `now` do not count, even
+    /// if they end later.
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
         self.judge = Judge::new(self.settings);
         self.in_order.forget();
     }
 
-    /// Takes in what came of one request.
+    /// Counts the result of one request.
     pub fn observe(&mut self, observation: &Observation) {
         let counts = observation.sent >= self.tally.began();
         if counts {
@@ -65,39 +65,39 @@ impl Trial {
         self.in_order.take(observation.number, outcome, observation.pod(), &mut self.judge);
     }
 
-    /// Passes over the request of that number: it is part of the order of sending, and not of this trial.
+    /// Skips the request with this number: the number is part of the order of sending, but the request is not part of
+    /// this trial.
     pub fn skip(&mut self, number: u64) {
         self.in_order.take(number, None, None, &mut self.judge);
     }
 
-    /// Takes in what was counted in one interval of time.
+    /// Counts the requests of one interval of time.
     pub fn observe_batch(&mut self, batch: Batch) {
         self.tally.observe_batch(&batch);
         self.judge.observe_batch(batch);
     }
 
-    /// No more will come: what is there counts as it is.
+    /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.
     pub fn end(&mut self) {
         self.judge.end();
     }
 
-    /// What the judge goes by.
+    /// The judge's settings.
     pub fn settings(&self) -> Settings {
         self.settings
     }
 
-    /// What was seen.
+    /// The counts, latencies and pods so far.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// The canary's share, where it is given.
+    /// The canary's share of the requests, if it is given.
     pub fn given_share(&self) -> Option<Fraction> {
         self.given_share
     }
 
-    /// The share of requests that is to be expected of a release, from 0 to 1: the one that is given, or else that
-    /// which these pods would have if each got the same. None where that is not known.
+    /// The expected share of a release, from 0 to 1: the given one, or its part of `pods`. `None` if it is unknown.
     pub fn expected_share(&self, release: &Attribution, pods: &Pods) -> Option<f64> {
         let Some(canary) = self.given_share.map(Fraction::get) else { return pods.expected_share(release) };
         release.release().map(|release| match release {
@@ -106,17 +106,17 @@ impl Trial {
         })
     }
 
-    /// The roll-back or the promotion, once there is one.
+    /// The roll-back or promotion, once decided.
     pub fn decided(&self) -> Option<Decision> {
         self.judge.decided()
     }
 
-    /// What may be said.
+    /// The verdict on the requests so far.
     pub fn verdict(&self) -> Verdict {
         self.judge.verdict()
     }
 
-    /// What the canary has cost until `now`; none before stable has answered.
+    /// The cost of the canary until `now`; `None` before stable has answered.
     pub fn price(&self, now: Instant) -> Option<Price> {
         let scale = match (self.coverage, self.budget) {
             (Coverage::Sample, Some(budget)) => {
@@ -129,28 +129,28 @@ impl Trial {
     }
 }
 
-/// Outcomes as they come, until all that were sent before them are there.
+/// Puts outcomes into the order of sending. An outcome waits until all requests sent before it have ended.
 ///
 /// Failures take longer than successes: a time-out comes seconds after the answers to requests that were sent
-/// later. Whoever judges in the order of arrival promotes a canary by its fast survivors.
+/// later. In the order of arrival, a canary would be promoted by its fast successes, before its failures arrive.
 #[derive(Clone, Debug, Default)]
 struct InOrder {
     /// The number of the request that the judge takes next.
     next: u64,
-    /// What is there of that request and later ones.
+    /// The results of `next` and later requests; `None` for requests that have not ended.
     waiting: VecDeque<Option<Waiting>>,
 }
 
 /// A request that has ended.
 #[derive(Clone, Debug)]
 struct Waiting {
-    /// The release, if it names one, and how it ended; none if it does not count.
+    /// The release, if it is known, and the outcome; `None` if the request does not count.
     outcome: Option<(Option<Release>, Outcome)>,
     pod: Option<String>,
 }
 
 impl InOrder {
-    /// What is waiting does not count.
+    /// Requests that are waiting will not count.
     fn forget(&mut self) {
         self.waiting.iter_mut().flatten().for_each(|waiting| waiting.outcome = None);
     }
@@ -163,13 +163,13 @@ impl InOrder {
         judge: &mut Judge,
     ) {
         if number == self.next && self.waiting.is_empty() {
-            // the usual case where outcomes come in order: no copy
+            // the usual case: outcomes come in order, and need no copy
             self.next += 1;
             observe(judge, outcome, pod);
             return;
         }
         let Some(place) = number.checked_sub(self.next).and_then(|place| usize::try_from(place).ok()) else {
-            return; // each number is there once
+            return; // this number was counted before
         };
         if self.waiting.len() <= place {
             self.waiting.resize(place + 1, None);
@@ -220,7 +220,7 @@ mod tests {
         Observation { number, sent, response }
     }
 
-    /// Four requests that are sent in turn: three to stable, one to the canary, which fails with `failed`.
+    /// Of every four requests, three go to stable and one to the canary. The canary fails if `failed` says so.
     fn turn(number: u64, sent: Instant, failed: impl Fn(u64) -> bool) -> Observation {
         let release = if number % 4 == 3 { Release::Canary } else { Release::Stable };
         let fails = release == Release::Canary && failed(number);
@@ -250,21 +250,21 @@ mod tests {
     }
 
     #[test]
-    fn while_an_earlier_request_is_open_later_ones_decide_nothing() {
+    fn later_requests_do_not_decide_while_an_earlier_one_is_open() {
         let now = Instant::now();
         let mut trial = trial(now);
         for number in 1..10_000 {
             trial.observe(&turn(number, now, |_| true));
         }
         assert_eq!((trial.decided(), trial.verdict().canary.counts.requests), (None, 0));
-        assert_eq!(trial.tally().of_release(Release::Canary).failures, 2500, "they are shown at once");
+        assert_eq!(trial.tally().of_release(Release::Canary).failures, 2500, "the tally counts them at once");
         trial.observe(&no_answer(0, now));
         assert!(matches!(trial.decided(), Some(Decision::RollBack { .. })), "{}", trial.verdict());
         assert_eq!(trial.verdict().unattributed, 1);
     }
 
     #[test]
-    fn a_request_that_was_never_sent_holds_up_none() {
+    fn an_unsent_request_does_not_block_later_ones() {
         let now = Instant::now();
         let mut trial = trial(now);
         for number in 1..400 {
@@ -276,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reset_nothing_that_was_sent_before_counts_whenever_it_ends() {
+    fn requests_sent_before_a_reset_do_not_count_even_if_they_end_later() {
         let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
         let mut trial = trial(now);
-        // number 0 is open; 1 to 999 have ended and wait for it; 1000 to 1099 are open, too
+        // request 0 is open; 1 to 999 have ended and wait for it; 1000 to 1099 are open, too
         for number in 1..1000 {
             trial.observe(&turn(number, now, |_| true));
         }

@@ -1,4 +1,4 @@
-//! Which address a request goes to, and who a request is attributed to that has no answer.
+//! The choice of addresses, and the attribution of requests without an answer.
 
 mod common;
 
@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 enum Pod {
     /// Answers with 200, and names this release.
     Good(&'static str),
-    /// Answers so as many times, then never.
+    /// Gives this number of such answers, and never answers after that.
     Dies(&'static str, usize),
 }
 
-/// A server at that address, or at a free port of it; and how many connections it got.
+/// A server at this address and port (0: a free port). Returns the port, and the number of connections.
 fn serve(address: &str, port: u16, pod: Pod) -> (u16, Arc<AtomicUsize>) {
     let ip: IpAddr = address.parse().expect("an address");
     let listener = TcpListener::bind(SocketAddr::new(ip, port)).expect("a port");
@@ -33,7 +33,7 @@ fn serve(address: &str, port: u16, pod: Pod) -> (u16, Arc<AtomicUsize>) {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
     thread::spawn(move || {
-        let mut kept = Vec::new(); // a connection that is dropped is closed
+        let mut kept = Vec::new(); // dropping a connection would close it
         for client in listener.incoming().map_while(Result::ok) {
             let before = count.fetch_add(1, Ordering::SeqCst);
             match pod {
@@ -53,7 +53,7 @@ fn answer(mut client: TcpStream, release: &str) {
     let _ = client.write_all(head.as_bytes());
 }
 
-/// A port that swallows what is sent to it: its queue of connections is full, so that the next attempt times out.
+/// A port where connection attempts time out, because its queue of connections is full.
 struct BlackHole {
     _listener: socket2::Socket,
     _queue: Vec<socket2::Socket>,
@@ -70,7 +70,7 @@ impl BlackHole {
         let queue = (0..4).map(|_| {
             let client = socket(address).expect("a socket");
             client.set_nonblocking(true).expect("not blocking");
-            let _ = client.connect(&address.into()); // under way
+            let _ = client.connect(&address.into()); // does not block
             client
         });
         let new = Self { _queue: queue.collect(), _listener: listener };
@@ -97,13 +97,13 @@ fn requests_go_to_all_addresses_of_a_name_at_random() {
     assert_eq!((code, &summary["success"]), (Some(0), &json!(200)), "{summary}");
     let (stable, canary) = (stable.load(Ordering::SeqCst), canary.load(Ordering::SeqCst));
     assert_eq!(stable + canary, 200, "a connection for each request");
-    // less than 60 of 200 have a chance of 4 in 10^9
+    // fewer than 60 of 200 have a probability of 4 in 10^9
     assert!(stable >= 60 && canary >= 60, "{stable} and {canary}");
     assert_eq!(summary["releases"]["canary"]["success"], canary, "{summary}");
 }
 
 #[test]
-fn a_dead_address_is_not_replaced_by_a_live_one_and_its_failures_are_its_releases() {
+fn a_dead_address_is_not_replaced_and_its_failures_count_for_its_release() {
     let (port, _) = serve("127.0.0.9", 0, Pod::Good("stable"));
     let answers = 20;
     let (_, canary) = serve("127.0.0.10", port, Pod::Dies("canary", answers));
@@ -121,7 +121,7 @@ fn a_dead_address_is_not_replaced_by_a_live_one_and_its_failures_are_its_release
 }
 
 #[test]
-fn judge_rolls_a_canary_back_that_dies_behind_an_address_of_its_own() {
+fn judge_rolls_back_a_canary_that_dies_and_has_its_own_address() {
     let (port, _) = serve("127.0.0.11", 0, Pod::Good("stable"));
     serve("127.0.0.12", port, Pod::Dies("canary", 5));
     let resolve = format!("pods:{port}:127.0.0.11,127.0.0.12");
@@ -132,7 +132,7 @@ fn judge_rolls_a_canary_back_that_dies_behind_an_address_of_its_own() {
 }
 
 #[test]
-fn a_name_with_one_address_says_nothing_of_a_request_without_an_answer() {
+fn a_request_without_an_answer_is_not_attributed_if_the_name_has_one_address() {
     let (port, _) = serve("127.0.0.13", 0, Pod::Dies("canary", 5));
     let resolve = format!("pods:{port}:127.0.0.13");
     let more = ["--count=20", "--rate=100", "--timeout=300ms"];
@@ -142,7 +142,7 @@ fn a_name_with_one_address_says_nothing_of_a_request_without_an_answer() {
 }
 
 #[test]
-fn a_family_that_swallows_packets_does_not_hide_the_other() {
+fn the_other_family_is_used_if_connections_of_one_family_time_out() {
     let (port, _) = serve("127.0.0.14", 0, Pod::Good("stable"));
     let _hole = BlackHole::at(format!("[::1]:{port}").parse().expect("an address"));
     let resolve = format!("pods:{port}:[::1],127.0.0.14");
@@ -151,7 +151,7 @@ fn a_family_that_swallows_packets_does_not_hide_the_other() {
 }
 
 #[test]
-fn a_family_that_refuses_does_not_hide_the_other() {
+fn the_other_family_is_used_if_one_family_refuses_connections() {
     let (port, _) = serve("::1", 0, Pod::Good("stable"));
     let resolve = format!("pods:{port}:127.0.0.15,::1");
     let (code, summary) = summary(&format!("http://pods:{port}"), &resolve, &["--count=20", "--rate=50"]);
@@ -159,13 +159,13 @@ fn a_family_that_refuses_does_not_hide_the_other() {
 }
 
 #[test]
-fn once_chosen_the_family_is_kept() {
+fn all_requests_use_the_chosen_family() {
     let (port, ipv6) = serve("::1", 0, Pod::Good("stable"));
     let (_, ipv4) = serve("127.0.0.16", port, Pod::Good("canary"));
     let resolve = format!("pods:{port}:[::1],127.0.0.16");
     let (_, summary) = summary(&format!("http://pods:{port}"), &resolve, &["--count=50", "--rate=100"]);
     assert_eq!(summary["success"], 50, "{summary}");
-    // the choice itself is a connection without a request; the other family may be tried on a slow machine
+    // the choice itself opens a connection without a request, and on a slow machine one to the other family, too
     let (ipv6, ipv4) = (ipv6.load(Ordering::SeqCst), ipv4.load(Ordering::SeqCst));
     let (more, fewer) = (ipv6.max(ipv4), ipv6.min(ipv4));
     assert!((50..=51).contains(&more) && fewer <= 1, "{ipv6} and {ipv4}: {summary}");
@@ -175,9 +175,12 @@ fn once_chosen_the_family_is_kept() {
 #[test]
 fn addresses_for_another_name_are_refused() {
     for (resolve, cause) in [
-        ("other:80:127.0.0.1", "--resolve is for other:80, and http://127.0.0.1:8080/v1/appinfo is asked"),
+        (
+            "other:80:127.0.0.1",
+            "--resolve is for other:80, but requests go to http://127.0.0.1:8080/v1/appinfo",
+        ),
         ("pods:80", "want HOST:PORT:ADDRESS"),
-        ("pods:80:somewhere", "is no IP address"),
+        ("pods:80:somewhere", "is not an IP address"),
     ] {
         let (code, output, messages) = run(&["judge", "--resolve", resolve]);
         assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 #[test]
-fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
+fn watch_writes_the_counts_of_each_second_and_a_summary() {
     let fleet = Fleet::with_canary(Version::Broken);
     let (code, output, messages) = run(&["watch", &fleet.url(), "--count=200", "--rate=100"]);
     assert_eq!(code, Some(0), "{messages}");
@@ -25,7 +25,10 @@ fn watch_tells_each_second_and_all_of_it_who_answered_and_who_failed() {
     assert_eq!(summary["type"], "summary");
     assert!(seconds.iter().all(|line| line["type"] == "second"), "{output}");
     assert!(!seconds.is_empty(), "two seconds pass");
-    assert!(seconds.iter().all(|line| line["requests"].as_u64() < Some(200)), "each counts its second alone");
+    assert!(
+        seconds.iter().all(|line| line["requests"].as_u64() < Some(200)),
+        "a line counts only its own second"
+    );
 
     assert_eq!(
         (&summary["requests"], &summary["success"], &summary["failure"]),
@@ -81,14 +84,14 @@ fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
 }
 
 #[test]
-fn every_request_has_a_connection_of_its_own() {
+fn each_request_has_its_own_connection() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let (code, ..) = run(&["watch", &fleet.url(), "--count=60", "--rate=200"]);
     assert_eq!((code, fleet.connections.load(Ordering::Relaxed)), (Some(0), 60));
 }
 
 #[test]
-fn a_few_hundred_requests_a_second_are_no_trouble() {
+fn watch_can_send_300_requests_per_second() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let (code, output, _) = run(&["watch", &fleet.url(), "--count=900", "--rate=300"]);
     let summary = json_lines(&output).pop().expect("a summary");
@@ -96,7 +99,7 @@ fn a_few_hundred_requests_a_second_are_no_trouble() {
     assert!(summary["seconds"].as_f64() < Some(6.0), "three seconds' worth: {}", summary["seconds"]);
 }
 
-/// Answers every connection after `delay` with these bytes.
+/// A server that answers each connection after `delay` with these bytes. Returns its URL.
 fn server(delay: Duration, answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -113,7 +116,7 @@ fn server(delay: Duration, answer: &'static str) -> String {
 }
 
 #[test]
-fn requests_overlap_where_answers_are_slow() {
+fn requests_overlap_if_answers_are_slow() {
     let slow = server(Duration::from_millis(500), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let began = Instant::now();
     let (code, output, _) = run(&["watch", &slow, "--count=100", "--rate=100", "--timeout=20s"]);
@@ -125,7 +128,7 @@ fn requests_overlap_where_answers_are_slow() {
 }
 
 #[test]
-fn where_few_files_may_be_open_requests_wait_and_none_is_lost() {
+fn requests_wait_if_the_limit_of_open_files_is_low() {
     let slow = server(Duration::from_millis(50), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let binary = env!("CARGO_BIN_EXE_canary");
     let script = format!("ulimit -n 80; exec {binary} watch {slow} --count=40 --rate=400");
@@ -145,13 +148,13 @@ fn requests_without_an_answer_are_counted_by_cause() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}", listener.local_addr().expect("its address"))
     };
-    let mute = server(Duration::from_secs(3600), "");
-    let rude = server(Duration::ZERO, "");
+    let hangs = server(Duration::from_secs(3600), "");
+    let closes = server(Duration::ZERO, "");
     let no_http = server(Duration::ZERO, "220 smtp.example.com ESMTP\r\n");
     for (url, cause) in [
         (refused.as_str(), "refused"),
-        (&mute, "timed-out"),
-        (&rude, "broke-off"),
+        (&hangs, "timed-out"),
+        (&closes, "broke-off"),
         (&no_http, "broke-off"),
         ("http://no-such-name.invalid", "unknown-name"),
     ] {
@@ -163,7 +166,7 @@ fn requests_without_an_answer_are_counted_by_cause() {
 }
 
 #[test]
-fn failures_are_attributed_to_who_the_headers_name() {
+fn failures_are_attributed_to_the_release_and_pod_in_the_headers() {
     let head = "HTTP/1.1 200 OK\r\nx-release: canary\r\nx-served-by: one\r\ncontent-length: 9\r\n\r\n";
     let broken_off = summary_of(&server(Duration::ZERO, head));
     assert_eq!(broken_off["releases"]["canary"]["failure"], 3, "{broken_off}");
@@ -178,7 +181,7 @@ fn failures_are_attributed_to_who_the_headers_name() {
 }
 
 #[test]
-fn a_service_without_the_headers_is_told_by_its_body() {
+fn release_and_pod_come_from_the_body_if_there_are_no_headers() {
     let summary = summary_of(&server(
         Duration::ZERO,
         "HTTP/1.1 200 OK\r\ncontent-length: 89\r\n\r\n\
@@ -189,19 +192,19 @@ fn a_service_without_the_headers_is_told_by_its_body() {
 }
 
 #[test]
-fn names_are_resolved() {
+fn host_names_are_resolved() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let summary = summary_of(&format!("http://localhost:{}", fleet.address.port()));
     assert_eq!(summary["success"], 3, "{summary}");
 }
 
 #[test]
-fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
+fn usage_errors_name_the_cause_and_have_their_own_exit_code() {
     for (arguments, cause) in [
         (&["watch", "ftp://127.0.0.1"][..], "want http://HOST:PORT"),
         (&["watch", "https://a b"], "want http://HOST:PORT"),
         (&["watch", "http://me:secret@127.0.0.1"], "password"),
-        (&["watch", "http://127.0.0.1:99999"], "no number from 1 to 65535"),
+        (&["watch", "http://127.0.0.1:99999"], "not a number from 1 to 65535"),
         (&["watch", "--alpha=1"], "between 0 and 1"),
         (&["watch", "--max-failure-rate=many"], "not a number"),
         (&["watch", "--traffic=0"], "positive"),
@@ -221,7 +224,7 @@ fn usage_errors_are_named_with_the_cause_and_have_a_code_of_their_own() {
 }
 
 #[test]
-fn watch_tells_an_address_without_an_answer_by_exit_code() {
+fn watch_has_its_own_exit_code_if_no_request_was_answered() {
     let (code, ..) = run(&["watch", "http://127.0.0.1:1", "--count=3", "--rate=100"]);
     assert_eq!(code, Some(4));
 }
@@ -255,7 +258,7 @@ fn ctrl_c_ends_a_watch_with_its_summary_and_a_judge_without_a_verdict() {
 }
 
 #[test]
-fn it_ends_when_nobody_reads_any_more() {
+fn watch_ends_when_the_reader_of_its_output_is_gone() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let mut process = start(&["watch", &fleet.url()]);
     drop(process.stdout.take());

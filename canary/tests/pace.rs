@@ -1,4 +1,4 @@
-//! When requests are sent: what a stopped process does when it goes on, and times that no clock can tell.
+//! The timing of requests: after a stop of the process, and with times beyond the range of the clock.
 
 mod common;
 
@@ -14,7 +14,7 @@ use std::{
 use common::{eventually, json_lines, run, start};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A server that answers at once, and when each connection came.
+/// A server that answers at once. Returns its URL, and the time of each connection.
 fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -33,7 +33,7 @@ fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
     (url, times)
 }
 
-/// Stops the process for that long once it has sent some requests. Returns when it went on.
+/// Waits until the process has sent some requests, then stops it for `time`. Returns the time at which it continued.
 fn freeze(process: &Child, sent: &Mutex<Vec<Instant>>, time: Duration) -> Instant {
     eventually("some requests", || sent.lock().expect("no panic").len() >= 20);
     kill_process(Pid::from_child(process), Signal::STOP).expect("it runs");
@@ -44,7 +44,7 @@ fn freeze(process: &Child, sent: &Mutex<Vec<Instant>>, time: Duration) -> Instan
 }
 
 #[test]
-fn what_could_not_be_sent_while_stopped_is_not_made_up_for() {
+fn requests_missed_during_a_stop_are_not_sent_later() {
     let (url, sent) = server();
     let mut watch = start(&["watch", &url, "--rate=50", "--for=1h", "--output=json"]);
     let stop = Duration::from_secs(4);
@@ -67,11 +67,11 @@ fn what_could_not_be_sent_while_stopped_is_not_made_up_for() {
     seconds.extend(of_seconds.map(|line| line["seconds"].as_f64().expect("a number")));
     let late = seconds.windows(2).find(|pair| pair[1] - pair[0] > 2.5).expect("a line for the whole stop")[1];
     let at_once = seconds.iter().filter(|at| (late..late + 0.5).contains(*at)).count();
-    assert!(at_once <= 2, "the line of the stop, and the next one: {seconds:?}");
+    assert!(at_once <= 2, "at most the line of the stop and the next line: {seconds:?}");
 }
 
 #[test]
-fn nothing_is_sent_after_the_end() {
+fn no_request_is_sent_after_the_end() {
     for command in ["watch", "judge"] {
         let (url, sent) = server();
         let mut process = start(&[command, &url, "--rate=50", "--for=2s", "--timeout=1s", "--output=json"]);
@@ -83,7 +83,7 @@ fn nothing_is_sent_after_the_end() {
 }
 
 #[test]
-fn a_time_that_no_clock_can_tell_is_no_limit_or_refused() {
+fn a_very_long_time_means_no_limit_and_an_invalid_time_is_refused() {
     let (url, _) = server();
     let longest = u64::MAX.to_string();
     for time in [longest.as_str(), "9223372036854775807s", "500000000000y"] {
@@ -101,14 +101,14 @@ fn a_time_that_no_clock_can_tell_is_no_limit_or_refused() {
     for time in ["18446744073709551616", "99999999999999999999999s", "1e400", "-1", "inf"] {
         let (code, output, messages) = run(&["watch", &url, &format!("--for={time}")]);
         assert_eq!((code, output.as_str()), (Some(3), ""), "{time}: {messages}");
-        assert!(messages.contains(time), "it names the value: {messages}");
+        assert!(messages.contains(time), "the message names the value: {messages}");
     }
 }
 
 #[test]
 fn times_may_have_decimals() {
-    let mute = TcpListener::bind("127.0.0.1:0").expect("a port"); // connects, and never answers
-    let url = format!("http://{}", mute.local_addr().expect("its address"));
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port"); // connects, and never answers
+    let url = format!("http://{}", silent.local_addr().expect("its address"));
     for time in ["0.5", "0.5s", "500ms", ".5m"] {
         let (code, output, messages) = run(&["watch", &url, "--count=1", "--timeout", time, "--output=json"]);
         if time == ".5m" {

@@ -1,4 +1,4 @@
-//! The live picture in a real terminal. Skipped, with a message, where there is no tmux.
+//! The live picture in a real terminal. Without tmux, these tests are skipped with a message.
 
 mod common;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_canary");
 
-/// Runs `canary watch` between two lines, with the terminal's settings told before and after.
+/// Runs `canary watch` between two lines of output, and compares the terminal's settings before and after.
 fn watch(fleet: &Fleet, columns: u16, rows: u16, environment: &str) -> Option<Terminal> {
     let url = fleet.url();
     let script = format!(
@@ -22,17 +22,17 @@ fn watch(fleet: &Fleet, columns: u16, rows: u16, environment: &str) -> Option<Te
     Terminal::open(columns, rows, &script)
 }
 
-/// Where the process that draws tells its id.
+/// The file with the id of the process that draws.
 fn pid_file(fleet: &Fleet) -> PathBuf {
     fleet.directory().join("pid")
 }
 
-/// Nothing but what the shell said is on the screen.
-fn left_clean(terminal: &Terminal, code: &str) {
+/// Asserts that the screen shows only the output of the shell.
+fn assert_clean(terminal: &Terminal, code: &str) {
     let screen = terminal.until_shows("same settings");
-    let told: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
-    assert_eq!(told, ["before", &format!("after {code}"), "same settings"]);
-    terminal.is_restored();
+    let lines: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines, ["before", &format!("after {code}"), "same settings"]);
+    terminal.assert_restored();
 }
 
 fn column_of(screen: &[String], row: &str, text: &str) -> Option<usize> {
@@ -40,7 +40,7 @@ fn column_of(screen: &[String], row: &str, text: &str) -> Option<usize> {
 }
 
 #[test]
-fn all_of_it_fits_80x24_and_q_leaves_a_clean_screen() {
+fn the_picture_fits_80x24_and_q_leaves_a_clean_screen() {
     let fleet = Fleet::with_canary(Version::Broken);
     let Some(terminal) = watch(&fleet, 80, 24, "") else { return };
     terminal.until("the last answers fill two rows", |screen| {
@@ -58,11 +58,11 @@ fn all_of_it_fits_80x24_and_q_leaves_a_clean_screen() {
     }
     assert!(screen[23].starts_with("q quit   p pause   r reset"), "{text}");
     terminal.keys("q");
-    left_clean(&terminal, "0");
+    assert_clean(&terminal, "0");
 }
 
 #[test]
-fn it_follows_a_resize_both_ways() {
+fn the_picture_follows_a_larger_and_a_smaller_terminal() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let Some(terminal) = watch(&fleet, 80, 24, "") else { return };
     let keys_in =
@@ -79,11 +79,11 @@ fn it_follows_a_resize_both_ways() {
         keys_in(screen, 24) && column_of(screen, "  ", "failing") == Some(failing)
     });
     terminal.keys("q");
-    left_clean(&terminal, "0");
+    assert_clean(&terminal, "0");
 }
 
 #[test]
-fn when_its_time_is_over_it_leaves_the_totals_and_the_verdict() {
+fn the_totals_and_the_verdict_stay_on_the_screen_at_the_end() {
     let fleet = Fleet::with_canary(Version::Broken);
     let script =
         format!("{BINARY} watch {} --count 40 --rate 100; echo after $?; exec sleep 600", fleet.url());
@@ -91,7 +91,7 @@ fn when_its_time_is_over_it_leaves_the_totals_and_the_verdict() {
     let screen = terminal.until_shows("after 0");
     assert_eq!(screen[0], format!("{}/v1/appinfo: 40 requests, 10 failed", fleet.url()));
     assert!(screen[1].starts_with("Roll back: "), "{screen:?}");
-    terminal.is_restored();
+    terminal.assert_restored();
 }
 
 fn requests(screen: &[String]) -> Option<u64> {
@@ -115,20 +115,20 @@ fn p_pauses_and_r_resets() {
         let now = terminal.screen();
         terminal.until("time passes", |screen| time(screen) != time(&now))
     };
-    next_second(); // what was under way has ended
+    next_second(); // after it, open requests have ended
     let (paused, later) = (next_second(), next_second());
     assert_eq!(requests(&later), requests(&paused), "{later:?}");
     terminal.keys("r");
-    terminal.until("nothing seen", |screen| requests(screen) == Some(0));
+    terminal.until("no requests", |screen| requests(screen) == Some(0));
     terminal.keys("p");
     terminal.until("requests again", |screen| requests(screen) > Some(0));
     assert!(!terminal.screen()[0].contains("PAUSED"));
     terminal.keys("C-c");
-    left_clean(&terminal, "0");
+    assert_clean(&terminal, "0");
 }
 
 #[test]
-fn a_changed_label_stands_out_and_without_colour_failures_do() {
+fn changed_labels_and_failures_are_highlighted_without_colours() {
     let fleet = Fleet::with_canary(Version::Broken);
     let Some(terminal) = watch(&fleet, 80, 24, "NO_COLOR=1") else { return };
     terminal.until_shows("appinfo-2");
@@ -146,7 +146,7 @@ fn a_changed_label_stands_out_and_without_colour_failures_do() {
         "failures are reversed: {styled:?}"
     );
     terminal.keys("q");
-    left_clean(&terminal, "0");
+    assert_clean(&terminal, "0");
 }
 
 #[test]
@@ -159,12 +159,12 @@ fn signals_restore_the_terminal() {
         terminal.until_shows("appinfo-canary-1");
         let pid = fs::read_to_string(pid_file(&fleet)).expect("an id").trim().parse().expect("a number");
         kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("it runs");
-        left_clean(&terminal, code);
+        assert_clean(&terminal, code);
     }
 }
 
 #[test]
-fn a_panic_restores_the_terminal_and_tells_why() {
+fn a_panic_restores_the_terminal_and_prints_its_message() {
     let this = std::env::current_exe().expect("this test");
     let script = format!(
         "{} --ignored --exact draws_and_panics --nocapture; echo after $?; exec sleep 600",
@@ -174,14 +174,14 @@ fn a_panic_restores_the_terminal_and_tells_why() {
     let screen = terminal.until_shows("after 101").join("\n");
     assert!(screen.contains("a panic beside the picture"), "{screen}");
     assert!(!screen.contains("a picture in the terminal"), "{screen}");
-    terminal.is_restored();
+    terminal.assert_restored();
 }
 
 #[test]
-#[ignore = "run in a terminal by a_panic_restores_the_terminal_and_tells_why"]
+#[ignore = "run in a terminal by a_panic_restores_the_terminal_and_prints_its_message"]
 fn draws_and_panics() {
     let mut screen = Screen::open().expect("a terminal");
     screen.draw(|frame| frame.render_widget("a picture in the terminal", frame.area())).expect("drawn");
     let panicked = std::thread::spawn(|| panic!("a panic beside the picture")).join();
-    unreachable!("it ends the program: {panicked:?}");
+    unreachable!("a panic ends the program: {panicked:?}");
 }

@@ -12,13 +12,13 @@ use common::{
 };
 
 #[test]
-fn each_step_shows_unattended_what_the_readme_says() {
+fn each_step_has_the_result_of_the_readme_in_unattended_mode() {
     let (code, output, messages) = run(&["rehearse", "--script", "--listen=127.0.0.1:0"]);
     assert_eq!(code, Some(0), "{output}{messages}");
     let steps = output.lines().filter(|line| line.starts_with("== ")).count();
     assert_eq!(steps, 10, "{output}");
     assert_eq!(output.matches("not one was lost").count(), 3, "roll-back, promotion, clean-up: {output}");
-    for told in [
+    for text in [
         "Left out: the kubelet",
         "$ kubectl create -f deployment/canary-broken.yaml",
         "judge: Roll back",
@@ -26,12 +26,12 @@ fn each_step_shows_unattended_what_the_readme_says() {
         "$ kubectl label pods -l canary=fixed fault-percent-\n",
         "judge: Promote",
     ] {
-        assert!(output.contains(told), "{told}: {output}");
+        assert!(output.contains(text), "{text}: {output}");
     }
 }
 
 #[test]
-fn the_dial_is_what_the_flags_say() {
+fn the_fault_has_the_values_of_the_flags() {
     let mut process = start(&[
         "rehearse",
         "--script",
@@ -40,16 +40,16 @@ fn the_dial_is_what_the_flags_say() {
         "--fault-delay-ms=20",
     ]);
     let lines = BufReader::new(process.stdout.take().expect("its output")).lines().map_while(Result::ok);
-    let told: Vec<_> = lines.take_while(|line| line != "== End the fault").collect();
+    let shown: Vec<_> = lines.take_while(|line| line != "== End the fault").collect();
     let command = "   $ kubectl label pods -l canary=fixed fault-percent=12.5 fault-delay-ms=20".to_owned();
-    assert!(told.contains(&command), "{told:#?}");
-    assert!(told.last().is_some_and(String::is_empty), "the step's checks hold: {told:#?}");
+    assert!(shown.contains(&command), "{shown:#?}");
+    assert!(shown.last().is_some_and(String::is_empty), "all checks of the step passed: {shown:#?}");
     process.kill().expect("it still runs");
     process.wait().expect("its end");
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_clear_line() {
+fn a_port_in_use_gives_a_one_line_message() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let (code, output, messages) = run(&["rehearse", "--script", "--listen", &address]);
@@ -128,7 +128,7 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
 }
 
 #[test]
-fn keys_go_through_the_steps_above_the_picture() {
+fn the_next_key_goes_through_the_steps() {
     let script = format!(
         "echo before; {} rehearse --listen 127.0.0.1:0; echo after $?; exec sleep 600",
         env!("CARGO_BIN_EXE_canary")
@@ -159,7 +159,7 @@ fn keys_go_through_the_steps_above_the_picture() {
     terminal.until_shows("n: Promote it");
     terminal.keys("q");
     let screen = terminal.until_shows("after 0");
-    let told: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
-    assert_eq!(told, ["before", "after 0"]);
-    terminal.is_restored();
+    let shown: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+    assert_eq!(shown, ["before", "after 0"]);
+    terminal.assert_restored();
 }

@@ -1,4 +1,4 @@
-//! Services other than appinfo: headers that requests carry, and headers that name the release and the pod.
+//! Services other than appinfo: headers of requests, and headers that name the release and the pod.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::{
 use common::{json_lines, run};
 use serde_json::json;
 
-/// A server that gives these answers in turn, and the requests that it got.
+/// A server that gives these answers in turn. Returns its URL, and the requests that it got.
 fn server(answers: &'static [&'static str]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -32,7 +32,7 @@ fn server(answers: &'static [&'static str]) -> (String, Arc<Mutex<Vec<String>>>)
 const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 #[test]
-fn other_headers_and_other_values_name_the_releases() {
+fn other_headers_and_other_values_can_name_the_releases() {
     let (url, _) = server(&[
         "HTTP/1.1 200 OK\r\nx-version: v1\r\nx-pod: a\r\nx-release: canary\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 500 No\r\nX-Version: v2\r\nx-pod: b\r\ncontent-length: 0\r\n\r\n",
@@ -61,7 +61,7 @@ fn other_headers_and_other_values_name_the_releases() {
 }
 
 #[test]
-fn another_services_body_is_not_taken_for_appinfos() {
+fn release_and_pod_do_not_come_from_the_body_of_another_service() {
     let (url, _) = server(&["HTTP/1.1 200 OK\r\ncontent-length: 76\r\n\r\n\
          {\"PodName\":\"a\",\"AppName\":\"b\",\"Namespace\":\"\",\"Release\":\"canary\",\"Labels\":{}}\n\n"]);
     for (flags, unnamed) in [(&[][..], 0), (&["--release-header=x-version", "--pod-header=x-pod"], 3)] {
@@ -75,7 +75,7 @@ fn another_services_body_is_not_taken_for_appinfos() {
 }
 
 #[test]
-fn requests_carry_the_headers_that_are_given() {
+fn requests_have_the_given_headers() {
     let (url, requests) = server(&[PLAIN]);
     let headers = ["Host: shop.example", "Authorization: Bearer hush", "X-A: 1", "x-a:2", "user-agent: me"];
     let mut arguments = vec!["watch", &url, "--count=1", "--output=json"];
@@ -93,7 +93,7 @@ fn requests_carry_the_headers_that_are_given() {
 }
 
 #[test]
-fn a_query_without_a_path_goes_to_the_usual_path() {
+fn a_query_without_a_path_uses_the_default_path() {
     let (url, requests) = server(&[PLAIN]);
     for query in ["?x=1", "/?x=1"] {
         run(&["watch", &format!("{url}{query}"), "--count=1", "--output=json"]);
@@ -103,7 +103,7 @@ fn a_query_without_a_path_goes_to_the_usual_path() {
 }
 
 #[test]
-fn flags_that_cannot_be_used_are_refused_and_no_secret_is_told() {
+fn invalid_flags_are_refused_without_showing_a_secret() {
     for (arguments, cause) in [
         (&["--header", "Authorization hush"][..], "number 1 has no colon"),
         (&["--header", "a: b", "--header", "a b: hush"], "number 2"),
@@ -114,7 +114,7 @@ fn flags_that_cannot_be_used_are_refused_and_no_secret_is_told() {
         (&["--release-header", "a b"], "invalid HTTP header name"),
         (&["--pod-header", ""], "--pod-header"),
         (&["--canary-value", "stable"], "are the same"),
-        (&["--stable-value", ""], "must say something"),
+        (&["--stable-value", ""], "must not be empty"),
         (&["--cacert", "a", "--insecure"], "cannot be used with"),
     ] {
         for command in ["watch", "judge"] {

@@ -1,5 +1,5 @@
-//! What a terminal and its shell do to the picture: keys in pieces, job control, odd terminals. Skipped, with a message,
-//! where there is no tmux.
+//! The picture in a terminal with a shell: keys that arrive in parts, job control, unusual terminals. Without tmux,
+//! these tests are skipped with a message.
 
 mod common;
 
@@ -14,18 +14,18 @@ fn pid_file(fleet: &Fleet) -> PathBuf {
     fleet.directory().join("pid")
 }
 
-/// What a shell runs to watch the fleet, and to tell which process does it.
+/// The shell command that watches the fleet. It writes the id of its process to a file.
 fn watch(fleet: &Fleet) -> String {
     let (url, pid) = (fleet.url(), pid_file(fleet));
     format!("sh -c 'echo $$ >{}; exec {BINARY} watch {url} --rate 50'", pid.display())
 }
 
-/// An interactive shell, which does job control, and in it the picture.
+/// The picture in an interactive shell, which has job control.
 fn watch_in_a_shell(fleet: &Fleet) -> Option<Terminal> {
     let terminal = Terminal::open(80, 24, "PS1='ready> ' exec bash --norc --noprofile -i")?;
     terminal.until_shows("ready>");
     enter(&terminal, &watch(fleet));
-    draws(&terminal);
+    assert_draws(&terminal);
     Some(terminal)
 }
 
@@ -34,10 +34,10 @@ fn enter(terminal: &Terminal, line: &str) {
     terminal.keys("Enter");
 }
 
-/// The picture is there, in the mode in which keys arrive at once.
-fn draws(terminal: &Terminal) {
+/// Asserts that the picture is on the screen, and that keys work.
+fn assert_draws(terminal: &Terminal) {
     terminal.until("the picture", |screen| screen[23].starts_with("q quit"));
-    assert_eq!(terminal.tells("#{alternate_on}"), "1");
+    assert_eq!(terminal.value("#{alternate_on}"), "1");
     terminal.keys("p");
     terminal.until_shows("PAUSED");
     terminal.keys("p");
@@ -50,85 +50,85 @@ fn signal(fleet: &Fleet, signal: Signal) {
 }
 
 #[test]
-fn sequences_that_come_in_pieces_are_no_keys() {
+fn sequences_that_arrive_in_parts_are_not_keys() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let Some(terminal) = Terminal::open(80, 24, &format!("{}; exec sleep 600", watch(&fleet))) else {
         return;
     };
-    draws(&terminal);
-    // up, F2, the wheel, the cursor's position, a key with Alt
+    assert_draws(&terminal);
+    // up, F2, the mouse wheel, the cursor position, a key with Alt
     for rest in ["[A", "OQ", "[<64;10;10M", "[1;5R", "q"] {
         terminal.keys("Escape");
-        thread::sleep(Duration::from_millis(2)); // apart, as over a network
+        thread::sleep(Duration::from_millis(2)); // a delay, as over a network
         terminal.keys(rest);
     }
     for whole in ["Up", "Down", "F1", "F2", "F3", "PPage", "DC", "M-q"] {
         terminal.keys(whole);
     }
-    draws(&terminal);
+    assert_draws(&terminal);
     terminal.keys("q");
-    terminal.is_restored();
+    terminal.assert_restored();
 }
 
 #[test]
-fn ctrl_z_gives_the_terminal_back_and_fg_draws_anew() {
+fn ctrl_z_restores_the_terminal_and_fg_draws_the_picture_again() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let Some(terminal) = watch_in_a_shell(&fleet) else { return };
     for round in ["first", "second"] {
         terminal.keys("C-z");
         terminal.until_shows("Stopped");
-        terminal.is_restored();
+        terminal.assert_restored();
         enter(&terminal, &format!("echo $((40 + 2)) {round}"));
         terminal.until_shows(&format!("42 {round}"));
         enter(&terminal, "fg");
-        draws(&terminal);
+        assert_draws(&terminal);
     }
     terminal.keys("q");
-    terminal.is_restored();
+    terminal.assert_restored();
     enter(&terminal, "echo code $?");
     terminal.until_shows("code 0");
 }
 
 #[test]
-fn a_stop_from_outside_does_the_same() {
+fn stop_signals_from_other_processes_work_like_ctrl_z() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let Some(terminal) = watch_in_a_shell(&fleet) else { return };
     signal(&fleet, Signal::TSTP);
     terminal.until_shows("Stopped");
-    terminal.is_restored();
+    terminal.assert_restored();
     enter(&terminal, "fg");
-    draws(&terminal);
-    // this one cannot be heard of: the terminal stays as it is until fg
+    assert_draws(&terminal);
+    // SIGSTOP cannot be caught, so the terminal is not restored before fg
     signal(&fleet, Signal::STOP);
     terminal.until_shows("Stopped");
     enter(&terminal, "fg");
-    draws(&terminal);
+    assert_draws(&terminal);
     terminal.keys("q");
-    terminal.is_restored();
+    terminal.assert_restored();
 }
 
 #[test]
-fn ctrl_z_does_nothing_where_no_shell_could_continue_it() {
+fn ctrl_z_is_ignored_if_there_is_no_shell_to_continue_the_process() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let Some(terminal) = Terminal::open(80, 24, &format!("exec {}", watch(&fleet))) else { return };
-    draws(&terminal);
+    assert_draws(&terminal);
     terminal.keys("C-z");
     signal(&fleet, Signal::TSTP);
-    draws(&terminal);
+    assert_draws(&terminal);
 }
 
 #[test]
-fn a_terminal_without_a_size_gets_the_usual_one() {
+fn a_terminal_without_a_size_gets_the_default_size() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let script = format!("stty rows 0 cols 0; {}; echo after $?; exec sleep 600", watch(&fleet));
     let Some(terminal) = Terminal::open(80, 24, &script) else { return };
-    draws(&terminal);
+    assert_draws(&terminal);
     terminal.keys("q");
     terminal.until_shows("after 0");
 }
 
 #[test]
-fn a_dumb_terminal_gets_lines() {
+fn a_dumb_terminal_gets_lines_instead_of_a_picture() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let url = fleet.url();
     for kind in ["dumb", ""] {
@@ -156,13 +156,13 @@ fn without_utf8_the_picture_is_ascii() {
     let Some(terminal) = Terminal::open(80, 24, &script) else { return };
     let screen = terminal.until("bars", |screen| screen.iter().any(|line| line.contains("#####")));
     let text = screen.join("\n");
-    assert!(text.is_ascii() && text.contains("| as the pods would give"), "{text}");
+    assert!(text.is_ascii() && text.contains("| expected from the pods"), "{text}");
     terminal.keys("q");
-    terminal.is_restored();
+    terminal.assert_restored();
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let script = format!("trap '' HUP INT; exec {BINARY} watch {} --output json", fleet.url());
     let mut command = std::process::Command::new("sh");
@@ -179,13 +179,13 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
         }
     }
     kill_process(Pid::from_child(&watch), Signal::TERM).expect("it runs");
-    assert!(next().starts_with("{\"type\":\"s"), "the summary, or a second before it");
+    assert!(next().starts_with("{\"type\":\"s"), "the summary, or the line of a second before it");
     drop(lines);
     assert_eq!(watch.wait().expect("its end").code(), Some(143));
 }
 
 #[test]
-fn the_help_tells_the_keys() {
+fn the_help_lists_the_keys() {
     let (code, help, _) = run(&["watch", "--help"]);
     assert_eq!(code, Some(0));
     assert!(help.contains("q or Ctrl-C quit") && help.contains("Ctrl-Z suspend"), "{help}");

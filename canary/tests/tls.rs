@@ -1,4 +1,4 @@
-//! Services behind TLS: real servers, with certificates made here.
+//! Services with TLS: real servers, with certificates made by these tests.
 
 mod common;
 
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// An authority, and servers whose certificates it has signed.
+/// A certificate authority. It signs the certificates of its servers.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     runtime: Runtime,
@@ -47,7 +47,7 @@ impl Authority {
         path
     }
 
-    /// A server on this machine whose certificate is for these names: its port. It answers with the name that the
+    /// Starts a server with a certificate for these names, and returns its port. Its answers have the name that the
     /// client asked for (SNI) in `x-served-by`.
     fn serve(&self, names: &[&str]) -> u16 {
         let key = KeyPair::generate().expect("a key");
@@ -108,7 +108,7 @@ fn a_certificate_of_the_given_authority_is_accepted() {
 }
 
 #[test]
-fn the_platforms_roots_are_those_that_the_environment_names() {
+fn environment_variables_set_the_platforms_root_certificates() {
     let authority = Authority::new("one");
     let port = authority.serve(&["127.0.0.1"]);
     let url = format!("https://127.0.0.1:{port}");
@@ -125,7 +125,7 @@ fn the_platforms_roots_are_those_that_the_environment_names() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_a_cause_of_its_own() {
+fn an_untrusted_certificate_has_its_own_cause() {
     let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let file = authority.file();
     let file = file.to_str().expect("UTF-8");
@@ -147,7 +147,7 @@ fn a_certificate_that_is_not_trusted_is_a_cause_of_its_own() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_as_that() {
+fn a_server_without_tls_has_its_own_cause() {
     let fleet = common::Fleet::with_canary(common::Version::Baseline);
     let url = format!("https://{}", fleet.address);
     let plain = summary(&mut canary(&["watch", &url, "--insecure"]));

@@ -1,33 +1,34 @@
-//! How requests become batches: contiguous, in the order of sending, of a length that is fixed beforehand.
+//! Splits requests into batches: contiguous, in the order of sending, each with a length that is fixed beforehand.
 
 use crate::release::{Batch, real};
 
-/// How long the next batch is: about [`ANSWERS`] answers of the release that answers less.
+/// The length of the next batch: about [`ANSWERS`] answers of the release that answers less.
 ///
-/// Short batches keep together what happened together; longer ones tell more of a difference. With two answers,
-/// 1 % against 10 % is found after about as many requests as with four.
+/// In a short batch, all requests are from about the same time. A longer batch has more information about a difference.
+/// With two answers, the test finds 10 % against 1 % after about as many requests as with four answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLength {
-    /// Recent answers, older ones counting less.
+    /// Recent answers of stable, weighted by [`DECAY`].
     stable: f64,
+    /// The same for the canary.
     canary: f64,
-    /// Requests since the canary last answered.
+    /// Stable's answers since the canary last answered.
     without_canary: u64,
 }
 
 const ANSWERS: f64 = 2.0;
 const SHORTEST: f64 = 4.0;
 const LONGEST: f64 = 256.0;
-/// What an answer still counts after a batch.
+/// The factor by which the weight of an answer falls with each batch.
 const DECAY: f64 = 0.95;
-/// After this many requests without the canary, its share is unknown again.
+/// After this many answers of stable without one of the canary, the canary's share is unknown again.
 const FORGET_AFTER: u64 = 1024;
 
 impl BatchLength {
-    /// Before the canary has answered: as for one canary beside three stable pods.
+    /// The start, before the canary has answered: assumes one canary pod beside three stable pods.
     pub(super) const UNKNOWN: Self = Self { stable: 3.0, canary: 1.0, without_canary: FORGET_AFTER };
 
-    /// Requests in the next batch.
+    /// The number of requests in the next batch.
     pub(super) fn requests(&self) -> u64 {
         let rarer = self.stable.min(self.canary) / (self.stable + self.canary);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two bounds")]
@@ -35,7 +36,8 @@ impl BatchLength {
         requests
     }
 
-    /// Takes in the sizes of a batch. They alone count: what failed must not decide what is compared.
+    /// Updates the length after a batch. It depends only on the number of answers: failures must not influence which
+    /// requests are compared.
     pub(super) fn learn(&mut self, batch: &Batch) {
         if batch.canary.requests > 0 {
             self.without_canary = 0;
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_does_not_change_the_length() {
+    fn failures_do_not_change_the_length() {
         let mut failing = BatchLength::UNKNOWN;
         for _ in 0..200 {
             failing.learn(&Batch { stable: counts(38, 38), canary: counts(1, 2), unattributed: 7 });
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_comes_after_a_long_time_is_not_waited_for() {
+    fn batches_are_short_again_after_a_long_time_without_a_canary() {
         let mut length = learnt(38, 2);
         (0..1000).for_each(|_| length.learn(&Batch { stable: counts(0, 40), ..Batch::default() }));
         assert_eq!(length.requests(), 8);

@@ -1,4 +1,4 @@
-//! The rules by which a canary is promoted or rolled back.
+//! The rules for promotion and roll-back.
 
 use std::{mem, time::Duration};
 
@@ -15,16 +15,16 @@ use super::{
 };
 use crate::release::{Batch, Counts, Outcome, Release};
 
-/// What a judge goes by.
+/// The settings of a judge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// The greatest probability, however often one looks, of a roll-back although the canary is no worse than
-    /// stable. Also that of a promotion although the canary fails more than `max_failure_rate` and more than
-    /// `max_ratio` times as often as stable.
+    /// The maximum probability, however often you look, of a roll-back although the canary is no worse than
+    /// stable. Also the maximum probability of a promotion although the canary fails more than `max_failure_rate` and
+    /// more than `max_ratio` times as often as stable.
     pub alpha: Fraction,
-    /// The failure rate that a canary may have, whatever stable has.
+    /// The failure rate that a canary may have, whatever the failure rate of stable is.
     pub max_failure_rate: Fraction,
-    /// How many times as often as stable a canary may fail, while stable itself fails more than
+    /// A canary may fail this many times as often as stable, while stable itself fails more than
     /// `max_failure_rate`.
     pub max_ratio: Ratio,
     /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
@@ -33,42 +33,42 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// α = 0.05, at most 1 % of requests failing, at most twice as often as stable, and no limit of latency.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and no limit on latency.
     fn default() -> Self {
         let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
         Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
     }
 }
 
-#[expect(clippy::ref_option, reason = "as serde calls it")]
+#[expect(clippy::ref_option, reason = "serde defines the signature")]
 fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
 }
 
-/// Judges a canary by the outcomes of a service behind which it runs beside the stable release.
+/// Judges a canary that runs beside the stable release, by the outcomes of their requests.
 ///
-/// Outcomes come in the order in which the requests were sent. They form [batches](Batch), and all that the
-/// judge says rests on whole batches; [`Judge::end`] makes the last one whole.
+/// Outcomes come in the order in which the requests were sent. They form [batches](Batch). The verdict uses only
+/// complete batches; [`Judge::end`] completes the last one.
 ///
-/// - Roll back when the canary is worse than stable: when it has more of the failures than its part of the
-///   requests explains, whatever happened to both. This has all of α.
-/// - Promote when the canary fails at most [`max_failure_rate`](Settings::max_failure_rate), or at most
-///   [`max_ratio`](Settings::max_ratio) times as often as a stable release that fails more than that. Both ways
+/// - Roll back when the canary is worse than stable: it has more of the failures than its share of the requests
+///   explains. A common cause that hits both releases does not matter. The error probability is α.
+/// - Promote when the canary fails at most [`max_failure_rate`](Settings::max_failure_rate). Or promote when stable
+///   fails more than that, and the canary fails at most [`max_ratio`](Settings::max_ratio) times as often. These two ways
 ///   share α.
-/// - Hold when both releases fail more than the limit and nothing tells them apart.
+/// - Hold when both releases fail more than the limit, with no clear difference between them.
 ///
-/// A failure that names no release may have been the canary's or not. So it counts against the canary for a
-/// promotion, and not at all for a roll-back. A success that names no release says nothing about either.
+/// A failure that names no release may be a failure of the canary, or not. So it counts against the canary for a
+/// promotion, and it does not count for a roll-back. A success that names no release does not count.
 ///
-/// A roll-back is final, and a promotion yields only to a roll-back.
+/// A roll-back is final. A promotion can change to a roll-back, but to nothing else.
 #[derive(Clone, Debug)]
 pub struct Judge {
     settings: Settings,
     open: Batch,
     length: BatchLength,
-    /// Requests in the open batch, and how many there will be.
+    /// The number of requests in the open batch so far, and the number at which it is complete.
     requests: (u64, u64),
-    /// The sum of all whole batches.
+    /// The sum of all complete batches.
     seen: Batch,
     /// Stable's answers in batches in which the canary answered, too.
     stable_beside_canary: u64,
@@ -80,15 +80,15 @@ pub struct Judge {
     promote: Option<(Reason, Evidence)>,
 }
 
-/// Further answers beyond which a promotion is said to be out of reach.
+/// If a promotion takes more further answers than this, the number is not computed.
 pub(super) const FORESIGHT: u64 = 100_000;
 
-/// Stable's pods differ as much as the releases do if one of them stands out and has at least this part of the
-/// canary's failure rate. By simulation, a roll-back of a canary that is really worse comes no later for this.
+/// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at least this
+/// part of the canary's. In simulations, this does not delay the roll-back of a canary that is really worse.
 const AS_MUCH: f64 = 1.0 / 3.0;
 
 impl Judge {
-    /// A judge that has seen nothing.
+    /// A judge without outcomes.
     pub fn new(settings: Settings) -> Self {
         let length = BatchLength::UNKNOWN;
         Self {
@@ -107,7 +107,7 @@ impl Judge {
         }
     }
 
-    /// Takes in the outcome of the request that was sent next; `release` is `None` where no release is named.
+    /// Adds the outcome of the next request in the order of sending. `release` is `None` if the answer names no release.
     pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
         match release {
             None => self.open.unattributed += u64::from(outcome.failed()),
@@ -123,14 +123,14 @@ impl Judge {
         }
     }
 
-    /// Takes in what was counted in one interval of time: a batch of its own.
+    /// Adds the counts of one interval of time, as a batch of its own.
     pub fn observe_batch(&mut self, batch: Batch) {
         self.end_batch();
         self.open = batch;
         self.end_batch();
     }
 
-    /// No more outcomes will come: the last batch counts as it is.
+    /// Call this when no more outcomes will come: the last batch then counts, even if it is incomplete.
     pub fn end(&mut self) {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
@@ -166,20 +166,20 @@ impl Judge {
         }
     }
 
-    /// Whether the canary has more of the failures than its part of the requests explains.
+    /// Whether the canary has more of the failures than its share of the requests explains.
     fn is_worse(&self) -> bool {
         self.comparison.peak_ln_e_value() >= -self.settings.alpha.get().ln()
     }
 
-    /// Whether stable's own pods differ as much as the canary does from stable. Then it may be the pod that makes
-    /// the difference, its node, or the clients that always reach it.
+    /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the pod, its
+    /// node, or clients that always reach the same pod.
     fn stable_pods_differ_as_much(&self) -> bool {
         let canary = self.seen.canary.rate().unwrap_or(0.0);
         self.stable_pods.any_fails_at(AS_MUCH * canary)
     }
 
-    /// How many more answers stable must give, beside the canary's, before there is enough to compare with: it
-    /// would fail one of them on average if it failed as often as the limit allows.
+    /// The number of answers of stable that a promotion still needs, in batches in which the canary answers, too.
+    /// A promotion needs 1/limit of them: a stable release at the limit then shows one failure on average.
     fn missing_stable_answers(&self) -> u64 {
         let limit = self.settings.max_failure_rate.get();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -187,7 +187,8 @@ impl Judge {
         enough.saturating_sub(self.stable_beside_canary)
     }
 
-    /// In how many more requests the canary and stable answer so many times, if they keep their shares.
+    /// The number of further requests in which the canary gives `canary` answers and stable gives `stable` answers, if
+    /// both keep their shares.
     fn requests_until(&self, canary: u64, stable: u64) -> Option<u64> {
         let requests = self.seen.total().requests;
         let requests_until = |answers: u64, seen: Counts| match answers {
@@ -210,13 +211,12 @@ impl Judge {
         }
     }
 
-    /// What this judge goes by.
+    /// The judge's settings.
     pub fn settings(&self) -> Settings {
         self.settings
     }
 
-    /// The roll-back or the promotion, once there is one. This costs next to nothing, so one may look after every
-    /// outcome.
+    /// The roll-back or promotion, once decided. This is cheap enough to call after every outcome.
     pub fn decided(&self) -> Option<Decision> {
         match (self.roll_back, self.promote) {
             (Some(clear_after), _) => Some(Decision::RollBack { clear_after }),
@@ -225,12 +225,13 @@ impl Judge {
         }
     }
 
-    /// What to do, as far as is known by now.
+    /// The decision at this time.
     fn decision(&self) -> Decision {
         self.decided().unwrap_or_else(|| if self.both_fail() { Decision::Hold } else { Decision::NotYet })
     }
 
-    /// Whether the service is shown to fail more than the limit, and neither release is within it.
+    /// Whether both observed failure rates are above the limit, and the failure rate of the whole service is above it
+    /// with confidence 1 − α.
     fn both_fail(&self) -> bool {
         let limit = self.settings.max_failure_rate.get();
         let fails = |counts: Counts| counts.rate().is_some_and(|rate| rate > limit);
@@ -238,12 +239,12 @@ impl Judge {
         fails(stable) && fails(canary) && self.bounds(stable + canary).lower > limit
     }
 
-    /// Between which bounds a failure rate lies with probability 1 − α, however often one looks.
+    /// The confidence interval of a failure rate at level 1 − α, valid however often you look.
     fn bounds(&self, counts: Counts) -> Interval {
         ConfidenceSequence::new(self.settings.alpha.get()).interval(counts)
     }
 
-    /// What the whole batches so far say.
+    /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
         let against_canary = self.seen.canary_at_worst();
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(
             after.to_string(),
             "Promote: the canary has failed 0 of 345 requests, so at most 1 % of its requests fail (the limit is 1 %). \
-             Nothing shows it to be worse than stable, which has failed 0 of 1035 requests."
+             There is no evidence that it is worse than stable, which has failed 0 of 1035 requests."
         );
     }
 
@@ -344,19 +345,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_decided_within_a_batch() {
+    fn a_decision_comes_only_at_the_end_of_a_batch() {
         let mut judge = Judge::new(Settings::default());
         for (release, outcome) in rounds(4, false, true).into_iter().take(15) {
             judge.observe(release, outcome, None);
             assert_eq!(judge.decided(), None);
         }
-        assert_eq!(judge.verdict().canary.counts, counts(2, 2), "what is shown are whole batches");
+        assert_eq!(judge.verdict().canary.counts, counts(2, 2), "the verdict has complete batches only");
         judge.observe(Some(Canary), Failure, None);
         assert!(is_roll_back(&judge.verdict()));
     }
 
     #[test]
-    fn a_roll_back_is_final_and_a_promotion_yields_only_to_a_roll_back() {
+    fn a_roll_back_is_final_and_a_promotion_can_change_only_to_a_roll_back() {
         let mut requests = rounds(10, false, true);
         requests.extend(rounds(10_000, true, false));
         assert!(is_roll_back(&judged(requests)));
@@ -372,7 +373,7 @@ mod tests {
 
     /// 60 × (9 stable good, 1 canary good), then 3 × (9 stable bad, 1 canary bad): the rates are exactly equal.
     #[test]
-    fn an_outage_of_everything_is_not_the_canarys_doing() {
+    fn an_outage_of_both_releases_does_not_count_against_the_canary() {
         let round = |failed| {
             let mut requests = vec![(Some(Stable), outcome(failed)); 9];
             requests.push((Some(Canary), outcome(failed)));
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_above_the_limit_is_not_rolled_back_for_that_alone() {
+    fn a_failure_rate_above_the_limit_is_no_reason_to_roll_back() {
         let bad = || rounds(100, false, false).into_iter().chain(rounds(5, true, true));
         let verdict = judged((0..10).flat_map(|_| bad()));
         assert_eq!(verdict.decision, Decision::Hold, "{verdict}");
@@ -399,7 +400,7 @@ mod tests {
 
     /// Stable fails 2 % and the canary 1 %, spread evenly.
     #[test]
-    fn beside_a_stable_release_above_the_limit_a_better_canary_is_promoted() {
+    fn a_canary_that_is_better_than_a_stable_release_above_the_limit_is_promoted() {
         let requests = (0..2000).flat_map(|round| {
             let stable = |third| (Some(Stable), outcome(round % 50 == third * 7));
             [stable(0), stable(1), stable(2), (Some(Canary), outcome(round % 100 == 33))]
@@ -410,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_does_not_promote_a_canary_that_is_bad_on_ordinary_days() {
+    fn an_incident_does_not_promote_a_canary_that_is_worse_without_it() {
         let ordinary = |round: usize| {
             let canary = (Some(Canary), outcome(round.is_multiple_of(30)));
             [(Some(Stable), Success), (Some(Stable), Success), (Some(Stable), Success), canary]
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_name_no_release_count_against_promotion_and_not_for_roll_back() {
+    fn failures_that_name_no_release_count_against_a_promotion_but_not_for_a_roll_back() {
         let mut requests = rounds(400, false, false);
         requests.splice(0..0, unattributed(Failure, 20));
         let verdict = judged(requests);
@@ -436,11 +437,11 @@ mod tests {
         );
         let mut requests = rounds(1000, false, false);
         requests.extend(unattributed(Success, 1000));
-        assert!(is_promotion(&judged(requests), Reason::Limit), "successes without a release say nothing");
+        assert!(is_promotion(&judged(requests), Reason::Limit), "successes without a release do not count");
     }
 
     #[test]
-    fn a_promotion_wants_enough_answers_of_stable_in_the_same_time() {
+    fn a_promotion_needs_enough_answers_of_stable_in_the_same_time() {
         let alone = vec![(Some(Canary), Success); 1000];
         let verdict = judged(alone.clone());
         assert_eq!((verdict.decision, verdict.more_stable_answers), (Decision::NotYet, 100));
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_are_told_apart() {
+    fn the_verdict_counts_slow_answers() {
         let settings = Settings { max_latency: Some(Duration::from_millis(300)), ..Settings::default() };
         let slow = rounds(10, false, false).into_iter().map(|(release, outcome)| {
             (release, if release == Some(Canary) { Outcome::Slow } else { outcome })
@@ -473,7 +474,7 @@ mod tests {
 
     /// Three pods of stable, the first of which fails as often as the canary's pod.
     #[test]
-    fn where_stables_own_pods_differ_as_much_the_canary_is_not_blamed() {
+    fn there_is_no_roll_back_when_stables_own_pods_differ_as_much() {
         let mut judge = Judge::new(Settings::default());
         for round in 0..300 {
             let failed = outcome(round % 3 == 0);
@@ -493,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_an_interval_are_a_batch_of_their_own() {
+    fn the_counts_of_an_interval_are_a_batch() {
         let interval = |canary_failures| Batch {
             stable: counts(1, 300),
             canary: counts(canary_failures, 100),
@@ -508,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serialized_verdict_holds_the_decision_and_the_numbers() {
+    fn the_serialized_verdict_has_the_decision_and_the_numbers() {
         let verdict = serde_json::to_value(judged(rounds(7, false, true))).unwrap();
         assert_eq!(verdict["decision"], "roll_back");
         assert_eq!(verdict["clear_after"]["canary"]["answers"], 4);
@@ -525,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_answer_it_says_so() {
+    fn a_verdict_before_the_first_answer_says_that_the_canary_has_not_answered() {
         assert_eq!(judged([]).to_string(), "Not yet: the canary has not answered.");
     }
 

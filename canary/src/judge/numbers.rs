@@ -1,28 +1,28 @@
-//! The numbers that a judge is given, each with the range that it allows.
+//! The numbers in a judge's settings, each with its valid range.
 
 use std::str::FromStr;
 
 use serde::Serialize;
 use thiserror::Error;
 
-/// A share strictly between 0 and 1: a level, a rate, an objective. Written as a number (`0.01`) or in per
+/// A number strictly between 0 and 1: a level, a rate, an objective. It is written as a number (`0.01`) or in per
 /// cent (`1%`).
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct Fraction(f64);
 
-/// Why a [`Fraction`], a [`Ratio`] or a [`Traffic`] cannot be had.
+/// The error of an invalid [`Fraction`], [`Ratio`] or [`Traffic`].
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum InvalidNumber {
-    /// The text is no number.
+    /// The text is not a number.
     #[error("{0:?} is not a number")]
     NotANumber(String),
-    /// The number is no [`Fraction`].
+    /// The number is not a [`Fraction`].
     #[error("{0} does not lie strictly between 0 and 1 (0 % and 100 %)")]
     NotAFraction(f64),
-    /// The number is no [`Ratio`].
+    /// The number is not a [`Ratio`].
     #[error("{0} is not a finite number of at least 1")]
     NotARatio(f64),
-    /// The number is no [`Traffic`].
+    /// The number is not a [`Traffic`].
     #[error("{0} is not a positive number of requests a second")]
     NotATraffic(f64),
 }
@@ -63,7 +63,7 @@ impl FromStr for Fraction {
     }
 }
 
-/// How many times as often: at least 1.
+/// A ratio of two failure rates, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct Ratio(f64);
 
@@ -75,7 +75,7 @@ impl Ratio {
     ///
     /// # Errors
     ///
-    /// When `value` is not finite, or less than 1.
+    /// When `value` is not finite, or is less than 1.
     pub fn new(value: f64) -> Result<Self, InvalidNumber> {
         if value.is_finite() && value >= 1.0 { Ok(Self(value)) } else { Err(InvalidNumber::NotARatio(value)) }
     }
@@ -94,7 +94,7 @@ impl FromStr for Ratio {
     }
 }
 
-/// Requests a second that a service gets: positive.
+/// The requests per second that a service gets: a positive number.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct Traffic(f64);
 
@@ -112,7 +112,7 @@ impl Traffic {
         }
     }
 
-    /// The requests a second.
+    /// The requests per second.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fractions_are_read_as_numbers_and_in_per_cent() {
+    fn a_fraction_is_a_number_or_in_per_cent() {
         assert_eq!("0.01".parse(), Fraction::new(0.01));
         assert_eq!(" 1 % ".parse(), Fraction::new(0.01));
         let error = |text: &str| text.parse::<Fraction>().unwrap_err().to_string();

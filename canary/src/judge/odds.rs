@@ -1,13 +1,13 @@
-//! The test of an odds ratio, given how many failed: an e-process that stays valid through outages, drift and
-//! bursts that hit both sides.
+//! The test of an odds ratio, conditional on the number of failures: an e-process that stays valid through outages,
+//! drift and bursts that hit both sides.
 //!
 //! # The distribution
 //!
 //! Take a batch of requests that were sent at about the same time: `m` went to the suspect and `n` to the
-//! reference, and `k` of all of them failed. If failures do not care who serves, any `k` of the `m + n` requests
-//! are as likely to be the failed ones as any others, however high the common rate is and however it moves. So
-//! the suspect's part `x` of the failures has the hypergeometric distribution. If a request's odds of failing
-//! are θ times as high at the suspect, `x` has Fisher's noncentral hypergeometric distribution:
+//! reference, and `k` of all of them failed. If a failure does not depend on the side, any `k` of the `m + n`
+//! requests are equally likely to be the failed ones. This is true for any common failure rate, even if the rate
+//! changes within the batch. So the number `x` of the suspect's failures has the hypergeometric distribution. If the
+//! odds of a failure are θ times as high at the suspect, `x` has Fisher's noncentral hypergeometric distribution:
 //!
 //! ```text
 //! P(x; θ) = w(x; θ) / Σ w(y; θ) over all possible y,   w(x; θ) = C(m, x) C(n, k − x) θ^x
@@ -19,11 +19,11 @@
 //! # The e-process
 //!
 //! For a null hypothesis θ ≤ θ₀ and an alternative θ₁ > θ₀, the likelihood ratio P(x; θ₁) / P(x; θ₀) rises with
-//! x, and P(x; θ) moves to higher x with θ. So its expectation is 1 at θ₀ and at most 1 below. (With both signs
-//! turned the same holds for θ ≥ θ₀ and θ₁ < θ₀.) The product over batches is a test supermartingale, as long as
-//! the sizes of a batch do not depend on its own outcomes. So is the mean of such products over a fixed grid of
-//! alternatives. By Ville's inequality ("Étude critique de la notion de collectif", 1939) the mean ever reaches
-//! 1/α with probability at most α while the null hypothesis is true.
+//! x, and as θ rises, P(x; θ) shifts to higher x. So the expectation of the ratio is 1 at θ₀ and at most 1 below θ₀.
+//! (The same is true for θ ≥ θ₀ and θ₁ < θ₀, with the order reversed.) The product over batches is a test
+//! supermartingale, as long as the sizes of a batch do not depend on its own outcomes. The mean of such products over a fixed grid of
+//! alternatives is a test supermartingale, too. By Ville's inequality ("Étude critique de la notion de collectif",
+//! 1939), if the null hypothesis is true, the probability that the mean ever reaches 1/α is at most α.
 
 use std::sync::LazyLock;
 
@@ -31,7 +31,7 @@ use libm::lgamma;
 
 use crate::release::{Counts, real};
 
-/// What two sides answered at the same time: a 2×2 table of side and outcome.
+/// The answers of two sides at the same time: a 2×2 table of side and outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     /// The side to compare with.
@@ -45,7 +45,7 @@ impl Table {
         self.reference.failures + self.suspect.failures
     }
 
-    /// Whether the sizes and the number of failures leave more than one way to share the failures.
+    /// Whether x can have more than one value, given the sizes and the number of failures.
     fn is_informative(&self) -> bool {
         let Self { reference, suspect } = *self;
         let failures = self.failures();
@@ -62,8 +62,8 @@ impl Table {
             + real(x) * ln_odds
     }
 
-    /// ln Σ w(y; θ), added up from the mode outwards until a term no longer changes the sum. That takes some
-    /// twenty standard deviations of terms: a few for small batches, 10⁵ for 10⁹ answers.
+    /// ln Σ w(y; θ). The sum starts at the mode and goes outwards until a term no longer changes it. It covers about
+    /// twenty standard deviations: a few terms for small batches, 10⁵ terms for 10⁹ answers.
     fn ln_total_weight(&self, ln_odds: f64) -> f64 {
         let (m, n, k) = (self.suspect.requests, self.reference.requests, self.failures());
         let (least, most) = (k.saturating_sub(n), k.min(m));
@@ -93,8 +93,8 @@ impl Table {
         self.ln_weight(mode, ln_odds) + sum.ln()
     }
 
-    /// The x at which w(x; θ) is greatest, or one beside it: where w(x + 1; θ) = w(x; θ), a quadratic equation
-    /// (J. G. Liao and O. Rosen, "Fast and stable algorithms for computing and sampling from the noncentral
+    /// The x at which w(x; θ) is greatest, or a neighbour of it: the solution of w(x + 1; θ) = w(x; θ), a quadratic
+    /// equation (J. G. Liao and O. Rosen, "Fast and stable algorithms for computing and sampling from the noncentral
     /// hypergeometric distribution", The American Statistician 55, 2001).
     fn mode(&self, ln_odds: f64) -> u64 {
         let (m, n, k) = (real(self.suspect.requests), real(self.reference.requests), real(self.failures()));
@@ -108,9 +108,8 @@ impl Table {
         mode
     }
 
-    /// ln P(x; θ) of the x that was seen.
+    /// ln P(x; θ) of the observed x, without the factor C(m, x) C(n, k − x), which is the same for every θ.
     fn ln_probability(&self, ln_odds: f64) -> f64 {
-        // C(m, x) C(n, k − x) is left out of both: it is the same for every θ
         real(self.suspect.failures) * ln_odds - self.ln_total_weight(ln_odds)
     }
 }
@@ -127,11 +126,11 @@ fn ln_factorial(n: u64) -> f64 {
     small.copied().unwrap_or_else(|| lgamma(real(n) + 1.0))
 }
 
-/// The odds ratios that a test bets on whose question is whether one side fails more often than the other. Small
-/// ones find a canary that fails twice as often, great ones find a broken one within a few answers.
+/// The alternatives for the test whether one side fails more often than the other. Small odds ratios find a canary that
+/// fails twice as often. Large ones find a broken canary within a few answers.
 pub(super) const GREATER: [f64; 7] = [1.5, 2.5, 5.0, 10.0, 30.0, 150.0, 1000.0];
 
-/// The e-process of one null hypothesis, with the mean over some alternatives.
+/// The e-process of one null hypothesis: the mean over some alternatives.
 #[derive(Clone, Debug)]
 pub(super) struct OddsTest {
     ln_null: f64,
@@ -141,14 +140,14 @@ pub(super) struct OddsTest {
 }
 
 impl OddsTest {
-    /// Tests the null hypothesis that the odds ratio is at most `null` where all `alternatives` are greater, and
-    /// that it is at least `null` where all are smaller.
+    /// If all `alternatives` are greater than `null`, the null hypothesis is that the odds ratio is at most `null`. If
+    /// all are smaller, it is that the odds ratio is at least `null`.
     pub(super) fn new(null: f64, alternatives: impl IntoIterator<Item = f64>) -> Self {
         let alternatives = alternatives.into_iter().map(|odds| (odds.ln(), 0.0)).collect();
         Self { ln_null: null.ln(), alternatives, peak_ln_e_value: 0.0 }
     }
 
-    /// Takes in the next batch.
+    /// Adds the next batch.
     pub(super) fn observe(&mut self, table: Table) {
         if !table.is_informative() {
             return; // every likelihood ratio is 1
@@ -160,7 +159,7 @@ impl OddsTest {
         self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value());
     }
 
-    /// The natural logarithm of the e-value: of the mean of the products.
+    /// The natural logarithm of the e-value, which is the mean of the products.
     pub(super) fn ln_e_value(&self) -> f64 {
         let products = self.alternatives.iter().map(|(_, ln_product)| *ln_product);
         ln_sum(products) - real(u64::try_from(self.alternatives.len()).unwrap_or(u64::MAX)).ln()
@@ -172,7 +171,7 @@ impl OddsTest {
     }
 }
 
-/// ln Σ exp(x), also where exp(x) would overflow.
+/// ln Σ exp(x), even if exp(x) overflows.
 pub(super) fn ln_sum(logarithms: impl Iterator<Item = f64> + Clone) -> f64 {
     let greatest = logarithms.clone().fold(f64::NEG_INFINITY, f64::max);
     if greatest == f64::NEG_INFINITY {
@@ -192,7 +191,7 @@ mod tests {
         Table { reference, suspect }
     }
 
-    /// All tables of these sizes with that many failures, which is where P(x; θ) adds up to 1.
+    /// All tables with these sizes and this number of failures. P(x; θ) adds up to 1 over them.
     fn tables(reference: u64, suspect: u64, failures: u64) -> impl Iterator<Item = Table> {
         let possible = failures.saturating_sub(reference)..=failures.min(suspect);
         possible.map(move |x| table(counts(failures - x, reference), counts(x, suspect)))
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probabilities_are_those_of_the_formula() {
+    fn the_probabilities_follow_the_formula() {
         // 1 of 2 failures among 1 suspect and 3 others: C(1, 1) C(3, 1) θ / (C(1, 0) C(3, 2) + C(1, 1) C(3, 1) θ)
         let seen = table(counts(1, 3), counts(1, 1));
         assert_close(probability(&seen, 1.0), 0.5);
@@ -225,7 +224,7 @@ mod tests {
         }
     }
 
-    /// The expectation of a batch's e-value, over all ways to share the failures.
+    /// The expectation of a batch's e-value, over all possible tables.
     fn expectation(
         null: f64,
         alternatives: &[f64],
@@ -258,10 +257,10 @@ mod tests {
         }
     }
 
-    /// Failures that name no release are counted as the suspect's in the test of the ratio. However many of them
-    /// were its own, that makes a small ratio no more plausible.
+    /// The test of the ratio counts failures that name no release as the suspect's. This must never be evidence for a
+    /// smaller ratio, whoever really failed.
     #[test]
-    fn a_failure_moved_to_the_suspect_never_speaks_for_a_smaller_ratio() {
+    fn a_failure_moved_to_the_suspect_is_never_evidence_for_a_smaller_ratio() {
         let e_value = |table| {
             let mut test = OddsTest::new(2.0, [0.125, 0.25, 0.5, 1.0, 1.3]);
             test.observe(table);
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_outage_says_nothing() {
+    fn a_total_outage_is_no_evidence() {
         let mut test = OddsTest::new(1.0, GREATER);
         for _ in 0..1000 {
             test.observe(table(counts(27, 27), counts(3, 3)));
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_stays() {
+    fn the_peak_e_value_never_falls() {
         let mut test = OddsTest::new(1.0, GREATER);
         test.observe(table(counts(0, 6), counts(2, 2)));
         let peak = test.ln_e_value();
@@ -314,7 +313,7 @@ mod tests {
             prop_assert!(test.peak_ln_e_value() >= 0.0);
         }
 
-        /// The sum from the mode outwards leaves out nothing that matters.
+        /// The sum from the mode outwards leaves out only negligible terms.
         #[test]
         fn the_total_weight_is_the_sum_of_all_weights(
             (reference, suspect, failures) in (0..3000_u64, 1..3000_u64).prop_flat_map(|(n, m)| (Just(n), Just(m), 0..=n + m)),

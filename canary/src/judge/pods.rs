@@ -1,9 +1,10 @@
-//! In which pods of a release its failures sit.
+//! Finds the pods that fail more often than the other pods of their release.
 //!
-//! Each pod is compared with the release's other pods as the canary is compared with stable: by the odds ratio,
-//! given how many failed in a batch of the release's answers. Before the first failure nothing is known, so α is
-//! shared out then: four fifths equally among the n pods that are there, the rest among those that come later, of
-//! which the j-th gets 1/(j (j + 1)). So all of them together err with α at most.
+//! Each pod is compared with the release's other pods by the test that compares the canary with stable: the test of
+//! the odds ratio, conditional on the number of failures in a batch. The pods share α. The shares are fixed in the
+//! first batch with a failure, because earlier batches have no information. Four fifths are shared equally among the
+//! pods that are known then. The rest is for later pods: the j-th of them gets the part 1/(j (j + 1)) of it. So the
+//! error probability of all pods together is at most α.
 
 use std::mem;
 
@@ -12,27 +13,27 @@ use serde::Serialize;
 use super::odds::{GREATER, OddsTest, Table};
 use crate::release::{Counts, Outcome, real};
 
-/// Pods of a release that are tested. The answers of later ones count among "the other pods".
+/// The most pods of a release that are tested. Answers of later pods count only as answers of "the other pods".
 const MOST_PODS: usize = 64;
-/// Answers in a batch for each pod that is known.
+/// The number of answers in a batch, for each known pod.
 const ANSWERS_PER_POD: u64 = 2;
-/// The probability that any pod is named without cause.
+/// The probability that any pod is named although all pods are alike.
 const ALPHA: f64 = 0.05;
-/// The part of it for the pods that are there at the first failure.
+/// The part of α for the pods that are known at the first failure.
 const FIRST_PODS_PART: f64 = 0.8;
 
-/// The e-value from which a pod stands out enough to doubt that the release makes the difference.
+/// A pod with at least this e-value stands out: then the release may not be the cause of the difference.
 const STANDS_OUT: f64 = 2.0;
 
 /// The pods of one release.
 #[derive(Clone, Debug)]
 pub(super) struct PodComparison {
     pods: Vec<Pod>,
-    /// How many pods there were in the first batch with a failure.
+    /// The number of pods known in the first batch with a failure.
     first_pods: Option<usize>,
     /// The answers of the open batch.
     batch: Counts,
-    /// How many there will be: settled when it opens.
+    /// The number of answers at which the open batch is complete. It is fixed when the batch opens.
     length: u64,
     total: Counts,
 }
@@ -68,7 +69,7 @@ impl PodComparison {
         }
     }
 
-    /// Takes in an answer of that pod.
+    /// Adds an answer of the pod `name`.
     pub(super) fn observe(&mut self, name: &str, outcome: Outcome) {
         if let Some(pod) = self.pod(name) {
             pod.batch.record(outcome);
@@ -89,7 +90,7 @@ impl PodComparison {
         self.pods.get_mut(index)
     }
 
-    /// Ends the batch that is open.
+    /// Ends the open batch.
     pub(super) fn end_batch(&mut self) {
         let all = mem::take(&mut self.batch);
         if all.failures > 0 {
@@ -105,8 +106,7 @@ impl PodComparison {
         self.length = ANSWERS_PER_POD * pods.max(2);
     }
 
-    /// Whether a pod has at least this failure rate and stands out from the others: whether more speaks for its
-    /// failing more often than for its being like them.
+    /// Whether any pod has at least this failure rate, and stands out from the other pods.
     pub(super) fn any_fails_at(&self, rate: f64) -> bool {
         self.pods.iter().any(|pod| {
             pod.total.rate().is_some_and(|seen| seen >= rate) && pod.test.ln_e_value() >= STANDS_OUT.ln()
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_pod_that_fails_is_named_with_its_counts_and_the_others() {
+    fn a_failing_pod_is_named_with_its_counts_and_those_of_the_others() {
         let mut pods = observed(10, &["three"]);
         pods.end_batch();
         let failing = pods.failing();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn more_pods_than_are_tested_cost_no_memory_and_still_count_as_others() {
+    fn pods_beyond_the_limit_take_no_memory_and_still_count_as_others() {
         let mut pods = PodComparison::new();
         for number in 0..100_000 {
             pods.observe(&format!("pod-{}", number % 1000), Outcome::Success);

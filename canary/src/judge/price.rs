@@ -1,54 +1,54 @@
-//! What a canary has cost, in failed requests and of a month's error budget.
+//! The cost of a canary, in failed requests and as a share of a month's error budget.
 
 use serde::Serialize;
 
 use super::numbers::{Fraction, Traffic};
 use crate::release::{Batch, real};
 
-/// How many requests a service may fail in a month.
+/// A service's error budget: the number of requests that it may fail in a month.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Budget {
-    /// What the whole service gets.
+    /// The traffic of the whole service.
     pub traffic: Traffic,
     /// The service level objective: the share of requests that must succeed.
     pub slo: Fraction,
 }
 
 impl Budget {
-    /// The month that an error budget is for, in seconds: 30 days.
+    /// The length of the month, in seconds: 30 days.
     const MONTH: f64 = 30.0 * 24.0 * 60.0 * 60.0;
 
-    /// The failed requests that a month allows: (1 − SLO) × traffic × 30 days.
+    /// The number of requests that may fail in a month: (1 − SLO) × traffic × 30 days.
     pub fn failed_requests(self) -> f64 {
         (1.0 - self.slo.get()) * self.traffic.get() * Self::MONTH
     }
 }
 
-/// What a canary has cost: the requests that failed because it was there.
+/// The cost of a canary: the requests that failed because of it.
 ///
 /// ```text
 /// failed requests = (canary's failure rate − stable's failure rate) × canary's requests × scale
 /// unattributed    = failures that name no release × scale
-/// scale           = requests that the service got in that time / requests that were seen
+/// scale           = requests that the service got in that time / requests that canary saw
 /// ```
 ///
-/// The difference is an estimate. Where stable fails more often than the canary, the canary has cost nothing: the
-/// price is 0, and no credit. Failures that name no release may be anyone's, so they stand beside the price. The
-/// budget is that of "The Site Reliability Workbook" (B. Beyer et al., 2018), chapter 2.
+/// The difference is an estimate. If stable fails more often than the canary, the price is 0; it is never negative.
+/// Failures that name no release may belong to either release, so they are not part of the price and are counted
+/// separately. The error budget is defined as in "The Site Reliability Workbook" (B. Beyer et al., 2018), chapter 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Price {
-    /// Failed requests of the whole traffic that stable would not have failed; at least 0.
+    /// Failed requests of the whole traffic that would have succeeded at stable; at least 0.
     pub failed_requests: f64,
     /// Failed requests of the whole traffic that name no release.
     pub unattributed_failed_requests: f64,
-    /// `failed_requests` as a share of a month's error budget: 1 is all of it, and it may be more. `None` where
-    /// the service's traffic is not known.
+    /// `failed_requests` as a share of a month's error budget: 1 is the whole budget, and more than 1 is possible.
+    /// `None` if the service's traffic is not known.
     pub budget_share: Option<f64>,
 }
 
 impl Price {
-    /// The price of what was `seen`, each request of which stands for `scale` of the service's. `None` before
-    /// stable has answered: there is nothing to compare with.
+    /// The price of the requests in `seen`. Each of them stands for `scale` requests of the service. `None` before
+    /// stable has answered, because a comparison needs its failure rate.
     pub fn new(seen: &Batch, scale: f64, budget: Option<Budget>) -> Option<Self> {
         let excess = (seen.canary.rate().unwrap_or(0.0) - seen.stable.rate()?).max(0.0);
         let failed_requests = excess * real(seen.canary.requests) * scale;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_price_of_a_failing_quarter_is_its_share_of_the_months_budget() {
+    fn the_price_is_a_share_of_the_months_budget() {
         let seen = Batch { stable: counts(0, 75), canary: counts(25, 25), unattributed: 0 };
         // 100 requests seen in a minute of 100 requests a second
         let price = Price::new(&seen, 60.0, Some(budget())).unwrap();
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_name_no_release_stand_beside_the_price() {
+    fn failures_that_name_no_release_are_not_part_of_the_price() {
         let seen = Batch { stable: counts(0, 750), canary: counts(0, 240), unattributed: 10 };
         let price = Price::new(&seen, 1.0, Some(budget())).unwrap();
         assert_eq!(
             price.to_string(),
-            "The canary has cost no requests beyond those that stable fails too. \
+            "The canary has cost no failed requests: it has not failed more often than stable. \
              About 10 more failed requests name no release, and are not counted here."
         );
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_price_before_stable_has_answered() {
+    fn the_price_is_unknown_before_stable_has_answered() {
         let seen = Batch { canary: counts(1, 1), ..Batch::default() };
         assert_eq!(Price::new(&seen, 1.0, Some(budget())), None);
     }

@@ -1,5 +1,6 @@
-//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit and also more than
-//! `max_ratio` times as often as stable. Each way errs with its own part of α, so both together with α at most.
+//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit, and also more than
+//! `max_ratio` times as often as stable. Each way has its own part of α as error probability, so the error probability
+//! of both together is at most α.
 
 use super::{
     decision::Settings,
@@ -7,25 +8,25 @@ use super::{
 };
 use crate::release::{Batch, Counts, real};
 
-/// The part of α that the way by the limit has.
+/// The part of α for the promotion by the limit.
 const LIMIT_PART: f64 = 0.9;
-/// The part of α that the way by the ratio has.
+/// The part of α for the promotion by the ratio.
 const RATIO_PART: f64 = 0.1;
 
-/// The upper bound of a failure rate p, valid however often one looks.
+/// The upper bound of a failure rate p, valid however often you look.
 ///
-/// For every limit ℓ, the likelihood ratio of a lower rate r·ℓ against ℓ is a test supermartingale as long as
-/// p ≥ ℓ, and so is a weighted mean over several r < 1:
+/// For every limit ℓ, the likelihood ratio of a lower rate r·ℓ against ℓ is a test supermartingale if p ≥ ℓ. A
+/// weighted mean over several r < 1 is one, too:
 ///
 /// ```text
 /// E(ℓ) = Σ w · r^failures · ((1 − r ℓ)/(1 − ℓ))^successes
 /// ```
 ///
-/// By Ville's inequality E(ℓ) ever reaches 1/α with probability at most α while p ≥ ℓ. E rises with ℓ, so the
-/// limits at which it has reached 1/α are those above one bound.
+/// By Ville's inequality, if p ≥ ℓ, the probability that E(ℓ) ever reaches 1/α is at most α. E rises with ℓ, so it
+/// has reached 1/α for all ℓ above one value. This value is the bound.
 ///
-/// The weights decide for which rates the bound falls fast. A canary that never fails is below 1 % after 345
-/// answers at α = 0.045. No method gets below 309, where 0.99ⁿ falls below 0.045.
+/// The weights decide for which rates the bound falls fast. At α = 0.045, a canary that never fails is below 1 % after
+/// 345 answers. No method needs fewer than 309 answers, because 0.99ⁿ falls below 0.045 there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UpperBound {
     ln_threshold: f64,
@@ -50,7 +51,7 @@ impl UpperBound {
         ln_mean >= self.ln_threshold
     }
 
-    /// The bound: 1 where nothing lower is known.
+    /// The bound; 1 if there is too little evidence for a lower one.
     pub(super) fn bound(self, counts: Counts) -> f64 {
         let (mut below, mut bound) = (counts.rate().unwrap_or(0.0), 1.0);
         for _ in 0..f64::MANTISSA_DIGITS {
@@ -64,8 +65,7 @@ impl UpperBound {
         bound
     }
 
-    /// How many more answers it takes until the bound is at or below `limit`, if all of them succeed; `None`
-    /// for more than `most`.
+    /// The number of further successes until the bound is at or below `limit`; `None` if it is more than `most`.
     pub(super) fn successes_until_within(self, counts: Counts, limit: f64, most: u64) -> Option<u64> {
         let after = |more| self.is_within(Counts { requests: counts.requests + more, ..counts }, limit);
         if !after(most) {
@@ -84,14 +84,14 @@ impl UpperBound {
     }
 }
 
-/// What speaks for a promotion.
+/// The evidence for a promotion.
 #[derive(Clone, Debug)]
 pub(super) struct Promotion {
     limit: f64,
-    /// Of the way by the limit.
+    /// For the promotion by the limit.
     upper_bound: UpperBound,
-    /// The null hypothesis is that the odds ratio is at least `max_ratio`. A canary that fails more than
-    /// `max_ratio` times as often as stable has an odds ratio above that, too.
+    /// For the promotion by the ratio. The null hypothesis is that the odds ratio is at least `max_ratio`. If a canary
+    /// fails more than `max_ratio` times as often as stable, its odds ratio is above `max_ratio`, too.
     ratio: OddsTest,
     ratio_ln_threshold: f64,
     recent: RecentFailures,
@@ -99,7 +99,7 @@ pub(super) struct Promotion {
     stable_beside_ratio: Counts,
 }
 
-/// The odds ratios that the test of the ratio bets on, as parts of `max_ratio`.
+/// The alternatives for the test of the ratio, as parts of `max_ratio`.
 const PARTS_OF_RATIO: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 3.0 / 8.0, 1.0 / 2.0, 0.65];
 
 impl Promotion {
@@ -118,50 +118,49 @@ impl Promotion {
 
     pub(super) fn observe(&mut self, batch: &Batch) {
         self.recent.observe(batch.total());
-        // By totals alone, on which the test is conditional: a selection by them leaves it valid.
+        // This selection uses only totals. The test is conditional on them, so it stays valid.
         if !self.recent.is_incident() {
             self.ratio.observe(Table { reference: batch.stable, suspect: batch.canary_at_worst() });
             self.stable_beside_ratio += batch.stable;
         }
     }
 
-    /// The upper bound of the failure rate that these answers of the canary have.
+    /// The upper bound of the canary's failure rate after these answers.
     pub(super) fn bound(&self, canary: Counts) -> f64 {
         self.upper_bound.bound(canary)
     }
 
-    /// Whether the canary fails at most the limit.
+    /// Whether the canary's failure rate is shown to be within the limit.
     pub(super) fn by_limit(&self, canary: Counts) -> bool {
         self.upper_bound.is_within(canary, self.limit)
     }
 
-    /// Whether the canary fails at most `max_ratio` times as often as a stable release that fails more than the
-    /// limit itself.
+    /// Whether stable fails more than the limit, and the canary is shown to fail at most `max_ratio` times as often.
     pub(super) fn by_ratio(&self) -> bool {
         self.stable_beside_ratio.rate().is_some_and(|rate| rate > self.limit)
             && self.ratio.ln_e_value() >= self.ratio_ln_threshold
     }
 
-    /// After how many more successes of the canary [`Promotion::by_limit`] holds.
+    /// The number of further successes of the canary until [`Promotion::by_limit`] is true.
     pub(super) fn successes_until_by_limit(&self, canary: Counts, most: u64) -> Option<u64> {
         self.upper_bound.successes_until_within(canary, self.limit, most)
     }
 }
 
-/// The recent failure rate of all requests together: an average in which a request counts less by a factor of e
-/// for every 1/limit requests after it.
+/// The recent failure rate of all requests together: a weighted average. The weight of a request falls by a factor of e
+/// with every 1/limit later requests.
 ///
-/// An incident that hits both releases makes them alike while it lasts. A canary that is bad on ordinary days
-/// must not be promoted for that, so the ratio is not tested then.
+/// An incident that hits both releases makes them alike while it lasts. It must not promote a canary that is worse
+/// without an incident, so the ratio is not tested during one.
 #[derive(Clone, Copy, Debug)]
 struct RecentFailures {
     limit: f64,
     rate: f64,
 }
 
-/// Recent failures whose odds are this many times what the limit allows are an incident. (Odds, because a rate cannot
-/// be six times a limit of 20 %.) At twice a limit of 1 %, the average has a mean of 2 % and a standard deviation of
-/// 1 %.
+/// There is an incident while the odds of the recent failure rate are more than this many times the odds of the limit.
+/// (It uses odds because no rate can be six times a limit of 20 %.) At a failure rate of twice a limit of 1 %, the
+/// average has a mean of 2 % and a standard deviation of 1 %.
 const INCIDENT: f64 = 6.0;
 
 impl RecentFailures {
@@ -207,10 +206,10 @@ mod tests {
         assert_close(LIMIT_PART + RATIO_PART, 1.0);
     }
 
-    /// The e-process multiplies, answer by answer, by a factor whose expectation is 1 at the limit: so it does not
-    /// matter where the sum over all outcomes is taken.
+    /// Each answer multiplies the e-process by a factor with expectation 1 at the limit. So the expectation is 1 after
+    /// any number of answers.
     #[test]
-    fn the_mean_likelihood_ratio_has_the_expectation_one_at_the_limit_and_less_above() {
+    fn the_mean_likelihood_ratio_has_expectation_1_at_the_limit_and_less_above_it() {
         let e_value = |seen: Counts, limit: f64| -> f64 {
             let ratio = |(r, weight): &(f64, f64)| {
                 let failures = i32::try_from(seen.failures).expect("few");
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_where_the_question_changes_its_answer() {
+    fn is_within_is_true_above_the_bound_and_false_below_it() {
         for alpha in [0.3, 0.045, 0.001] {
             let upper = UpperBound::new(alpha);
             for requests in [0, 1, 10, 345, 5000, 1_000_000] {
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn recent_failures_forget_as_the_memory_says() {
+    fn old_failures_count_less_in_the_recent_failure_rate() {
         let mut recent = RecentFailures::new(0.01);
         recent.observe(counts(10, 10));
         assert!(recent.is_incident(), "ten failures of ten");
@@ -275,6 +274,6 @@ mod tests {
         assert_close(counters.rate, 0.04);
         let mut high = RecentFailures::new(0.3);
         high.observe(counts(80, 100));
-        assert!(high.is_incident(), "also where no rate is six times the limit");
+        assert!(high.is_incident(), "even if no rate can be six times the limit");
     }
 }

@@ -1,4 +1,4 @@
-//! The sentences in which a verdict, and its price, are told.
+//! A verdict and its price, in sentences.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -33,8 +33,8 @@ impl Verdict {
         match reason {
             Reason::Limit => write!(
                 f,
-                ", so at most {limit} of its requests fail (the limit is {limit}). Nothing shows it to be worse \
-                 than stable, which has failed {}",
+                ", so at most {limit} of its requests fail (the limit is {limit}). There is no evidence that it is \
+                 worse than stable, which has failed {}",
                 ratio(*stable),
                 limit = self.limit(),
             )?,
@@ -74,10 +74,10 @@ impl Verdict {
             0 => write!(f, ". Stable has not answered")?,
             _ => write!(f, ". Stable has failed {}", ratio(self.stable.counts))?,
         }
-        self.what_is_missing(f)
+        self.missing_answers(f)
     }
 
-    fn what_is_missing(&self, f: &mut Formatter) -> fmt::Result {
+    fn missing_answers(&self, f: &mut Formatter) -> fmt::Result {
         match self.more_answers {
             Some(0) => {}
             Some(more) => {
@@ -102,15 +102,16 @@ impl Verdict {
     fn hold(&self, f: &mut Formatter) -> fmt::Result {
         write!(
             f,
-            "Hold: both releases fail more than {} of their requests, and nothing tells them apart. The canary has \
-             failed {}, and stable {}. Look for the cause elsewhere; a roll-back would only be a precaution",
+            "Hold: both releases fail more than {} of their requests, and there is no clear difference between them. \
+             The canary has failed {}, and stable {}. Look for the cause elsewhere; a roll-back would only be a \
+             precaution",
             self.limit(),
             self.canary,
             self.stable
         )
     }
 
-    /// What has been seen since the decision, where that is more.
+    /// The canary's counts at this time, if they have changed since the decision.
     fn since(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
         if clear_after.canary == self.canary.counts {
             return Ok(());
@@ -169,7 +170,7 @@ impl Verdict {
     }
 }
 
-/// As in "7 of 21 requests".
+/// For example "7 of 21 requests".
 fn ratio(counts: Counts) -> String {
     format!("{} of {} requests", counts.failures, counts.requests)
 }
@@ -185,7 +186,7 @@ impl Display for Estimate {
 impl Display for Price {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         if self.failed_requests <= 0.0 {
-            f.write_str("The canary has cost no requests beyond those that stable fails too.")?;
+            f.write_str("The canary has cost no failed requests: it has not failed more often than stable.")?;
         } else {
             write!(f, "The canary has cost about {:.0} failed requests", self.failed_requests.max(1.0))?;
             if let Some(share) = self.budget_share {
@@ -204,14 +205,14 @@ impl Display for Price {
     }
 }
 
-/// A limit as it was given: with as many digits as it takes.
+/// A limit in per cent, with all its digits.
 pub(crate) fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
-    // beyond 12 decimals there may be digits that come of the factor
+    // the multiplication by 100 may add wrong digits after the twelfth decimal
     if percent >= 1e-9 { percent_with_decimals(percent, 12) } else { format!("{percent:.1e} %") }
 }
 
-/// An estimate, but never as nothing or all where it is neither.
+/// An estimate in per cent. Only 0 is shown as 0 %, and only 1 or more is shown as 100 % or more.
 fn about(share: f64) -> String {
     let shown = percent_rounded(share, f64::round);
     match shown.as_str() {
@@ -221,7 +222,7 @@ fn about(share: f64) -> String {
     }
 }
 
-/// With two significant digits, rounded up or down so that a bound stays one.
+/// A share in per cent with two significant digits. `round` rounds up or down, so that an upper or lower bound stays one.
 fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
     let percent = rate * 100.0;
     let decimals: u8 = match percent {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_rounded_to_nothing() {
+    fn a_share_above_0_is_never_shown_as_0() {
         assert_eq!(percent(0.07), "7 %");
         assert_eq!(percent(1e-9), "0.0000001 %");
         assert_eq!(percent(1e-13), "1.0e-11 %");

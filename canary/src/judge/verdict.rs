@@ -9,25 +9,25 @@ use crate::release::Counts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// It may take all traffic.
+    /// Send all traffic to the canary.
     Promote {
         /// Why.
         reason: Reason,
-        /// When that was first clear.
+        /// The counts at which this was first clear.
         clear_after: Evidence,
     },
-    /// Take it away: it is worse than stable.
+    /// Remove the canary: it is worse than stable.
     RollBack {
-        /// When that was first clear.
+        /// The counts at which this was first clear.
         clear_after: Evidence,
     },
-    /// Too little is known.
+    /// There are too few answers for a decision.
     NotYet,
-    /// Both releases fail more than the limit, and nothing tells them apart.
+    /// Both releases fail more than the limit, with no clear difference between them.
     Hold,
 }
 
-/// A verdict on a canary, with the numbers it rests on. Shown, it is a few sentences.
+/// A verdict on a canary, with the numbers behind it. `Display` writes it as a few sentences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// What to do.
@@ -39,35 +39,35 @@ pub struct Verdict {
     pub stable: Estimate,
     /// Failures that name no release.
     pub unattributed: u64,
-    /// The bound that the canary's failure rate is below with probability 1 − 0.9 α, however often one looks,
-    /// with all failures that name no release counted against it.
+    /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All failures
+    /// that name no release count against the canary.
     pub promotion_bound: f64,
-    /// After how many more answers of the canary it could be promoted if all of them succeed; `None` where that
-    /// would be more than 100,000.
+    /// The number of further answers of the canary until a promotion, if all of them succeed; `None` if it is more than
+    /// 100,000.
     pub more_answers: Option<u64>,
-    /// How many more answers of stable a promotion wants to compare with.
+    /// The number of further answers of stable that a promotion needs for the comparison.
     pub more_stable_answers: u64,
-    /// How many more requests that takes, if the releases keep their shares; `None` where it is not known.
+    /// The number of further requests until both are reached, if the releases keep their shares; `None` if unknown.
     pub more_requests: Option<u64>,
-    /// The natural logarithm of the greatest e-value so far of the test whether the canary is worse than stable.
-    /// The decision is a roll-back once it has reached ln(1/α).
+    /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable.
+    /// At ln(1/α), the decision becomes a roll-back.
     pub ln_e_value: f64,
     /// The smallest α at which the decision would be a roll-back: an anytime-valid p-value (A. Ramdas et al.,
     /// "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38, 2023).
     pub p_value: f64,
-    /// Pods in which a release's failures sit.
+    /// Pods that fail more often than the other pods of their release.
     pub failing_pods: FailingPods,
-    /// What the judge goes by.
+    /// The judge's settings.
     pub settings: Settings,
 }
 
-/// What has been seen of one release.
+/// The counts of one release, and its estimated failure rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// Its answers.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Between which bounds its failure rate lies with probability 1 − α, however often one looks.
+    /// The confidence interval of its failure rate at level 1 − α, valid however often you look.
     #[serde(flatten)]
     pub bounds: Interval,
 }
@@ -75,22 +75,22 @@ pub struct Estimate {
 /// Pods that fail more often than the other pods of their release.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FailingPods {
-    /// Of the canary.
+    /// The canary's pods.
     pub canary: Vec<FailingPod>,
-    /// Of stable.
+    /// Stable's pods.
     pub stable: Vec<FailingPod>,
-    /// The canary looks worse than stable, but stable's own pods differ as much. So there is no roll-back.
+    /// Whether the canary looks worse than stable, but stable's own pods differ as much. Then there is no roll-back.
     pub explain_the_difference: bool,
 }
 
-/// The answers on which a decision was first taken.
+/// The counts at the time of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// The canary's answers at that time.
+    /// The canary's answers.
     pub canary: Counts,
-    /// Stable's answers at that time.
+    /// Stable's answers.
     pub stable: Counts,
-    /// Failures without a release at that time.
+    /// Failures that name no release.
     pub unattributed: u64,
 }
 

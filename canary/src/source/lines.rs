@@ -1,15 +1,15 @@
-//! Outcomes that others have collected, as lines of JSON in the order of sending: an access log, a load tester's
-//! output, a simulation.
+//! Outcomes from another source, as lines of JSON in the order of sending: an access log, the output of a load tester,
+//! a simulation.
 //!
-//! A line is one outcome, or the counters of one interval of time. Other keys are ignored.
+//! A line is one outcome, or has the counters of one interval of time. Unknown keys are ignored.
 //!
 //! ```text
 //! {"release":"canary","failed":false,"ms":12.5,"pod":"appinfo-canary-1"}
 //! {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":0}}
 //! ```
 //!
-//! Of an outcome, `release` is `"stable"`, `"canary"` or null; `ms`, the milliseconds that the answer took, and
-//! `pod` may be left out or null. Of an interval, what is left out is 0.
+//! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in milliseconds. `ms`
+//! and `pod` may be missing or null. In an interval, missing counters are 0.
 
 use std::{
     borrow::Cow,
@@ -23,20 +23,20 @@ use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 use super::{Answer, Observation, Response};
 use crate::release::{Attribution, Batch, Counts, Outcome, Release, real};
 
-/// The longest line, in bytes without its end. Input without line ends must not fill the memory.
+/// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill the memory.
 const MAX_LINE: usize = 1 << 20;
-/// The most requests in one interval. More than any service gets; the time that an interval takes grows with the
-/// square root of it.
+/// The maximum number of requests in one interval. It is more than any service gets. The time to process an interval
+/// grows with the square root of its requests.
 const MAX_REQUESTS: u64 = 1_000_000_000_000;
-/// The most requests in all intervals. The judge calculates with real numbers, which are exact up to here.
+/// The maximum number of requests in all intervals. The judge calculates with `f64`, which is exact up to here.
 const MAX_TOTAL: u64 = 1 << 53;
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// What came of one request.
+    /// The result of one request.
     Outcome(Observation),
-    /// What was counted in one interval of time.
+    /// The counts of one interval of time.
     Interval(Batch),
 }
 
@@ -46,30 +46,30 @@ pub enum LineError {
     /// The input cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// The line says nothing that can be judged.
+    /// The line is invalid.
     #[error("line {number}: {cause}")]
     Bad {
-        /// Its number, from 1.
+        /// The number of the line, from 1.
         number: u64,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
 }
 
-/// Reads lines. Empty ones are passed over.
+/// Reads lines. Empty lines are skipped.
 #[derive(Debug)]
 pub struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
     number: u64,
-    meaning: Meaning,
+    converter: Converter,
 }
 
 impl<R: BufRead> Lines<R> {
     /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure.
     pub fn new(input: R, max_latency: Option<Duration>) -> Self {
-        let meaning = Meaning { max_latency, outcomes: 0, counted: 0, began: Instant::now() };
-        Self { input, buffer: Vec::new(), number: 0, meaning }
+        let converter = Converter { max_latency, outcomes: 0, counted: 0, began: Instant::now() };
+        Self { input, buffer: Vec::new(), number: 0, converter }
     }
 
     fn read(&mut self) -> Result<Option<Line>, LineError> {
@@ -86,14 +86,14 @@ impl<R: BufRead> Lines<R> {
             }
             let text = std::str::from_utf8(&self.buffer)
                 .map_err(|error| bad(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
-            // some programs begin a file with a byte-order mark
+            // some programs start a file with a byte-order mark
             let text = if self.number == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
             let text = text.trim_ascii();
             if text.is_empty() {
                 continue;
             }
             let Object(fields) = serde_json::from_str(text).map_err(|error| bad(cause(text, &error)))?;
-            return self.meaning.of(fields).map(Some).map_err(bad);
+            return self.converter.line(fields).map(Some).map_err(bad);
         }
     }
 }
@@ -101,13 +101,14 @@ impl<R: BufRead> Lines<R> {
 impl<R: BufRead> Iterator for Lines<R> {
     type Item = Result<Line, LineError>;
 
-    /// The next line; none at the end of the input.
+    /// The next line; `None` at the end of the input.
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
     }
 }
 
-/// What is wrong with a line, and at which key. To find the key is slow, so only a bad line is read for it.
+/// The cause of an error in a line, with its key. To find the key, the line is parsed again. That is slow, so it is done
+/// only for an invalid line.
 fn cause(text: &str, error: &serde_json::Error) -> String {
     let mut json = serde_json::Deserializer::from_str(text);
     let key = serde_path_to_error::deserialize::<_, Object<Fields<'_>>>(&mut json)
@@ -118,19 +119,19 @@ fn cause(text: &str, error: &serde_json::Error) -> String {
     key.map_or(cause.clone(), |key| format!("{key}: {cause}"))
 }
 
-/// What the lines so far make of the next one.
+/// Converts the fields of a line to a [`Line`]. It also counts outcomes and requests, for their numbers and limits.
 #[derive(Debug)]
-struct Meaning {
+struct Converter {
     max_latency: Option<Duration>,
-    /// How many lines were outcomes.
+    /// The number of lines so far that were outcomes.
     outcomes: u64,
-    /// How many requests were in intervals.
+    /// The number of requests in all intervals so far.
     counted: u64,
     began: Instant,
 }
 
-impl Meaning {
-    fn of(&mut self, fields: Fields<'_>) -> Result<Line, String> {
+impl Converter {
+    fn line(&mut self, fields: Fields<'_>) -> Result<Line, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
             (None, None) if is_interval => {
@@ -160,7 +161,7 @@ impl Meaning {
         };
         self.counted += batch.stable.requests + batch.canary.requests + batch.unattributed;
         if self.counted > MAX_TOTAL {
-            return Err(format!("the requests up to here are more than {MAX_TOTAL}"));
+            return Err(format!("the requests so far are more than {MAX_TOTAL}"));
         }
         Ok(batch)
     }
@@ -197,7 +198,7 @@ impl Meaning {
 #[derive(Deserialize)]
 #[serde(expecting = "an object such as {\"release\":\"canary\",\"failed\":false}")]
 struct Fields<'a> {
-    /// Null, or left out.
+    /// `Some` if the key is there, even if it is null.
     #[serde(borrow, default, deserialize_with = "present")]
     release: Option<Named<'a>>,
     failed: Option<bool>,
@@ -213,7 +214,7 @@ struct Fields<'a> {
 #[derive(Deserialize)]
 struct Named<'a>(#[serde(borrow)] Option<Text<'a>>);
 
-/// Text that is copied only where it holds an escape.
+/// Text that is copied only if it contains an escape sequence.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -241,7 +242,7 @@ impl Counter {
     }
 }
 
-/// A number, however it is written: 30, 30.0 and 3e1 are the same.
+/// A number in any JSON notation: 30, 30.0 and 3e1 are equal.
 #[derive(Clone, Copy, Default)]
 struct Number(f64);
 
@@ -284,14 +285,14 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-                Ok(Number(-real(number.unsigned_abs()))) // a positive one comes as u64
+                Ok(Number(-real(number.unsigned_abs()))) // positive numbers come as u64
             }
         }
         deserializer.deserialize_f64(Visitor)
     }
 }
 
-/// What is read from an object alone. As serde derives it, an array of the values would do as well.
+/// A value that must be a JSON object. Without this, serde's derived code also accepts an array of the values.
 #[derive(Default)]
 struct Object<T>(T);
 
@@ -314,7 +315,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Tells a key that is null from one that is left out.
+/// Distinguishes a key that is null from a key that is missing.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -331,10 +332,10 @@ mod tests {
         Lines::new(input.as_ref(), max_latency).collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
-    /// Of an outcome: number, release, how it ended, milliseconds, pod.
-    type Told = (u64, Option<Release>, Outcome, Option<u128>, Option<String>);
+    /// Of an outcome: number, release, outcome, milliseconds, pod.
+    type Fields = (u64, Option<Release>, Outcome, Option<u128>, Option<String>);
 
-    fn outcomes(lines: Vec<Line>) -> Vec<Told> {
+    fn outcomes(lines: Vec<Line>) -> Vec<Fields> {
         let outcome = |line| match line {
             Line::Outcome(Observation { number, response: Response::Answer(answer), .. }) => {
                 let milliseconds = answer.latency.map(|latency| latency.as_millis());
@@ -348,7 +349,7 @@ mod tests {
     const FAILED: &str = r#"{"release":"canary","failed":true}"#;
 
     #[test]
-    fn an_outcome_tells_release_failure_time_and_pod() {
+    fn an_outcome_has_release_failure_latency_and_pod() {
         let input = r#"
             {"release":"stable","failed":false,"ms":12.5,"pod":"one"}
             {"failed":true,"status":503,"path":["/"],"release":"canary","ms":3}
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_slower_than_the_limit_is_slow_unless_it_failed_anyway() {
+    fn an_answer_slower_than_the_limit_is_slow_unless_it_has_failed() {
         let input = r#"
             {"release":"canary","failed":false,"ms":300}
             {"release":"canary","failed":false,"ms":300.001}
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_an_interval_are_a_batch_in_which_what_is_left_out_is_0() {
+    fn the_counters_of_an_interval_are_a_batch_and_missing_ones_are_0() {
         let counts = |failures, requests| Counts { requests, failures, slow: 0 };
         let batch = |stable, canary, unattributed| Line::Interval(Batch { stable, canary, unattributed });
         let input = r#"
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_carriage_returns_a_byte_order_mark_and_a_missing_last_end_are_no_trouble() {
+    fn blank_lines_carriage_returns_a_byte_order_mark_and_a_missing_last_line_end_are_accepted() {
         let plain = lines(format!("{FAILED}\n{FAILED}\n")).map(outcomes);
         assert_eq!(plain.as_ref().map(Vec::len), Ok(2));
         for input in [
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_may_have_1_mib_and_no_byte_more() {
+    fn the_maximum_length_of_a_line_is_1_mib() {
         let line = |length: usize| format!("{FAILED}{}", " ".repeat(length - FAILED.len()));
         for end in ["", "\n"] {
             assert_eq!(lines(line(MAX_LINE) + end).map(|lines| lines.len()), Ok(1));
@@ -506,6 +507,6 @@ mod tests {
         let most = usize::try_from(MAX_TOTAL / MAX_REQUESTS).expect("9007");
         assert_eq!(lines(line.repeat(most)).map(|lines| lines.len()), Ok(most));
         let error = lines(line.repeat(most + 1)).expect_err("too much");
-        assert_eq!(error, "line 9008: the requests up to here are more than 9007199254740992");
+        assert_eq!(error, "line 9008: the requests so far are more than 9007199254740992");
     }
 }

@@ -1,5 +1,5 @@
-//! Requests of our own. Each has a connection of its own, because a Service spreads connections, not requests.
-//! What comes of them is a stream of [`Observation`]s, numbered in the order of sending.
+//! Sends requests, each on its own connection: a Kubernetes Service balances connections, not requests. The results are
+//! a stream of [`Observation`]s, numbered in the order of sending.
 
 mod addresses;
 mod client;
@@ -23,7 +23,7 @@ pub use self::{
 };
 use super::{Observation, Seen, Source};
 
-/// Requests under way. Dropping it ends them.
+/// A sender of requests. Dropping it cancels all open requests.
 #[derive(Debug)]
 pub struct Probe {
     observations: mpsc::Receiver<Observation>,
@@ -31,14 +31,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Begins to ask. To be called within a tokio runtime.
+    /// Starts to send requests. Call this within a tokio runtime.
     pub fn start(service: Service, pace: Pace) -> Self {
         let new = Self::paused(service, pace);
         new.pause(false);
         new
     }
 
-    /// The same, but nothing is asked before [`Probe::pause`] says so.
+    /// The same, but sends no request before `pause(false)`.
     pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
@@ -46,17 +46,18 @@ impl Probe {
         Self { observations, orders }
     }
 
-    /// What came of the next request to end; none once all have ended and the pace allows no more. Cancel-safe.
+    /// The result of the next request to end; `None` after all requests have ended and the pace allows no more.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Observation> {
         self.observations.recv().await
     }
 
-    /// Sends no request until told otherwise.
+    /// Pauses or resumes sending. Open requests go on.
     pub fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
     }
 
-    /// Sends no request any more; those under way are still seen to their end.
+    /// Stops sending. Open requests still run to their end.
     pub(crate) fn stop(&self) {
         self.orders.send_replace(Orders::Stop);
     }
@@ -68,7 +69,7 @@ impl Source for Probe {
     }
 }
 
-/// Sends requests until the pace, an order or the receiver ends it.
+/// Sends requests until the pace is used up, an order stops it, or the receiver is gone.
 async fn send_requests(
     service: Arc<Service>,
     pace: Pace,

@@ -1,8 +1,8 @@
-//! How long answers took.
+//! The latencies of answers.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// How long things took, each kept to three significant digits of its microseconds.
+/// A histogram of latencies in microseconds, each kept to three significant digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latencies {
     by_microseconds: BTreeMap<u64, u64>,
@@ -12,18 +12,19 @@ pub struct Latencies {
 impl Latencies {
     fn add(&mut self, latency: Duration) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let grain = 10_u64.pow(microseconds.checked_ilog10().unwrap_or(0).saturating_sub(2));
-        *self.by_microseconds.entry(microseconds / grain * grain).or_default() += 1;
+        let unit = 10_u64.pow(microseconds.checked_ilog10().unwrap_or(0).saturating_sub(2));
+        *self.by_microseconds.entry(microseconds / unit * unit).or_default() += 1;
         self.count += 1;
     }
 
-    /// The least latency that `percent` % of them do not exceed (nearest rank); none of none.
+    /// The percentile by nearest rank: the smallest latency that `percent` % of all latencies do not exceed. `None` if
+    /// there are no latencies.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
         let rank = (self.count * percent).div_ceil(100).max(1);
-        let mut passed = 0;
+        let mut at_most = 0;
         self.by_microseconds.iter().find_map(|(microseconds, count)| {
-            passed += count;
-            (passed >= rank).then(|| Duration::from_micros(*microseconds))
+            at_most += count;
+            (at_most >= rank).then(|| Duration::from_micros(*microseconds))
         })
     }
 }
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_by_nearest_rank() {
+    fn percentiles_use_the_nearest_rank() {
         let hundred: Latencies = (1..=100).rev().map(Duration::from_millis).collect();
         assert_eq!(hundred.percentile(50), Some(Duration::from_millis(50)));
         assert_eq!(hundred.percentile(99), Some(Duration::from_millis(99)));
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn three_digits_are_kept_of_any_time() {
+    fn each_latency_keeps_three_significant_digits() {
         for (microseconds, kept) in [(0, 0), (9, 9), (999, 999), (1234, 1230), (98_765_432, 98_700_000)] {
             let one: Latencies = [Duration::from_micros(microseconds)].into_iter().collect();
             assert_eq!(one.percentile(50), Some(Duration::from_micros(kept)));

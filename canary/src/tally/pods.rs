@@ -1,4 +1,4 @@
-//! The pods that answer: which are there, and what they tell of themselves.
+//! The pods that answer: which ones are present, and their releases and labels.
 
 use std::{
     collections::BTreeMap,
@@ -11,45 +11,45 @@ use crate::{
     source::Answer,
 };
 
-/// A pod counts as gone once this many answers for each pod have come from others: of n pods, the chance to
-/// miss one that is there is (1 − 1/n)^(10 n), at most e^−10 = 1 in 22,000.
+/// A pod counts as gone after this many answers from other pods, for each pod that is present. With n pods, the
+/// probability to miss a present pod that long is (1 − 1/n)^(10 n), at most e^−10 = 1 in 22,000.
 const ANSWERS_UNTIL_GONE: u64 = 10;
-/// The same for few pods: the chance to miss one of two is 2^−40.
+/// The least number of such answers, for when there are few pods: with two pods, the probability is 2^−40.
 const FEWEST_UNTIL_GONE: u64 = 40;
-/// A pod has been gone for long after as many times more.
+/// A pod counts as gone for long after this multiple of that number of answers.
 const GONE_FOR_LONG: u64 = 10;
 
-/// Pods that are kept; then those that are gone for long make room. The names come from others, and must not fill the
-/// memory.
+/// The most pods that are kept. At this number, pods that are gone for long are removed. The names come from the
+/// service, so without a bound they could fill the memory.
 const MOST_PODS: usize = 1000;
-/// How often to look which pods are gone: after this many answers, and no fewer than there are pods, since a look takes
-/// a time for each pod.
+/// A sweep for pods that are gone comes after this many answers, or after as many answers as there are pods if that is
+/// more. The time of a sweep grows with the number of pods.
 const ANSWERS_UNTIL_SWEEP: usize = 10;
 
-/// A pod as its answers show it.
+/// A pod, known from its answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenPod {
-    /// Its release, as it named it last.
+    /// The release in its last answer.
     pub release: Attribution,
-    /// Its namespace, as it told it last; empty where it did not.
+    /// The namespace in its last answer that had one; empty if unknown.
     pub namespace: String,
-    /// Its labels but `app` and `release`, as it told them last.
+    /// The labels in its last answer that had labels, without `app` and `release`.
     pub labels: BTreeMap<String, String>,
-    /// When a label was seen to change, appear or vanish; `release` is one of them.
+    /// The time at which each label last changed, appeared or vanished. `release` is among these labels.
     pub changed: BTreeMap<String, Instant>,
-    /// What its answers were.
+    /// The counts of its answers.
     pub counts: Counts,
     /// Whether it still answers.
     pub present: bool,
     /// Whether it has not answered for so long that a picture may leave it out.
     pub gone_for_long: bool,
-    /// Whether it has told its labels yet; a pod that always fails never does.
-    told: bool,
+    /// Whether an answer had labels. Failures have none.
+    has_labels: bool,
     last_answer: u64,
 }
 
 impl SeenPod {
-    /// The labels that have changed less than `age` before `now`, vanished ones too.
+    /// The labels that have changed less than `age` before `now`, including labels that have vanished.
     pub fn changed_within(&self, age: Duration, now: Instant) -> impl Iterator<Item = &str> {
         self.changed
             .iter()
@@ -66,18 +66,18 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// All that are kept, by name.
+    /// All known pods, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SeenPod)> {
         self.by_name.iter().map(|(name, pod)| (name.as_str(), pod))
     }
 
-    /// How many still answer.
+    /// The number of pods that still answer.
     pub fn present(&self) -> usize {
         self.by_name.values().filter(|pod| pod.present).count()
     }
 
-    /// The share of traffic that a release has if each pod gets the same, from 0 to 1: of one canary beside n
-    /// others, 1/(n+1). None while no pod is known.
+    /// The share of traffic that a release gets if all pods get the same traffic, from 0 to 1. One canary pod beside n
+    /// other pods gets 1/(n+1). `None` while no pod is known.
     pub fn expected_share(&self, release: &Attribution) -> Option<f64> {
         let of_release = self.by_name.values().filter(|pod| pod.present && pod.release == *release).count();
         share(count_of(of_release), count_of(self.present()))
@@ -105,14 +105,14 @@ impl Pods {
         }
     }
 
-    /// Finds which pods are gone.
+    /// Finds the pods that are gone.
     fn sweep(&mut self) {
         let present = count_of(self.present());
-        let patience = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
+        let until_gone = ANSWERS_UNTIL_GONE.saturating_mul(present).max(FEWEST_UNTIL_GONE);
         for pod in self.by_name.values_mut() {
             let missed = self.answers - pod.last_answer;
-            pod.present &= missed <= patience;
-            pod.gone_for_long = missed > patience.saturating_mul(GONE_FOR_LONG);
+            pod.present &= missed <= until_gone;
+            pod.gone_for_long = missed > until_gone.saturating_mul(GONE_FOR_LONG);
         }
         if self.by_name.len() >= MOST_PODS {
             self.by_name.retain(|_, pod| !pod.gone_for_long);
@@ -130,7 +130,7 @@ impl SeenPod {
             counts: Counts::default(),
             present: true,
             gone_for_long: false,
-            told: false,
+            has_labels: false,
             last_answer: 0,
         }
     }
@@ -139,13 +139,13 @@ impl SeenPod {
         self.counts.record(answer.outcome);
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);
-        if self.told {
+        if self.has_labels {
             let keys = self.labels.keys().chain(info.labels.keys());
             let changed = keys.filter(|key| self.labels.get(*key) != info.labels.get(*key));
             self.changed.extend(changed.map(|key| (key.clone(), at)));
         }
         self.labels.clone_from(&info.labels);
-        self.told = true;
+        self.has_labels = true;
     }
 }
 
@@ -174,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_appear_change_or_vanish_stand_out_for_a_while() {
+    fn labels_that_appear_change_or_vanish_count_as_changed_for_a_while() {
         let (mut pods, start) = (Pods::default(), Instant::now());
         let second = Duration::from_secs(1);
         pods.observe(start, &answer("one", "release=stable\na=1\nb=1"));
-        assert_eq!(named(&pods, "one").changed.len(), 0, "what is seen first has not changed");
+        assert_eq!(named(&pods, "one").changed.len(), 0, "a label that is new to us has not changed");
         pods.observe(start + second, &answer("one", "release=canary\na=1\nb=2\nc=1"));
         pods.observe(start + 2 * second, &answer("one", "release=canary\nb=2\nc=1"));
         let pod = named(&pods, "one");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_a_pod_tells_only_after_failures_have_not_changed() {
+    fn the_first_labels_after_failures_do_not_count_as_changed() {
         let (mut pods, now) = (Pods::default(), Instant::now());
         pods.observe(
             now,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_answer_leaves_the_labels_as_they_were_known() {
+    fn a_failed_answer_does_not_change_the_known_labels() {
         let (mut pods, now) = (Pods::default(), Instant::now());
         pods.observe(now, &answer("one", "release=stable\na=1"));
         pods.observe(
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_canary_beside_n_pods_is_expected_to_get_one_in_n_plus_one_until_it_is_gone() {
+    fn one_canary_beside_n_pods_has_an_expected_share_of_1_in_n_plus_1_until_it_is_gone() {
         let (mut pods, now) = (Pods::default(), Instant::now());
         assert_eq!(pods.expected_share(&CANARY), None);
         pods.observe(now, &answer("the-canary", "release=canary"));
@@ -227,7 +227,7 @@ mod tests {
             }
         }
         assert_eq!(pods.expected_share(&CANARY), Some(0.0));
-        assert!(!named(&pods, "the-canary").present, "it is still told of");
+        assert!(!named(&pods, "the-canary").present, "it is still listed");
         for _ in 0..1000 {
             pods.observe(now, &answer("one", "release=stable"));
         }
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_pods_those_that_are_gone_make_room() {
+    fn pods_that_are_gone_are_removed_when_there_are_too_many() {
         let (mut pods, now) = (Pods::default(), Instant::now());
         for number in 0..3 * MOST_PODS {
             for pod in ["one", &format!("pod-{number}")] {
                 pods.observe(now, &answer(pod, "release=stable"));
             }
         }
-        assert_eq!(pods.iter().count(), MOST_PODS, "those that came first");
+        assert_eq!(pods.iter().count(), MOST_PODS, "the first pods are kept");
         for _ in 0..200_000 {
             pods.observe(now, &answer("one", "release=stable"));
         }

@@ -1,4 +1,4 @@
-//! A picture in a terminal that follows a trial while its requests go on.
+//! A live picture of a trial in a terminal.
 
 use std::{
     io,
@@ -25,10 +25,10 @@ use crate::{
     trial::Trial,
 };
 
-/// How often the picture is drawn.
+/// The time between two frames.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// A live picture. Dropping it gives the terminal back.
+/// A live picture. Dropping it restores the terminal.
 pub(crate) struct LivePicture {
     screen: Screen,
     title: String,
@@ -42,22 +42,22 @@ pub(crate) struct LivePicture {
     trial: Trial,
 }
 
-/// What a live picture cannot deal with itself.
+/// An event that the caller must handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A key asks for what comes next.
+    /// A key asks for the next step.
     Next,
     /// A key or a signal ends the program.
     End(Exit),
-    /// No request is to come any more.
+    /// All requests have ended, and no more will come.
     RequestsOver,
 }
 
 impl LivePicture {
-    /// Takes the terminal over. `title` stands above the picture, `keys` below it.
+    /// Opens the picture in the terminal. `title` is the picture's first line, `keys` its last line.
     ///
     /// # Errors
-    /// If standard output is no terminal, or refuses.
+    /// If standard output is not a terminal, or cannot be set up.
     pub(crate) fn open(
         title: String,
         keys: &'static str,
@@ -73,7 +73,7 @@ impl LivePicture {
         Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, probe, trial })
     }
 
-    /// Follows the trial until there is an event. `above` are the lines above the picture, for a width in
+    /// Counts requests and draws until there is an event. `above` returns the lines above the picture, for a width in
     /// columns. Cancel-safe.
     pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
         loop {
@@ -96,29 +96,29 @@ impl LivePicture {
                     Input::Suspend => signals::suspend_job(),
                 },
                 signal = self.signals.next() => return Ok(Event::End(ended_by(signal))),
-                signal = self.job_control.next() => self.obey(signal)?,
+                signal = self.job_control.next() => self.handle(signal)?,
                 _ = self.frames.tick() => {}
             }
             self.draw(&above)?;
         }
     }
 
-    /// Forgets what was seen: from `now` on it is another canary's trial.
+    /// Starts the trial again, as of `now`, for another canary.
     pub(crate) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
     }
 
-    /// Sends requests, unless a key has paused them.
+    /// Sends requests, unless the user has paused them with a key.
     pub(crate) fn resume(&self) {
         self.probe.pause(self.paused);
     }
 
-    /// Gives the terminal back: what has been seen.
+    /// Restores the terminal, and returns the trial.
     pub(crate) fn close(self) -> Trial {
         self.trial
     }
 
-    fn obey(&mut self, signal: Job) -> io::Result<()> {
+    fn handle(&mut self, signal: Job) -> io::Result<()> {
         if signal == Job::Stop {
             if !signals::is_a_job() {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! The live picture: who gets the traffic, what fails, which pods answer, the last answers, the verdict.
+//! The picture: the traffic and failures of each release, the pods, the last answers, and the verdict.
 
 mod palette;
 mod pods;
@@ -22,30 +22,30 @@ use crate::{
     trial::Trial,
 };
 
-/// From this height on, empty lines set the parts apart.
+/// From this height on, there are empty lines between the parts.
 const ROOMY: u16 = 20;
 
-/// What there is to see, as a widget.
+/// The picture, as a widget.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
-    /// What it is about; the address that is asked.
+    /// The first line: the URL that requests go to.
     pub title: &'a str,
-    /// What has been seen.
+    /// The trial to show.
     pub trial: &'a Trial,
-    /// Whether no requests are sent at the moment.
+    /// Whether requests are paused.
     pub paused: bool,
-    /// When it is drawn.
+    /// The time of drawing.
     pub now: Instant,
-    /// The keys, in words; nothing where they are told elsewhere.
+    /// The line that explains the keys; empty if they are explained elsewhere.
     pub keys: &'a str,
-    /// How it is drawn.
+    /// The styles.
     pub palette: Palette,
 }
 
-/// The verdict takes no more rows than this.
-const MOST_OF_VERDICT: u16 = 6;
-/// Nor so many that fewer of the pods are to be seen.
-const FEWEST_PODS: usize = 3;
+/// The maximum number of rows of the verdict.
+const MAX_VERDICT_ROWS: u16 = 6;
+/// The verdict is cut so that at least this many pods are visible.
+const MIN_PODS: usize = 3;
 
 impl Widget for Picture<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
@@ -57,13 +57,13 @@ impl Widget for Picture<'_> {
         let length = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
         let attributions = attributions(tally);
         let keys_height = u16::from(!self.keys.is_empty());
-        let pods_height = 1 + tally.pods().iter().take(FEWEST_PODS).count();
+        let pods_height = 1 + tally.pods().iter().take(MIN_PODS).count();
         let others = 3 + attributions.len() + pods_height;
         let others =
             u16::try_from(others).unwrap_or(u16::MAX).saturating_add(strip_height + 3 * gap + keys_height);
         let verdict = cut(
             wrapped(&format!("{}{price}", self.trial.verdict()), area.width),
-            area.height.saturating_sub(others).clamp(1, MOST_OF_VERDICT),
+            area.height.saturating_sub(others).clamp(1, MAX_VERDICT_ROWS),
         );
         let [head, traffic, _, pods, _, strip_head, strip, _, judged, keys] = Layout::vertical([
             Constraint::Length(1),
@@ -110,17 +110,17 @@ impl Picture<'_> {
         line
     }
 
-    /// One cell for each of the last requests, the newest last.
+    /// One cell for each of the last requests, oldest first.
     fn strip(&self, tally: &Tally, area: Rect, buffer: &mut Buffer) {
         let recent = tally.recent();
         let room = usize::from(area.width) * usize::from(area.height);
         let shown = recent.iter().skip(recent.len().saturating_sub(room));
         for (one, position) in shown.zip(area.positions()) {
-            buffer[position].set_char(letter(one)).set_style(self.look(one));
+            buffer[position].set_char(letter(one)).set_style(self.style_of(one));
         }
     }
 
-    fn look(&self, one: &Recent) -> Style {
+    fn style_of(&self, one: &Recent) -> Style {
         let style = self.palette.attribution(&one.attribution);
         if one.failed { style.add_modifier(Modifier::REVERSED | Modifier::BOLD) } else { style }
     }
@@ -137,7 +137,7 @@ fn letter(one: &Recent) -> char {
     }
 }
 
-/// What the letters of the strip mean, as far as they may occur.
+/// The meaning of the letters in the strip. Rare letters are explained only if they occur.
 fn legend_of(attributions: &[Attribution]) -> String {
     let mut legend = "last answers: s stable, c canary".to_owned();
     if attributions.iter().any(|attribution| matches!(attribution, Attribution::Other(_))) {
@@ -164,7 +164,7 @@ fn milliseconds(time: Duration) -> String {
     if milliseconds < 0.05 { "<0.1 ms".to_owned() } else { format!("{milliseconds:.1} ms") }
 }
 
-/// The first so many of the lines, with a mark where there are more.
+/// The first `most` lines. If there are more, the last one ends with an ellipsis.
 fn cut(mut lines: Vec<String>, most: u16) -> Vec<String> {
     if lines.len() > usize::from(most) {
         lines.truncate(usize::from(most));
@@ -176,7 +176,7 @@ fn cut(mut lines: Vec<String>, most: u16) -> Vec<String> {
     lines
 }
 
-/// The text in lines of at most that many characters, broken between words where that can be.
+/// The text in lines of at most `width` characters, broken between words. A longer word has a line of its own.
 pub(crate) fn wrapped(text: &str, width: u16) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -258,7 +258,7 @@ mod tests {
         (0..buffer.area.height).map(|y| row(buffer, y)).collect()
     }
 
-    /// Where the strip is: the row after its legend.
+    /// The first row of the strip: the row after its legend.
     fn strip(buffer: &Buffer) -> u16 {
         let legend = rows(buffer).iter().position(|row| row.starts_with("last answers")).expect("a legend");
         u16::try_from(legend).expect("small") + 1
@@ -284,18 +284,18 @@ mod tests {
     }
 
     #[test]
-    fn releases_differ_in_colour_unless_there_is_none() {
+    fn releases_have_different_colours_if_colours_are_allowed() {
         let trial = trial([answer("one", "stable", 200), answer("two", "canary", 500), no_answer()]);
         let buffer = drawn(&trial, 80, 24, COLOUR);
         let y = strip(&buffer);
         assert_ne!(buffer[(0, y)].fg, buffer[(1, y)].fg);
         let plain = drawn(&trial, 80, 24, PLAIN);
         assert!(plain.content.iter().all(|cell| (cell.fg, cell.bg) == (Color::Reset, Color::Reset)));
-        assert_eq!(rows(&plain), rows(&buffer), "nothing is told by colour alone");
+        assert_eq!(rows(&plain), rows(&buffer), "the text is the same without colours");
     }
 
     #[test]
-    fn bars_show_the_share_and_ticks_the_share_that_the_pods_would_give() {
+    fn bars_show_the_share_and_ticks_the_share_expected_from_the_pods() {
         let four = [("one", "stable"), ("two", "stable"), ("three", "stable"), ("four", "canary")];
         let even = trial(four.iter().cycle().take(200).map(|(pod, release)| answer(pod, release, 200)));
         let buffer = drawn(&even, 80, 24, PLAIN);
@@ -328,15 +328,15 @@ mod tests {
     }
 
     #[test]
-    fn what_had_no_answer_stands_apart_with_its_causes() {
+    fn requests_without_an_answer_have_a_row_with_the_causes() {
         let trial = trial([answer("one", "stable", 200), no_answer(), no_answer()]);
         let buffer = drawn(&trial, 80, 24, PLAIN);
-        let nobody = rows(&buffer).into_iter().find(|row| row.starts_with("no answer")).expect("a row");
-        assert!(nobody.contains("2 timed out") && nobody.contains("66.7 %"), "{nobody}");
+        let no_answer = rows(&buffer).into_iter().find(|row| row.starts_with("no answer")).expect("a row");
+        assert!(no_answer.contains("2 timed out") && no_answer.contains("66.7 %"), "{no_answer}");
     }
 
     #[test]
-    fn any_size_will_do() {
+    fn the_picture_can_be_drawn_in_any_size() {
         let many = (0..400).map(|number| answer(&format!("pod-{}", number % 37), "stable", 200));
         let trial = trial(many.chain([answer("six", "canary", 500), no_answer()]));
         for width in [0, 1, 2, 9, 10, 20, 40, 60, 79, 120, 250] {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_verdict_leaves_room_for_the_pods() {
+    fn a_long_verdict_is_cut_to_keep_the_pods_visible() {
         let trial = trial((0..8).flat_map(|_| [answer("one", "stable", 200), answer("two", "canary", 200)]));
         let all = rows(&drawn(&trial, 80, 24, PLAIN));
         assert!(!all.iter().any(|row| row.contains('…')), "{all:#?}");

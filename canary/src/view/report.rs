@@ -1,4 +1,4 @@
-//! What scripts read: a line of JSON a second, and one for all of it at the end.
+//! The output for scripts: a line of JSON each second, and a summary line at the end.
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +17,8 @@ use crate::{
     trial::Trial,
 };
 
-/// Ticks when a line is due: for the first time in a second. After a time in which the process was stopped there is
-/// one line for all of it.
+/// Ticks each second, for the first time after one second. If the process was stopped, there is one tick for the whole
+/// stop.
 pub fn every_second() -> Interval {
     let second = Duration::from_secs(1);
     let mut seconds = interval_at(tokio::time::Instant::now() + second, second);
@@ -31,34 +31,34 @@ pub fn every_second() -> Interval {
 pub struct Report<W> {
     output: W,
     began: Instant,
-    /// What has been seen in the second that is running.
+    /// The requests of the current second.
     second: Tally,
 }
 
 impl<W: Write> Report<W> {
-    /// A report whose time begins `now`.
+    /// A report whose time starts `now`.
     pub fn new(output: W, now: Instant) -> Self {
         Self { output, began: now, second: Tally::new(now) }
     }
 
-    /// Takes in what came of one request.
+    /// Counts the result of one request.
     pub fn observe(&mut self, observation: &Observation) {
         self.second.observe(observation);
     }
 
-    /// Writes the line of the second that ends now.
+    /// Writes the line of the second that ends `now`.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the output cannot be written.
     pub fn end_second(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
         let second = std::mem::replace(&mut self.second, Tally::new(now));
         self.write("second", &second, trial, now)
     }
 
-    /// Writes the line of all that the trial has seen.
+    /// Writes the summary line of the whole trial.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the output cannot be written.
     pub fn end(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
         self.write("summary", trial.tally(), trial, now)
     }
@@ -73,10 +73,10 @@ impl<W: Write> Report<W> {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// `second` or `summary`: which requests are counted.
+    /// `second` or `summary`.
     #[serde(rename = "type")]
     kind: &'a str,
-    /// Since the program began.
+    /// The time since the program started.
     seconds: f64,
     requests: u64,
     #[serde(flatten, serialize_with = "by_outcome")]
@@ -86,17 +86,17 @@ struct Line<'a> {
     #[serde(serialize_with = "by_outcome")]
     unnamed: Counts,
     no_answer: NoAnswerEntry<'a>,
-    /// Requests that this machine could not send; counted nowhere else.
+    /// Requests that this machine could not send. No other number includes them.
     unsent: u64,
-    /// Why the last request was not answered or not sent, of those that were not.
+    /// The reason of the last request that was not answered or not sent.
     trouble: Option<&'a str>,
     latency_ms: LatencyEntry,
     pods: BTreeMap<&'a str, PodEntry<'a>>,
-    /// What may be said of all that was seen since the program began, or the trial was reset.
+    /// The verdict on all requests since the program started, or since the trial was reset.
     verdict: Verdict,
-    /// The same as a sentence.
+    /// The verdict in sentences.
     verdict_text: String,
-    /// What the canary has cost in that time; none before stable has answered.
+    /// The cost of the canary in the same time; `None` before stable has answered.
     price: Option<Price>,
 }
 
@@ -104,13 +104,14 @@ struct Line<'a> {
 struct ReleaseEntry {
     #[serde(flatten, serialize_with = "by_outcome")]
     counts: Counts,
-    /// Of all requests, from 0 to 1.
+    /// Its share of all requests, from 0 to 1.
     share: Option<f64>,
-    /// The share that is given, or else that if each pod got the same.
+    /// Its expected share: the one given by `--share`, or its share if all pods got the same traffic.
     expected_share: Option<f64>,
 }
 
-/// All requests without an answer. Those that are attributed to a release by their address count there, too.
+/// All requests without an answer. If a request is attributed to a release by its address, it also counts for
+/// that release.
 #[derive(Serialize)]
 struct NoAnswerEntry<'a> {
     count: u64,
@@ -179,7 +180,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }
 
-/// In the lines, counts are told by outcome. `failure` includes `slow`.
+/// Writes counts by outcome. `failure` includes `slow`.
 fn by_outcome<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
     let mut fields = serializer.serialize_struct("Counts", 3)?;
     fields.serialize_field("success", &counts.successes())?;

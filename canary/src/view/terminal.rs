@@ -1,4 +1,4 @@
-//! The terminal while a picture is in it: taken over whole, given back as it was on every way out.
+//! The terminal: set up for a picture, and restored whenever the program ends or stops.
 
 mod keys;
 
@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use self::keys::Keys;
 
-/// What a person does at the terminal.
+/// A command from the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// `q` or Ctrl-C.
@@ -43,55 +43,55 @@ pub enum Input {
     Suspend,
 }
 
-/// A terminal taken over; dropping it gives it back.
+/// The terminal, set up for a picture. Dropping it restores the terminal.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     area: Rect,
-    /// Whether only ASCII may be drawn.
+    /// Whether to draw only ASCII.
     ascii: bool,
     inputs: mpsc::Receiver<Input>,
 }
 
-/// A panic anywhere ends the program with this, as one in `main` does.
+/// The exit code after a panic in any thread. It is the same as after a panic in `main`.
 const PANICKED: i32 = 101;
-/// The size of a terminal that tells none, as some serial lines and containers do.
-const USUAL_SIZE: (u16, u16) = (80, 24);
-/// How long to wait before keys are read again, where another program has made reading not wait.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The size if the terminal reports none, for example on some serial lines and in some containers.
+const DEFAULT_SIZE: (u16, u16) = (80, 24);
+/// The time before the next attempt to read keys if another program has made the terminal non-blocking.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Why standard output is nothing to draw a picture on; none if it is.
+/// The reason why standard output cannot show a picture; `None` if it can.
 pub fn unfit() -> Option<&'static str> {
     if !io::stdout().is_terminal() {
-        return Some("standard output is no terminal");
+        return Some("standard output is not a terminal");
     }
     match env::var_os("TERM") {
         Some(kind) if kind != "dumb" && !kind.is_empty() => None,
-        Some(kind) if kind == "dumb" => Some("TERM=dumb: this terminal can only show lines"),
-        _ => Some("the variable TERM does not say which terminal it is"),
+        Some(kind) if kind == "dumb" => Some("TERM=dumb: this terminal can show only lines"),
+        _ => Some("the variable TERM is empty or not set, so the type of the terminal is unknown"),
     }
 }
 
 impl Screen {
-    /// Takes the terminal over.
+    /// Sets the terminal up: raw mode and the alternate screen.
     ///
     /// # Errors
-    /// If standard output is no terminal, or refuses.
+    /// If standard output is not a terminal, or cannot be set up.
     pub fn open() -> io::Result<Self> {
-        take_over()?;
-        let tell = panic::take_hook();
+        set_up()?;
+        let print = panic::take_hook();
         panic::set_hook(Box::new(move |message| {
-            give_back();
-            tell(message);
-            exit(PANICKED); // nothing may draw any more
+            restore();
+            print(message);
+            exit(PANICKED); // otherwise another thread could draw again
         }));
         let area = area();
         let options = TerminalOptions { viewport: Viewport::Fixed(area) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options)
-            .inspect_err(|_| give_back())?;
+            .inspect_err(|_| restore())?;
         Ok(Self { terminal, area, ascii: !is_utf8(|name| env::var(name).ok()), inputs: read_keys()? })
     }
 
-    /// Waits for what the person does next; where no keys can be read, none come. Cancel-safe.
+    /// Waits for the next command from the keyboard; forever if no keys can be read. Cancel-safe.
     pub async fn input(&mut self) -> Input {
         match self.inputs.recv().await {
             Some(input) => input,
@@ -102,7 +102,7 @@ impl Screen {
     /// Draws a picture.
     ///
     /// # Errors
-    /// If the terminal is gone.
+    /// If the terminal cannot be written.
     pub fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         let area = area();
         if area != self.area {
@@ -119,37 +119,37 @@ impl Screen {
         self.terminal.draw(draw).map(|_| ())
     }
 
-    /// Gives the terminal back while the process is stopped.
+    /// Restores the terminal while the process is stopped.
     pub fn leave(&self) {
-        give_back();
+        restore();
     }
 
-    /// Takes the terminal over again after the process was stopped, whatever became of it meanwhile. All of the next
-    /// picture is drawn.
+    /// Sets the terminal up again after the process was stopped, whatever its state is. The next picture is drawn
+    /// completely.
     ///
     /// # Errors
-    /// If the terminal refuses.
+    /// If the terminal cannot be set up.
     pub fn come_back(&mut self) -> io::Result<()> {
-        let _ = disable_raw_mode(); // it is not known whether it still is in that mode
-        take_over()?;
-        // clears it; `clear` would ask the terminal for its cursor, and the answer would come among the keys
+        let _ = disable_raw_mode(); // the terminal may or may not be in raw mode
+        set_up()?;
+        // this clears the screen; `clear` would ask for the cursor position, and the answer would arrive as keys
         self.terminal.resize(self.area)
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-fn take_over() -> io::Result<()> {
+fn set_up() -> io::Result<()> {
     enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| give_back())
+    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| restore())
 }
 
-/// Nothing can be done about a terminal that is gone.
-fn give_back() {
+/// Restores the terminal. Errors are ignored: the terminal may be gone.
+fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
 }
@@ -157,12 +157,12 @@ fn give_back() {
 fn area() -> Rect {
     let (columns, rows) = match size() {
         Ok((columns, rows)) if columns > 0 && rows > 0 => (columns, rows),
-        _ => USUAL_SIZE,
+        _ => DEFAULT_SIZE,
     };
     Rect::new(0, 0, columns, rows)
 }
 
-/// Reads keys in a thread of its own, for as long as the process runs.
+/// Reads keys in a thread, as long as the process runs.
 fn read_keys() -> io::Result<mpsc::Receiver<Input>> {
     let (sender, inputs) = mpsc::channel(64);
     thread::Builder::new().name("keys".to_owned()).spawn(move || {
@@ -175,7 +175,7 @@ fn read_keys() -> io::Result<mpsc::Receiver<Input>> {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::WouldBlock => {
-                        thread::sleep(PAUSE);
+                        thread::sleep(RETRY_DELAY);
                         continue;
                     }
                     _ => return,
@@ -192,20 +192,20 @@ fn read_keys() -> io::Result<mpsc::Receiver<Input>> {
     Ok(inputs)
 }
 
-/// Standard input, or the terminal that the process belongs to.
+/// Standard input if it is a terminal, otherwise the controlling terminal of the process.
 fn keyboard() -> io::Result<File> {
     let input = io::stdin();
     if input.is_terminal() { Ok(input.as_fd().try_clone_to_owned()?.into()) } else { File::open("/dev/tty") }
 }
 
-/// Whether the locale has UTF-8, by the first of its variables that says something (POSIX, "Environment Variables").
+/// Whether the locale uses UTF-8. The first variable that is set and not empty counts (POSIX, "Environment Variables").
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
-/// Replaces what is not ASCII by what looks most like it.
+/// Replaces characters outside ASCII by similar ASCII characters.
 fn to_ascii(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         if !cell.symbol().is_ascii() {
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_variable_that_says_something_is_the_locale() {
+    fn the_first_variable_that_is_not_empty_is_the_locale() {
         let utf8 = |set: &[(&str, &str)]| {
             is_utf8(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
         };
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn in_ascii_each_cell_keeps_its_place() {
+    fn each_cell_keeps_its_position_in_ascii() {
         let mut buffer = Buffer::with_lines(["█▌│─… ä日x"]);
         to_ascii(&mut buffer);
         let row: String = buffer.content.iter().map(ratatui::buffer::Cell::symbol).collect();

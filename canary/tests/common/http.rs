@@ -1,4 +1,4 @@
-//! An HTTP client that shows every byte, and a `canary serve` to ask.
+//! An HTTP client with access to all bytes, and a `canary serve` process.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,7 +17,7 @@ use super::{PATIENCE, start};
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
-    /// The status line and the headers, as they came.
+    /// The status line and the headers, unchanged.
     pub head: String,
     pub body: String,
 }
@@ -27,7 +27,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// A header's value; its name in lower case.
+    /// The value of a header. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -40,7 +40,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends these bytes and reads what comes until the server closes.
+/// Sends these bytes, and reads the answer until the server closes.
 pub fn send(address: SocketAddr, request: &str) -> Answer {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).expect("it reads");
@@ -56,7 +56,7 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
     send(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))
 }
 
-/// As Go's client sends JSON.
+/// Sends JSON like Go's client.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     send(
         address,
@@ -69,14 +69,14 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     )
 }
 
-/// A `canary serve`, or the page of a rehearsal; ended when dropped.
+/// A `canary serve` process, or the page of a rehearsal. Dropping it ends the process.
 pub struct Serving {
     pub child: Child,
     pub address: SocketAddr,
 }
 
 impl Serving {
-    /// One that watches the service at `url`, on a port of its own.
+    /// Starts a server on a free port that watches the service at `url`.
     pub fn start(url: &str, flags: &[&str]) -> Self {
         Self::of(start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat()))
     }
@@ -116,7 +116,7 @@ impl Serving {
         self.child.wait().expect("it ran").code()
     }
 
-    /// Opens the stream of events at that path.
+    /// Opens the stream of events at `path`.
     pub fn events(&self, path: &str) -> Events {
         self.events_on(connect(self.address), path)
     }
@@ -148,14 +148,14 @@ impl Drop for Serving {
 /// A stream of events.
 pub struct Events {
     lines: BufReader<TcpStream>,
-    /// What came before the first event.
+    /// The bytes before the first event.
     pub head: String,
 }
 
 impl Iterator for Events {
     type Item = Value;
 
-    /// The next state; none when the stream has ended. (An event is a chunk of its own, so no line is cut.)
+    /// The next state; `None` after the end of the stream. (Each event is one chunk, so no line is split.)
     fn next(&mut self) -> Option<Value> {
         loop {
             let mut line = String::new();

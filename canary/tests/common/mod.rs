@@ -1,4 +1,4 @@
-//! What the tests share: a Service with real appinfo servers behind it, the binary, patience.
+//! Shared by the tests: a Service with real appinfo servers, the binary, waiting for conditions.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
 
 pub mod browser;
@@ -30,19 +30,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Long enough for anything that happens at all, on the busiest machine.
+/// The time after which a condition counts as never true. It is long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for a condition.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// What a pod runs.
+/// The version that a pod runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     Baseline,
@@ -52,7 +52,7 @@ pub enum Version {
     Hanging,
 }
 
-/// What becomes of one request to a pod.
+/// The result of one request to a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Succeed,
@@ -61,17 +61,17 @@ pub enum Fate {
     Hang,
 }
 
-/// What becomes of a pod's n-th request, and how long that takes.
+/// The result of a pod's n-th request, and its delay.
 type Plan = Box<dyn Fn(usize) -> (Fate, Duration) + Send + Sync>;
 
-/// A pod, as the Service reaches it.
+/// A pod, as an endpoint of the Service.
 struct Endpoint {
-    /// Where it answers as its version does.
+    /// The server that runs its version.
     address: SocketAddr,
-    /// Where it fails each request.
+    /// A server that fails each request.
     broken: Option<SocketAddr>,
     plan: Plan,
-    /// How many connections it has got.
+    /// The number of connections to this pod.
     connections: AtomicUsize,
 }
 
@@ -79,16 +79,16 @@ struct Endpoint {
 pub struct Fleet {
     runtime: Runtime,
     directory: TempDir,
-    /// By the names of the pods.
+    /// By pod name.
     volumes: HashMap<String, LabelVolume>,
     pods: Arc<Mutex<Vec<Arc<Endpoint>>>>,
     pub address: SocketAddr,
-    /// How many connections there have been.
+    /// The number of connections to the Service.
     pub connections: Arc<AtomicUsize>,
 }
 
 impl Fleet {
-    /// Without a pod yet: connections are closed.
+    /// A Service without pods. It closes connections at once.
     pub fn new() -> Self {
         let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let new = Self {
@@ -112,15 +112,15 @@ impl Fleet {
                 let (fate, delay) = (pod.plan)(pod.connections.fetch_add(1, Ordering::Relaxed));
                 match (fate, pod.broken) {
                     (Fate::Hang, _) => hanging.push(client),
-                    (Fate::Fail, Some(address)) => spread(client, address, delay),
-                    _ => spread(client, pod.address, delay),
+                    (Fate::Fail, Some(address)) => forward(client, address, delay),
+                    _ => forward(client, pod.address, delay),
                 }
             }
         });
         new
     }
 
-    /// Three stable pods, and one of that release and version.
+    /// Three stable pods, and a canary pod with this version.
     pub fn with_canary(version: Version) -> Self {
         let mut new = Self::new();
         for number in 1..=3 {
@@ -130,7 +130,7 @@ impl Fleet {
         new
     }
 
-    /// A directory of its own, removed with it.
+    /// A temporary directory, removed with the fleet.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -139,14 +139,14 @@ impl Fleet {
         format!("http://{}", self.address)
     }
 
-    /// Adds a pod that answers as its version does.
+    /// Adds a pod that runs this version.
     pub fn add(&mut self, name: &str, labels: &str, version: Version) {
         let fate = if version == Version::Hanging { Fate::Hang } else { Fate::Succeed };
         let address = self.serve(name, labels, version);
         self.add_endpoint(address, None, Box::new(move |_| (fate, Duration::ZERO)));
     }
 
-    /// Adds a pod whose n-th request, from 0, ends as planned.
+    /// Adds a pod whose n-th request, counted from 0, has the result `plan(n)`.
     pub fn add_planned(
         &mut self,
         name: &str,
@@ -195,13 +195,13 @@ impl Fleet {
     }
 }
 
-/// The text of a label file with these lines.
+/// The text of a label file with these labels.
 fn text(labels: &str) -> String {
     format!("app=\"appinfo\"\n{labels}")
 }
 
-/// Leads a client to a pod, after a while.
-fn spread(client: TcpStream, pod: SocketAddr, delay: Duration) {
+/// Forwards a client's connection to a pod, after `delay`.
+fn forward(client: TcpStream, pod: SocketAddr, delay: Duration) {
     thread::spawn(move || {
         thread::sleep(delay);
         let pod = TcpStream::connect(pod).expect("the pod listens");
@@ -218,7 +218,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 
 /// The binary.
 pub fn canary(arguments: &[&str]) -> Command {
-    // whoever runs the tests in the background may have them ignore SIGINT, and a process inherits that
+    // if the tests run in the background, they may ignore SIGINT, and the process would inherit that
     let mut command = Command::new("env");
     command
         .args(["--default-signal=INT", env!("CARGO_BIN_EXE_canary")])
@@ -227,18 +227,18 @@ pub fn canary(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end: exit code, standard output, standard error.
+/// Runs the binary to its end. Returns exit code, standard output and standard error.
 pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = canary(arguments).output().expect("it runs");
     (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
 }
 
-/// Starts it with its output in a pipe.
+/// Starts the binary with its output in pipes.
 pub fn start(arguments: &[&str]) -> Child {
     canary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
-/// Runs it to its end with that on its standard input.
+/// Runs the binary to its end with `input` as standard input. Returns the same as [`run`].
 pub fn run_with_input(arguments: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
     let mut process = canary(arguments)
         .stdin(Stdio::piped())
@@ -246,13 +246,13 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> (Option<i32>, String,
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    // it stops to read at a verdict, so not all of it may be wanted
+    // the binary stops reading at a verdict, so this may fail
     let _ = process.stdin.take().expect("its input").write_all(input);
     let Output { status, stdout, stderr } = process.wait_with_output().expect("it runs");
     (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
 }
 
-/// Lines of JSON.
+/// Parses lines of JSON.
 pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

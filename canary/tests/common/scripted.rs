@@ -1,4 +1,4 @@
-//! A server that sends the page, and then the states that a test makes up.
+//! A server that sends the page, and then the states that a test sets.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -17,19 +17,19 @@ const POLICY: &str = "content-security-policy: default-src 'none'; script-src 's
 #[derive(Default)]
 struct Script {
     state: Value,
-    /// How often the state has been replaced.
+    /// The number of changes of the state.
     version: u64,
-    /// Connections are closed, those that come too.
+    /// Whether to close all connections, including new ones.
     unreachable: bool,
-    /// What was posted: path and body.
+    /// The POST requests: path and body.
     posted: Vec<(String, Value)>,
-    /// Where events were asked for.
+    /// The paths of requests for events.
     asked: Vec<String>,
-    /// What a POST is answered with, if it is an error.
+    /// The error that POST requests are answered with, if any.
     refusal: Option<String>,
 }
 
-/// It serves until the test ends.
+/// The server. It runs until the test ends.
 #[derive(Clone)]
 pub struct Scripted {
     script: Arc<(Mutex<Script>, Condvar)>,
@@ -46,7 +46,7 @@ impl Scripted {
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let server = server.clone();
-                thread::spawn(move || server.answer(client)); // a client that goes is no error
+                thread::spawn(move || server.answer(client)); // a client that disconnects is no error
             }
         });
         new
@@ -54,9 +54,9 @@ impl Scripted {
 
     fn change<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
         let (script, changed) = &*self.script;
-        let told = change(&mut script.lock().expect("no panic"));
+        let result = change(&mut script.lock().expect("no panic"));
         changed.notify_all();
-        told
+        result
     }
 
     pub fn show(&self, state: Value) {
@@ -130,7 +130,7 @@ impl Scripted {
         }
     }
 
-    /// Sends the state, and again when it has changed, until the server is unreachable.
+    /// Sends the state now and after each change, until the server becomes unreachable.
     fn send_states(&self, client: &mut TcpStream) -> io::Result<()> {
         let (script, changed) = &*self.script;
         let mut sent = 0;
@@ -150,7 +150,7 @@ impl Scripted {
     }
 }
 
-/// Method, path and body. The body must say that it is JSON, as the real server demands.
+/// Reads method, path and body. A body must have the content type of JSON, as for the real server.
 fn read_request(client: &TcpStream) -> io::Result<(String, String, Vec<u8>)> {
     let mut client = BufReader::new(client);
     let mut line = String::new();
@@ -162,8 +162,8 @@ fn read_request(client: &TcpStream) -> io::Result<(String, String, Vec<u8>)> {
         line.clear();
         client.read_line(&mut line)?;
         match line.trim().to_ascii_lowercase().split_once(": ") {
-            Some(("content-length", told)) => length = told.parse().expect("a number"),
-            Some(("content-type", told)) => is_json = told == "application/json",
+            Some(("content-length", value)) => length = value.parse().expect("a number"),
+            Some(("content-type", value)) => is_json = value == "application/json",
             Some(_) => {}
             None => break,
         }

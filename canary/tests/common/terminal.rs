@@ -1,4 +1,4 @@
-//! A real terminal, by tmux.
+//! A real terminal, in tmux.
 
 use std::process::Command;
 
@@ -6,14 +6,14 @@ use tempfile::TempDir;
 
 use super::eventually;
 
-/// A terminal of its own; its programs end when it is dropped.
+/// A terminal. Dropping it ends its programs.
 pub struct Terminal {
-    /// Where its tmux server listens.
+    /// The directory with the socket of its tmux server.
     directory: TempDir,
 }
 
 impl Terminal {
-    /// A terminal in which `sh` runs that script; none, and a message, where there is no tmux.
+    /// Opens a terminal in which `sh` runs `script`. Without tmux, prints a message and returns `None`.
     pub fn open(columns: u16, rows: u16, script: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             eprintln!("SKIPPED: tmux is not installed, so there is no terminal to test the picture in");
@@ -38,18 +38,18 @@ impl Terminal {
         tmux
     }
 
-    /// What is to be seen, a line a row.
+    /// The text on the screen, one line for each row.
     pub fn screen(&self) -> Vec<String> {
         self.tmux(&["capture-pane", "-p"]).lines().map(str::to_owned).collect()
     }
 
-    /// The same with its escape sequences.
+    /// The same with escape sequences.
     pub fn screen_with_styles(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// What tmux knows of it, such as `#{cursor_flag}`.
-    pub fn tells(&self, format: &str) -> String {
+    /// The value of a tmux format, such as `#{cursor_flag}`.
+    pub fn value(&self, format: &str) -> String {
         self.tmux(&["display-message", "-p", format]).trim().to_owned()
     }
 
@@ -61,7 +61,7 @@ impl Terminal {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// Waits until the screen is as wanted, and tells it.
+    /// Waits until the screen meets the condition, and returns it.
     pub fn until(&self, what: &str, condition: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut screen = Vec::new();
         let mut seen = || {
@@ -72,7 +72,7 @@ impl Terminal {
         while !seen() {
             assert!(
                 std::time::Instant::now() < deadline,
-                "waited in vain: {what}\n{}",
+                "timed out waiting for: {what}\n{}",
                 self.screen().join("\n")
             );
             std::thread::sleep(std::time::Duration::from_millis(50));
@@ -80,15 +80,15 @@ impl Terminal {
         screen
     }
 
-    /// Waits until some line holds that text.
+    /// Waits until a line contains `text`, and returns the screen.
     pub fn until_shows(&self, text: &str) -> Vec<String> {
         self.until(text, |screen| screen.iter().any(|line| line.contains(text)))
     }
 
-    /// The terminal must be as a shell wants it: no alternate screen, a cursor, lines edited and echoed.
-    pub fn is_restored(&self) {
-        eventually("the alternate screen is left", || self.tells("#{alternate_on}") == "0");
-        assert_eq!(self.tells("#{cursor_flag}"), "1", "the cursor is to be seen");
+    /// Asserts that the terminal is ready for a shell: it shows the main screen and a cursor.
+    pub fn assert_restored(&self) {
+        eventually("the main screen", || self.value("#{alternate_on}") == "0");
+        assert_eq!(self.value("#{cursor_flag}"), "1", "the cursor is visible");
     }
 }
 

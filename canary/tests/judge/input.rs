@@ -1,4 +1,4 @@
-//! Outcomes that others have collected: `--input`.
+//! `canary judge --input`.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
     common::{canary, eventually, json_lines, run, run_with_input},
 };
 
-/// Outcomes by chance: with the probability `share` the canary's.
+/// Random outcomes. `share` is the canary's share of requests, `stable` and `canary` are the failure rates.
 fn outcomes(seed: u64, requests: usize, share: f64, stable: f64, canary: f64) -> String {
     let mut rng = Rng::with_seed(seed);
     let mut lines = String::new();
@@ -37,7 +37,7 @@ fn judged(input: &str, arguments: &[&str]) -> Judged {
 }
 
 #[test]
-fn each_exit_code_has_its_input() {
+fn each_verdict_has_its_exit_code() {
     let good = judged(&outcomes(1, 20_000, 0.25, 0.001, 0.001), &[]);
     assert_eq!(good.agreed(), (0, "promote"));
     assert_eq!(good.summary["verdict"]["reason"], "limit");
@@ -58,8 +58,8 @@ fn each_exit_code_has_its_input() {
 }
 
 #[test]
-fn a_verdict_ends_the_reading_and_requests_tells_after_how_many_outcomes_it_came() {
-    // a canary that always fails, one request in four, and a bad line after what it takes
+fn a_verdict_ends_the_reading_and_requests_is_the_number_of_outcomes_read() {
+    // a canary that gets one request in four and always fails; the bad line comes after the verdict
     let turn = r#"{"release":"stable","failed":false}
 {"release":"stable","failed":false}
 {"release":"stable","failed":false}
@@ -69,7 +69,7 @@ fn a_verdict_ends_the_reading_and_requests_tells_after_how_many_outcomes_it_came
     assert_eq!(all.agreed(), (1, "roll_back"), "{all:?}");
     let requests = all.summary["requests"].as_u64().expect("a number");
     assert!((8..80).contains(&requests), "{all:?}");
-    // so many are enough, and one less is not
+    // this number is enough for a verdict, and half of it is not
     let count = |count: u64| judged(&turn.repeat(20), &[&format!("--count={count}")]);
     assert_eq!(count(requests).agreed(), (1, "roll_back"));
     assert_eq!(count(requests).summary["requests"], requests);
@@ -80,7 +80,7 @@ fn a_verdict_ends_the_reading_and_requests_tells_after_how_many_outcomes_it_came
 }
 
 #[test]
-fn exit_code_decision_and_sentence_agree_whatever_the_input() {
+fn exit_code_decision_and_sentence_agree_for_all_inputs() {
     let rates = [0.0, 0.003, 0.01, 0.02, 0.05, 0.2, 1.0];
     let sizes = [(300, 0.25), (300, 0.05), (6000, 0.25), (6000, 0.05)];
     let mut seen = BTreeSet::new();
@@ -91,11 +91,11 @@ fn exit_code_decision_and_sentence_agree_whatever_the_input() {
         let judged = judged(&outcomes(12, requests, share, stable, canary), &[]);
         seen.insert(judged.agreed().0);
     }
-    assert_eq!(Vec::from_iter(seen), [0, 1, 2, 7], "all of them are among the cases");
+    assert_eq!(Vec::from_iter(seen), [0, 1, 2, 7], "the cases cover all exit codes");
 }
 
 #[test]
-fn a_file_is_read_as_standard_input_is() {
+fn a_file_and_standard_input_give_the_same_verdict() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("outcomes.jsonl");
     let input = outcomes(7, 3000, 0.25, 0.01, 0.05);
@@ -108,7 +108,7 @@ fn a_file_is_read_as_standard_input_is() {
 }
 
 #[test]
-fn pods_and_times_are_told_where_the_lines_have_them() {
+fn the_summary_has_pods_and_latencies_if_the_lines_have_them() {
     let input = r#"{"release":"stable","failed":false,"ms":10,"pod":"one"}
 {"release":"canary","failed":false,"ms":310,"pod":"two"}
 {"release":"canary","failed":true,"ms":20,"pod":"two"}
@@ -130,7 +130,7 @@ fn pods_and_times_are_told_where_the_lines_have_them() {
 }
 
 #[test]
-fn counters_of_intervals_are_judged_too() {
+fn counters_of_intervals_can_be_judged() {
     let line = |stable_failed: u64, canary_failed: u64, unattributed: u64| {
         let line = json!({
             "stable": {"requests": 30, "failed": stable_failed},
@@ -152,7 +152,7 @@ fn counters_of_intervals_are_judged_too() {
 }
 
 #[test]
-fn large_counters_take_no_long_time() {
+fn large_counters_are_judged_quickly() {
     let line = r#"{"stable":{"requests":900000000,"failed":18000000},"canary":{"requests":1000000000,"failed":20000000}}"#;
     let began = Instant::now();
     let judged = judged(&format!("{line}\n").repeat(100), &["--max-ratio=1"]);
@@ -182,16 +182,16 @@ fn a_bad_line_is_refused_with_its_number_and_cause() {
 }
 
 #[test]
-fn an_empty_input_is_told() {
+fn an_empty_input_gives_a_message() {
     for input in ["", "\n\r\n"] {
         let (code, output, messages) = run_with_input(&["judge", "--input=-"], input.as_bytes());
         assert_eq!((code, output.as_str()), (Some(5), ""), "{messages}");
-        assert_eq!(messages, "canary: there is no outcome in standard input\n");
+        assert_eq!(messages, "canary: standard input has no outcomes\n");
     }
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_named() {
+fn the_message_names_an_input_that_cannot_be_read() {
     let (code, output, messages) = run(&["judge", "--input=/no/such/file"]);
     assert_eq!((code, output.as_str()), (Some(3), ""));
     assert_eq!(messages, "canary: cannot open /no/such/file: No such file or directory (os error 2)\n");
@@ -201,7 +201,7 @@ fn an_input_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn flags_of_our_own_requests_are_refused_beside_it() {
+fn flags_for_sending_requests_are_refused_with_input() {
     for argument in ["http://127.0.0.1:1", "--rate=10", "--for=5m", "--timeout=2s"] {
         let (code, output, messages) = run(&["judge", "--input=-", argument]);
         assert_eq!((code, output.as_str()), (Some(3), ""), "{argument}: {messages}");
@@ -210,7 +210,7 @@ fn flags_of_our_own_requests_are_refused_beside_it() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_pipe_with_what_is_known() {
+fn a_signal_ends_the_wait_for_a_pipe_with_a_summary() {
     for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut process = canary(&["judge", "--input=-", "--output=json"])
             .stdin(Stdio::piped())
@@ -221,7 +221,7 @@ fn a_signal_ends_the_wait_for_a_pipe_with_what_is_known() {
         let lines = outcomes(9, 40, 0.25, 0.0, 0.0);
         input.write_all(lines.as_bytes()).expect("it reads");
         let id = process.id();
-        eventually("it listens for signals, has read, and waits", || is_waiting(id));
+        eventually("it waits for the pipe", || is_waiting(id));
         kill_process(Pid::from_child(&process), signal).expect("it runs");
         let output = process.wait_with_output().expect("its end");
         assert_eq!(output.status.code(), Some(expected));
@@ -231,12 +231,12 @@ fn a_signal_ends_the_wait_for_a_pipe_with_what_is_known() {
     }
 }
 
-/// Whether a thread of that process reads from a pipe, and the pipe is empty.
+/// Whether a thread of the process is blocked in a read from an empty pipe.
 fn is_waiting(process: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
     threads.flatten().any(|thread| {
-        let told = std::fs::read_to_string(thread.path().join("wchan"));
-        told.is_ok_and(|place| place.contains("pipe_read") || place.contains("pipe_wait"))
+        let blocked_in = std::fs::read_to_string(thread.path().join("wchan"));
+        blocked_in.is_ok_and(|place| place.contains("pipe_read") || place.contains("pipe_wait"))
     })
 }
 
@@ -244,19 +244,19 @@ fn is_waiting(process: u32) -> bool {
 #[test]
 fn the_documented_filter_judges_an_access_log() {
     if Command::new("jq").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: jq is not installed, so there is nothing to read an access log with");
+        eprintln!("SKIPPED: jq is not installed, and the documented filter needs it");
         return;
     }
     let document = include_str!("../../../docs/canary.md");
     let block = |language: &str, containing: &str| {
-        let blocks = document.split("\n```").skip(1).step_by(2); // what follows an opening fence
+        let blocks = document.split("\n```").skip(1).step_by(2); // the text after each opening fence
         let (_, text) = blocks
             .filter_map(|block| block.split_once('\n'))
             .find(|(name, text)| *name == language && text.contains(containing))
             .unwrap_or_else(|| panic!("a block {language} with {containing}"));
         text.to_owned()
     };
-    // As nginx writes them: a line at the end of each request. The canary's take 9 s and fail; they all end last.
+    // nginx writes a line at the end of each request. The canary's requests take 9 s and fail, so their lines are last.
     let line: Value = serde_json::from_str(&block("json", "upstream_http_x_release")).expect("JSON");
     let request = |release: &str, status: u16, began: f64, took: f64| {
         let mut line = line.clone();
@@ -296,7 +296,7 @@ fn the_documented_filter_judges_an_access_log() {
         .env("PATH", path)
         .output()
         .expect("it runs");
-    let (told, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(1), "{told}{messages}");
-    assert!(told.starts_with("Roll back: the canary is worse than stable"), "{told}{messages}");
+    let (text, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}{messages}");
+    assert!(text.starts_with("Roll back: the canary is worse than stable"), "{text}{messages}");
 }

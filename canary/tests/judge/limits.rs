@@ -1,4 +1,4 @@
-//! Slow answers count as failures where a limit says so.
+//! Slow answers count as failures with `--max-latency`.
 
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ fn a_slow_canary_is_rolled_back_and_the_sentence_says_how_many_answers_were_slow
     let judged = Judged::of_service(&fleet.url(), &["--rate=50", "--max-latency=200ms", "--timeout=30s"]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
     let slow = |release: &str| judged.summary["verdict"][release]["slow"].as_u64().expect("a number");
-    let told = format!(
+    let sentence = format!(
         "Answers slower than 200ms count as failures: {} of the canary's, {} of stable's",
         slow("canary"),
         slow("stable")
     );
-    assert!(judged.text().contains(&told), "{judged:?}");
+    assert!(judged.text().contains(&sentence), "{judged:?}");
     let canary = &judged.summary["releases"]["canary"];
     assert!(canary["slow"].as_u64() >= Some(slow("canary")) && slow("canary") > 0, "{judged:?}");
     assert_eq!((&canary["success"], &canary["failure"]), (&0.into(), &canary["slow"]), "{judged:?}");

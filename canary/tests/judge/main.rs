@@ -10,7 +10,7 @@ mod service;
 use common::{json_lines, run};
 use serde_json::Value;
 
-/// What `canary judge` came to.
+/// The result of `canary judge`.
 #[derive(Debug)]
 struct Judged {
     code: i32,
@@ -25,7 +25,7 @@ impl Judged {
         Self { code: code.expect("it was not killed"), summary, messages }
     }
 
-    /// Asks that address, and tells it in JSON.
+    /// Runs `canary judge` on the service at `url`, with output in JSON.
     fn of_service(url: &str, arguments: &[&str]) -> Self {
         Self::new(run(&[&["judge", url, "--output=json"], arguments].concat()))
     }
@@ -38,7 +38,7 @@ impl Judged {
         self.summary["verdict_text"].as_str().expect("a text")
     }
 
-    /// The exit code, the decision and the sentence must say the same. They are told.
+    /// Asserts that exit code, decision and sentence agree. Returns the exit code and the decision.
     #[track_caller]
     fn agreed(&self) -> (i32, &str) {
         let (decision, sentence) = match self.code {

@@ -1,4 +1,4 @@
-//! Outcomes count in the order of sending, and open requests are waited for.
+//! Outcomes count in the order of sending, and the judge waits for open requests.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use crate::{
     common::{Fate, Fleet, Version, run},
 };
 
-/// Long enough for each answer that comes at all, on the busiest machine.
+/// Long enough for each answer on a busy machine.
 const TIMEOUT: &str = "--timeout=30s";
 const LATE: Duration = Duration::from_millis(1500);
 
-/// Every `one_in`-th request fails after `delay`. Which ones differs from pod to pod.
+/// Every `one_in`-th request fails after `delay`. Each pod starts at another request.
 fn failing(pod: usize, one_in: usize, delay: Duration) -> impl Fn(usize) -> (Fate, Duration) {
     move |request| {
         let fails = (request + 3 * pod).is_multiple_of(one_in);
@@ -26,7 +26,7 @@ fn stable_pods(fleet: &mut Fleet) {
 }
 
 #[test]
-fn equal_releases_are_equal_also_where_stables_failures_come_later() {
+fn equal_releases_are_equal_even_if_stables_failures_come_late() {
     let mut fleet = Fleet::new();
     for number in 1..=3 {
         fleet.add_planned(&format!("appinfo-{number}"), "stable", failing(number, 5, LATE));
@@ -39,7 +39,7 @@ fn equal_releases_are_equal_also_where_stables_failures_come_later() {
 }
 
 #[test]
-fn a_canary_whose_failures_come_late_is_not_promoted_by_its_survivors() {
+fn a_canary_whose_failures_come_late_is_rolled_back() {
     let mut fleet = Fleet::new();
     stable_pods(&mut fleet);
     fleet.add_planned("appinfo-canary-1", "canary", failing(0, 3, LATE));
@@ -48,7 +48,7 @@ fn a_canary_whose_failures_come_late_is_not_promoted_by_its_survivors() {
 }
 
 #[test]
-fn open_requests_are_awaited_and_decide_when_the_time_is_over() {
+fn open_requests_still_count_when_the_time_is_over() {
     let mut fleet = Fleet::new();
     stable_pods(&mut fleet);
     let delay = Duration::from_secs(3);
@@ -60,7 +60,7 @@ fn open_requests_are_awaited_and_decide_when_the_time_is_over() {
 }
 
 #[test]
-fn a_canary_that_always_hangs_is_never_named() {
+fn a_canary_that_always_hangs_is_reported_as_never_named() {
     let fleet = Fleet::with_canary(Version::Hanging);
     let (code, output, messages) =
         run(&["judge", &fleet.url(), "--count=400", "--rate=200", "--timeout=500ms"]);
@@ -69,7 +69,7 @@ fn a_canary_that_always_hangs_is_never_named() {
 }
 
 #[test]
-fn a_canary_that_hangs_half_the_time_is_not_promoted_and_the_sentence_counts_what_names_no_release() {
+fn a_canary_that_hangs_half_of_the_time_is_not_promoted_and_the_sentence_counts_the_failures() {
     let mut fleet = Fleet::new();
     stable_pods(&mut fleet);
     fleet.add_planned("appinfo-canary-1", "canary", |request| {
@@ -79,8 +79,8 @@ fn a_canary_that_hangs_half_the_time_is_not_promoted_and_the_sentence_counts_wha
     let judged = Judged::of_service(&fleet.url(), &["--rate=1000", "--count=3200", "--timeout=3s"]);
     assert_eq!(judged.agreed(), (2, "not_yet"), "{judged:?}");
     let unattributed = judged.summary["verdict"]["unattributed"].as_u64().expect("a number");
-    assert!(unattributed >= 400, "half of a quarter hang: {judged:?}");
-    let told = format!("{unattributed} failures name no release: they count in full against a promotion");
-    assert!(judged.text().contains(&told), "{judged:?}");
+    assert!(unattributed >= 400, "half of the canary's quarter hangs: {judged:?}");
+    let sentence = format!("{unattributed} failures name no release: they count in full against a promotion");
+    assert!(judged.text().contains(&sentence), "{judged:?}");
     assert_eq!(judged.summary["no_answer"]["count"], unattributed, "{judged:?}");
 }

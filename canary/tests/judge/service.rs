@@ -1,4 +1,4 @@
-//! Against real appinfo servers: what it decides, and what it says.
+//! Decisions and messages for real appinfo servers.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::{
 };
 
 #[test]
-fn a_broken_canary_is_rolled_back_at_once() {
+fn a_broken_canary_is_rolled_back_quickly() {
     let fleet = Fleet::with_canary(Version::Broken);
     let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=100", "--for=30s"]);
     assert_eq!(code, Some(1), "{output}{messages}");
     assert!(output.starts_with("Roll back: "), "{output}");
     assert!(output.contains("failed requests"), "the price: {output}");
     let asked = fleet.connections.load(Ordering::Relaxed);
-    assert!(asked < 200, "{asked} requests for it");
+    assert!(asked < 200, "it took {asked} requests");
 }
 
 #[test]
@@ -26,12 +26,12 @@ fn a_canary_that_never_fails_is_promoted_after_345_answers() {
     let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=1m"]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     let answers = judged.summary["verdict"]["clear_after"]["canary"]["answers"].as_u64();
-    // the README says about 350; the decision is taken at the end of a batch, which holds about two of them
+    // the README says about 350; the decision comes at the end of a batch, which has about two answers of the canary
     assert!((345..=350).contains(&answers.expect("a number")), "{judged:?}");
 }
 
 #[test]
-fn too_little_decides_nothing() {
+fn too_few_answers_give_no_decision() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100"]);
     assert_eq!(code, Some(2), "{output}");
@@ -39,7 +39,7 @@ fn too_little_decides_nothing() {
 }
 
 #[test]
-fn an_address_without_an_answer_is_named_with_the_cause() {
+fn the_message_names_an_address_without_an_answer_and_the_cause() {
     let (code, output, messages) = run(&["judge", "http://127.0.0.1:1", "--timeout=100ms"]);
     assert_eq!((code, output.as_str()), (Some(4), ""), "{messages}");
     assert!(
@@ -49,7 +49,7 @@ fn an_address_without_an_answer_is_named_with_the_cause() {
 }
 
 #[test]
-fn a_release_that_was_never_seen_is_named() {
+fn the_message_names_a_release_that_was_never_seen() {
     let mut fleet = Fleet::new();
     fleet.add("appinfo-1", "release=\"stable\"", Version::Baseline);
     let (code, _, messages) = run(&["judge", &fleet.url(), "--count=20", "--rate=100"]);
@@ -59,17 +59,13 @@ fn a_release_that_was_never_seen_is_named() {
     let mut fleet = Fleet::new();
     fleet.add("appinfo-canary-1", "release=\"canary\"", Version::WithNamespace);
     let (code, _, messages) = run(&["judge", &fleet.url(), "--count=1000", "--rate=500"]);
-    assert_eq!(
-        code,
-        Some(5),
-        "however well the canary does, there is nothing to compare it with: {messages}"
-    );
+    assert_eq!(code, Some(5), "without stable, a good canary cannot be promoted: {messages}");
     assert!(messages.contains("/v1/appinfo named the release stable\n"), "{messages}");
     assert!(messages.contains("a promotion takes 100 answers of stable to compare with"), "{messages}");
 }
 
 #[test]
-fn the_verdict_is_told_in_json_too() {
+fn all_keys_of_the_verdict_in_json_are_documented() {
     let fleet = Fleet::with_canary(Version::Broken);
     let judged = Judged::of_service(&fleet.url(), &["--rate=50", "--traffic=1000", "--slo=99%"]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
@@ -78,7 +74,7 @@ fn the_verdict_is_told_in_json_too() {
     let keys: Vec<_> = verdict.keys().map(String::as_str).collect();
     let documented = include_str!("../../../docs/canary.md");
     for key in keys {
-        assert!(documented.contains(&format!("`{key}`")), "docs/canary.md says nothing of {key}");
+        assert!(documented.contains(&format!("`{key}`")), "docs/canary.md does not document {key}");
     }
 }
 
@@ -101,14 +97,14 @@ fn a_forecast_says_how_long_a_promotion_takes_and_whether_the_limits_allow_it() 
 }
 
 #[test]
-fn the_pod_in_which_a_release_fails_is_named() {
+fn the_verdict_names_the_failing_pod() {
     let mut fleet = Fleet::new();
     for number in 1..=4 {
         fleet.add(&format!("appinfo-{number}"), "release=\"stable\"", Version::Baseline);
         let version = if number == 3 { Version::Broken } else { Version::WithNamespace };
         fleet.add(&format!("appinfo-canary-{number}"), "release=\"canary\"", version);
     }
-    // with so small an α the roll-back comes late enough for the pod to be known
+    // with this small α, the roll-back comes after the pod is found
     let judged = Judged::of_service(&fleet.url(), &["--rate=200", "--alpha=0.000000001"]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
     let named = "The canary pod appinfo-canary-3 fails more often than the others: ";
@@ -125,7 +121,7 @@ fn the_pod_in_which_a_release_fails_is_named() {
 }
 
 #[test]
-fn an_outage_of_both_releases_is_not_the_canarys() {
+fn an_outage_of_both_releases_does_not_roll_back_the_canary() {
     let mut fleet = Fleet::new();
     let outage = |request| {
         let fate = if (50..100).contains(&request) { Fate::Fail } else { Fate::Succeed };

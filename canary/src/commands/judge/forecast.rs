@@ -1,14 +1,17 @@
-//! How long a promotion will take, told while there is time to change `--for`, `--count` or `--rate`.
+//! The forecast of the time to a promotion. It comes early, so that the user can still change `--for`, `--count` or
+//! `--rate`.
 
 use std::time::Duration;
 
 use crate::{cli::JudgeFlags, judge::Verdict, release::Counts};
 
-/// One sentence, after what has been `seen` in the time `elapsed`.
+/// The forecast as a sentence, after the requests `seen` in the time `elapsed`.
 pub(super) fn forecast(verdict: &Verdict, flags: &JudgeFlags, seen: Counts, elapsed: Duration) -> String {
     if verdict.stable.counts.requests == 0 {
         let more = verdict.more_stable_answers;
-        return format!("a promotion takes {more} answers of stable to compare with, and there is none yet");
+        return format!(
+            "a promotion takes {more} answers of stable to compare with, but stable has not answered yet"
+        );
     }
     let Some(requests) = verdict.more_requests else {
         let limit = flags.trial.max_failure_rate.get();
@@ -26,7 +29,7 @@ pub(super) fn forecast(verdict: &Verdict, flags: &JudgeFlags, seen: Counts, elap
     )
 }
 
-/// Whether `--for` and `--count` allow so many more requests, in so much time.
+/// Whether `--for` and `--count` allow this number of further requests, in this time.
 fn allowance(flags: &JudgeFlags, requests: u64, time: Duration, seen: Counts, elapsed: Duration) -> String {
     let limit_of_time = format!("--for {}", humantime::format_duration(flags.time));
     let limits = [
@@ -57,7 +60,7 @@ mod tests {
         release::Batch,
     };
 
-    /// The forecast after 8 seconds in which the canary and stable have answered so often, and never failed.
+    /// The forecast after 8 seconds with this number of answers of each release, all successful.
     fn forecast_after(canary: u64, stable: u64, arguments: &[&str]) -> String {
         let arguments = [&["canary", "judge"], arguments].concat();
         let Command::Judge(flags) = Cli::parse_from(arguments).command else { unreachable!("it is judge") };
@@ -68,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_requests_and_time_and_whether_both_limits_allow_it() {
-        // 345 successes of the canary at a limit of 1 %; 20 are there, and it gets one request in four
+    fn the_forecast_has_requests_and_time_and_whether_the_limits_allow_them() {
+        // a limit of 1 % takes 345 successes of the canary; it has 20, and it gets one request in four
         let takes = "a promotion takes about 1300 more requests if the canary fails none of them";
         for (arguments, rest) in [
             (&[][..], ": 2m 10s at 10 a second. --for 5m allows it"),
@@ -85,14 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_is_in_the_way_where_no_number_can_be_told() {
+    fn the_forecast_names_the_obstacle_if_there_is_no_estimate() {
         assert_eq!(
             forecast_after(20, 60, &["--max-failure-rate=0.000001"]),
             "a promotion by --max-failure-rate 0.000001 takes more than 100000 more answers of the canary"
         );
         assert_eq!(
             forecast_after(20, 0, &[]),
-            "a promotion takes 100 answers of stable to compare with, and there is none yet"
+            "a promotion takes 100 answers of stable to compare with, but stable has not answered yet"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `canary judge --input`: outcomes that others have collected.
+//! `canary judge --input`: outcomes from a file or from standard input.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use crate::{
     view::report::Report,
 };
 
-/// Bytes that are read at once.
+/// The size of the read buffer, in bytes.
 const BUFFER: usize = 1 << 17;
 
 pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
@@ -37,7 +37,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let lines = Lines::new(input, flags.trial.max_latency);
     let trial = Arc::new(Mutex::new(flags.trial.of_all(start)));
     let most = flags.probe.count.unwrap_or(u64::MAX);
-    // a read of a pipe may wait for ever, and a signal must end it all the same
+    // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
     let judging = task::spawn_blocking({
         let trial = Arc::clone(&trial);
         move || judge(lines, most, &trial)
@@ -68,7 +68,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         JudgeOutput::Text => unless_unread(write_sentences(&trial))?,
     }
     if is_empty {
-        message(format_args!("there is no outcome in {name}"));
+        message(format_args!("{name} has no outcomes"));
     } else if exit == Exit::ReleaseNeverSeen {
         explain_unseen(&format!("outcome in {name}"), &trial);
     }
@@ -77,7 +77,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
 
 type Input = Box<dyn BufRead + Send>;
 
-/// The input, and what to call it.
+/// Opens the input. Returns its name for messages, and a reader.
 fn open(path: &Path) -> io::Result<(String, Input)> {
     if path == Path::new("-") {
         let input = BufReader::with_capacity(BUFFER, io::stdin());
@@ -92,7 +92,7 @@ fn judge(lines: Lines<Input>, most: u64, trial: &Mutex<Trial>) -> Result<(), Lin
     let trial = || trial.lock().unwrap_or_else(PoisonError::into_inner);
     let mut requests = 0;
     for line in lines {
-        // while the next line is read, the trial is free to be looked at
+        // the trial is not locked while the next line is read, so that a signal can report it
         let line = line?;
         let mut trial = trial();
         match line {

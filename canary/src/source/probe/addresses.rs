@@ -1,9 +1,8 @@
-//! Which address a request goes to.
+//! Chooses the address of each request.
 //!
-//! The name is resolved for each request. Where it has addresses of both families, one family is chosen as RFC 8305
-//! ("Happy Eyeballs") chooses an address: by which connects first. Within the family each request goes to one
-//! address at random, and to no other if that one fails: a fallback from a dead canary to a live stable pod would
-//! hide what is to be judged.
+//! The name is resolved for each request. If it has IPv4 and IPv6 addresses, the family that connects first is used, as
+//! in RFC 8305 ("Happy Eyeballs"). Within the family, each request goes to one address at random. If this address
+//! fails, the request fails: a fallback from a dead canary to a live stable pod would hide the failure.
 
 use std::{
     collections::HashMap,
@@ -23,16 +22,17 @@ use tokio::{
 
 use crate::release::Attribution;
 
-/// How long an attempt to connect may take before the next one starts beside it: RFC 8305, section 8.
+/// The delay after which the next connection attempt starts in parallel: RFC 8305, section 8.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// A family is chosen anew after this many attempts in a row that did not connect,
+/// A family is chosen again after this many failed attempts in a row, and after [`FAILED_TIME`] without a connection.
 const FAILED_ATTEMPTS: u32 = 20;
-/// and this long without a connection.
+/// See [`FAILED_ATTEMPTS`].
 const FAILED_TIME: Duration = Duration::from_secs(10);
-/// Addresses whose release is remembered. A Deployment's pods come and go, and must not fill the memory.
+/// The maximum number of addresses whose release is kept. A Deployment replaces its pods, so without a bound old
+/// addresses could fill the memory.
 const MOST_ADDRESSES: usize = 1000;
 
-/// What `--resolve` says: the addresses of a host and port, instead of those that the system's resolver tells.
+/// The value of `--resolve`: the addresses of a host and port. They replace the result of the system's resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
     pub(super) host: String,
@@ -43,10 +43,10 @@ pub struct Resolve {
 impl FromStr for Resolve {
     type Err = String;
 
-    /// Reads `HOST:PORT:ADDRESS[,ADDRESS]…`, as curl's flag of this name has it. An IPv6 address may be in brackets.
+    /// Parses `HOST:PORT:ADDRESS[,ADDRESS]…`, the format of curl's `--resolve`. An IPv6 address may be in brackets.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted =
-            || "want HOST:PORT:ADDRESS[,ADDRESS]..., as in appinfo:8080:10.0.0.7,10.0.0.8".to_owned();
+            || "want HOST:PORT:ADDRESS[,ADDRESS]..., for example appinfo:8080:10.0.0.7,10.0.0.8".to_owned();
         let mut parts = text.splitn(3, ':');
         let (Some(host), Some(port), Some(addresses)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(wanted());
@@ -54,10 +54,10 @@ impl FromStr for Resolve {
         if host.is_empty() {
             return Err(wanted());
         }
-        let port = port.parse().map_err(|_| format!("{port:?} is no port: {}", wanted()))?;
+        let port = port.parse().map_err(|_| format!("{port:?} is not a port: {}", wanted()))?;
         let address = |text: &str| {
             let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-            bare.parse().map_err(|_| format!("{text:?} is no IP address: {}", wanted()))
+            bare.parse().map_err(|_| format!("{text:?} is not an IP address: {}", wanted()))
         };
         let addresses = addresses.split(',').map(address).collect::<Result<_, _>>()?;
         Ok(Self { host: host.to_owned(), port, addresses })
@@ -69,34 +69,34 @@ impl FromStr for Resolve {
 pub(super) struct Addresses {
     host: String,
     port: u16,
-    /// Instead of what the system's resolver tells; empty where it is to be asked.
+    /// The addresses of `--resolve`; empty to use the system's resolver.
     given: Vec<SocketAddr>,
     family: Arc<Mutex<Option<Family>>>,
-    /// One choice at a time.
+    /// Held while a family is chosen, so that it is chosen once.
     choosing: tokio::sync::Mutex<()>,
-    /// The release that an address named last.
+    /// The release in the last answer from each address.
     releases: Mutex<HashMap<SocketAddr, Attribution>>,
 }
 
-/// A chosen family, and how it does.
+/// The chosen family, and its connection attempts.
 #[derive(Clone, Copy, Debug)]
 struct Family {
     is_ipv6: bool,
     /// Attempts since the last one that connected.
     attempts: u32,
-    /// When one connected, or the choice was made.
+    /// The time of the last connection, or of the choice.
     connected: Instant,
 }
 
-/// Where one request goes.
+/// The address of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Destination {
     pub(super) address: SocketAddr,
-    /// Whether the name has other addresses, too.
+    /// Whether the name also has other addresses.
     is_one_of_several: bool,
 }
 
-/// Why there is no address.
+/// The cause of a missing address.
 pub(super) enum NoAddress {
     /// The name does not resolve.
     UnknownName(io::Error),
@@ -118,7 +118,7 @@ impl Addresses {
         }
     }
 
-    /// Resolves the name, and chooses where the next request goes.
+    /// Resolves the name, and chooses the address of the next request.
     pub(super) async fn choose(&self) -> Result<Destination, NoAddress> {
         let all = self.resolve().await.map_err(NoAddress::UnknownName)?;
         let is_ipv6 = self.family_of(&all).await.map_err(NoAddress::Unreachable)?;
@@ -140,8 +140,8 @@ impl Addresses {
         Ok(all)
     }
 
-    /// Whether IPv6 is used. Chosen once; but anew where the chosen family has no address any more, or does not
-    /// connect for long.
+    /// Whether IPv6 is used. The family is chosen once. It is chosen again if it has no address any more, or if it has
+    /// not connected for a long time.
     async fn family_of(&self, all: &[SocketAddr]) -> io::Result<bool> {
         let first_is_ipv6 = all.first().ok_or_else(no_address)?.is_ipv6();
         if all.iter().all(|address| address.is_ipv6() == first_is_ipv6) {
@@ -150,7 +150,7 @@ impl Addresses {
         if let Some(is_ipv6) = self.chosen_family(all) {
             return Ok(is_ipv6);
         }
-        let _one_at_a_time = self.choosing.lock().await;
+        let _guard = self.choosing.lock().await;
         if let Some(is_ipv6) = self.chosen_family(all) {
             return Ok(is_ipv6);
         }
@@ -159,8 +159,8 @@ impl Addresses {
         Ok(is_ipv6)
     }
 
-    /// The family that has been chosen. Requests go on with one that does not connect, while another choice is made
-    /// beside them.
+    /// The chosen family, if there is one. If it does not connect for a long time, a task chooses again. Meanwhile
+    /// requests still use the old family.
     fn chosen_family(&self, all: &[SocketAddr]) -> Option<bool> {
         let mut chosen = lock(&self.family);
         let family = chosen.as_mut()?;
@@ -177,7 +177,7 @@ impl Addresses {
         Some(family.is_ipv6)
     }
 
-    /// An address of the chosen family has connected.
+    /// Records that `to` has connected.
     pub(super) fn connected(&self, to: Destination) {
         if let Some(family) = lock(&self.family).as_mut()
             && family.is_ipv6 == to.address.is_ipv6()
@@ -186,7 +186,7 @@ impl Addresses {
         }
     }
 
-    /// An answer from there is attributed like this.
+    /// Records the attribution of an answer from `from`.
     pub(super) fn answered(&self, from: Destination, attribution: &Attribution) {
         if from.is_one_of_several && *attribution != Attribution::Unnamed {
             let mut releases = lock(&self.releases);
@@ -197,8 +197,8 @@ impl Addresses {
         }
     }
 
-    /// Who a request is attributed to that went there and has no answer: the release that the address named last. A
-    /// name with one address says nothing: a Service's stands for pods of both releases.
+    /// The attribution of a request to `destination` that has no answer: the release in the last answer from that
+    /// address. It is unknown if the name has only one address: a Service has one address for pods of both releases.
     pub(super) fn attribution_of(&self, destination: Option<Destination>) -> Attribution {
         let named = destination.and_then(|it| lock(&self.releases).get(&it.address).cloned());
         named.unwrap_or(Attribution::NoAnswer)
@@ -219,7 +219,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The addresses in turns of one family and the other, beginning with the first: RFC 8305, section 4.
+/// The addresses, alternating between the families, with the family of the first address first: RFC 8305, section 4.
 fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_ipv6 = all.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, other): (Vec<SocketAddr>, Vec<SocketAddr>) =
@@ -233,8 +233,8 @@ fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Whether the first address to connect is of IPv6. An attempt starts when the one before has failed or has taken
-/// [`ATTEMPT_DELAY`].
+/// Whether the first address to connect is an IPv6 address. The next attempt starts when the last one has failed, or
+/// after [`ATTEMPT_DELAY`].
 async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<bool> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_given_as_curl_has_it() {
+    fn resolve_has_the_format_of_curl() {
         let resolve: Resolve = "appinfo:8080:10.0.0.7,[::1],::2".parse().expect("addresses");
         let addresses: Vec<IpAddr> =
             ["10.0.0.7", "::1", "::2"].map(|it| it.parse().expect("an address")).into();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_beginning_with_the_preferred_one() {
+    fn families_alternate_and_the_preferred_one_is_first() {
         let all = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| SocketAddr::new(text.parse().expect("an address"), 80)).collect()
         };
@@ -283,12 +283,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_family_that_does_not_connect_for_long_is_chosen_anew() {
+    async fn a_family_that_does_not_connect_for_a_long_time_is_replaced() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let both: Resolve = format!("a:{port}:::1,127.0.0.1").parse().expect("addresses");
         let addresses = Addresses::new("a", port, &[both]);
-        *lock(&addresses.family) = Some(Family::chosen(true)); // ::1, where nobody listens
+        *lock(&addresses.family) = Some(Family::chosen(true)); // ::1 has no listener
         for _ in 0..FAILED_ATTEMPTS {
             assert!(addresses.choose().await.is_ok_and(|it| it.address.is_ipv6()));
         }

@@ -1,4 +1,4 @@
-//! One client: its connection, a request, what the answer tells.
+//! The HTTP client: opens a connection, sends a request, and reads the answer.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -29,10 +29,10 @@ use crate::{
     source::{Answer, Cause, NoAnswer, Observation, Response},
 };
 
-/// The largest answer that is read to its end, in bytes. Kubernetes stores no pod whose labels need more.
+/// The maximum size of an answer's body, in bytes. The labels of a pod in Kubernetes always fit.
 const MAX_BODY: usize = 2 << 20;
 
-/// A time that is as good as none, in place of one that no clock can tell.
+/// Replaces a time-out that the clock cannot represent. It is longer than any run.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends requests, one at a time.
@@ -40,34 +40,34 @@ pub(crate) struct Client {
     service: Arc<Service>,
     keeps_its_connection: bool,
     connection: Option<SendRequest<Empty<Bytes>>>,
-    /// Where the connection goes, or went.
+    /// The address of the current or last connection.
     destination: Option<Destination>,
     connections: u64,
 }
 
 impl Client {
-    /// One that opens a connection for each request.
+    /// A client that opens a connection for each request.
     pub(crate) fn new(service: Arc<Service>) -> Self {
         Self { service, keeps_its_connection: false, connection: None, destination: None, connections: 0 }
     }
 
-    /// One that keeps its connection until an answer says that it closes.
+    /// A client that keeps its connection until an answer has `Connection: close`.
     pub(crate) fn keeping(service: Arc<Service>) -> Self {
         Self { keeps_its_connection: true, ..Self::new(service) }
     }
 
-    /// How many connections it has opened.
+    /// The number of connections that it has opened.
     pub(crate) fn connections(&self) -> u64 {
         self.connections
     }
 
-    /// Sends the request of that number, and waits for what comes of it.
+    /// Sends the request with this number, and waits for its result.
     pub(crate) async fn observe(&mut self, number: u64, limits: Limits) -> Observation {
         let sent = std::time::Instant::now();
         Observation { number, sent, response: self.response(limits).await }
     }
 
-    /// Sends a request, and waits for what comes of it.
+    /// Sends a request, and waits for its result.
     pub(crate) async fn response(&mut self, limits: Limits) -> Response {
         let sent = Instant::now();
         let deadline = sent.checked_add(limits.timeout).unwrap_or_else(|| sent + FAR);
@@ -109,14 +109,14 @@ impl Client {
         *request.uri_mut() = self.service.target.path.clone();
         request.headers_mut().clone_from(&self.service.headers);
         if !self.keeps_its_connection {
-            // the server closes first, so that this machine's ports are free again at once
+            // the side that closes first keeps the port in TIME_WAIT; this makes the server close first
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         in_time(deadline)?;
         connection.send_request(request).await.map_err(Lost::Http)
     }
 
-    /// What a lost request comes to.
+    /// The response for a request without an answer.
     fn lost(&self, lost: Lost, limits: Limits) -> Response {
         let (cause, detail) = match lost {
             Lost::Name(error) => (Cause::UnknownName, error.to_string()),
@@ -139,18 +139,18 @@ impl Client {
     }
 }
 
-/// A process that was stopped sends nothing when the time of a request is over.
+/// Fails after the deadline. So a process that was stopped meanwhile does not send a request too late.
 fn in_time(deadline: Instant) -> Result<(), Lost> {
     if Instant::now() < deadline { Ok(()) } else { Err(Lost::Late) }
 }
 
-/// Why a request has no answer.
+/// The cause of a missing answer.
 enum Lost {
     Name(io::Error),
     Connect(io::Error),
     Tls(io::Error),
     Http(hyper::Error),
-    /// The time was over.
+    /// The request timed out.
     Late,
 }
 
@@ -163,7 +163,7 @@ impl From<NoAddress> for Lost {
     }
 }
 
-/// hyper keeps the cause of an error apart from its message.
+/// The message of an error, and the messages of its causes: hyper's messages do not include them.
 fn with_causes(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
@@ -171,55 +171,55 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// Reads what an answer tells, and whether it is whole. The release and the pod are those that the headers name, or
-/// else, of appinfo, the body. An answer that does not end in time is told as broken off: its head may name the
-/// release.
+/// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is missing,
+/// they come from appinfo's body. An answer that does not end in time counts as incomplete, not as missing, because its
+/// headers may name the release.
 async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
     let body = timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await;
     let body = body.ok().and_then(Result::ok);
     let whole = body.is_some();
     let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body.to_bytes()).ok());
-    let from_body = |may_be_there: bool, field: fn(&AppInfo) -> &String| {
-        info.as_ref().filter(|_| may_be_there).map(field).filter(|it| !it.is_empty()).cloned()
+    let from_body = |allowed: bool, field: fn(&AppInfo) -> &String| {
+        info.as_ref().filter(|_| allowed).map(field).filter(|it| !it.is_empty()).cloned()
     };
-    let release = told(&head.headers, &naming.release_header)
+    let release = header_text(&head.headers, &naming.release_header)
         .or_else(|| from_body(naming.release_may_be_in_body(), |info| &info.release));
     let answer = Answer {
         attribution: naming.attribution(release.as_deref()),
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
         latency: None,
-        pod: told(&head.headers, &naming.pod_header)
+        pod: header_text(&head.headers, &naming.pod_header)
             .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name)),
         info,
     };
     (answer, whole)
 }
 
-/// A new connection.
+/// Opens a connection.
 async fn connect(service: &Service, destination: Destination) -> Result<SendRequest<Empty<Bytes>>, Lost> {
     let stream = TcpStream::connect(destination.address).await.map_err(Lost::Connect)?;
     service.addresses.connected(destination);
-    let _ = stream.set_nodelay(true); // only speed is lost without
+    let _ = stream.set_nodelay(true); // on an error, requests are only slower
     match &service.tls {
         Some((connector, name)) => {
-            speak(connector.connect(name.clone(), stream).await.map_err(Lost::Tls)?).await
+            handshake(connector.connect(name.clone(), stream).await.map_err(Lost::Tls)?).await
         }
-        None => speak(stream).await,
+        None => handshake(stream).await,
     }
 }
 
-/// HTTP on a connection.
-async fn speak<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, Lost>
+/// Starts HTTP/1.1 on a connection.
+async fn handshake<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, Lost>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
-    tokio::spawn(connection); // what goes wrong with it, the request is told
+    tokio::spawn(connection); // its errors reach the request, too
     Ok(sender)
 }
 
-fn told(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|value| !value.is_empty())
 }

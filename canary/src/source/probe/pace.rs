@@ -1,4 +1,4 @@
-//! How often requests are sent, and how many may be under way at once.
+//! The rate of requests, and the limit on requests in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,52 +8,53 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Requests that may be under way at once, if the process may open as many files.
+/// The maximum number of requests in flight, if the process may open enough files.
 const MAX_IN_FLIGHT: u64 = 4096;
-/// Open files that are not for requests: streams, the terminal, the runtime's own.
+/// Open files for other purposes: standard streams, the terminal, the runtime.
 const RESERVED_FILES: u64 = 64;
-/// Files that a request takes at most: in the rehearsal its connection has four ends in this process.
-const FILES_A_REQUEST: u64 = 4;
+/// The maximum number of files per request. In the rehearsal, a request has four ends of connections in this process.
+const FILES_PER_REQUEST: u64 = 4;
 
-/// How late a request may be sent. The rate is kept where a timer's grain is coarse or the machine is busy for a
-/// moment; what is later than this is not sent at all, so that a process that was stopped does not burst.
-const LATEST: Duration = Duration::from_millis(100);
+/// The maximum delay of a request after its due time. Short delays, by coarse timers or a busy machine, are made up for,
+/// so the rate stays exact. Requests that are later than this are dropped, so there is no burst after a process was
+/// stopped.
+const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// How long an answer may take, from resolving the name to the last byte.
+/// The limits on the time of a request, from name resolution to the last byte of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A request that takes longer has no answer.
+    /// A request that takes longer counts as not answered.
     pub timeout: Duration,
     /// An answer that takes longer counts as a failure.
     pub max_latency: Option<Duration>,
 }
 
 impl Limits {
-    /// No limit but a time-out.
+    /// Limits with only a time-out.
     pub fn timeout(timeout: Duration) -> Self {
         Self { timeout, max_latency: None }
     }
 }
 
-/// How often and how long to ask.
+/// The rate, the duration and the number of requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// How long an answer may take.
+    /// The limits on the time of each request.
     pub limits: Limits,
     /// No request is sent after this time.
     pub time: Option<Duration>,
-    /// No more requests than this are sent.
+    /// The maximum number of requests.
     pub count: Option<u64>,
 }
 
-/// When the time is over, from now on; none if no clock gets there.
+/// The end of a time that starts now; `None` if there is no end, or if the clock cannot represent it.
 fn end_of(time: Option<Duration>) -> Option<Instant> {
     Instant::now().checked_add(time?)
 }
 
-/// Whether requests are sent.
+/// Orders to the task that sends requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Orders {
     Send,
@@ -61,13 +62,13 @@ pub(super) enum Orders {
     Stop,
 }
 
-/// When the next request may be sent.
+/// Decides when the next request may be sent.
 pub(super) struct Turns {
     orders: watch::Receiver<Orders>,
     period: Duration,
-    /// When the next request is due.
+    /// The due time of the next request.
     due: Instant,
-    /// No request is sent from then on.
+    /// No request is sent from this time on.
     end: Option<Instant>,
     slots: Arc<Semaphore>,
 }
@@ -94,21 +95,21 @@ impl Turns {
         }
     }
 
-    /// Waits until a request may be sent. It is under way for as long as it holds what this returns; none when
-    /// the time is over, or there are no orders any more.
+    /// Waits until a request may be sent. The request is in flight until it drops the permit. `None` after the end, or if
+    /// the sender of orders is gone.
     pub(super) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         sleep_until(self.due).await;
         self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let now = Instant::now();
-        // what could not be sent in time is not made up for
-        self.due = now.checked_sub(LATEST).map_or(self.due, |earliest| self.due.max(earliest)) + self.period;
+        self.due =
+            now.checked_sub(MAX_DELAY).map_or(self.due, |earliest| self.due.max(earliest)) + self.period;
         self.end.is_none_or(|end| now < end).then_some(slot)
     }
 }
 
 fn most_in_flight() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let possible = files.saturating_sub(RESERVED_FILES) / FILES_A_REQUEST;
+    let possible = files.saturating_sub(RESERVED_FILES) / FILES_PER_REQUEST;
     usize::try_from(possible.clamp(1, MAX_IN_FLIGHT)).unwrap_or(1)
 }

@@ -1,4 +1,4 @@
-//! The service that is asked: where it is, what a request to it carries, and how its answers say who gave them.
+//! The service that requests go to: its address, the headers of a request, and how its answers name release and pod.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use rustls::pki_types::ServerName;
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::release::{Attribution, Release};
 
-/// What HTTP/1.1 needs itself to tell where a message ends, and what becomes of the connection (RFC 9112).
-const NOT_TO_BE_SET: [HeaderName; 7] = [
+/// Headers that users cannot set: they control message framing and connections in HTTP/1.1 (RFC 9112).
+const RESERVED_HEADERS: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
@@ -22,21 +22,21 @@ const NOT_TO_BE_SET: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// How an answer says who gave it.
+/// How an answer names its release and its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
     /// The header that names the release.
     pub release_header: HeaderName,
     /// The header that names the pod.
     pub pod_header: HeaderName,
-    /// What the first says of the stable release,
+    /// The value of the release header for the stable release.
     pub stable: String,
-    /// and what of the canary.
+    /// The value of the release header for the canary.
     pub canary: String,
 }
 
 impl Default for Naming {
-    /// As appinfo does it.
+    /// The headers and values of appinfo.
     fn default() -> Self {
         Self {
             release_header: HeaderName::from_static("x-release"),
@@ -48,12 +48,12 @@ impl Default for Naming {
 }
 
 impl Naming {
-    /// Who an answer is attributed to that names this release, or none.
+    /// The attribution of an answer that names `release`; `None` if it names no release.
     pub(super) fn attribution(&self, release: Option<&str>) -> Attribution {
         match release {
             Some(name) if name == self.stable => Attribution::Release(Release::Stable),
             Some(name) if name == self.canary => Attribution::Release(Release::Canary),
-            // a third release that has the name of a side must not be taken for it
+            // with other values for the sides, "stable" and "canary" are names of third releases
             Some(name) if Release::BOTH.into_iter().any(|side| name == side.to_string()) => {
                 Attribution::Other(format!("{}={name}", self.release_header))
             }
@@ -61,32 +61,32 @@ impl Naming {
         }
     }
 
-    /// Whether an answer's body may name the release, where no header does. appinfo's does; what the body of another
-    /// service means is not known.
+    /// Whether the release may come from the body if the header is missing. This is only true for appinfo's header: the
+    /// body of another service has an unknown format.
     pub(super) fn release_may_be_in_body(&self) -> bool {
         self.release_header == Self::default().release_header
     }
 
-    /// The same of the pod.
+    /// The same for the pod.
     pub(super) fn pod_may_be_in_body(&self) -> bool {
         self.pod_header == Self::default().pod_header
     }
 }
 
-/// What else there is to say of a service than its address.
+/// The options of a service, besides its URL.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Headers of each request, as `Name: value`.
     pub headers: Vec<String>,
-    /// How its answers say who gave them.
+    /// How its answers name release and pod.
     pub naming: Naming,
-    /// Its addresses, where the system's resolver is not to be asked.
+    /// Its addresses, if the system's resolver should not be used.
     pub resolve: Vec<Resolve>,
-    /// Whose certificate it may have.
+    /// Which certificates are accepted.
     pub trust: Trust,
 }
 
-/// The service that is asked.
+/// The service that requests go to.
 pub struct Service {
     pub(super) target: Target,
     pub(super) naming: Naming,
@@ -96,28 +96,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// Puts it together.
+    /// A service at `target`.
     ///
     /// # Errors
-    /// If an option cannot be used: what is wrong with it, in words that tell no header's value.
+    /// If an option is invalid. The message never contains the value of a header, which may be a secret.
     pub fn new(target: Target, options: Options) -> Result<Self, String> {
         let Options { headers, naming, resolve, trust } = options;
         if naming.stable == naming.canary {
             return Err(
-                "--stable-value and --canary-value are the same: nothing would tell the releases apart"
-                    .into(),
+                "--stable-value and --canary-value are the same: the releases cannot be distinguished".into(),
             );
         }
         if naming.stable.is_empty() || naming.canary.is_empty() {
-            return Err("--stable-value and --canary-value must say something".into());
+            return Err("--stable-value and --canary-value must not be empty".into());
         }
         if let Some(other) = resolve.iter().find(|it| !target.is_at(&it.host, it.port)) {
             let (host, port) = (&other.host, other.port);
-            return Err(format!("--resolve is for {host}:{port}, and {target} is asked"));
+            return Err(format!("--resolve is for {host}:{port}, but requests go to {target}"));
         }
         let tls = if target.tls {
             let name = ServerName::try_from(target.host.clone());
-            let name = name.map_err(|_| format!("no certificate can be for the name {:?}", target.host))?;
+            let name = name.map_err(|_| format!("a certificate cannot have the name {:?}", target.host))?;
             Some((tls::connector(&trust)?, name))
         } else {
             None
@@ -125,7 +124,7 @@ impl Service {
         Ok(Self { tls, ..Self::with(target, naming, request_headers(&headers)?, &resolve) })
     }
 
-    /// A service that is asked without TLS, as appinfo is.
+    /// A service without TLS, such as appinfo.
     pub(crate) fn plain(target: Target) -> Self {
         Self::with(target, Naming::default(), HeaderMap::new(), &[])
     }
@@ -139,7 +138,7 @@ impl Service {
     }
 }
 
-/// Reads headers. A value may be a secret, so no error tells it.
+/// Parses headers. A value may be a secret, so error messages never contain it.
 fn request_headers(texts: &[String]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (number, text) in (1..).zip(texts) {
@@ -147,16 +146,17 @@ fn request_headers(texts: &[String]) -> Result<HeaderMap, String> {
             .split_once(':')
             .ok_or_else(|| format!("--header number {number} has no colon: want 'Name: value'"))?;
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-            format!("--header number {number}: what stands before the colon is no header's name")
+            format!("--header number {number}: the text before the colon is not a valid header name")
         })?;
-        if NOT_TO_BE_SET.contains(&name) {
-            return Err(format!("--header {name}: canary sets this header itself, to keep requests apart"));
+        if RESERVED_HEADERS.contains(&name) {
+            return Err(format!("--header {name}: canary sets this header itself"));
         }
-        let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t']))
-            .map_err(|_| format!("--header {name}: the value has characters that no header may have"))?;
+        let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t'])).map_err(|_| {
+            format!("--header {name}: the value has characters that are not allowed in a header")
+        })?;
         value.set_sensitive(true);
         if name == header::HOST && headers.contains_key(&name) {
-            return Err("--header host is there twice: a request has one".to_owned());
+            return Err("--header host is given twice, but a request has only one".to_owned());
         }
         headers.append(name, value);
     }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_third_release_is_not_taken_for_one_of_the_sides() {
+    fn a_third_release_is_neither_stable_nor_canary() {
         let naming = Naming { stable: "v1".to_owned(), canary: "v2".to_owned(), ..Naming::default() };
         assert_eq!(naming.attribution(Some("v1")), Attribution::Release(Release::Stable));
         assert_eq!(naming.attribution(Some("v2")), Attribution::Release(Release::Canary));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_headers_value_is_in_no_error() {
+    fn errors_do_not_contain_the_value_of_a_header() {
         for bad in ["secret", "se cret: secret", "a: sec\nret", "Content-Length: secret", "Connection:secret"]
         {
             let error = request_headers(&[bad.to_owned()]).expect_err(bad);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_repeat_but_for_the_host() {
+    fn all_headers_except_host_may_repeat() {
         let all = ["A: 1", "a:2", "Host: a.example", "empty:"].map(str::to_owned);
         let headers = request_headers(&all).expect("headers");
         assert_eq!(headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);

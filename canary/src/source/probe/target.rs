@@ -1,16 +1,16 @@
-//! The address that requests go to.
+//! The URL that requests go to.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use hyper::{Uri, header::HeaderValue, http::uri::PathAndQuery};
 
-/// What is asked where the address names no path.
-const USUAL_PATH: &str = "/v1/appinfo";
+/// The path if the URL has none.
+const DEFAULT_PATH: &str = "/v1/appinfo";
 
-/// What is asked.
+/// The URL that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Whether it is asked over TLS.
+    /// Whether to use TLS.
     pub(super) tls: bool,
     pub(super) host: String,
     pub(super) port: u16,
@@ -22,10 +22,10 @@ pub struct Target {
 impl FromStr for Target {
     type Err = &'static str;
 
-    /// Reads `http://HOST[:PORT][/PATH][?QUERY]`, or the same with `https://`. `http://` may be left out; without a
-    /// path, `/v1/appinfo` is asked.
+    /// Parses `http://HOST[:PORT][/PATH][?QUERY]`, or the same with `https://`. `http://` may be missing. The default
+    /// path is `/v1/appinfo`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, as in http://127.0.0.1:8080";
+        const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080";
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = text.parse().map_err(|_| WANTED)?;
         let tls = match uri.scheme_str() {
@@ -36,7 +36,7 @@ impl FromStr for Target {
         let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or(WANTED)?;
         if authority.as_str().contains('@') {
             return Err(
-                "a name and password in the address are not sent: leave them out, and say --header 'Authorization: ...'",
+                "canary does not send a name and password in the URL: use --header 'Authorization: ...' instead",
             );
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
@@ -45,13 +45,13 @@ impl FromStr for Target {
             _ => authority
                 .port_u16()
                 .filter(|port| *port != 0)
-                .ok_or("the port is no number from 1 to 65535")?,
+                .ok_or("the port is not a number from 1 to 65535")?,
         };
         let path = match uri.path_and_query() {
             Some(path) if path.path() != "/" => Uri::from(path.clone()),
             path => match path.and_then(PathAndQuery::query) {
-                Some(query) => format!("{USUAL_PATH}?{query}").parse().map_err(|_| WANTED)?,
-                None => Uri::from_static(USUAL_PATH),
+                Some(query) => format!("{DEFAULT_PATH}?{query}").parse().map_err(|_| WANTED)?,
+                None => Uri::from_static(DEFAULT_PATH),
             },
         };
         Ok(Self {
@@ -65,21 +65,21 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// A path of a server at an address.
+    /// `path` at the server with this address.
     pub(crate) fn at(address: SocketAddr, path: &'static str) -> Self {
         let authority = HeaderValue::from_str(&address.to_string());
         Self {
             tls: false,
             host: address.ip().to_string(),
             port: address.port(),
-            authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is a legal header
+            authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is always a valid header value
             path: Uri::from_static(path),
         }
     }
 }
 
 impl Target {
-    /// Whether it is that host and port.
+    /// Whether the URL has this host and port.
     pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
         self.host.eq_ignore_ascii_case(host) && self.port == port
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_leave_out_scheme_port_and_path() {
+    fn scheme_port_and_path_are_optional() {
         for (text, shown, host, port) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/appinfo", "127.0.0.1", 8080),
             ("10.0.0.7:30753", "http://10.0.0.7:30753/v1/appinfo", "10.0.0.7", 30753),
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_asked_is_refused() {
+    fn an_invalid_url_is_refused() {
         for text in ["", "http://", "ftp://a", "http://a:0", "http://a:99999", "http://u:p@a", "http://a b"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_servers_address_is_a_target() {
+    fn a_target_can_be_made_from_a_socket_address() {
         assert_eq!(
             Target::at(SocketAddr::from(([127, 0, 0, 1], 81)), "/readyz"),
             target("http://127.0.0.1:81/readyz")

@@ -1,4 +1,4 @@
-//! Who is trusted behind `https://`.
+//! TLS for `https://`, and the certificates that are accepted.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -15,19 +15,19 @@ use tokio_rustls::TlsConnector;
 
 use crate::source::Cause;
 
-/// Whose certificates are accepted.
+/// Which certificates are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Those that the platform's roots have signed; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+    /// Certificates signed by the platform's root certificates, or by those in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[default]
     Platform,
-    /// Those that a certificate of this PEM file has signed, and no others.
+    /// Only certificates signed by a certificate in this PEM file.
     File(PathBuf),
-    /// All of them.
+    /// All certificates.
     Anything,
 }
 
-/// A connector that accepts what is trusted.
+/// A TLS connector that accepts the certificates of `trust`.
 pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -44,7 +44,7 @@ pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
                 roots.add(certificate).map_err(|error| of_file(&error))?;
             }
             if roots.is_empty() {
-                return Err(of_file(&"there is no certificate in it (want PEM)"));
+                return Err(of_file(&"the file has no certificate in it (want PEM)"));
             }
             builder.with_root_certificates(roots)
         }
@@ -54,7 +54,7 @@ pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
     }
     .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // each request is that of a new client
+    // each request is like the first request of a new client
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
 }
@@ -62,18 +62,18 @@ pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
 fn platform_roots() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs); // some systems carry old ones that are malformed
+    roots.add_parsable_certificates(found.certs); // some systems have old certificates that are malformed
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         return Err(format!(
-            "https:// needs root certificates, and this machine has none{why}: install them (ca-certificates), or \
-             say where they are by --cacert FILE or the variable SSL_CERT_FILE"
+            "https:// needs root certificates, but this machine has none{why}: install them (ca-certificates), or \
+             name a file with --cacert FILE or the variable SSL_CERT_FILE"
         ));
     }
     Ok(roots)
 }
 
-/// The kind of reason for which there is no TLS connection; none if the connection itself failed.
+/// The cause of a failed TLS handshake; `None` if the connection itself failed.
 pub(super) fn cause_of(error: &std::io::Error) -> Option<Cause> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
@@ -83,7 +83,7 @@ pub(super) fn cause_of(error: &std::io::Error) -> Option<Cause> {
     }
 }
 
-/// Takes any certificate; that the other side holds its key is still checked.
+/// Accepts any certificate. It still checks that the server has the certificate's private key.
 #[derive(Debug)]
 struct AcceptAll(Arc<CryptoProvider>);
 

@@ -6,15 +6,15 @@ use ratatui::style::{Color, Modifier, Style};
 
 use crate::release::{Attribution, Release};
 
-/// Which styles are used. Nothing is told by colour alone.
+/// The styles of the picture. Colours only repeat what the text and other styles show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Palette {
-    /// Whether there are colours.
+    /// Whether to use colours.
     pub colour: bool,
 }
 
 impl Palette {
-    /// Colours, unless the variable `NO_COLOR` is set to something (<https://no-color.org>).
+    /// Uses colours, unless the variable `NO_COLOR` is set and not empty (<https://no-color.org>).
     pub fn from_environment() -> Self {
         Self { colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }

@@ -12,11 +12,11 @@ use ratatui::{
 use super::Picture;
 use crate::tally::{SeenPod, Tally};
 
-/// How long a changed label stands out.
-const STANDS_OUT: Duration = Duration::from_secs(15);
+/// How long a changed label is highlighted.
+const HIGHLIGHT: Duration = Duration::from_secs(15);
 
 impl Picture<'_> {
-    /// A row for each pod: those that are there first; what has changed lately stands out.
+    /// A row for each pod, present pods first. Labels that have changed recently are highlighted.
     pub(super) fn pods(&self, tally: &Tally, area: Rect) -> Table<'_> {
         let mut pods: Vec<_> = tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).collect();
         pods.sort_by_key(|(name, pod)| (!pod.present, pod.release.clone(), *name));
@@ -35,9 +35,9 @@ impl Picture<'_> {
             Constraint::Length(7),
             Constraint::Fill(1),
         ];
-        let here = tally.pods().present();
+        let present = tally.pods().present();
         let header = Row::new([
-            format!("pods: {here}"),
+            format!("pods: {present}"),
             "release".into(),
             "success".into(),
             "failure".into(),
@@ -47,10 +47,10 @@ impl Picture<'_> {
     }
 
     fn pod(&self, name: &str, pod: &SeenPod) -> Row<'static> {
-        let changed: Vec<_> = pod.changed_within(STANDS_OUT, self.now).collect();
-        let mut told: Vec<Span<'static>> = Vec::new();
+        let changed: Vec<_> = pod.changed_within(HIGHLIGHT, self.now).collect();
+        let mut details: Vec<Span<'static>> = Vec::new();
         if !pod.present {
-            told.push("gone".bold());
+            details.push("gone".bold());
         }
         for label in &changed {
             let text = match pod.labels.get(*label) {
@@ -58,14 +58,14 @@ impl Picture<'_> {
                 None if *label == "release" => format!("*release={}", pod.release),
                 None => format!("*{label} is gone"),
             };
-            told.push(Span::from(text).style(self.palette.changed()));
+            details.push(Span::from(text).style(self.palette.changed()));
         }
         if !pod.namespace.is_empty() {
-            told.push(Span::from(pod.namespace.clone()).bold());
+            details.push(Span::from(pod.namespace.clone()).bold());
         }
         let rest = pod.labels.iter().filter(|(label, _)| !changed.contains(&label.as_str()));
-        told.extend(rest.map(|(label, value)| Span::from(format!("{label}={value}")).dim()));
-        let told: Line<'_> = told.into_iter().flat_map(|span| [span, Span::from(" ")]).collect();
+        details.extend(rest.map(|(label, value)| Span::from(format!("{label}={value}")).dim()));
+        let details: Line<'_> = details.into_iter().flat_map(|span| [span, Span::from(" ")]).collect();
         let failed = if pod.counts.failures > 0 { self.palette.failure() } else { Style::new() };
         let number = |count: u64| Line::from(count.to_string()).right_aligned();
         let row = Row::new([
@@ -73,7 +73,7 @@ impl Picture<'_> {
             Cell::from(pod.release.to_string()).style(self.palette.attribution(&pod.release)),
             Cell::from(number(pod.counts.successes())),
             Cell::from(number(pod.counts.failures)).style(failed),
-            Cell::from(told),
+            Cell::from(details),
         ]);
         if pod.present { row } else { row.dim() }
     }

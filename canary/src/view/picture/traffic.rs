@@ -1,4 +1,4 @@
-//! The table of who gets the traffic, and how much of it fails.
+//! The table of the traffic and the failures of each release.
 
 use ratatui::{
     layout::Constraint,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Picture<'_> {
-    /// A row for each attribution: its share as a bar and in numbers, and what failed.
+    /// A row for each attribution: its share as a bar and in numbers, and its failures.
     pub(super) fn traffic(&self, tally: &Tally, attributions: &[Attribution], width: u16) -> Table<'_> {
         const NUMBERS: [u16; 5] = [7, 7, 8, 8, 7];
         let name_length = attributions.iter().map(|it| it.to_string().len()).max().unwrap_or(0);
@@ -23,7 +23,7 @@ impl Picture<'_> {
         let bar_width = width.saturating_sub(name_width + NUMBERS.iter().sum::<u16>() + 6);
         let (mark, given_by) = match self.trial.given_share() {
             Some(share) => (format!("│ given by --share: {}", judge::percent(share.get())), "given"),
-            None => ("│ as the pods would give".to_owned(), "by pods"),
+            None => ("│ expected from the pods".to_owned(), "by pods"),
         };
         let numbers = ["share", given_by, "success", "failure", "failing"];
         let numbers = numbers.map(|text| right(text.to_owned()));
@@ -45,17 +45,17 @@ impl Picture<'_> {
     fn traffic_of(&self, attribution: &Attribution, tally: &Tally, bar_width: u16) -> Row<'static> {
         let style = self.palette.attribution(attribution);
         let counts = match attribution {
-            // whoever they are attributed to
+            // all of them, including those attributed to a release by their address
             Attribution::NoAnswer => Counts::all_failed(tally.unanswered()),
             _ => tally.of(attribution),
         };
         let share = tally.recent_share(attribution);
         let expected = self.trial.expected_share(attribution, tally.pods());
         let (bar, success) = match attribution {
-            Attribution::NoAnswer => (self.troubles(tally), String::new()),
+            Attribution::NoAnswer => (self.causes(tally), String::new()),
             _ => (self.bar(share, expected, bar_width).style(style), counts.successes().to_string()),
         };
-        // a request whose release is not known is expected of no pod
+        // requests without a release do not come from known pods
         let by = expected.filter(|_| !matches!(attribution, Attribution::NoAnswer | Attribution::Unnamed));
         let bad = if counts.failures > 0 { self.palette.failure() } else { Style::new() };
         Row::new([
@@ -69,10 +69,10 @@ impl Picture<'_> {
         ])
     }
 
-    /// A bar as long as the share, with a tick where the expected share would end it.
+    /// A bar with the length of the share, and a tick at the expected share.
     fn bar(&self, share: Option<f64>, expected: Option<f64>, width: u16) -> Line<'static> {
         let cells = |part: f64| (part * f64::from(width)).clamp(0.0, f64::from(width));
-        // however small a share is, it is to be seen
+        // a share above 0 is always visible
         let full = share.filter(|share| *share > 0.0).map_or(0.0, |share| cells(share).max(0.25));
         let tick = expected.filter(|part| *part > 0.0).map(|part| cells(part).ceil() - 1.0);
         let cell = |column: u16| {
@@ -94,14 +94,14 @@ impl Picture<'_> {
         (0..width).map(cell).collect()
     }
 
-    /// Why there was no answer.
-    fn troubles(&self, tally: &Tally) -> Line<'static> {
-        let mut troubles: Vec<_> =
+    /// The causes of missing answers.
+    fn causes(&self, tally: &Tally) -> Line<'static> {
+        let mut causes: Vec<_> =
             tally.causes().iter().map(|(cause, count)| format!("{count} {cause}")).collect();
         if tally.unsent() > 0 {
-            troubles.insert(0, format!("{} more never left this machine", tally.unsent()));
+            causes.insert(0, format!("{} more could not be sent", tally.unsent()));
         }
-        Line::from(troubles.join(", ")).style(self.palette.failure())
+        Line::from(causes.join(", ")).style(self.palette.failure())
     }
 }
 
@@ -109,7 +109,7 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).right_aligned())
 }
 
-/// Stable, canary and no answer always; others when seen.
+/// Stable, canary and no answer are always listed, others only after a request.
 pub(super) fn attributions(tally: &Tally) -> Vec<Attribution> {
     let mut attributions: Vec<_> = tally.counts().keys().cloned().collect();
     attributions.extend([
@@ -122,7 +122,7 @@ pub(super) fn attributions(tally: &Tally) -> Vec<Attribution> {
     attributions
 }
 
-/// A share with one decimal, but never as nothing or all where it is neither.
+/// A share in per cent with one decimal. Only 0 is shown as 0.0 %, and only 1 as 100.0 %.
 fn percent(share: Option<f64>) -> String {
     match share {
         None => "-".to_owned(),
@@ -138,7 +138,7 @@ mod tests {
     use crate::release::share;
 
     #[test]
-    fn a_share_is_never_rounded_to_nothing_or_to_all() {
+    fn only_0_is_shown_as_0_per_cent_and_only_1_as_100() {
         for (part, whole, shown) in [
             (0, 3127, "0.0 %"),
             (1, 3127, "<0.1 %"),

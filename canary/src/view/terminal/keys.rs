@@ -1,51 +1,51 @@
-//! From the bytes that a terminal sends to what they mean here.
+//! Converts the bytes from a terminal to commands.
 //!
-//! Arrow keys, function keys, the mouse and answers of the terminal are sequences that begin with ESC (ECMA-48; xterm's
-//! "Control Sequences"). All of them are passed over, however slowly they come: over a network the rest of a sequence
-//! may come after its ESC.
+//! Arrow keys, function keys, mouse events and answers of the terminal are sequences that start with ESC (ECMA-48;
+//! xterm's "Control Sequences"). All of them are ignored. This also works if a sequence arrives in parts: over a network,
+//! the rest may arrive later than its ESC.
 
 use std::time::{Duration, Instant};
 
 use super::Input;
 
-/// How far the bytes of a sequence may come apart. An ESC that stands alone for longer is the key of that name.
-const APART: Duration = Duration::from_secs(1);
+/// The maximum time between two bytes of a sequence. An ESC without another byte in this time is the Escape key.
+const MAX_GAP: Duration = Duration::from_secs(1);
 
 const CTRL_C: u8 = 0x03;
 const BELL: u8 = 0x07;
 const CTRL_Z: u8 = 0x1a;
 const ESC: u8 = 0x1b;
-/// A mouse report of the oldest form has as many bytes after `ESC [ M`.
+/// The number of bytes after `ESC [ M` in the oldest format of mouse reports.
 const MOUSE_BYTES: u8 = 3;
 
-/// Reads bytes.
+/// The parser of the bytes.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     state: State,
     last: Option<Instant>,
 }
 
-/// What the next byte belongs to.
+/// The context of the next byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Key,
     /// After ESC.
     Escape,
-    /// After `ESC [`, and whether anything else has come.
+    /// After `ESC [`; `begun` after at least one more byte.
     Control { begun: bool },
     /// After `ESC O`.
     Function,
     /// A text that ends with BEL or `ESC \`.
     Text,
-    /// This many bytes more, whatever they are.
+    /// This many more bytes belong to the sequence.
     Bytes(u8),
 }
 
 impl Keys {
-    /// Takes in the next byte, which came `now`: what it means, if anything.
+    /// Parses the next byte, which arrived `now`. Returns its command, if it has one.
     pub(super) fn take(&mut self, byte: u8, now: Instant) -> Option<Input> {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) > APART) {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) > MAX_GAP) {
             self.state = State::Key;
         }
         self.last = Some(now);
@@ -60,7 +60,7 @@ impl Keys {
             // OSC, DCS, PM, APC, SOS
             (State::Escape, b']' | b'P' | b'^' | b'_' | b'X') | (State::Text, _) => (State::Text, None),
             (State::Control { begun: false }, b'M') => (State::Bytes(MOUSE_BYTES), None),
-            // the console of Linux sends ESC [ [ A for F1
+            // the Linux console sends ESC [ [ A for F1
             (State::Control { begun: false }, b'[') => (State::Bytes(1), None),
             (State::Control { .. }, b' '..=b'?') => (State::Control { begun: true }, None),
             (State::Bytes(more @ 2..), _) => (State::Bytes(more - 1), None),
@@ -88,7 +88,7 @@ fn meaning(key: u8) -> Option<Input> {
 mod tests {
     use super::*;
 
-    /// What the bytes mean, each of which comes that long after the one before.
+    /// The commands in these bytes, with the time `apart` between two bytes.
     fn inputs(bytes: &[u8], apart: Duration) -> Vec<Input> {
         let (mut keys, mut now) = (Keys::default(), Instant::now());
         let mut take = |byte: &u8| {
@@ -107,28 +107,28 @@ mod tests {
     }
 
     #[test]
-    fn sequences_mean_nothing_in_one_piece_and_in_many() {
+    fn sequences_are_ignored_in_one_part_and_in_many() {
         for sequence in [
             "\x1b[A",                         // up
             "\x1bOB",                         // down, in the mode that full-screen programs use
             "\x1bOP\x1bOQ\x1bOR",             // F1, F2, F3
-            "\x1b[1;5R",                      // F3 with Ctrl; where the cursor is
+            "\x1b[1;5R",                      // F3 with Ctrl; the same bytes report the cursor position
             "\x1b[15~\x1b[3~\x1b[5;2~",       // F5, Delete, Shift with Page Up
             "\x1b[[A\x1b[[B",                 // F1, F2 of Linux's console
             "\x1b[<64;10;20M\x1b[<0;3;4m",    // the mouse
-            "\x1b[Mqpr",                      // the mouse, in its oldest form
+            "\x1b[Mqpr",                      // the mouse, in the oldest format
             "\x1b[32;10;20M",                 // the mouse, as urxvt reports it
             "\x1b\x1b[A",                     // Alt and up
             "\x1bq\x1bp",                     // Alt and a letter
             "\x1b[200~\x1b[201~",             // an empty paste
-            "\x1b[?1;2c\x1b[>0;276;0c",       // what the terminal is
+            "\x1b[?1;2c\x1b[>0;276;0c",       // reports of the terminal type
             "\x1b[I\x1b[O",                   // focus
             "\x1b]11;rgb:1e1e/1e1e/1e1e\x07", // a colour
             "\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
             "\x1bP1+r636f=323536\x1b\\", // a capability
             "\x1b[99999999;;;;999 q",
         ] {
-            for apart in [Duration::ZERO, Duration::from_millis(2), APART] {
+            for apart in [Duration::ZERO, Duration::from_millis(2), MAX_GAP] {
                 assert_eq!(inputs(sequence.as_bytes(), apart), [], "{sequence:?}, {apart:?} apart");
                 let then_p = [sequence.as_bytes(), b"p"].concat();
                 assert_eq!(inputs(&then_p, apart), [Input::Pause], "{sequence:?} and p, {apart:?} apart");
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn escape_alone_does_nothing_and_keys_go_on_after_it() {
+    fn keys_work_after_a_single_escape() {
         assert_eq!(inputs(b"\x1b", Duration::ZERO), []);
-        assert_eq!(inputs(b"\x1bp", APART * 2), [Input::Pause]);
-        assert_eq!(inputs(b"\x1b]p", APART * 2), [Input::Pause], "a sequence that never ended");
+        assert_eq!(inputs(b"\x1bp", MAX_GAP * 2), [Input::Pause]);
+        assert_eq!(inputs(b"\x1b]p", MAX_GAP * 2), [Input::Pause], "a sequence that never ended");
     }
 
     #[test]
-    fn ctrl_c_quits_wherever_it_comes() {
+    fn ctrl_c_quits_even_within_a_sequence() {
         for begun in ["\x1b", "\x1b[", "\x1b[1;", "\x1bO", "\x1b]11;", "\x1b[M"] {
             let bytes = [begun.as_bytes(), &[CTRL_C]].concat();
             assert_eq!(inputs(&bytes, Duration::ZERO), [Input::Quit], "{begun:?}");
