@@ -1,7 +1,7 @@
 //! The verdict on a canary: the decision, the numbers behind it, and the cost of the canary.
 //!
-//! This module is pure: it uses neither clock nor network. Outcomes go into the [`Judge`] in the order of sending, and
-//! a [`Verdict`] comes out. `docs/verdict.md` explains the mathematics and the assumptions.
+//! This module is pure: it uses neither clock nor network. Outcomes go into the [`Judge`] in the order of
+//! sending, and a [`Verdict`] comes out. `docs/verdict.md` explains the mathematics and the assumptions.
 //!
 //! - `decision`: the rules for promotion and roll-back.
 //! - `batch`: which requests are compared with each other.

@@ -5,8 +5,8 @@ use std::{
     io::{self, Write},
 };
 
-/// Writes a message. If standard error cannot be written, the message is dropped and the program goes on; its exit code
-/// still has the result. (`eprintln!` would panic.)
+/// Writes a message. If standard error cannot be written, the message is dropped and the program goes on; its
+/// exit code still has the result. (`eprintln!` would panic.)
 pub fn message(text: impl Display) {
     let _ = writeln!(io::stderr(), "canary: {text}");
 }

@@ -16,8 +16,8 @@ const INTERRUPT: u8 = 2;
 /// The exit code after SIGTERM.
 pub(crate) const TERMINATED: Exit = Exit::Signal(15);
 
-/// Starts to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT. A signal that was ignored when the program started stays
-/// ignored: `nohup` and shells without job control rely on that. Call this within a tokio runtime.
+/// Starts to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT. A signal that was ignored when the program started
+/// stays ignored: `nohup` and shells without job control rely on that. Call this within a tokio runtime.
 ///
 /// # Errors
 /// If a handler cannot be installed.
@@ -47,7 +47,8 @@ pub enum Job {
 /// The signals of job control.
 pub type JobControl = appinfo::signals::Signals<Job>;
 
-/// Starts to listen for SIGTSTP and SIGCONT. From then on SIGTSTP does not stop the program by itself; call [`stop`].
+/// Starts to listen for SIGTSTP and SIGCONT. From then on SIGTSTP does not stop the program by itself; call
+/// [`stop`].
 ///
 /// # Errors
 /// If a handler cannot be installed.
@@ -56,14 +57,15 @@ pub fn job_control() -> io::Result<JobControl> {
     JobControl::new([(kind(Signal::TSTP), Job::Stop), (kind(Signal::CONT), Job::Continue)])
 }
 
-/// Whether the program is a job of a shell that can continue it. Such a shell gives each job a process group of its own.
-/// The shell itself is the session leader. A process that stops in the session leader's group would never continue.
+/// Whether the program is a job of a shell that can continue it. Such a shell gives each job a process group of
+/// its own. The shell itself is the session leader. A process that stops in the session leader's group would
+/// never continue.
 pub fn is_a_job() -> bool {
     getsid(None).is_ok_and(|leader| leader != getpgrp())
 }
 
-/// Does what Ctrl-Z does: stops the whole job, for example with the script that started the program. In raw mode the
-/// terminal does not do this itself.
+/// Does what Ctrl-Z does: stops the whole job, for example with the script that started the program. In raw
+/// mode the terminal does not do this itself.
 pub fn suspend_job() {
     if is_a_job() {
         let _ = kill_current_process_group(Signal::TSTP); // on an error, the program just runs on

@@ -16,8 +16,8 @@ use crate::{
     source::{Cause, Observation, Response},
 };
 
-/// The number of last requests that are kept one by one. A share of 1/4, estimated from 300 requests, has a standard
-/// error of √(1/4 · 3/4 / 300) = 2.5 %.
+/// The number of last requests that are kept one by one. A share of 1/4, estimated from 300 requests, has a
+/// standard error of √(1/4 · 3/4 / 300) = 2.5 %.
 pub const RECENT: usize = 300;
 
 /// One of the last requests.

@@ -18,8 +18,8 @@ pub enum Coverage {
     All,
 }
 
-/// A tally and a judge of the same requests. The tally counts requests as they end. The judge gets them in the order
-/// in which they were sent.
+/// A tally and a judge of the same requests. The tally counts requests as they end. The judge gets them in the
+/// order in which they were sent.
 #[derive(Clone, Debug)]
 pub struct Trial {
     settings: Settings,
@@ -46,12 +46,12 @@ impl Trial {
         Self { given_share, ..self }
     }
 
-    /// Starts the trial again, as of `now`, for another canary. Requests that were sent before `now` do not count, even
-    /// if they end later.
+    /// Starts the trial again, as of `now`, for another canary. Requests that were sent before `now` do not
+    /// count, even if they end later.
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
         self.judge = Judge::new(self.settings);
-        self.in_order.forget();
+        self.in_order.discard();
     }
 
     /// Counts the result of one request.
@@ -62,13 +62,13 @@ impl Trial {
         }
         let attributed = observation.attributed().filter(|_| counts);
         let outcome = attributed.map(|(attribution, outcome)| (attribution.release(), outcome));
-        self.in_order.take(observation.number, outcome, observation.pod(), &mut self.judge);
+        self.in_order.add(observation.number, outcome, observation.pod(), &mut self.judge);
     }
 
-    /// Skips the request with this number: the number is part of the order of sending, but the request is not part of
-    /// this trial.
+    /// Skips the request with this number: the number is part of the order of sending, but the request is not
+    /// part of this trial.
     pub fn skip(&mut self, number: u64) {
-        self.in_order.take(number, None, None, &mut self.judge);
+        self.in_order.add(number, None, None, &mut self.judge);
     }
 
     /// Counts the requests of one interval of time.
@@ -151,11 +151,11 @@ struct Waiting {
 
 impl InOrder {
     /// Requests that are waiting will not count.
-    fn forget(&mut self) {
+    fn discard(&mut self) {
         self.waiting.iter_mut().flatten().for_each(|waiting| waiting.outcome = None);
     }
 
-    fn take(
+    fn add(
         &mut self,
         number: u64,
         outcome: Option<(Option<Release>, Outcome)>,

@@ -33,7 +33,8 @@ fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
     (url, times)
 }
 
-/// Waits until the process has sent some requests, then stops it for `time`. Returns the time at which it continued.
+/// Waits until the process has sent some requests, then stops it for `time`. Returns the time at which it
+/// continued.
 fn freeze(process: &Child, sent: &Mutex<Vec<Instant>>, time: Duration) -> Instant {
     eventually("some requests", || sent.lock().expect("no panic").len() >= 20);
     kill_process(Pid::from_child(process), Signal::STOP).expect("it runs");

@@ -1,5 +1,5 @@
-//! The picture in a terminal with a shell: keys that arrive in parts, job control, unusual terminals. Without tmux,
-//! these tests are skipped with a message.
+//! The picture in a terminal with a shell: keys that arrive in parts, job control, unusual terminals. Without
+//! tmux, these tests are skipped with a message.
 
 mod common;
 

@@ -4,8 +4,9 @@ use crate::release::{Batch, real};
 
 /// The length of the next batch: about [`ANSWERS`] answers of the release that answers less.
 ///
-/// In a short batch, all requests are from about the same time. A longer batch has more information about a difference.
-/// With two answers, the test finds 10 % against 1 % after about as many requests as with four answers.
+/// In a short batch, all requests are from about the same time. A longer batch has more information about a
+/// difference. With two answers, the test finds 10 % against 1 % after about as many requests as with four
+/// answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLength {
     /// Recent answers of stable, weighted by [`DECAY`].
@@ -36,9 +37,9 @@ impl BatchLength {
         requests
     }
 
-    /// Updates the length after a batch. It depends only on the number of answers: failures must not influence which
-    /// requests are compared.
-    pub(super) fn learn(&mut self, batch: &Batch) {
+    /// Updates the length after a batch. It depends only on the number of answers: failures must not influence
+    /// which requests are compared.
+    pub(super) fn update(&mut self, batch: &Batch) {
         if batch.canary.requests > 0 {
             self.without_canary = 0;
         } else {
@@ -58,10 +59,10 @@ mod tests {
     use super::*;
     use crate::judge::testing::counts;
 
-    fn learnt(stable: u64, canary: u64) -> BatchLength {
+    fn length_after_batches_of(stable: u64, canary: u64) -> BatchLength {
         let mut length = BatchLength::UNKNOWN;
         for _ in 0..200 {
-            length.learn(&Batch { stable: counts(0, stable), canary: counts(0, canary), unattributed: 0 });
+            length.update(&Batch { stable: counts(0, stable), canary: counts(0, canary), unattributed: 0 });
         }
         length
     }
@@ -70,7 +71,7 @@ mod tests {
     fn a_batch_has_about_two_answers_of_the_rarer_release() {
         assert_eq!(BatchLength::UNKNOWN.requests(), 8, "one canary beside three pods");
         for (stable, canary, requests) in [(6, 2, 8), (38, 2, 40), (2, 2, 4), (2, 6, 8), (1999, 1, 256)] {
-            assert_eq!(learnt(stable, canary).requests(), requests, "{stable}, {canary}");
+            assert_eq!(length_after_batches_of(stable, canary).requests(), requests, "{stable}, {canary}");
         }
     }
 
@@ -78,15 +79,15 @@ mod tests {
     fn failures_do_not_change_the_length() {
         let mut failing = BatchLength::UNKNOWN;
         for _ in 0..200 {
-            failing.learn(&Batch { stable: counts(38, 38), canary: counts(1, 2), unattributed: 7 });
+            failing.update(&Batch { stable: counts(38, 38), canary: counts(1, 2), unattributed: 7 });
         }
-        assert_eq!(failing.requests(), learnt(38, 2).requests());
+        assert_eq!(failing.requests(), length_after_batches_of(38, 2).requests());
     }
 
     #[test]
     fn batches_are_short_again_after_a_long_time_without_a_canary() {
-        let mut length = learnt(38, 2);
-        (0..1000).for_each(|_| length.learn(&Batch { stable: counts(0, 40), ..Batch::default() }));
+        let mut length = length_after_batches_of(38, 2);
+        (0..1000).for_each(|_| length.update(&Batch { stable: counts(0, 40), ..Batch::default() }));
         assert_eq!(length.requests(), 8);
     }
 }

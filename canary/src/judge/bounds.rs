@@ -14,8 +14,8 @@ pub struct Interval {
     pub upper: f64,
 }
 
-/// A confidence sequence for one failure rate: one interval after each answer. With probability at least 1 − α, all
-/// of these intervals contain the true rate.
+/// A confidence sequence for one failure rate: one interval after each answer. With probability at least 1 − α,
+/// all of these intervals contain the true rate.
 ///
 /// Robbins' mixture ("Statistical methods related to the law of the iterated logarithm", Annals of
 /// Mathematical Statistics 41, 1970; with a Beta mixture, the beta-binomial confidence sequence). After k
@@ -25,11 +25,13 @@ pub struct Interval {
 /// { p : B(a + k, b + n − k) / B(a, b) / (p^k (1 − p)^(n − k)) < 1/α },
 /// ```
 ///
-/// where B is the beta function. At the true p the ratio is the likelihood of the answers under a mixture of rates,
-/// divided by their likelihood under the true rate. It is a martingale that starts at 1, so Ville's inequality applies.
+/// where B is the beta function. At the true p the ratio is the likelihood of the answers under a mixture of
+/// rates, divided by their likelihood under the true rate. It is a martingale that starts at 1, so Ville's
+/// inequality applies.
 ///
-/// The mixture is Beta(½, 20). The guarantee holds for any mixture. The choice decides for which rates the interval
-/// becomes narrow soon. This mixture has most of its mass on rates of a few per cent and below, and enough on high rates.
+/// The mixture is Beta(½, 20). The guarantee holds for any mixture. The choice decides for which rates the
+/// interval becomes narrow soon. This mixture has most of its mass on rates of a few per cent and below, and
+/// enough on high rates.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfidenceSequence {
     ln_threshold: f64,
@@ -40,8 +42,8 @@ const PRIOR_FAILURES: f64 = 0.5;
 const PRIOR_SUCCESSES: f64 = 20.0;
 
 impl ConfidenceSequence {
-    /// The confidence sequence with error probability `alpha`: with probability at most `alpha`, any of its intervals
-    /// misses the true rate. `alpha` lies strictly between 0 and 1.
+    /// The confidence sequence with error probability `alpha`: with probability at most `alpha`, any of its
+    /// intervals misses the true rate. `alpha` lies strictly between 0 and 1.
     pub fn new(alpha: f64) -> Self {
         Self { ln_threshold: -alpha.ln(), ln_prior_beta: ln_beta(PRIOR_FAILURES, PRIOR_SUCCESSES) }
     }

@@ -19,8 +19,8 @@ use crate::release::{Batch, Counts, Outcome, Release};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Settings {
     /// The maximum probability, however often you look, of a roll-back although the canary is no worse than
-    /// stable. Also the maximum probability of a promotion although the canary fails more than `max_failure_rate` and
-    /// more than `max_ratio` times as often as stable.
+    /// stable. Also the maximum probability of a promotion although the canary fails more than
+    /// `max_failure_rate` and more than `max_ratio` times as often as stable.
     pub alpha: Fraction,
     /// The failure rate that a canary may have, whatever the failure rate of stable is.
     pub max_failure_rate: Fraction,
@@ -52,9 +52,9 @@ fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 ///
 /// - Roll back when the canary is worse than stable: it has more of the failures than its share of the requests
 ///   explains. A common cause that hits both releases does not matter. The error probability is α.
-/// - Promote when the canary fails at most [`max_failure_rate`](Settings::max_failure_rate). Or promote when stable
-///   fails more than that, and the canary fails at most [`max_ratio`](Settings::max_ratio) times as often. These two ways
-///   share α.
+/// - Promote when the canary fails at most [`max_failure_rate`](Settings::max_failure_rate). Or promote when
+///   stable fails more than that, and the canary fails at most [`max_ratio`](Settings::max_ratio) times as
+///   often. These two ways share α.
 /// - Hold when both releases fail more than the limit, with no clear difference between them.
 ///
 /// A failure that names no release may be a failure of the canary, or not. So it counts against the canary for a
@@ -83,8 +83,9 @@ pub struct Judge {
 /// If a promotion takes more further answers than this, the number is not computed.
 pub(super) const FORESIGHT: u64 = 100_000;
 
-/// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at least this
-/// part of the canary's. In simulations, this does not delay the roll-back of a canary that is really worse.
+/// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at
+/// least this part of the canary's. In simulations, this does not delay the roll-back of a canary that is
+/// really worse.
 const AS_MUCH: f64 = 1.0 / 3.0;
 
 impl Judge {
@@ -107,7 +108,8 @@ impl Judge {
         }
     }
 
-    /// Adds the outcome of the next request in the order of sending. `release` is `None` if the answer names no release.
+    /// Adds the outcome of the next request in the order of sending. `release` is `None` if the answer names no
+    /// release.
     pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
         match release {
             None => self.open.unattributed += u64::from(outcome.failed()),
@@ -139,7 +141,7 @@ impl Judge {
 
     fn end_batch(&mut self) {
         let batch = mem::take(&mut self.open);
-        self.length.learn(&batch);
+        self.length.update(&batch);
         self.requests = (0, self.length.requests());
         self.seen += batch;
         if batch.canary.requests > 0 {
@@ -171,8 +173,8 @@ impl Judge {
         self.comparison.peak_ln_e_value() >= -self.settings.alpha.get().ln()
     }
 
-    /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the pod, its
-    /// node, or clients that always reach the same pod.
+    /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
+    /// pod, its node, or clients that always reach the same pod.
     fn stable_pods_differ_as_much(&self) -> bool {
         let canary = self.seen.canary.rate().unwrap_or(0.0);
         self.stable_pods.any_fails_at(AS_MUCH * canary)
@@ -187,8 +189,8 @@ impl Judge {
         enough.saturating_sub(self.stable_beside_canary)
     }
 
-    /// The number of further requests in which the canary gives `canary` answers and stable gives `stable` answers, if
-    /// both keep their shares.
+    /// The number of further requests in which the canary gives `canary` answers and stable gives `stable`
+    /// answers, if both keep their shares.
     fn requests_until(&self, canary: u64, stable: u64) -> Option<u64> {
         let requests = self.seen.total().requests;
         let requests_until = |answers: u64, seen: Counts| match answers {
@@ -230,8 +232,8 @@ impl Judge {
         self.decided().unwrap_or_else(|| if self.both_fail() { Decision::Hold } else { Decision::NotYet })
     }
 
-    /// Whether both observed failure rates are above the limit, and the failure rate of the whole service is above it
-    /// with confidence 1 − α.
+    /// Whether both observed failure rates are above the limit, and the failure rate of the whole service is
+    /// above it with confidence 1 − α.
     fn both_fail(&self) -> bool {
         let limit = self.settings.max_failure_rate.get();
         let fails = |counts: Counts| counts.rate().is_some_and(|rate| rate > limit);

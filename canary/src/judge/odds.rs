@@ -1,13 +1,14 @@
-//! The test of an odds ratio, conditional on the number of failures: an e-process that stays valid through outages,
-//! drift and bursts that hit both sides.
+//! The test of an odds ratio, conditional on the number of failures: an e-process that stays valid through
+//! outages, drift and bursts that hit both sides.
 //!
 //! # The distribution
 //!
 //! Take a batch of requests that were sent at about the same time: `m` went to the suspect and `n` to the
 //! reference, and `k` of all of them failed. If a failure does not depend on the side, any `k` of the `m + n`
-//! requests are equally likely to be the failed ones. This is true for any common failure rate, even if the rate
-//! changes within the batch. So the number `x` of the suspect's failures has the hypergeometric distribution. If the
-//! odds of a failure are θ times as high at the suspect, `x` has Fisher's noncentral hypergeometric distribution:
+//! requests are equally likely to be the failed ones. This is true for any common failure rate, even if the
+//! rate changes within the batch. So the number `x` of the suspect's failures has the hypergeometric
+//! distribution. If the odds of a failure are θ times as high at the suspect, `x` has Fisher's noncentral
+//! hypergeometric distribution:
 //!
 //! ```text
 //! P(x; θ) = w(x; θ) / Σ w(y; θ) over all possible y,   w(x; θ) = C(m, x) C(n, k − x) θ^x
@@ -19,11 +20,12 @@
 //! # The e-process
 //!
 //! For a null hypothesis θ ≤ θ₀ and an alternative θ₁ > θ₀, the likelihood ratio P(x; θ₁) / P(x; θ₀) rises with
-//! x, and as θ rises, P(x; θ) shifts to higher x. So the expectation of the ratio is 1 at θ₀ and at most 1 below θ₀.
-//! (The same is true for θ ≥ θ₀ and θ₁ < θ₀, with the order reversed.) The product over batches is a test
-//! supermartingale, as long as the sizes of a batch do not depend on its own outcomes. The mean of such products over a fixed grid of
-//! alternatives is a test supermartingale, too. By Ville's inequality ("Étude critique de la notion de collectif",
-//! 1939), if the null hypothesis is true, the probability that the mean ever reaches 1/α is at most α.
+//! x, and as θ rises, P(x; θ) shifts to higher x. So the expectation of the ratio is 1 at θ₀ and at most 1
+//! below θ₀. (The same is true for θ ≥ θ₀ and θ₁ < θ₀, with the order reversed.) The product over batches is a
+//! test supermartingale, as long as the sizes of a batch do not depend on its own outcomes. The mean of such
+//! products over a fixed grid of alternatives is a test supermartingale, too. By Ville's inequality ("Étude
+//! critique de la notion de collectif", 1939), if the null hypothesis is true, the probability that the mean
+//! ever reaches 1/α is at most α.
 
 use std::sync::LazyLock;
 
@@ -62,8 +64,8 @@ impl Table {
             + real(x) * ln_odds
     }
 
-    /// ln Σ w(y; θ). The sum starts at the mode and goes outwards until a term no longer changes it. It covers about
-    /// twenty standard deviations: a few terms for small batches, 10⁵ terms for 10⁹ answers.
+    /// ln Σ w(y; θ). The sum starts at the mode and goes outwards until a term no longer changes it. It covers
+    /// about twenty standard deviations: a few terms for small batches, 10⁵ terms for 10⁹ answers.
     fn ln_total_weight(&self, ln_odds: f64) -> f64 {
         let (m, n, k) = (self.suspect.requests, self.reference.requests, self.failures());
         let (least, most) = (k.saturating_sub(n), k.min(m));
@@ -93,9 +95,9 @@ impl Table {
         self.ln_weight(mode, ln_odds) + sum.ln()
     }
 
-    /// The x at which w(x; θ) is greatest, or a neighbour of it: the solution of w(x + 1; θ) = w(x; θ), a quadratic
-    /// equation (J. G. Liao and O. Rosen, "Fast and stable algorithms for computing and sampling from the noncentral
-    /// hypergeometric distribution", The American Statistician 55, 2001).
+    /// The x at which w(x; θ) is greatest, or a neighbour of it: the solution of w(x + 1; θ) = w(x; θ), a
+    /// quadratic equation (J. G. Liao and O. Rosen, "Fast and stable algorithms for computing and sampling from
+    /// the noncentral hypergeometric distribution", The American Statistician 55, 2001).
     fn mode(&self, ln_odds: f64) -> u64 {
         let (m, n, k) = (real(self.suspect.requests), real(self.reference.requests), real(self.failures()));
         let odds = ln_odds.exp();
@@ -126,8 +128,8 @@ fn ln_factorial(n: u64) -> f64 {
     small.copied().unwrap_or_else(|| lgamma(real(n) + 1.0))
 }
 
-/// The alternatives for the test whether one side fails more often than the other. Small odds ratios find a canary that
-/// fails twice as often. Large ones find a broken canary within a few answers.
+/// The alternatives for the test whether one side fails more often than the other. Small odds ratios find a
+/// canary that fails twice as often. Large ones find a broken canary within a few answers.
 pub(super) const GREATER: [f64; 7] = [1.5, 2.5, 5.0, 10.0, 30.0, 150.0, 1000.0];
 
 /// The e-process of one null hypothesis: the mean over some alternatives.
@@ -140,8 +142,8 @@ pub(super) struct OddsTest {
 }
 
 impl OddsTest {
-    /// If all `alternatives` are greater than `null`, the null hypothesis is that the odds ratio is at most `null`. If
-    /// all are smaller, it is that the odds ratio is at least `null`.
+    /// If all `alternatives` are greater than `null`, the null hypothesis is that the odds ratio is at most
+    /// `null`. If all are smaller, it is that the odds ratio is at least `null`.
     pub(super) fn new(null: f64, alternatives: impl IntoIterator<Item = f64>) -> Self {
         let alternatives = alternatives.into_iter().map(|odds| (odds.ln(), 0.0)).collect();
         Self { ln_null: null.ln(), alternatives, peak_ln_e_value: 0.0 }
@@ -257,8 +259,8 @@ mod tests {
         }
     }
 
-    /// The test of the ratio counts failures that name no release as the suspect's. This must never be evidence for a
-    /// smaller ratio, whoever really failed.
+    /// The test of the ratio counts failures that name no release as the suspect's. This must never be evidence
+    /// for a smaller ratio, whoever really failed.
     #[test]
     fn a_failure_moved_to_the_suspect_is_never_evidence_for_a_smaller_ratio() {
         let e_value = |table| {

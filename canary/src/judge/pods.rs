@@ -1,10 +1,10 @@
 //! Finds the pods that fail more often than the other pods of their release.
 //!
-//! Each pod is compared with the release's other pods by the test that compares the canary with stable: the test of
-//! the odds ratio, conditional on the number of failures in a batch. The pods share α. The shares are fixed in the
-//! first batch with a failure, because earlier batches have no information. Four fifths are shared equally among the
-//! pods that are known then. The rest is for later pods: the j-th of them gets the part 1/(j (j + 1)) of it. So the
-//! error probability of all pods together is at most α.
+//! Each pod is compared with the release's other pods by the test that compares the canary with stable: the
+//! test of the odds ratio, conditional on the number of failures in a batch. The pods share α. The shares are
+//! fixed in the first batch with a failure, because earlier batches have no information. Four fifths are shared
+//! equally among the pods that are known then. The rest is for later pods: the j-th of them gets the part 1/(j
+//! (j + 1)) of it. So the error probability of all pods together is at most α.
 
 use std::mem;
 

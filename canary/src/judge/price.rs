@@ -32,9 +32,10 @@ impl Budget {
 /// scale           = requests that the service got in that time / requests that canary saw
 /// ```
 ///
-/// The difference is an estimate. If stable fails more often than the canary, the price is 0; it is never negative.
-/// Failures that name no release may belong to either release, so they are not part of the price and are counted
-/// separately. The error budget is defined as in "The Site Reliability Workbook" (B. Beyer et al., 2018), chapter 2.
+/// The difference is an estimate. If stable fails more often than the canary, the price is 0; it is never
+/// negative. Failures that name no release may belong to either release, so they are not part of the price and
+/// are counted separately. The error budget is defined as in "The Site Reliability Workbook" (B. Beyer et al.,
+/// 2018), chapter 2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Price {
     /// Failed requests of the whole traffic that would have succeeded at stable; at least 0.

@@ -1,6 +1,6 @@
-//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit, and also more than
-//! `max_ratio` times as often as stable. Each way has its own part of α as error probability, so the error probability
-//! of both together is at most α.
+//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit, and also more
+//! than `max_ratio` times as often as stable. Each way has its own part of α as error probability, so the error
+//! probability of both together is at most α.
 
 use super::{
     decision::Settings,
@@ -25,8 +25,8 @@ const RATIO_PART: f64 = 0.1;
 /// By Ville's inequality, if p ≥ ℓ, the probability that E(ℓ) ever reaches 1/α is at most α. E rises with ℓ, so it
 /// has reached 1/α for all ℓ above one value. This value is the bound.
 ///
-/// The weights decide for which rates the bound falls fast. At α = 0.045, a canary that never fails is below 1 % after
-/// 345 answers. No method needs fewer than 309 answers, because 0.99ⁿ falls below 0.045 there.
+/// The weights decide for which rates the bound falls fast. At α = 0.045, a canary that never fails is below 1
+/// % after 345 answers. No method needs fewer than 309 answers, because 0.99ⁿ falls below 0.045 there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UpperBound {
     ln_threshold: f64,
@@ -90,8 +90,8 @@ pub(super) struct Promotion {
     limit: f64,
     /// For the promotion by the limit.
     upper_bound: UpperBound,
-    /// For the promotion by the ratio. The null hypothesis is that the odds ratio is at least `max_ratio`. If a canary
-    /// fails more than `max_ratio` times as often as stable, its odds ratio is above `max_ratio`, too.
+    /// For the promotion by the ratio. The null hypothesis is that the odds ratio is at least `max_ratio`. If a
+    /// canary fails more than `max_ratio` times as often as stable, its odds ratio is above `max_ratio`, too.
     ratio: OddsTest,
     ratio_ln_threshold: f64,
     recent: RecentFailures,
@@ -135,7 +135,8 @@ impl Promotion {
         self.upper_bound.is_within(canary, self.limit)
     }
 
-    /// Whether stable fails more than the limit, and the canary is shown to fail at most `max_ratio` times as often.
+    /// Whether stable fails more than the limit, and the canary is shown to fail at most `max_ratio` times as
+    /// often.
     pub(super) fn by_ratio(&self) -> bool {
         self.stable_beside_ratio.rate().is_some_and(|rate| rate > self.limit)
             && self.ratio.ln_e_value() >= self.ratio_ln_threshold
@@ -147,8 +148,8 @@ impl Promotion {
     }
 }
 
-/// The recent failure rate of all requests together: a weighted average. The weight of a request falls by a factor of e
-/// with every 1/limit later requests.
+/// The recent failure rate of all requests together: a weighted average. The weight of a request falls by a
+/// factor of e with every 1/limit later requests.
 ///
 /// An incident that hits both releases makes them alike while it lasts. It must not promote a canary that is worse
 /// without an incident, so the ratio is not tested during one.
@@ -158,9 +159,9 @@ struct RecentFailures {
     rate: f64,
 }
 
-/// There is an incident while the odds of the recent failure rate are more than this many times the odds of the limit.
-/// (It uses odds because no rate can be six times a limit of 20 %.) At a failure rate of twice a limit of 1 %, the
-/// average has a mean of 2 % and a standard deviation of 1 %.
+/// There is an incident while the odds of the recent failure rate are more than this many times the odds of the
+/// limit. (It uses odds because no rate can be six times a limit of 20 %.) At a failure rate of twice a limit
+/// of 1 %, the average has a mean of 2 % and a standard deviation of 1 %.
 const INCIDENT: f64 = 6.0;
 
 impl RecentFailures {
@@ -206,8 +207,8 @@ mod tests {
         assert_close(LIMIT_PART + RATIO_PART, 1.0);
     }
 
-    /// Each answer multiplies the e-process by a factor with expectation 1 at the limit. So the expectation is 1 after
-    /// any number of answers.
+    /// Each answer multiplies the e-process by a factor with expectation 1 at the limit. So the expectation is
+    /// 1 after any number of answers.
     #[test]
     fn the_mean_likelihood_ratio_has_expectation_1_at_the_limit_and_less_above_it() {
         let e_value = |seen: Counts, limit: f64| -> f64 {

@@ -125,8 +125,8 @@ impl Verdict {
         }
         write!(
             f,
-            " The canary has more failures than its share, but stable's own pods differ as much: so the cause may \
-             be a pod, its node, or clients that always reach the same pod."
+            " The canary has more failures than its share of the requests explains, but stable's own pods differ as much. \
+             So the cause may be a pod, its node, or clients that always reach the same pod."
         )
     }
 
@@ -159,7 +159,7 @@ impl Verdict {
             let (failed, others) = (ratio(*counts), ratio(*others));
             write!(
                 f,
-                " The {release} pod {pod} fails more often than the others: {failed}, the others {others}."
+                " The {release} pod {pod} fails more often than the others: it has failed {failed}, the others {others}."
             )?;
         }
         Ok(())
@@ -222,7 +222,8 @@ fn about(share: f64) -> String {
     }
 }
 
-/// A share in per cent with two significant digits. `round` rounds up or down, so that an upper or lower bound stays one.
+/// A share in per cent with two significant digits. `round` rounds up or down, so that an upper or lower bound
+/// stays one.
 fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
     let percent = rate * 100.0;
     let decimals: u8 = match percent {

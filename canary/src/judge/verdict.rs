@@ -1,4 +1,4 @@
-//! What a judge says: the decision, and the numbers that it rests on.
+//! The result of a judge: the decision, and the numbers behind it.
 
 use serde::Serialize;
 
@@ -39,15 +39,16 @@ pub struct Verdict {
     pub stable: Estimate,
     /// Failures that name no release.
     pub unattributed: u64,
-    /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All failures
-    /// that name no release count against the canary.
+    /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All
+    /// failures that name no release count against the canary.
     pub promotion_bound: f64,
-    /// The number of further answers of the canary until a promotion, if all of them succeed; `None` if it is more than
-    /// 100,000.
+    /// The number of further answers of the canary until a promotion, if all of them succeed; `None` if it is
+    /// more than 100,000.
     pub more_answers: Option<u64>,
     /// The number of further answers of stable that a promotion needs for the comparison.
     pub more_stable_answers: u64,
-    /// The number of further requests until both are reached, if the releases keep their shares; `None` if unknown.
+    /// The number of further requests until both are reached, if the releases keep their shares; `None` if
+    /// unknown.
     pub more_requests: Option<u64>,
     /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable.
     /// At ln(1/α), the decision becomes a roll-back.
@@ -79,7 +80,8 @@ pub struct FailingPods {
     pub canary: Vec<FailingPod>,
     /// Stable's pods.
     pub stable: Vec<FailingPod>,
-    /// Whether the canary looks worse than stable, but stable's own pods differ as much. Then there is no roll-back.
+    /// Whether the canary looks worse than stable, but stable's own pods differ as much. Then there is no
+    /// roll-back.
     pub explain_the_difference: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Outcomes from another source, as lines of JSON in the order of sending: an access log, the output of a load tester,
-//! a simulation.
+//! Outcomes from another source, as lines of JSON in the order of sending: an access log, the output of a load
+//! tester, a simulation.
 //!
 //! A line is one outcome, or has the counters of one interval of time. Unknown keys are ignored.
 //!
@@ -8,8 +8,8 @@
 //! {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":0}}
 //! ```
 //!
-//! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in milliseconds. `ms`
-//! and `pod` may be missing or null. In an interval, missing counters are 0.
+//! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
+//! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
 
 use std::{
     borrow::Cow,
@@ -23,10 +23,11 @@ use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 use super::{Answer, Observation, Response};
 use crate::release::{Attribution, Batch, Counts, Outcome, Release, real};
 
-/// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill the memory.
+/// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill
+/// the memory.
 const MAX_LINE: usize = 1 << 20;
-/// The maximum number of requests in one interval. It is more than any service gets. The time to process an interval
-/// grows with the square root of its requests.
+/// The maximum number of requests in one interval. It is more than any service gets. The time to process an
+/// interval grows with the square root of its requests.
 const MAX_REQUESTS: u64 = 1_000_000_000_000;
 /// The maximum number of requests in all intervals. The judge calculates with `f64`, which is exact up to here.
 const MAX_TOTAL: u64 = 1 << 53;
@@ -107,8 +108,8 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// The cause of an error in a line, with its key. To find the key, the line is parsed again. That is slow, so it is done
-/// only for an invalid line.
+/// The cause of an error in a line, with its key. To find the key, the line is parsed again. That is slow, so
+/// it is done only for an invalid line.
 fn cause(text: &str, error: &serde_json::Error) -> String {
     let mut json = serde_json::Deserializer::from_str(text);
     let key = serde_path_to_error::deserialize::<_, Object<Fields<'_>>>(&mut json)
@@ -119,7 +120,8 @@ fn cause(text: &str, error: &serde_json::Error) -> String {
     key.map_or(cause.clone(), |key| format!("{key}: {cause}"))
 }
 
-/// Converts the fields of a line to a [`Line`]. It also counts outcomes and requests, for their numbers and limits.
+/// Converts the fields of a line to a [`Line`]. It also counts outcomes and requests, for their numbers and
+/// limits.
 #[derive(Debug)]
 struct Converter {
     max_latency: Option<Duration>,

@@ -1,5 +1,5 @@
-//! Sends requests, each on its own connection: a Kubernetes Service balances connections, not requests. The results are
-//! a stream of [`Observation`]s, numbered in the order of sending.
+//! Sends requests, each on its own connection: a Kubernetes Service balances connections, not requests. The
+//! results are a stream of [`Observation`]s, numbered in the order of sending.
 
 mod addresses;
 mod client;

@@ -17,8 +17,8 @@ impl Latencies {
         self.count += 1;
     }
 
-    /// The percentile by nearest rank: the smallest latency that `percent` % of all latencies do not exceed. `None` if
-    /// there are no latencies.
+    /// The percentile by nearest rank: the smallest latency that `percent` % of all latencies do not exceed.
+    /// `None` if there are no latencies.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
         let rank = (self.count * percent).div_ceil(100).max(1);
         let mut at_most = 0;

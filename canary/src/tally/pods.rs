@@ -22,8 +22,8 @@ const GONE_FOR_LONG: u64 = 10;
 /// The most pods that are kept. At this number, pods that are gone for long are removed. The names come from the
 /// service, so without a bound they could fill the memory.
 const MOST_PODS: usize = 1000;
-/// A sweep for pods that are gone comes after this many answers, or after as many answers as there are pods if that is
-/// more. The time of a sweep grows with the number of pods.
+/// A sweep for pods that are gone comes after this many answers, or after as many answers as there are pods if
+/// that is more. The time of a sweep grows with the number of pods.
 const ANSWERS_UNTIL_SWEEP: usize = 10;
 
 /// A pod, known from its answers.
@@ -76,8 +76,8 @@ impl Pods {
         self.by_name.values().filter(|pod| pod.present).count()
     }
 
-    /// The share of traffic that a release gets if all pods get the same traffic, from 0 to 1. One canary pod beside n
-    /// other pods gets 1/(n+1). `None` while no pod is known.
+    /// The share of traffic that a release gets if all pods get the same traffic, from 0 to 1. One canary pod
+    /// beside n other pods gets 1/(n+1). `None` while no pod is known.
     pub fn expected_share(&self, release: &Attribution) -> Option<f64> {
         let of_release = self.by_name.values().filter(|pod| pod.present && pod.release == *release).count();
         share(count_of(of_release), count_of(self.present()))
@@ -96,7 +96,7 @@ impl Pods {
             self.by_name.insert(name.clone(), SeenPod::new(release));
         }
         if let Some(pod) = self.by_name.get_mut(name) {
-            pod.take(at, answer);
+            pod.update(at, answer);
             pod.last_answer = self.answers;
             (pod.present, pod.gone_for_long) = (true, false);
         }
@@ -135,7 +135,7 @@ impl SeenPod {
         }
     }
 
-    fn take(&mut self, at: Instant, answer: &Answer) {
+    fn update(&mut self, at: Instant, answer: &Answer) {
         self.counts.record(answer.outcome);
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);

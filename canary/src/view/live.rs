@@ -73,8 +73,8 @@ impl LivePicture {
         Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, probe, trial })
     }
 
-    /// Counts requests and draws until there is an event. `above` returns the lines above the picture, for a width in
-    /// columns. Cancel-safe.
+    /// Counts requests and draws until there is an event. `above` returns the lines above the picture, for a
+    /// width in columns. Cancel-safe.
     pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
         loop {
             select! {

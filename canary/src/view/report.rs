@@ -17,8 +17,8 @@ use crate::{
     trial::Trial,
 };
 
-/// Ticks each second, for the first time after one second. If the process was stopped, there is one tick for the whole
-/// stop.
+/// Ticks each second, for the first time after one second. If the process was stopped, there is one tick for
+/// the whole stop.
 pub fn every_second() -> Interval {
     let second = Duration::from_secs(1);
     let mut seconds = interval_at(tokio::time::Instant::now() + second, second);

@@ -182,7 +182,7 @@ fn read_keys() -> io::Result<mpsc::Receiver<Input>> {
                 },
             };
             let now = Instant::now();
-            for input in bytes[..read].iter().filter_map(|byte| keys.take(*byte, now)) {
+            for input in bytes[..read].iter().filter_map(|byte| keys.parse(*byte, now)) {
                 if sender.blocking_send(input).is_err() {
                     return;
                 }
@@ -198,7 +198,8 @@ fn keyboard() -> io::Result<File> {
     if input.is_terminal() { Ok(input.as_fd().try_clone_to_owned()?.into()) } else { File::open("/dev/tty") }
 }
 
-/// Whether the locale uses UTF-8. The first variable that is set and not empty counts (POSIX, "Environment Variables").
+/// Whether the locale uses UTF-8. The first variable that is set and not empty counts (POSIX, "Environment
+/// Variables").
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());

@@ -256,7 +256,8 @@ fn the_documented_filter_judges_an_access_log() {
             .unwrap_or_else(|| panic!("a block {language} with {containing}"));
         text.to_owned()
     };
-    // nginx writes a line at the end of each request. The canary's requests take 9 s and fail, so their lines are last.
+    // nginx writes a line at the end of each request. The canary's requests take 9 s and fail, so their lines
+    // are last.
     let line: Value = serde_json::from_str(&block("json", "upstream_http_x_release")).expect("JSON");
     let request = |release: &str, status: u16, began: f64, took: f64| {
         let mut line = line.clone();

@@ -26,7 +26,8 @@ fn a_canary_that_never_fails_is_promoted_after_345_answers() {
     let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=1m"]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     let answers = judged.summary["verdict"]["clear_after"]["canary"]["answers"].as_u64();
-    // the README says about 350; the decision comes at the end of a batch, which has about two answers of the canary
+    // the README says about 350; the decision comes at the end of a batch, which has about two answers of the
+    // canary
     assert!((345..=350).contains(&answers.expect("a number")), "{judged:?}");
 }
 

@@ -1,5 +1,5 @@
-//! The forecast of the time to a promotion. It comes early, so that the user can still change `--for`, `--count` or
-//! `--rate`.
+//! The forecast of the time to a promotion. It comes early, so that the user can still change `--for`,
+//! `--count` or `--rate`.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! Chooses the address of each request.
 //!
-//! The name is resolved for each request. If it has IPv4 and IPv6 addresses, the family that connects first is used, as
-//! in RFC 8305 ("Happy Eyeballs"). Within the family, each request goes to one address at random. If this address
-//! fails, the request fails: a fallback from a dead canary to a live stable pod would hide the failure.
+//! The name is resolved for each request. If it has IPv4 and IPv6 addresses, the family that connects first is
+//! used, as in RFC 8305 ("Happy Eyeballs"). Within the family, each request goes to one address at random. If
+//! this address fails, the request fails: a fallback from a dead canary to a live stable pod would hide the
+//! failure.
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,8 @@ use crate::release::Attribution;
 
 /// The delay after which the next connection attempt starts in parallel: RFC 8305, section 8.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// A family is chosen again after this many failed attempts in a row, and after [`FAILED_TIME`] without a connection.
+/// A family is chosen again after this many failed attempts in a row, and after [`FAILED_TIME`] without a
+/// connection.
 const FAILED_ATTEMPTS: u32 = 20;
 /// See [`FAILED_ATTEMPTS`].
 const FAILED_TIME: Duration = Duration::from_secs(10);
@@ -43,7 +45,8 @@ pub struct Resolve {
 impl FromStr for Resolve {
     type Err = String;
 
-    /// Parses `HOST:PORT:ADDRESS[,ADDRESS]…`, the format of curl's `--resolve`. An IPv6 address may be in brackets.
+    /// Parses `HOST:PORT:ADDRESS[,ADDRESS]…`, the format of curl's `--resolve`. An IPv6 address may be in
+    /// brackets.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted =
             || "want HOST:PORT:ADDRESS[,ADDRESS]..., for example appinfo:8080:10.0.0.7,10.0.0.8".to_owned();
@@ -140,8 +143,8 @@ impl Addresses {
         Ok(all)
     }
 
-    /// Whether IPv6 is used. The family is chosen once. It is chosen again if it has no address any more, or if it has
-    /// not connected for a long time.
+    /// Whether IPv6 is used. The family is chosen once. It is chosen again if it has no address any more, or if
+    /// it has not connected for a long time.
     async fn family_of(&self, all: &[SocketAddr]) -> io::Result<bool> {
         let first_is_ipv6 = all.first().ok_or_else(no_address)?.is_ipv6();
         if all.iter().all(|address| address.is_ipv6() == first_is_ipv6) {
@@ -197,8 +200,9 @@ impl Addresses {
         }
     }
 
-    /// The attribution of a request to `destination` that has no answer: the release in the last answer from that
-    /// address. It is unknown if the name has only one address: a Service has one address for pods of both releases.
+    /// The attribution of a request to `destination` that has no answer: the release in the last answer from
+    /// that address. It is unknown if the name has only one address: a Service has one address for pods of both
+    /// releases.
     pub(super) fn attribution_of(&self, destination: Option<Destination>) -> Attribution {
         let named = destination.and_then(|it| lock(&self.releases).get(&it.address).cloned());
         named.unwrap_or(Attribution::NoAnswer)
@@ -219,7 +223,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The addresses, alternating between the families, with the family of the first address first: RFC 8305, section 4.
+/// The addresses, alternating between the families, with the family of the first address first: RFC 8305,
+/// section 4.
 fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_ipv6 = all.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, other): (Vec<SocketAddr>, Vec<SocketAddr>) =
@@ -233,8 +238,8 @@ fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Whether the first address to connect is an IPv6 address. The next attempt starts when the last one has failed, or
-/// after [`ATTEMPT_DELAY`].
+/// Whether the first address to connect is an IPv6 address. The next attempt starts when the last one has
+/// failed, or after [`ATTEMPT_DELAY`].
 async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<bool> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();

@@ -89,8 +89,8 @@ impl Client {
                 }
                 Response::Answer(Answer { latency: Some(latency), ..answer })
             }
-            Ok(Err(lost)) => self.lost(lost, limits),
-            Err(_) => self.lost(Lost::Late, limits),
+            Ok(Err(lost)) => self.no_answer(lost, limits),
+            Err(_) => self.no_answer(Lost::Late, limits),
         }
     }
 
@@ -100,7 +100,7 @@ impl Client {
             none => {
                 self.connections += 1;
                 let destination = self.destination.insert(self.service.addresses.choose().await?);
-                in_time(deadline)?;
+                check_deadline(deadline)?;
                 none.insert(connect(&self.service, *destination).await?)
             }
         };
@@ -112,12 +112,12 @@ impl Client {
             // the side that closes first keeps the port in TIME_WAIT; this makes the server close first
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        in_time(deadline)?;
+        check_deadline(deadline)?;
         connection.send_request(request).await.map_err(Lost::Http)
     }
 
     /// The response for a request without an answer.
-    fn lost(&self, lost: Lost, limits: Limits) -> Response {
+    fn no_answer(&self, lost: Lost, limits: Limits) -> Response {
         let (cause, detail) = match lost {
             Lost::Name(error) => (Cause::UnknownName, error.to_string()),
             Lost::Connect(error) => match Errno::from_io_error(&error) {
@@ -140,7 +140,7 @@ impl Client {
 }
 
 /// Fails after the deadline. So a process that was stopped meanwhile does not send a request too late.
-fn in_time(deadline: Instant) -> Result<(), Lost> {
+fn check_deadline(deadline: Instant) -> Result<(), Lost> {
     if Instant::now() < deadline { Ok(()) } else { Err(Lost::Late) }
 }
 
@@ -171,9 +171,9 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is missing,
-/// they come from appinfo's body. An answer that does not end in time counts as incomplete, not as missing, because its
-/// headers may name the release.
+/// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is
+/// missing, they come from appinfo's body. An answer that does not end in time counts as incomplete, not as
+/// missing, because its headers may name the release.
 async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
     let body = timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await;

@@ -12,12 +12,13 @@ use tokio::{
 const MAX_IN_FLIGHT: u64 = 4096;
 /// Open files for other purposes: standard streams, the terminal, the runtime.
 const RESERVED_FILES: u64 = 64;
-/// The maximum number of files per request. In the rehearsal, a request has four ends of connections in this process.
+/// The maximum number of files per request. In the rehearsal, a request has four ends of connections in this
+/// process.
 const FILES_PER_REQUEST: u64 = 4;
 
-/// The maximum delay of a request after its due time. Short delays, by coarse timers or a busy machine, are made up for,
-/// so the rate stays exact. Requests that are later than this are dropped, so there is no burst after a process was
-/// stopped.
+/// The maximum delay of a request after its due time. Short delays, by coarse timers or a busy machine, are
+/// made up for, so the rate stays exact. Requests that are later than this are dropped, so there is no burst
+/// after a process was stopped.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
 /// The limits on the time of a request, from name resolution to the last byte of the answer.
@@ -95,8 +96,8 @@ impl Turns {
         }
     }
 
-    /// Waits until a request may be sent. The request is in flight until it drops the permit. `None` after the end, or if
-    /// the sender of orders is gone.
+    /// Waits until a request may be sent. The request is in flight until it drops the permit. `None` after the
+    /// end, or if the sender of orders is gone.
     pub(super) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         sleep_until(self.due).await;
         self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;

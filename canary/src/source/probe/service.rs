@@ -1,4 +1,5 @@
-//! The service that requests go to: its address, the headers of a request, and how its answers name release and pod.
+//! The service that requests go to: its address, the headers of a request, and how its answers name release and
+//! pod.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use rustls::pki_types::ServerName;
@@ -61,8 +62,8 @@ impl Naming {
         }
     }
 
-    /// Whether the release may come from the body if the header is missing. This is only true for appinfo's header: the
-    /// body of another service has an unknown format.
+    /// Whether the release may come from the body if the header is missing. This is only true for appinfo's
+    /// header: the body of another service has an unknown format.
     pub(super) fn release_may_be_in_body(&self) -> bool {
         self.release_header == Self::default().release_header
     }

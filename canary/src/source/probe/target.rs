@@ -22,8 +22,8 @@ pub struct Target {
 impl FromStr for Target {
     type Err = &'static str;
 
-    /// Parses `http://HOST[:PORT][/PATH][?QUERY]`, or the same with `https://`. `http://` may be missing. The default
-    /// path is `/v1/appinfo`.
+    /// Parses `http://HOST[:PORT][/PATH][?QUERY]`, or the same with `https://`. `http://` may be missing. The
+    /// default path is `/v1/appinfo`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080";
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };

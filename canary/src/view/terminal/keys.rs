@@ -1,8 +1,8 @@
 //! Converts the bytes from a terminal to commands.
 //!
-//! Arrow keys, function keys, mouse events and answers of the terminal are sequences that start with ESC (ECMA-48;
-//! xterm's "Control Sequences"). All of them are ignored. This also works if a sequence arrives in parts: over a network,
-//! the rest may arrive later than its ESC.
+//! Arrow keys, function keys, mouse events and answers of the terminal are sequences that start with ESC
+//! (ECMA-48; xterm's "Control Sequences"). All of them are ignored. This also works if a sequence arrives in
+//! parts: over a network, the rest may arrive later than its ESC.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ enum State {
 
 impl Keys {
     /// Parses the next byte, which arrived `now`. Returns its command, if it has one.
-    pub(super) fn take(&mut self, byte: u8, now: Instant) -> Option<Input> {
+    pub(super) fn parse(&mut self, byte: u8, now: Instant) -> Option<Input> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) > MAX_GAP) {
             self.state = State::Key;
         }
@@ -91,11 +91,11 @@ mod tests {
     /// The commands in these bytes, with the time `apart` between two bytes.
     fn inputs(bytes: &[u8], apart: Duration) -> Vec<Input> {
         let (mut keys, mut now) = (Keys::default(), Instant::now());
-        let mut take = |byte: &u8| {
+        let mut parse = |byte: &u8| {
             now += apart;
-            keys.take(*byte, now)
+            keys.parse(*byte, now)
         };
-        bytes.iter().filter_map(&mut take).collect()
+        bytes.iter().filter_map(&mut parse).collect()
     }
 
     #[test]
