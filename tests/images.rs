@@ -31,9 +31,16 @@ fn docker(arguments: &[&str]) -> String {
 }
 
 fn build(version: u8) -> String {
-    let image = format!("runyonsolutions/appinfo:{version}");
+    build_from(&format!("Dockerfile.v{version}"), format!("runyonsolutions/appinfo:{version}"))
+}
+
+fn build_canary() -> String {
+    build_from("canary/Dockerfile", "runyonsolutions/canary:1".to_owned())
+}
+
+fn build_from(dockerfile: &str, image: String) -> String {
     let start = Instant::now();
-    docker(&["build", "-q", "-t", &image, "-f", &format!("Dockerfile.v{version}"), "."]);
+    docker(&["build", "-q", "-t", &image, "-f", dockerfile, "."]);
     println!("{image}: built in {:.1} s", start.elapsed().as_secs_f64());
     image
 }
@@ -103,19 +110,54 @@ fn inspect(what: &str) -> Value {
     all.remove(0)
 }
 
+/// What an image and each of its files say.
+fn inspect_image(image: &str) -> (Value, Vec<String>) {
+    let details = inspect(image);
+    println!("{image}: {} bytes", details["Size"]);
+    let container = Container(docker(&["create", image]));
+    let files = Command::new("sh")
+        .args(["-c", "docker export \"$0\" | tar --list --verbose", &container.0])
+        .output()
+        .expect("a list");
+    let files = String::from_utf8(files.stdout).expect("UTF-8");
+    // but for what Docker itself puts into every container
+    let docker_makes = |name: &str| {
+        let files =
+            ["proc/", "sys/", ".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"];
+        let name = name.split(" -> ").next().unwrap_or(name);
+        name.starts_with("dev/") || files.contains(&name)
+    };
+    // mode, owner, size, date, time, name; and where a link leads
+    let name = |line: &str| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ");
+    let ours = files.lines().map(name).filter(|name| !docker_makes(name)).collect();
+    (details, ours)
+}
+
+/// No user's rights, no place to write.
+const HARDENED: [&str; 5] = ["--read-only", "--cap-drop", "ALL", "--user", "65532"];
+
 /// A container, removed when dropped.
 struct Container(String);
 
 impl Container {
+    /// Ends it as Kubernetes does. It must do so in less than half of the grace period, with exit code 0.
+    fn stop(&self) {
+        let start = Instant::now();
+        docker(&["stop", "--time", &GRACE_SECONDS.to_string(), &self.0]);
+        let took = start.elapsed();
+        let state = &inspect(&self.0)["State"];
+        assert!(took < Duration::from_secs(GRACE_SECONDS / 2), "it took {took:?} to end: {state}");
+        assert_eq!(state["ExitCode"], 0, "{state}");
+    }
+
     fn run(image: &str, labels: &LabelDir, options: &[&str]) -> Self {
         let directory = labels.file().parent().expect("a directory").to_owned();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("readable for any user");
         let volume = format!("{}:/etc/podinfo:ro", directory.display());
-        let hardened = ["--read-only", "--cap-drop", "ALL", "--user", "65532"];
         let who = ["--env", "MY_POD_NAME=pod-1", "--env", "MY_POD_NAMESPACE=space"];
         let ports = ["--publish", "127.0.0.1::8080", "--publish", "127.0.0.1::8081"];
         let run = ["run", "--detach", "--volume", &volume];
-        Self(docker(&[&run[..], &hardened, &who, &ports, options, &[image]].concat()))
+        Self(docker(&[&run[..], &HARDENED, &who, &ports, options, &[image]].concat()))
     }
 
     fn address(&self, port: &str) -> SocketAddr {
@@ -157,11 +199,7 @@ fn each_version_answers_as_it_should_follows_its_labels_and_ends_in_time() {
         let released = get(public, "/v1/appinfo").expect("an answer");
         assert_eq!(released.header("x-release"), Some("canary"), "version {version} follows its labels");
 
-        let start = Instant::now();
-        docker(&["stop", "--time", &GRACE_SECONDS.to_string(), &container.0]);
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(GRACE_SECONDS / 2), "version {version} took {took:?} to end");
-        assert_eq!(inspect(&container.0)["State"]["ExitCode"], 0, "version {version}");
+        container.stop();
     }
 }
 
@@ -169,49 +207,66 @@ fn each_version_answers_as_it_should_follows_its_labels_and_ends_in_time() {
 fn images_are_small_hold_nothing_else_and_say_what_they_are() {
     for version in 1..=3 {
         let image = build(version);
-        let details = inspect(&image);
-        let size = details["Size"].as_u64().expect("a size");
-        println!("{image}: {size} bytes");
-        assert!(size <= 3_000_000, "{image}: {size} bytes");
+        let (details, files) = inspect_image(&image);
+        assert!(details["Size"].as_u64().expect("a size") <= 3_000_000, "{details}");
         let config = &details["Config"];
         assert_eq!(config["User"], "65532:65532");
         assert_eq!(config["Entrypoint"], serde_json::json!(["/appinfo"]));
         assert_eq!(config["ExposedPorts"], serde_json::json!({"8080/tcp": {}, "8081/tcp": {}}));
         assert_eq!(config["Labels"]["org.opencontainers.image.version"], version.to_string());
-
-        let labels = LabelDir::new(LABELS);
-        let container = Container::run(&image, &labels, &[]);
-        let files = Command::new("sh")
-            .args(["-c", "docker export \"$0\" | tar --list --verbose", &container.0])
-            .output()
-            .expect("a list");
-        let files = String::from_utf8(files.stdout).expect("UTF-8");
-        assert!(files.contains(" etc/labels -> podinfo/labels\n"), "{files}");
-        // but for what Docker itself puts into every container
-        let docker_makes = [
-            "/",
-            "dev/console",
-            "proc/",
-            "sys/",
-            ".dockerenv",
-            "etc/hostname",
-            "etc/hosts",
-            "etc/mtab",
-            "etc/resolv.conf",
-        ];
-        let ours: Vec<_> = files
-            .lines()
-            .filter_map(|line| line.split(' ').filter(|word| !word.is_empty()).nth(5))
-            .filter(|name| {
-                !docker_makes.iter().any(|made| name == made || (*made == "/" && name.starts_with("dev/")))
-            })
-            .collect();
-        assert_eq!(ours, ["appinfo", "etc/", "etc/labels", "etc/podinfo/"], "{files}");
+        assert_eq!(files, ["appinfo", "etc/", "etc/labels -> podinfo/labels", "etc/podinfo/"]);
 
         let output = docker(&["run", "--rm", &image, "--version"]);
         let feature = ["baseline", "broken", "with-namespace"][usize::from(version) - 1];
         assert_eq!(output, format!("appinfo {} ({feature})", env!("CARGO_PKG_VERSION")));
     }
+}
+
+/// The file with the root certificates in the image of canary.
+const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
+
+#[test]
+fn the_image_of_canary_is_small_and_holds_the_tool_and_root_certificates_alone() {
+    let image = build_canary();
+    let (details, files) = inspect_image(&image);
+    assert!(details["Size"].as_u64().expect("a size") <= 8_000_000, "{details}");
+    let config = &details["Config"];
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/canary"]));
+    assert_eq!(config["ExposedPorts"], serde_json::json!({"8090/tcp": {}}));
+    assert_eq!(config["Labels"]["org.opencontainers.image.title"], "canary");
+    assert_eq!(files, ["canary", "etc/", "etc/ssl/", "etc/ssl/certs/", ROOTS]);
+    let version = docker(&["run", "--rm", &image, "--version"]);
+    assert_eq!(version, format!("canary {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn canary_serves_in_its_image_and_ends_in_time() {
+    let run = ["run", "--detach", "--publish", "127.0.0.1::8090"];
+    let serve = [&build_canary(), "serve", "http://127.0.0.1:8080", "--listen=:8090"];
+    let container = Container(docker(&[&run[..], &HARDENED, &serve].concat()));
+    let address = container.address("8090");
+    eventually("it is ready", || get(address, "/readyz").is_ok_and(|answer| answer.status == 200));
+    let verdict: Value =
+        serde_json::from_str(&get(address, "/v1/verdict").expect("an answer").body).expect("JSON");
+    assert_eq!(verdict["decision"], "not_yet", "no canary answers: {verdict}");
+    container.stop();
+}
+
+#[test]
+fn canary_finds_the_root_certificates_of_its_image_and_no_others() {
+    let image = build_canary();
+    let judged = |options: &[&str]| {
+        let judge = [&image, "judge", "https://127.0.0.1:1", "--count=1"];
+        let output = Command::new("docker").args([&["run", "--rm"], options, &judge].concat()).output();
+        let output = output.expect("docker is installed");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, message) = judged(&[]);
+    assert_eq!(code, Some(4), "it trusts somebody, but nobody listens there: {message}");
+    let (code, message) = judged(&["--volume", &format!("/dev/null:/{ROOTS}:ro")]);
+    assert_eq!(code, Some(3), "{message}");
+    assert!(message.contains("this machine has none"), "{message}");
 }
 
 #[test]

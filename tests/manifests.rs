@@ -10,15 +10,15 @@ use appinfo::config::Config;
 use clap::{CommandFactory, Parser};
 use common::{
     KIB_PER_CONNECTION,
-    manifests::{Document, deployments, documents, refused_by_restricted_profile, services},
+    manifests::{
+        Document, Labels, bytes, container, deployments, documents, exclude_each_other, name, pod,
+        pod_labels, refused_by_restricted_profile, selector, selects, services,
+    },
 };
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{
-            Capabilities, ConfigMap, Container, HostPathVolumeSource, PodSpec, Service, ServiceAccount,
-            Volume,
-        },
+        core::v1::{Capabilities, ConfigMap, HostPathVolumeSource, PodSpec, Service, ServiceAccount, Volume},
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
@@ -26,55 +26,12 @@ use k8s_openapi::{
 };
 use serde_yaml_ng::Value;
 
-type Labels = BTreeMap<String, String>;
-
 fn all() -> Vec<Deployment> {
     deployments(&documents("deployment"))
 }
 
-fn name(deployment: &Deployment) -> &str {
-    deployment.metadata.name.as_deref().expect("a name")
-}
-
-fn pod(deployment: &Deployment) -> &PodSpec {
-    deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).expect("a pod")
-}
-
-fn container(deployment: &Deployment) -> &Container {
-    match pod(deployment).containers.as_slice() {
-        [container] => container,
-        other => panic!("{} containers", other.len()),
-    }
-}
-
-fn pod_labels(deployment: &Deployment) -> &Labels {
-    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-    template.and_then(|metadata| metadata.labels.as_ref()).expect("labels")
-}
-
-fn selector(deployment: &Deployment) -> &Labels {
-    let selector = &deployment.spec.as_ref().expect("a spec").selector;
-    assert!(selector.match_expressions.is_none(), "this test compares labels");
-    selector.match_labels.as_ref().expect("labels")
-}
-
-fn selects(selector: &Labels, labels: &Labels) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// No pod can have the labels of both.
-fn exclude_each_other(one: &Labels, other: &Labels) -> bool {
-    one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
-}
-
 fn readme() -> String {
     fs::read_to_string("README.md").expect("the README")
-}
-
-/// Bytes of a quantity such as `64Mi`.
-fn bytes(quantity: &Quantity) -> u64 {
-    let number = quantity.0.strip_suffix("Mi").expect("mebibytes");
-    number.parse::<u64>().expect("a whole number") << 20
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Client {
     }
 
     pub fn get(&mut self, path: &str) -> io::Result<Answer> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))?;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))?;
         self.answer()
     }
 

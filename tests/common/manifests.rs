@@ -1,17 +1,19 @@
 //! The manifests as Kubernetes reads them: typed, and with nothing in them that it would not know.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Container, PodSpec, Service},
+        core::v1::{Container, PodSpec, PodTemplateSpec, Service},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
     serde::de::DeserializeOwned,
 };
 use serde::Deserialize;
 use serde_yaml_ng::Value;
+
+pub type Labels = BTreeMap<String, String>;
 
 /// A Gateway of `gateway.networking.k8s.io/v1`: what every implementation must know of it, as far as it is used here.
 ///
@@ -141,6 +143,58 @@ pub fn deployments(documents: &[Document]) -> Vec<Deployment> {
 /// The Services among them.
 pub fn services(documents: &[Document]) -> Vec<Service> {
     documents.iter().filter(|document| document.kind == "Service").map(Document::typed).collect()
+}
+
+pub fn name(deployment: &Deployment) -> &str {
+    deployment.metadata.name.as_deref().expect("a name")
+}
+
+pub fn template(deployment: &Deployment) -> &PodTemplateSpec {
+    &deployment.spec.as_ref().expect("a spec").template
+}
+
+pub fn pod(deployment: &Deployment) -> &PodSpec {
+    template(deployment).spec.as_ref().expect("a pod")
+}
+
+pub fn container(deployment: &Deployment) -> &Container {
+    only_container(pod(deployment))
+}
+
+pub fn only_container(pod: &PodSpec) -> &Container {
+    match pod.containers.as_slice() {
+        [container] => container,
+        other => panic!("{} containers", other.len()),
+    }
+}
+
+pub fn pod_labels(deployment: &Deployment) -> &Labels {
+    labels_of(template(deployment))
+}
+
+pub fn labels_of(template: &PodTemplateSpec) -> &Labels {
+    template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()).expect("labels")
+}
+
+pub fn selector(deployment: &Deployment) -> &Labels {
+    let selector = &deployment.spec.as_ref().expect("a spec").selector;
+    assert!(selector.match_expressions.is_none(), "this test compares labels");
+    selector.match_labels.as_ref().expect("labels")
+}
+
+pub fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// No pod can have the labels of both.
+pub fn exclude_each_other(one: &Labels, other: &Labels) -> bool {
+    one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
+}
+
+/// Bytes of a quantity such as `64Mi`.
+pub fn bytes(quantity: &Quantity) -> u64 {
+    let number = quantity.0.strip_suffix("Mi").expect("mebibytes");
+    number.parse::<u64>().expect("a whole number") << 20
 }
 
 /// What the restricted Pod Security Standard refuses in a pod, each as a sentence.
