@@ -1,4 +1,4 @@
-//! The manifests of the judge, read and compared: no cluster, no engine.
+//! The manifests of the judge, and of the engines that ask it, read and compared: no cluster, no engine.
 
 mod common;
 
@@ -11,10 +11,11 @@ use common::manifests::{
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        batch::v1::Job,
+        batch::v1::{Job, JobSpec},
         core::v1::{Container, PodSpec, PodTemplateSpec, Service},
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    serde::de::DeserializeOwned,
 };
 use serde_yaml_ng::Value;
 
@@ -166,4 +167,156 @@ fn the_kustomization_holds_the_judge_and_its_image() {
     assert_eq!(files, in_the_folder);
     let image = kustomization["images"][0]["name"].as_str().expect("an image");
     assert_eq!(container(&serve()).image.as_deref(), Some(format!("{image}:1").as_str()));
+}
+
+/// A document of these folders that has no type here.
+fn custom(folder: &str, kind: &str, name: &str) -> Value {
+    let documents = documents(folder);
+    let mut values = documents.iter().filter(|document| document.kind == kind).map(Document::typed::<Value>);
+    values.find(|value| value["metadata"]["name"] == name).expect("the document")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_sequence().expect("a list")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// A part of such a document as Kubernetes' own type, without a field that the type does not have.
+fn typed<T: DeserializeOwned>(value: &Value) -> T {
+    let mut unknown = Vec::new();
+    let typed = serde_ignored::deserialize(value.clone(), |path| unknown.push(path.to_string()));
+    assert_eq!(unknown, [""; 0], "fields that are unknown");
+    typed.expect("of that type")
+}
+
+/// Where a caller in the cluster reaches the judge, in a namespace.
+fn judge_in(namespace: &str) -> String {
+    let service = service(FOLDER);
+    let port = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).expect("ports")[0].port;
+    format!("http://{}.{namespace}.svc:{port}/", service.metadata.name.expect("a name"))
+}
+
+#[test]
+fn argos_template_asks_the_judges_service_and_has_its_limits_in_order() {
+    let template = custom("deployment/argo-rollouts", "AnalysisTemplate", "judge");
+    let metrics = list(&template["spec"]["metrics"]);
+    let names: Vec<_> = metrics.iter().map(|metric| text(&metric["name"])).collect();
+    assert_eq!(names, ["verdict", "hold"]);
+    for metric in metrics {
+        let url = text(&metric["provider"]["web"]["url"]);
+        assert!(url.starts_with(&judge_in("{{args.namespace}}")), "{url}");
+        assert_eq!(metric["consecutiveSuccessLimit"], 1);
+        assert!(metric["consecutiveErrorLimit"].as_u64() >= Some(100), "a judge that is gone for a while");
+    }
+    let [verdict, hold] = metrics else { panic!("two metrics") };
+    assert!(verdict["count"].as_u64() >= verdict["inconclusiveLimit"].as_u64(), "otherwise a wait aborts");
+    assert_eq!(verdict["failureLimit"], 0, "one roll_back aborts");
+    assert_eq!((&hold["failureLimit"], &hold["inconclusiveLimit"]), (&(-1).into(), &0.into()), "hold pauses");
+}
+
+#[test]
+fn argos_rollout_has_appinfos_pods_and_gives_the_template_its_arguments() {
+    let rollout = custom("deployment/argo-rollouts", "Rollout", "appinfo");
+    let spec = &rollout["spec"];
+    let template: PodTemplateSpec = typed(&spec["template"]);
+    let appinfo = deployments(&documents("deployment")).remove(0);
+    assert_eq!(template.spec.as_ref(), Some(pod(&appinfo)), "the same pods");
+    let selector = typed(&spec["selector"]["matchLabels"]);
+    assert!(selects(&selector, labels_of(&template)));
+    assert!(!labels_of(&template).contains_key("release"), "it changes when a canary is promoted");
+    let canary = &spec["strategy"]["canary"];
+    for side in ["stable", "canary"] {
+        assert_eq!(canary[format!("{side}Metadata")]["labels"]["release"], side);
+    }
+    let service = service("deployment").spec.and_then(|spec| spec.selector).expect("a selector");
+    assert!(selects(&service, labels_of(&template)));
+
+    let analysis = &list(&canary["steps"])[1]["analysis"];
+    let named = text(&list(&analysis["templates"])[0]["templateName"]);
+    let template = custom("deployment/argo-rollouts", "AnalysisTemplate", named);
+    let names_of =
+        |arguments: &Value| list(arguments).iter().map(|it| text(&it["name"]).to_owned()).collect::<Vec<_>>();
+    assert_eq!(names_of(&analysis["args"]), names_of(&template["spec"]["args"]));
+}
+
+#[test]
+fn argos_job_is_the_judges_job() {
+    let template = custom("deployment/argo-rollouts", "AnalysisTemplate", "judge-job");
+    let job = &list(&template["spec"]["metrics"])[0]["provider"]["job"]["spec"];
+    let job: JobSpec = typed(job);
+    assert_eq!(job.backoff_limit, Some(0), "each retry would be another chance to err");
+    let mut pod = job.template.spec.expect("a pod");
+    let mut own = self::job().spec.expect("a pod");
+    for pod in [&mut pod, &mut own] {
+        check_pod(pod);
+        let arguments = pod.containers[0].args.as_mut().expect("arguments");
+        arguments.retain(|argument| !argument.starts_with("--for="));
+    }
+    assert_eq!(pod, own);
+}
+
+#[test]
+fn flaggers_canary_asks_the_judges_service() {
+    let canary = custom("deployment/flagger", "Canary", "appinfo");
+    let analysis = &canary["spec"]["analysis"];
+    assert_eq!(analysis["threshold"], 1, "one no is enough");
+    let kinds: Vec<_> = list(&analysis["webhooks"]).iter().map(|hook| text(&hook["type"])).collect();
+    let wanted = [
+        "confirm-rollout",
+        "rollback",
+        "rollout",
+        "confirm-traffic-increase",
+        "confirm-promotion",
+        "post-rollout",
+    ];
+    assert_eq!(kinds, wanted);
+    for hook in list(&analysis["webhooks"]) {
+        let url = text(&hook["url"]);
+        assert!(url.starts_with(&(judge_in("default") + "flagger/")), "{url}");
+    }
+    let gateway = &list(&canary["spec"]["service"]["gatewayRefs"])[0]["name"];
+    custom("deployment/flagger", "Gateway", text(gateway));
+}
+
+#[test]
+fn flaggers_judge_differs_from_the_other_in_what_it_asks_alone() {
+    let of_folder = |folder| -> Vec<Deployment> { deployments(&documents(folder)) };
+    let judge =
+        |folder| of_folder(folder).into_iter().find(|it| it.metadata.name.as_deref() == Some("judge"));
+    let mut own = judge("deployment/flagger").expect("a judge");
+    let mut other = judge(FOLDER).expect("a judge");
+    let container = check_pod(pod(&own)).clone();
+    let hosts = &custom("deployment/flagger", "Canary", "appinfo")["spec"]["service"]["hosts"];
+    assert_eq!(values(&container, "--header"), [format!("Host: {}", text(&list(hosts)[0]))]);
+    let variables: Vec<_> = container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
+    assert_eq!(arguments(&container)[..2], ["serve".to_owned(), format!("http://$({})", variables[0])]);
+    // what Flagger makes of the label of the Deployment's selector
+    let appinfo = &of_folder("deployment/flagger")[0];
+    let release = &selector(appinfo)["release"];
+    assert_eq!(values(&container, "--canary-value"), [release]);
+    assert_eq!(values(&container, "--stable-value"), [format!("{release}-primary")]);
+
+    for deployment in [&mut own, &mut other] {
+        let pod = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).expect("a pod");
+        pod.enable_service_links = None;
+        let container = &mut pod.containers[0];
+        container.env.as_mut().expect("variables").retain(|variable| variable.name == "MY_POD_NAMESPACE");
+        let arguments = container.args.as_mut().expect("arguments");
+        arguments.retain(|it| it.starts_with("--listen") || it.starts_with("--allow-host"));
+    }
+    assert_eq!(own, other);
+    assert_eq!(service("deployment/flagger"), service(FOLDER));
+}
+
+#[test]
+fn flaggers_deployment_has_appinfos_pods_and_a_selector_that_flagger_can_change() {
+    let own = deployments(&documents("deployment/flagger")).remove(0);
+    let appinfo = deployments(&documents("deployment")).remove(0);
+    assert_eq!(pod(&own), pod(&appinfo), "the same pods");
+    assert_eq!(selector(&own), pod_labels(&own));
+    let labels: Vec<_> = selector(&own).keys().collect();
+    assert_eq!(labels, ["app", "release"], "for -selector-labels release,app");
 }

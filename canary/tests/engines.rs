@@ -4,12 +4,17 @@
 
 mod common;
 
-use std::{net::SocketAddr, time::Instant};
+use std::{fs, net::SocketAddr, time::Instant};
 
+use canary::{
+    judge::{Decision, Evidence, Reason},
+    release::Counts,
+};
 use common::{
     Fleet, Version, eventually,
     http::{Answer, Serving, send},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 const RATE: &str = "--rate=300";
@@ -23,24 +28,73 @@ enum Measurement {
     Error,
 }
 
-/// Argo Rollouts' web provider: a bare GET, and the conditions of the template on its answer.
-fn argo(judge: SocketAddr, hash: &str) -> Measurement {
+/// The documents of a file below `deployment/`.
+fn manifests(file: &str) -> Vec<Value> {
+    let path = format!("{}/../deployment/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).expect("a manifest");
+    serde_yaml_ng::Deserializer::from_str(&text).map(|part| Value::deserialize(part).expect("YAML")).collect()
+}
+
+/// A metric of the `AnalysisTemplate`, as Argo Rollouts' web provider measures it: a bare GET, and the template's
+/// conditions on its answer.
+fn measure(judge: SocketAddr, metric: &str, hash: &str) -> Measurement {
+    let template = &manifests("argo-rollouts/analysis.yaml")[0];
+    let metrics = template["spec"]["metrics"].as_array().expect("metrics");
+    let metric = metrics.iter().find(|one| one["name"] == metric).expect("the metric");
+    let url = metric["provider"]["web"]["url"].as_str().expect("a URL");
+    let path = url.split_once("8090").expect("the judge's port").1.replace("{{args.canary-hash}}", hash);
     let answer = send(
         judge,
         &format!(
-            "GET /v1/verdict?trial={hash} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
              Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
         ),
     );
     if !(200..300).contains(&answer.status) {
         return Measurement::Error;
     }
-    let Ok(result) = serde_json::from_str::<Value>(&answer.body) else { return Measurement::Error };
-    match result["decision"].as_str() {
-        Some("promote") => Measurement::Successful,
-        Some("roll_back") => Measurement::Failed,
-        _ => Measurement::Inconclusive,
+    let decision = answer.json()["decision"].as_str().expect("a decision").to_owned();
+    let holds = |condition: &str| holds(metric[condition].as_str().expect("a condition"), &decision);
+    match (holds("failureCondition"), holds("successCondition")) {
+        (true, _) => Measurement::Failed,
+        (false, true) => Measurement::Successful,
+        (false, false) => Measurement::Inconclusive,
     }
+}
+
+/// Whether a condition of the template holds. It is one of the forms that are in use, and names no decision that there
+/// is not.
+fn holds(condition: &str, decision: &str) -> bool {
+    if let Some(inner) = condition.strip_prefix("not (").and_then(|rest| rest.strip_suffix(')')) {
+        return !holds(inner, decision);
+    }
+    let one = condition.strip_prefix("result.decision == ").map(|word| format!("[{word}]"));
+    let list = one.or_else(|| condition.strip_prefix("result.decision in ").map(str::to_owned));
+    let list = list.unwrap_or_else(|| panic!("a condition of another form: {condition}"));
+    let named: Vec<String> = serde_json::from_str(&list).expect("words");
+    let words = decisions().map(|(word, _)| word);
+    assert!(named.iter().all(|word| words.contains(word)), "{condition}: the decisions are {words:?}");
+    named.iter().any(|word| word == decision)
+}
+
+/// All decisions, and the words for them in JSON.
+fn decisions() -> [(String, Decision); 4] {
+    let none = Counts::default();
+    let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+    let promote = Decision::Promote { reason: Reason::Limit, clear_after };
+    [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold].map(|decision| {
+        let json = serde_json::to_value(decision).expect("JSON");
+        (json["decision"].as_str().expect("a word").to_owned(), decision)
+    })
+}
+
+fn argo(judge: SocketAddr, hash: &str) -> Measurement {
+    measure(judge, "verdict", hash)
+}
+
+/// The second metric, which pauses the Rollout where it is inconclusive.
+fn argo_hold(judge: SocketAddr, hash: &str) -> Measurement {
+    measure(judge, "hold", hash)
 }
 
 /// Flagger for one resource: its hooks' calls.
@@ -96,9 +150,15 @@ fn argo_goes_on_with_a_good_canary_once_enough_is_known() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
+    assert_eq!(
+        argo_hold(judge.address, "744f96dc75"),
+        Measurement::Failed,
+        "no pause: failures are unlimited"
+    );
     eventually("a decision", || argo(judge.address, "744f96dc75") != Measurement::Inconclusive);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful);
-    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful, "a second metric asks again");
+    assert_eq!(argo_hold(judge.address, "744f96dc75"), Measurement::Successful);
+    assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful, "it stays so");
 }
 
 #[test]
@@ -109,6 +169,7 @@ fn argo_aborts_a_broken_canary_and_judges_the_next_revision_by_itself() {
     fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
     eventually("a decision", || argo(judge.address, "c66665c44") != Measurement::Inconclusive);
     assert_eq!(argo(judge.address, "c66665c44"), Measurement::Failed);
+    assert_eq!(argo_hold(judge.address, "c66665c44"), Measurement::Failed, "an abort and no pause");
     // the next revision comes while the last one's pods still answer
     let labels = "release=\"canary\"\nrollouts-pod-template-hash=\"744f96dc75\"";
     fleet.add("appinfo-744f96dc75-x2z4v", labels, Version::WithNamespace);
@@ -126,6 +187,7 @@ fn argo_waits_while_both_releases_fail() {
     let hold = || judge.get("/v1/verdict?trial=c66665c44").json()["decision"] == "hold";
     eventually("hold", hold);
     assert_eq!(argo(judge.address, "c66665c44"), Measurement::Inconclusive);
+    assert_eq!(argo_hold(judge.address, "c66665c44"), Measurement::Inconclusive, "a pause");
 }
 
 #[test]
@@ -139,6 +201,53 @@ fn flagger_promotes_a_good_canary() {
     let answer = flagger.call("promote", "Progressing", "6669b9d759");
     assert!(answer.body.starts_with("Promote: the canary has failed 0 of "), "{answer:?}");
     assert!(flagger.ask("post-rollout", "Succeeded", "6669b9d759"));
+}
+
+/// The flags by which the manifest of the judge tells the sides apart.
+fn flags_for_flagger() -> Vec<String> {
+    let deployment = &manifests("flagger/judge.yaml")[0];
+    let arguments =
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments");
+    let arguments = arguments.iter().map(|it| it.as_str().expect("a text").to_owned());
+    let flags = ["--stable-value=", "--canary-value=", "--header="];
+    let flags: Vec<_> = arguments.filter(|it| flags.iter().any(|flag| it.starts_with(flag))).collect();
+    assert_eq!(flags.len(), 3, "{flags:?}");
+    flags
+}
+
+#[test]
+fn the_hooks_of_the_manifest_work_with_the_labels_that_flagger_gives() {
+    let mut fleet = Fleet::new();
+    // the primary has the label of its Deployment's selector with `-primary` behind it, and all others as they are
+    fleet.add("appinfo-primary-567b989978-vvzlg", "release=\"canary-primary\"", Version::Baseline);
+    let mut flags = flags_for_flagger();
+    flags.push(RATE.to_owned());
+    let judge = Serving::start(&fleet.url(), &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let canary = &manifests("flagger/canary.yaml")[0];
+    let hooks = canary["spec"]["analysis"]["webhooks"].as_array().expect("webhooks");
+    let yes = || -> Vec<_> {
+        let says_yes = |hook: &Value| {
+            let url = hook["url"].as_str().expect("a URL");
+            let body =
+                json!({"name": "appinfo", "namespace": "default", "phase": "Progressing", "checksum": "1"});
+            let answer = judge.post(url.split_once(":8090").expect("the judge's port").1, &body.to_string());
+            assert!([200, 403].contains(&answer.status), "{url}: {answer:?}");
+            answer.status == 200
+        };
+        // the two that end a trial are for another time
+        let asked =
+            hooks.iter().filter(|hook| hook["type"] != "confirm-rollout" && hook["type"] != "post-rollout");
+        asked.filter(|hook| says_yes(hook)).map(|hook| hook["type"].as_str().expect("a type")).collect()
+    };
+    assert_eq!(yes(), ["rollout", "confirm-traffic-increase"], "not yet");
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::WithNamespace);
+    eventually("a promotion", || yes() == ["rollout", "confirm-traffic-increase", "confirm-promotion"]);
+    for hook in ["confirm-rollout", "post-rollout"] {
+        let url = hooks.iter().find(|it| it["type"] == hook).expect("a hook")["url"].as_str().expect("a URL");
+        assert!(url.ends_with(&format!("/flagger/{hook}")), "{url}");
+    }
+    fleet.add("appinfo-744f96dc75-x2z4v", "release=\"canary\"", Version::Broken);
+    eventually("a roll-back", || yes() == ["rollback"]);
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! The manifests for Argo Rollouts and Flagger, against these projects' own schemas. Needs a cluster that knows their
+//! kinds and the Gateway API's; nobody has to act on them. Creates a namespace for itself, and removes it.
+
+use std::{
+    fs,
+    io::Write,
+    process::{self, Command, Output, Stdio},
+};
+
+/// A namespace, removed when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    fn new(name: &str) -> Self {
+        let name = format!("appinfo-{name}-{}", process::id());
+        succeeds(kubectl(&["create", "namespace", &name], ""));
+        Self(name)
+    }
+
+    /// What the API server says of these documents, without creating them.
+    fn try_to_create(&self, yaml: &str) -> Output {
+        kubectl(&["create", "--namespace", &self.0, "--dry-run=server", "-f", "-"], yaml)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        kubectl(&["delete", "namespace", &self.0, "--wait=false"], "");
+    }
+}
+
+fn kubectl(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new("kubectl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("kubectl is installed");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn succeeds(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_manifests_are_as_the_engines_want_them() {
+    let namespace = Namespace::new("engines");
+    for (folder, objects) in [("argo-rollouts", 3), ("flagger", 5), ("judge", 3)] {
+        let folder = format!("deployment/{folder}");
+        let arguments = ["create", "--namespace", &namespace.0, "--dry-run=server", "-f", &folder];
+        let created = succeeds(kubectl(&arguments, ""));
+        print!("{created}");
+        assert_eq!(created.lines().count(), objects, "{created}");
+    }
+}
+
+#[test]
+fn the_schemas_refuse_what_is_misspelt_or_of_another_kind() {
+    let namespace = Namespace::new("misspelt");
+    for (file, right, wrong) in [
+        ("argo-rollouts/analysis.yaml", "inconclusiveLimit:", "inconclusivelimit:"),
+        ("argo-rollouts/analysis-job.yaml", "backoffLimit: 0", "backoffLimit: none"),
+        ("argo-rollouts/rollout.yaml", "podTemplateHashValue:", "podTemplateHash:"),
+        ("flagger/canary.yaml", "stepWeight:", "stepweight:"),
+        ("flagger/canary.yaml", "type: confirm-promotion", "type: promote"),
+        ("flagger/gateway.yaml", "gatewayClassName:", "gatewayclass:"),
+    ] {
+        let good = read(&format!("deployment/{file}"));
+        assert!(good.contains(right), "{file}: {right}");
+        let refused = namespace.try_to_create(&good.replace(right, wrong));
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success(), "{file}: {wrong} is accepted");
+        assert!(
+            !message.contains("not found") && !message.contains("no matches for kind"),
+            "{file}: {message}"
+        );
+    }
+}
+
+/// The commands of a page, each a line that begins with `$ `, and those that follow it up to the next one.
+fn commands(page: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let text = read(page);
+    for block in text.split("```console\n").skip(1) {
+        let block = block.split_once("```").expect("its end").0;
+        for line in block.lines() {
+            match (line.strip_prefix("$ "), commands.last_mut()) {
+                (Some(command), _) => commands.push(command.to_owned()),
+                (None, Some(last)) => *last = format!("{last}\n{line}"),
+                (None, None) => panic!("{page}: {line}"),
+            }
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_variants_that_the_pages_show_are_as_the_engines_want_them() {
+    let namespace = Namespace::new("variants");
+    let mut tried = 0;
+    for page in ["docs/argo-rollouts.md", "docs/flagger.md"] {
+        // those that change a manifest on its way to the cluster
+        for command in commands(page).iter().filter(|command| command.ends_with("| kubectl create -f -")) {
+            let dry = command.replace("kubectl create", "kubectl create --dry-run=server");
+            let script = format!(
+                "set -eu; kubectl() {{ command kubectl --namespace {} \"$@\"; }}\n{dry}",
+                namespace.0
+            );
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &script]).env("JUDGE", "10.0.0.7").env("NAMESPACE", "shop");
+            let created = succeeds(sh.output().expect("sh runs"));
+            assert!(created.lines().all(|line| line.ends_with("created (server dry run)")), "{created}");
+            print!("{page}: {created}");
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 5, "the variants of both pages");
+}
