@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use common::manifests::{
     Document, bytes, container, deployments, documents, exclude_each_other, labels_of, only_container, pod,
@@ -167,6 +167,34 @@ fn the_kustomization_holds_the_judge_and_its_image() {
     assert_eq!(files, in_the_folder);
     let image = kustomization["images"][0]["name"].as_str().expect("an image");
     assert_eq!(container(&serve()).image.as_deref(), Some(format!("{image}:1").as_str()));
+}
+
+#[test]
+fn the_readme_builds_the_judge_and_names_its_image_in_a_registry_of_the_readers_own() {
+    let readme = fs::read_to_string("README.md").expect("the README");
+    assert!(readme.contains("\ndocker build -t $JUDGE_IMAGE:1 -f canary/Dockerfile .\n"));
+    let (_, commands) = readme.split_once("$ mkdir -p $MANIFESTS/judge\n$ ").expect("the commands");
+    let (replace, _) = commands.split_once("\n$ ").expect("their end");
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifests = folder.path().to_str().expect("UTF-8");
+    fs::create_dir(folder.path().join("judge")).expect("a folder");
+    let output = Command::new("sh")
+        .args(["-c", replace])
+        .env("IMAGE", "registry.example.com/a")
+        .env("JUDGE_IMAGE", "registry.example.com/b")
+        .env("MANIFESTS", manifests)
+        .output()
+        .expect("sh runs");
+    assert!(output.status.success(), "{output:?}");
+    let images = |folder: &str| -> Vec<_> {
+        let deployments = deployments(&documents(folder));
+        deployments.iter().map(|it| container(it).image.clone().expect("an image")).collect()
+    };
+    let own = [1, 2, 3].map(|version| format!("registry.example.com/a:{version}"));
+    assert_eq!(images(manifests), own);
+    assert_eq!(images(&format!("{manifests}/judge")), ["registry.example.com/b:1"]);
+    let job = fs::read_to_string(folder.path().join("judge/job.yaml")).expect("the Job");
+    assert!(job.contains("image: registry.example.com/b:1\n"), "{job}");
 }
 
 /// A document of these folders that has no type here.

@@ -63,6 +63,7 @@ const SECTIONS: &[Section] = &[
     Section { title: "Scale", prepare: no_preparation, check: three_pods_answer },
     Section { title: "Deploy the broken canary", prepare: no_preparation, check: a_quarter_fails },
     Section { title: "Monitoring", prepare: no_preparation, check: prometheus_sees_the_canary },
+    Section { title: "Judge it in the cluster", prepare: no_preparation, check: the_judge_sees_all_pods },
     Section { title: "Roll back", prepare: under_load, check: none_fails },
     Section {
         title: "Deploy the fixed canary",
@@ -85,13 +86,15 @@ pub(crate) fn ensure(holds: bool, wanted: &str, saw: impl FnOnce() -> String) ->
 }
 
 fn images(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
-    let image = shell.variable("IMAGE")?;
-    let loaded = shell.run_hook("LOAD_IMAGES", &format!("{image}:1 {image}:2 {image}:3"))?;
-    let kustomized = kubectl(&["kustomize", "deployment"])?;
-    let images: BTreeSet<_> =
-        kustomized.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
-    ensure(images.len() == 3, "three images of the kustomization", || format!("{images:?}"))?;
-    Ok(format!("{image}:1 to :3{}", if loaded.is_some() { ", loaded" } else { "" }))
+    let (image, judge) = (shell.variable("IMAGE")?, shell.variable("JUDGE_IMAGE")?);
+    let loaded = shell.run_hook("LOAD_IMAGES", &format!("{image}:1 {image}:2 {image}:3 {judge}:1"))?;
+    for (folder, images) in [("deployment", 3), ("deployment/judge", 1)] {
+        let kustomized = kubectl(&["kustomize", folder])?;
+        let named = kustomized.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image: "));
+        let named: BTreeSet<_> = named.collect();
+        ensure(named.len() == images, &format!("{images} images of {folder}/Kustomization"), || format!("{named:?}"))?;
+    }
+    Ok(format!("{image}:1 to :3, {judge}:1{}", if loaded.is_some() { ", loaded" } else { "" }))
 }
 
 fn one_pod(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
@@ -249,11 +252,48 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
     Ok(format!("shares {share:?}, error ratios {errors:?}, firing: {:?}", alerts.keys().collect::<Vec<_>>()))
 }
 
+/// What the judge's server says of the pods that it has seen: their names, and the decision.
+fn seen_by_the_judge(shell: &mut Shell) -> Result<(BTreeSet<String>, Value), String> {
+    // curl complains when grep has seen enough
+    let events = shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:'\n")?;
+    let state = events.trim_start_matches("data:");
+    let state: Value = serde_json::from_str(state).map_err(|error| format!("{state:?}: {error}"))?;
+    let pods = state["pods"].as_array().ok_or_else(|| format!("no pods: {state}"))?;
+    let name = |pod: &Value| pod["name"].as_str().unwrap_or_default().to_owned();
+    Ok((pods.iter().map(name).collect(), state["decision"].clone()))
+}
+
+fn the_judge_sees_all_pods(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let code = shell.variable("JOB_EXIT_CODE")?;
+    ensure(code == "1", "exit code 1 of the Job", || code.clone())?;
+    let pods: BTreeSet<_> = cluster.pods()?.iter().map(name).collect();
+    ensure(pods.len() == 4, "three pods and a canary", || format!("{pods:?}"))?;
+    let mut seen = Default::default();
+    eventually("the judge's server sees all pods, and says roll back", || {
+        seen = seen_by_the_judge(shell)?;
+        Ok(seen == (pods.clone(), "roll_back".into()))
+    })?;
+    let page = shell.run("curl -sS localhost:8090/\n")?;
+    ensure(page.to_lowercase().starts_with("<!doctype html>"), "a page", || page.clone())?;
+    Ok(format!("exit code {code} of the Job; the page shows {:?} and says {}", seen.0, seen.1))
+}
+
 fn none_fails(cluster: &Cluster, _: &mut Shell, load: Option<Load>) -> Outcome {
     cluster.settled()?;
     let during = load.ok_or("there was no load")?.end(true)?;
     let after = ask_service(cluster)?;
     ensure(after.of("stable", 200) == SAMPLE, "only good answers", || after.summary())?;
+    let judge = kubectl(&[
+        "get",
+        "jobs,deployments,services,pods",
+        "-n",
+        &cluster.namespace,
+        "-l",
+        "app=judge",
+        "-o",
+        "name",
+    ])?;
+    ensure(judge.is_empty(), "no judge any more", || judge.clone())?;
     Ok(format!("during it: {during}\n   after it: {}", after.summary()))
 }
 

@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::measure::{Cluster, eventually, kubectl, listed, name};
 
 /// Kinds that the walkthrough makes, itself or through a controller.
-const KINDS: &str = "deployments,services,replicasets,pods,configmaps,serviceaccounts,roles,rolebindings";
+const KINDS: &str =
+    "deployments,services,jobs,replicasets,pods,configmaps,serviceaccounts,roles,rolebindings";
 
 /// The objects of one walkthrough.
 pub(crate) struct Traces<'a> {
     cluster: &'a Cluster,
-    /// The folder that the README calls `$MANIFESTS`, and those that only some chapters use.
+    /// The folder that the README calls `$MANIFESTS`, its folder `judge`, and those that only some chapters use.
     folders: Vec<String>,
 }
 
@@ -20,7 +21,8 @@ impl<'a> Traces<'a> {
     /// Those of chapters which use these folders, beside `$MANIFESTS`.
     pub(crate) fn of<'b>(cluster: &'a Cluster, folders: impl IntoIterator<Item = &'b str>) -> Self {
         let manifests = env::var("MANIFESTS").ok().filter(|folder| !folder.is_empty());
-        let mut all = vec![manifests.unwrap_or_else(|| "deployment".to_owned())];
+        let manifests = manifests.unwrap_or_else(|| "deployment".to_owned());
+        let mut all = vec![format!("{manifests}/judge"), manifests];
         all.extend(folders.into_iter().map(ToOwned::to_owned));
         Self { cluster, folders: all }
     }
@@ -28,7 +30,7 @@ impl<'a> Traces<'a> {
     /// What has one of its names or labels, as `kind/name`, and whether it goes without being deleted: it is
     /// being deleted already, or will be with its owner.
     fn found(&self) -> Result<BTreeMap<String, bool>, String> {
-        let (namespace, labels) = (&self.cluster.namespace, "app in (appinfo, monitoring)");
+        let (namespace, labels) = (&self.cluster.namespace, "app in (appinfo, judge, monitoring)");
         let mut get = vec!["get", "-n", namespace, "--ignore-not-found", "-o", "json"];
         get.extend(self.files());
         let named = listed(&get)?;
