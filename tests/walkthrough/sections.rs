@@ -90,9 +90,13 @@ fn images(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let loaded = shell.run_hook("LOAD_IMAGES", &format!("{image}:1 {image}:2 {image}:3 {judge}:1"))?;
     for (folder, images) in [("deployment", 3), ("deployment/judge", 1)] {
         let kustomized = kubectl(&["kustomize", folder])?;
-        let named = kustomized.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image: "));
+        let named = kustomized
+            .lines()
+            .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image: "));
         let named: BTreeSet<_> = named.collect();
-        ensure(named.len() == images, &format!("{images} images of {folder}/Kustomization"), || format!("{named:?}"))?;
+        ensure(named.len() == images, &format!("{images} images of {folder}/Kustomization"), || {
+            format!("{named:?}")
+        })?;
     }
     Ok(format!("{image}:1 to :3, {judge}:1{}", if loaded.is_some() { ", loaded" } else { "" }))
 }
