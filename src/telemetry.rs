@@ -10,8 +10,13 @@ use std::{
 
 use tracing_subscriber::{
     Layer,
+    field::MakeExt,
     filter::Targets,
-    fmt::{format::Writer, layer, time::FormatTime},
+    fmt::{
+        format::{Writer, debug_fn},
+        layer,
+        time::FormatTime,
+    },
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -28,7 +33,16 @@ pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     let lines =
         layer().with_target(false).with_timer(Microseconds).with_writer(writer).log_internal_errors(false);
     let lines = match format {
-        LogFormat::Text => lines.with_ansi(colours()).boxed(),
+        LogFormat::Text if colours() => lines.boxed(),
+        LogFormat::Text => {
+            // Fields have the same form as by default. The default formatter also writes empty styles, which takes a
+            // third of a line's instructions.
+            let fields = debug_fn(|to, field, value| match field.name() {
+                "message" => write!(to, "{value:?}"),
+                name => write!(to, "{name}={value:?}"),
+            });
+            lines.with_ansi(false).fmt_fields(fields.delimited(" ")).boxed()
+        }
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
