@@ -18,7 +18,10 @@ use crate::{
     judge::{Budget, Fraction, Ratio, Settings, Traffic},
     rehearse::Faults,
     serve::HostName,
-    source::probe::{Limits, Naming, Options, Pace, Resolve, Service, Target, Trust},
+    source::{
+        probe::{Limits, Naming, Options, Pace, Resolve, Service, Target, Trust},
+        prometheus::{self, Bucket, Credentials, Matchers, Metric, Prometheus, Queries},
+    },
     trial::{Coverage, Trial},
 };
 
@@ -105,6 +108,10 @@ pub struct WatchFlags {
     #[command(flatten)]
     pub probe: ProbeFlags,
 
+    /// What to read instead.
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
+
     /// How long to ask; without it, until told to end
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub time: Option<Duration>,
@@ -135,6 +142,10 @@ pub struct JudgeFlags {
     #[command(flatten)]
     pub probe: ProbeFlags,
 
+    /// What to read instead.
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
+
     /// How long to ask at most
     #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub time: Duration,
@@ -163,7 +174,8 @@ pub enum JudgeOutput {
 }
 
 /// What says how to ask, and nothing of outcomes that others have collected.
-const NOT_WITH_INPUT: [&str; 12] = [
+const NOT_WITH_INPUT: [&str; 13] = [
+    "prometheus",
     "target",
     "rate",
     "time",
@@ -184,6 +196,10 @@ pub struct ServeFlags {
     /// What to ask.
     #[command(flatten)]
     pub probe: ProbeFlags,
+
+    /// What to read instead.
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
 
     /// Where to serve; a port alone, as in :8090, stands for every address of this machine
     #[arg(long, value_name = "[ADDRESS]:PORT", default_value = "127.0.0.1:8090")]
@@ -310,11 +326,10 @@ impl ProbeFlags {
     /// # Errors
     /// If one of them cannot be used, in words.
     pub fn service(&self) -> Result<Service, String> {
-        let ServiceFlags { headers, release_header, pod_header, stable_value, canary_value, .. } =
+        let ServiceFlags { headers, release_header, pod_header, stable_value, canary_value, resolve, .. } =
             self.service.clone();
-        let ServiceFlags { resolve, cacert, insecure, .. } = self.service.clone();
         let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value };
-        let trust = if insecure { Trust::Anything } else { cacert.map_or(Trust::Platform, Trust::File) };
+        let trust = self.service.trust();
         Service::new(self.target.clone(), Options { headers, naming, resolve, trust })
     }
 
@@ -322,6 +337,113 @@ impl ProbeFlags {
     pub fn pace(&self, time: Option<Duration>, max_latency: Option<Duration>) -> Pace {
         let limits = Limits { timeout: self.timeout, max_latency };
         Pace { rate: self.rate, limits, time, count: self.count }
+    }
+}
+
+impl ServiceFlags {
+    /// Whose certificates are accepted.
+    pub fn trust(&self) -> Trust {
+        match &self.cacert {
+            _ if self.insecure => Trust::Anything,
+            Some(path) => Trust::File(path.clone()),
+            None => Trust::Platform,
+        }
+    }
+}
+
+/// What says how to ask a service, and nothing of Prometheus.
+const NOT_WITH_PROMETHEUS: [&str; 11] = [
+    "target",
+    "rate",
+    "timeout",
+    "count",
+    "headers",
+    "release_header",
+    "pod_header",
+    "stable_value",
+    "canary_value",
+    "resolve",
+    "max_latency",
+];
+
+/// Where a Prometheus is, and which of its counters to read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Prometheus, instead of requests of our own")]
+pub struct PrometheusFlags {
+    /// Judge what really serves, by counters that this Prometheus has scraped: http://HOST:PORT or https://HOST:PORT
+    #[arg(long = "prometheus", value_name = "URL", id = "prometheus", conflicts_with_all = NOT_WITH_PROMETHEUS)]
+    pub url: Option<String>,
+
+    /// How often to ask it; what it has follows its scrapes
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, requires = "prometheus")]
+    pub interval: Duration,
+
+    /// The counter of requests, with what tells the service from others
+    #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
+    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo"}"#)]
+    pub metric: Metric,
+
+    /// Which of its series are the stable release's
+    #[arg(long, value_name = "MATCHERS", default_value = r#"release="stable""#, requires = "prometheus")]
+    pub stable: Matchers,
+
+    /// Which of its series are the canary's
+    #[arg(long, value_name = "MATCHERS", default_value = r#"release="canary""#, requires = "prometheus")]
+    pub canary: Matchers,
+
+    /// Which of its series count failures
+    #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
+    pub failed: Matchers,
+
+    /// Slower answers count as failures, too: the histogram's bucket of those in time, as in
+    /// `http_request_duration_seconds_bucket{le="0.25"}`. The matchers of --metric apply to it
+    #[arg(long, value_name = "BUCKET", requires = "prometheus")]
+    pub slow: Option<Bucket>,
+
+    /// Send the bearer token that is in this file
+    #[arg(long, value_name = "FILE", requires = "prometheus", conflicts_with = "user")]
+    pub bearer_token_file: Option<PathBuf>,
+
+    /// Send this name, and a password, by basic authentication
+    #[arg(long, value_name = "NAME", requires_all = ["prometheus", "password_file"])]
+    pub user: Option<String>,
+
+    /// The file with the password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl PrometheusFlags {
+    /// Whether Prometheus is to be asked.
+    pub fn is_used(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// What is read, as a person is told.
+    pub fn title(&self) -> String {
+        format!("{} for {}", self.url.as_deref().unwrap_or_default(), self.metric)
+    }
+
+    /// Begins to look, for so long. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a flag cannot be used, in words.
+    pub fn start(&self, trust: &Trust, time: Option<Duration>) -> Result<Prometheus, String> {
+        let Self { metric, stable, canary, failed, slow, bearer_token_file, user, password_file, .. } =
+            self.clone();
+        let credentials = match (bearer_token_file, user, password_file) {
+            (Some(token), ..) => Credentials::Bearer(token),
+            (None, Some(user), Some(password)) => Credentials::Basic(user, password),
+            _ => Credentials::None,
+        };
+        let options = prometheus::Options {
+            url: self.url.clone().unwrap_or_default(),
+            credentials,
+            trust: trust.clone(),
+            queries: Queries { requests: metric, stable, canary, failed, slow },
+            every: self.interval,
+        };
+        Prometheus::start(&options, time)
     }
 }
 
@@ -345,7 +467,8 @@ pub struct TrialFlags {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_latency: Option<Duration>,
 
-    /// Requests a second that the Service really gets, to tell what the canary costs; without it, --rate
+    /// Requests a second that the Service really gets, to tell what the canary costs; without it, --rate or
+    /// what is counted
     #[arg(long, value_name = "NUMBER")]
     pub traffic: Option<Traffic>,
 
@@ -378,6 +501,14 @@ impl TrialFlags {
 
     fn trial(&self, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Trial {
         Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share)
+    }
+
+    /// A trial of the requests that the service's own counters tell of. Unless the flags tell the Service's traffic,
+    /// it is what they count.
+    pub fn of_counters(&self, now: Instant) -> Trial {
+        let budget = self.traffic.map(|traffic| self.budget(traffic));
+        let coverage = if budget.is_some() { Coverage::All } else { Coverage::Counted(self.slo) };
+        self.trial(budget, coverage, now)
     }
 
     fn settings(&self) -> Settings {

@@ -36,7 +36,11 @@ pub use self::{
     connections::Drain,
 };
 use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
-use crate::{messages::message, source::Source, trial::Trial};
+use crate::{
+    messages::message,
+    source::{Seen, Source},
+    trial::Trial,
+};
 
 /// How often viewers are told what has changed.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
@@ -111,6 +115,9 @@ impl Serve {
         loop {
             select! {
                 seen = source.next(), if !over => {
+                    if let Some(Seen::Trouble(text)) = &seen {
+                        message(text);
+                    }
                     let mut trials = self.trials();
                     if let Some(seen) = seen {
                         self.metrics.observe(&seen);

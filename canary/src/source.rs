@@ -1,14 +1,18 @@
-//! Where outcomes come from. Whatever the source, one type comes out of it: [`Observation`].
+//! Where outcomes come from. Whatever the source, two types come out of it: [`Observation`], of one request, and
+//! [`Interval`], of all requests in a time.
 //!
 //! - [`probe`]: requests of our own.
+//! - [`prometheus`]: counters of what really serves.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
 //!
 //! A [`Source`] is what a command follows that does not care where its outcomes come from.
 
 pub mod lines;
 pub mod probe;
+pub mod prometheus;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -16,12 +20,20 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::Serialize;
 
-use crate::release::{Attribution, Batch, Outcome};
+use crate::release::{Attribution, Batch, Counts, Outcome};
+
+/// The labels that tell one pod template from another: Argo Rollouts', those of Deployments, and those of
+/// `StatefulSet`s and `DaemonSet`s. In Prometheus each `-` is a `_`.
+pub(crate) const HASH_LABELS: [&str; 3] =
+    ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
 
 /// Where outcomes come from while time passes.
 pub trait Source: Send {
     /// What is seen next; none once no more will come. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Option<Seen>> + Send;
+
+    /// Asks for nothing until told otherwise; what happens meanwhile does not count.
+    fn pause(&self, paused: bool);
 }
 
 /// What a source yields.
@@ -30,7 +42,30 @@ pub enum Seen {
     /// What came of one request.
     Request(Observation),
     /// What was counted in one interval of time.
-    Interval(Batch),
+    Interval(Interval),
+    /// Nothing, and why.
+    Trouble(String),
+}
+
+/// What was counted in one interval of time, where single requests are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// Nothing in it happened before; none if all of it counts, whenever it happened.
+    pub since: Option<Instant>,
+    /// How much longer the time is now that has been counted in.
+    pub length: Duration,
+    /// The stable release's answers.
+    pub stable: Counts,
+    /// The canary's answers by the hash of its pod template, which is empty where no label tells it.
+    pub canary: BTreeMap<String, Counts>,
+}
+
+impl Interval {
+    /// Both sides, the canary's of those versions.
+    pub fn batch(&self, takes: impl Fn(&str) -> bool) -> Batch {
+        let canary = self.canary.iter().filter(|(version, _)| takes(version)).map(|(_, counts)| *counts);
+        Batch { stable: self.stable, canary: canary.sum(), unattributed: 0 }
+    }
 }
 
 /// What came of one request.

@@ -88,8 +88,14 @@ impl Tally {
         self.recent.push_back(Recent { attribution: attribution.clone(), answered, failed, latency });
     }
 
+    /// Remembers why the source has no data at the moment.
+    pub fn observe_trouble(&mut self, why: &str) {
+        self.last_trouble = Some(why.to_owned());
+    }
+
     /// Adds the counts of one interval of time.
     pub fn observe_batch(&mut self, batch: &Batch) {
+        self.last_trouble = None; // what hindered it is over
         for (attribution, counts) in [
             (Attribution::Release(Release::Stable), batch.stable),
             (Attribution::Release(Release::Canary), batch.canary),
@@ -179,8 +185,12 @@ impl Tally {
     }
 
     /// The share of one attribution in the last requests, from 0 to 1; `None` while there are no requests. For
-    /// [`Attribution::NoAnswer`]: the share of all requests without an answer, whatever their attribution.
+    /// [`Attribution::NoAnswer`]: the share of all requests without an answer, whatever their attribution. With
+    /// counters, which do not tell single requests, it is the share of all requests.
     pub fn recent_share(&self, attribution: &Attribution) -> Option<f64> {
+        if self.recent.is_empty() {
+            return share(self.of(attribution).requests, self.total().requests);
+        }
         let matching = self.recent.iter().filter(|one| match attribution {
             Attribution::NoAnswer => !one.answered,
             _ => one.attribution == *attribution,

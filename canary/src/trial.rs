@@ -1,21 +1,29 @@
 //! A canary on trial: the requests seen so far, and the verdict on them.
 
-use std::{collections::VecDeque, time::Instant};
+mod edges;
 
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use self::edges::Edges;
 use crate::{
-    judge::{Budget, Decision, Fraction, Judge, Price, Settings, Verdict},
+    judge::{Budget, Decision, Fraction, Judge, Price, Settings, Traffic, Verdict},
     release::{Attribution, Batch, Outcome, Release, real},
-    source::Observation,
+    source::{Interval, Observation, Seen},
     tally::{Pods, Tally},
 };
 
 /// The part of the service's requests that a trial sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Coverage {
     /// Requests that canary itself sends. They stand for all requests that the service gets in the same time.
     Sample,
     /// All requests that the price is about.
     All,
+    /// All that the service gets, so that they tell its traffic, too. With the service level objective.
+    Counted(Fraction),
 }
 
 /// A tally and a judge of the same requests. The tally counts requests as they end. The judge gets them in the
@@ -30,13 +38,27 @@ pub struct Trial {
     tally: Tally,
     judge: Judge,
     in_order: InOrder,
+    edges: Edges,
+    /// The time that intervals were counted in.
+    counted_for: Duration,
 }
 
 impl Trial {
     /// A trial without requests that starts `now`. Without a budget, the price has no share of the budget.
     pub fn new(settings: Settings, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Self {
         let (tally, judge) = (Tally::new(now), Judge::new(settings));
-        Self { settings, budget, coverage, given_share: None, tally, judge, in_order: InOrder::default() }
+        let (in_order, edges) = (InOrder::default(), Edges::default());
+        Self {
+            settings,
+            budget,
+            coverage,
+            given_share: None,
+            tally,
+            judge,
+            in_order,
+            edges,
+            counted_for: Duration::ZERO,
+        }
     }
 
     /// The same, but the canary is expected to get that share of the requests, whatever the number of its pods. It
@@ -52,6 +74,17 @@ impl Trial {
         self.tally = Tally::new(now);
         self.judge = Judge::new(self.settings);
         self.in_order.discard();
+        self.edges.forget();
+        self.counted_for = Duration::ZERO;
+    }
+
+    /// Counts what a source yields.
+    pub fn see(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Request(observation) => self.observe(observation),
+            Seen::Interval(interval) => self.observe_interval(interval, interval.batch(|_| true)),
+            Seen::Trouble(why) => self.tally.observe_trouble(why),
+        }
     }
 
     /// Counts the result of one request.
@@ -77,9 +110,29 @@ impl Trial {
         self.judge.observe_batch(batch);
     }
 
+    /// Counts `batch`, the part of the interval that belongs to this trial. The judge gets it a few batches later,
+    /// unless it lies at the edge of a change: the counters of different pods are read at different moments.
+    pub fn observe_interval(&mut self, interval: &Interval, batch: Batch) {
+        let counts = interval.since.is_none_or(|since| since >= self.tally.began());
+        if counts {
+            self.tally.observe_batch(&batch);
+            self.counted_for += interval.length;
+        }
+        if let Some(batch) = self.edges.next(batch, counts) {
+            self.judge.observe_batch(batch);
+        }
+    }
+
     /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.
     pub fn end(&mut self) {
+        self.edges.end().for_each(|batch| self.judge.observe_batch(batch));
         self.judge.end();
+    }
+
+    /// The counted requests a second; `None` for single requests, and before the first interval.
+    pub fn counted_rate(&self) -> Option<f64> {
+        let seconds = self.counted_for.as_secs_f64();
+        (seconds > 0.0).then(|| real(self.tally.total().requests) / seconds)
     }
 
     /// The judge's settings.
@@ -125,7 +178,14 @@ impl Trial {
             }
             _ => 1.0,
         };
-        Price::new(&self.tally.sides(), scale, self.budget)
+        let budget = match self.coverage {
+            Coverage::Counted(slo) => {
+                let traffic = self.counted_rate().and_then(|rate| Traffic::new(rate).ok());
+                traffic.map(|traffic| Budget { traffic, slo })
+            }
+            Coverage::Sample | Coverage::All => self.budget,
+        };
+        Price::new(&self.tally.sides(), scale, budget)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     messages::message,
     release::{Counts, Release},
     signals::{self, Signals},
-    source::probe::Probe,
+    source::{Seen, Source, probe::Probe},
     trial::Trial,
     view::report::{Report, every_second},
 };
@@ -37,8 +37,54 @@ const ANSWERS_UNTIL_FORECAST: u64 = 20;
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
     match &flags.input {
         Some(path) => input::run(flags, path).await,
+        None if flags.prometheus.is_used() => prometheus(flags).await,
         None => probe(flags).await,
     }
+}
+
+async fn prometheus(flags: &JudgeFlags) -> io::Result<Exit> {
+    let signals = signals::listen()?;
+    let mut source = match flags.prometheus.start(&flags.probe.service.trust(), Some(flags.time)) {
+        Ok(source) => source,
+        Err(error) => {
+            message(error);
+            return Ok(Exit::Usage);
+        }
+    };
+    let mut trial = flags.trial.of_counters(Instant::now());
+    message(format_args!("asking {}", flags.prometheus.title()));
+    let exit = judge(flags, signals, &mut source, &mut trial, None).await?;
+    let exit = match exit {
+        Exit::NoAnswer if source.has_answered() => Exit::ReleaseNeverSeen,
+        exit => exit,
+    };
+    match exit {
+        Exit::NoAnswer => {
+            message(trial.tally().last_trouble().unwrap_or("Prometheus does not answer"));
+        }
+        Exit::ReleaseNeverSeen => explain_unseen("increase of a counter in Prometheus", &trial),
+        _ => {}
+    }
+    Ok(exit)
+}
+
+/// Judges by what comes from the source, and tells the verdict.
+async fn judge(
+    flags: &JudgeFlags,
+    signals: Signals,
+    source: &mut impl Source,
+    trial: &mut Trial,
+    patience: Option<Duration>,
+) -> io::Result<Exit> {
+    let start = trial.tally().began();
+    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
+    let exit = follow(flags, signals, source, trial, patience, report.as_mut()).await?;
+    match &mut report {
+        Some(report) => unless_unread(report.end(trial, Instant::now()))?,
+        None if exit == Exit::NoAnswer => {}
+        None => unless_unread(write_sentences(trial))?,
+    }
+    Ok(exit)
 }
 
 async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
@@ -51,16 +97,10 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     };
     let signals = signals::listen()?;
     let pace = flags.probe.pace(Some(flags.time), flags.trial.max_latency);
-    let probe = Probe::start(service, pace);
-    let start = Instant::now();
-    let mut trial = flags.trial.of_sample(flags.probe.rate, start)?;
-    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
-    let exit = follow(flags, signals, probe, &mut trial, report.as_mut()).await?;
-    match &mut report {
-        Some(report) => unless_unread(report.end(&trial, Instant::now()))?,
-        None if exit == Exit::NoAnswer => {}
-        None => unless_unread(write_sentences(&trial))?,
-    }
+    let mut probe = Probe::start(service, pace);
+    let mut trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
+    let patience = PATIENCE.saturating_add(flags.probe.timeout);
+    let exit = judge(flags, signals, &mut probe, &mut trial, Some(patience)).await?;
     let target = &flags.probe.target;
     match exit {
         Exit::NoAnswer => {
@@ -73,38 +113,43 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     Ok(exit)
 }
 
-/// Follows the trial until it can be told by exit code. Each second it writes a line, if there is a report, or
-/// else every few seconds a message.
+/// Follows the trial until it can be told by exit code, or there is no answer for longer than the patience allows.
+/// Each second it writes a line, if there is a report, or else every few seconds a message.
 async fn follow(
     flags: &JudgeFlags,
     mut signals: Signals,
-    mut probe: Probe,
+    source: &mut impl Source,
     trial: &mut Trial,
+    patience: Option<Duration>,
     mut report: Option<&mut Report<io::Stdout>>,
 ) -> io::Result<Exit> {
     let mut seconds = every_second();
     let (mut passed, mut has_forecast) = (0, false);
     loop {
         select! {
-            observation = probe.next() => {
-                let Some(observation) = observation else {
+            seen = source.next() => {
+                let Some(seen) = seen else {
                     trial.end();
                     return Ok(exit_at_the_end(trial));
                 };
-                trial.observe(&observation);
+                trial.see(&seen);
                 if let Some(report) = &mut report {
-                    report.observe(&observation);
+                    report.observe(&seen);
+                }
+                if let Seen::Trouble(text) = seen {
+                    message(text);
                 }
                 if let Some(exit) = exit_by_verdict(trial) {
                     return Ok(exit);
                 }
                 let elapsed = trial.tally().began().elapsed();
-                if trial.tally().answered() == 0 && elapsed > PATIENCE.saturating_add(flags.probe.timeout) {
+                if trial.tally().answered() == 0 && patience.is_some_and(|patience| elapsed > patience) {
                     return Ok(Exit::NoAnswer);
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial) {
                     has_forecast = true;
-                    message(forecast(&verdict, flags, trial.tally().total(), elapsed));
+                    let rate = trial.counted_rate().unwrap_or(flags.probe.rate);
+                    message(forecast(&verdict, flags, rate, trial.tally().total(), elapsed));
                 }
             }
             _ = seconds.tick() => {

@@ -14,7 +14,8 @@ use crate::{
     messages::message,
     serve::{self, Access, Drain},
     signals,
-    source::probe::Probe,
+    source::{Source, probe::Probe},
+    trial::Trial,
 };
 
 /// Runs it until it is told to end.
@@ -22,26 +23,49 @@ use crate::{
 /// # Errors
 /// If the port cannot be listened on.
 pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
+    let now = Instant::now();
+    if flags.prometheus.is_used() {
+        let title = flags.prometheus.title();
+        return match flags.prometheus.start(&flags.probe.service.trust(), None) {
+            Ok(source) => serve(flags, &title, &title, source, flags.trial.of_counters(now)).await,
+            Err(error) => Ok(unusable(error)),
+        };
+    }
     let service = match flags.probe.service() {
         Ok(service) => service,
-        Err(error) => {
-            message(error);
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return Ok(unusable(error)),
     };
+    let trial = flags.trial.of_sample(flags.probe.rate, now)?;
+    let probe = Probe::paused(service, flags.probe.pace(None, flags.trial.max_latency));
+    let title = flags.probe.target.to_string();
+    let how = format!("{title} {} times a second", flags.probe.rate);
+    serve(flags, &title, &how, probe, trial).await
+}
+
+fn unusable(error: String) -> Exit {
+    message(error);
+    Exit::Usage
+}
+
+/// Serves what comes from the source. `how` says how it is asked.
+async fn serve(
+    flags: &ServeFlags,
+    title: &str,
+    how: &str,
+    source: impl Source,
+    trial: Trial,
+) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     let listener = server::bind(flags.listen).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", flags.listen))
     })?;
     let address = listener.local_addr()?;
-    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
-    let probe = Probe::start(service, flags.probe.pace(None, flags.trial.max_latency));
-    let (target, rate) = (&flags.probe.target, flags.probe.rate);
-    message(format_args!("serving on http://{address}, asking {target} {rate} times a second"));
+    source.pause(false);
+    message(format_args!("serving on http://{address}, asking {how}"));
     let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset };
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(drain_after(Exit::Done)) };
-    let serving = serve::run(flags.probe.target.to_string(), probe, trial, access, listener, end);
+    let serving = serve::run(title.to_owned(), source, trial, access, listener, end);
     tokio::pin!(serving);
     select! {
         ended = &mut serving => return ended.map(|()| Exit::Done),

@@ -12,7 +12,7 @@ use crate::{
     exit::Exit,
     messages::message,
     signals::{self, ended_by},
-    source::probe::{Probe, Service},
+    source::{Seen, Source, probe::Probe},
     trial::Trial,
     view::{
         live::{Event, LivePicture},
@@ -26,33 +26,53 @@ use crate::{
 /// # Errors
 /// If the terminal or the output fails.
 pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
+    if flags.prometheus.is_used() {
+        let source = flags.prometheus.start(&flags.probe.service.trust(), flags.time);
+        let title = flags.prometheus.title();
+        return match source {
+            Ok(source) => watch(flags, &title, &title, source, flags.trial.of_counters(Instant::now())).await,
+            Err(error) => Ok(unusable(error)),
+        };
+    }
     let service = match flags.probe.service() {
         Ok(service) => service,
-        Err(error) => {
-            message(error);
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return Ok(unusable(error)),
     };
+    let pace = flags.probe.pace(flags.time, flags.trial.max_latency);
+    let probe = Probe::paused(service, pace);
+    let title = flags.probe.target.to_string();
+    let how = format!("{title} {} times a second", flags.probe.rate);
+    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
+    watch(flags, &title, &how, probe, trial).await
+}
+
+fn unusable(error: String) -> Exit {
+    message(error);
+    Exit::Usage
+}
+
+/// Shows what comes from the source. `how` says how it is asked.
+async fn watch(
+    flags: &WatchFlags,
+    title: &str,
+    how: &str,
+    source: impl Source,
+    trial: Trial,
+) -> io::Result<Exit> {
     let unfit = terminal::unfit();
     let usual = if unfit.is_none() { WatchOutput::Picture } else { WatchOutput::Json };
     match (flags.output.unwrap_or(usual), unfit) {
         (WatchOutput::Picture, Some(why)) => Err(io::Error::other(format!("--output picture: {why}"))),
-        (WatchOutput::Picture, None) => picture(flags, service).await,
-        (WatchOutput::Json, _) => lines(flags, service).await,
+        (WatchOutput::Picture, None) => picture(title, source, trial).await,
+        (WatchOutput::Json, _) => lines(how, source, trial).await,
     }
 }
 
-fn begin(flags: &WatchFlags, service: Service) -> io::Result<(Probe, Trial)> {
-    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
-    let pace = flags.probe.pace(flags.time, flags.trial.max_latency);
-    Ok((Probe::start(service, pace), trial))
-}
-
-async fn picture(flags: &WatchFlags, service: Service) -> io::Result<Exit> {
+async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<Exit> {
     let signals = signals::listen()?;
-    let (probe, trial) = begin(flags, service)?;
-    let title = flags.probe.target.to_string();
-    let mut picture = LivePicture::open(title.clone(), "q quit   p pause   r reset", signals, probe, trial)?;
+    source.pause(false);
+    let keys = "q quit   p pause   r reset";
+    let mut picture = LivePicture::open(title.to_owned(), keys, signals, source, trial)?;
     loop {
         match picture.event(|_| Vec::new()).await? {
             Event::Next => {}
@@ -67,21 +87,24 @@ async fn picture(flags: &WatchFlags, service: Service) -> io::Result<Exit> {
     Ok(ended(&trial))
 }
 
-async fn lines(flags: &WatchFlags, service: Service) -> io::Result<Exit> {
+async fn lines(how: &str, mut source: impl Source, mut trial: Trial) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let (mut probe, mut trial) = begin(flags, service)?;
+    source.pause(false);
     let mut report = Report::new(io::stdout(), trial.tally().began());
-    message(format_args!("asking {} {} times a second", flags.probe.target, flags.probe.rate));
+    message(format_args!("asking {how}"));
     let mut seconds = every_second();
     let exit = loop {
         select! {
-            observation = probe.next() => {
-                let Some(observation) = observation else {
+            seen = source.next() => {
+                let Some(seen) = seen else {
                     trial.end();
                     break ended(&trial);
                 };
-                trial.observe(&observation);
-                report.observe(&observation);
+                trial.see(&seen);
+                report.observe(&seen);
+                if let Seen::Trouble(text) = seen {
+                    message(text);
+                }
             }
             _ = seconds.tick() => report.end_second(&trial, Instant::now())?,
             signal = signals.next() => break ended_by(signal),

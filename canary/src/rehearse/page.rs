@@ -125,4 +125,8 @@ impl Source for OnceDeployed {
         self.probe.pause(false);
         Source::next(&mut self.probe).await
     }
+
+    fn pause(&self, paused: bool) {
+        self.probe.pause(paused);
+    }
 }

@@ -162,8 +162,8 @@ mod tests {
     use super::*;
     use crate::{
         judge::Settings,
-        release::{Batch, Counts},
-        source::Seen,
+        release::Counts,
+        source::{Interval, Seen},
         trial::{Coverage, Trial},
     };
 
@@ -183,8 +183,9 @@ mod tests {
         assert_eq!(next(&mut events).await, RETRY);
         assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
         let stable = Counts { requests: 1, failures: 0, slow: 0 };
+        let interval = Interval { since: None, length: Duration::ZERO, stable, canary: BTreeMap::new() };
         for _ in 0..1000 {
-            trials.observe(&Seen::Interval(Batch { stable, ..Batch::default() }), Instant::now());
+            trials.observe(&Seen::Interval(interval.clone()), Instant::now());
             viewers.tell(&mut trials, &HEADING, Instant::now());
             tokio::task::yield_now().await;
         }

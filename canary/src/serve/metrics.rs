@@ -10,7 +10,7 @@ use prometheus::{
 use super::{Serve, state::word};
 use crate::{
     judge::Verdict,
-    release::{Attribution, Counts, Release},
+    release::{Attribution, Batch, Counts, Release},
     source::{Response, Seen},
 };
 
@@ -109,11 +109,12 @@ impl Metrics {
                 (None, Response::Unsent(_)) => self.unsent.inc(),
                 (None, _) => {}
             },
-            Seen::Interval(batch) => {
-                self.count("stable", batch.stable);
-                self.count("canary", batch.canary);
-                self.count("unnamed", Counts::all_failed(batch.unattributed));
+            Seen::Interval(interval) => {
+                let Batch { stable, canary, .. } = interval.batch(|_| true);
+                self.count("stable", stable);
+                self.count("canary", canary);
             }
+            Seen::Trouble(_) => {}
         }
     }
 

@@ -15,8 +15,8 @@ pub use self::on_trial::OnTrial;
 use super::versions::{Version, Versions};
 use crate::{
     judge::Verdict,
-    release::{Batch, Release},
-    source::{Observation, Response, Seen},
+    release::Release,
+    source::{Interval, Observation, Response, Seen},
     trial::Trial,
 };
 
@@ -72,20 +72,46 @@ impl Trials {
 
     /// Takes in what was seen; a trial begins if it shows a version of the canary that was never seen before.
     pub fn observe(&mut self, seen: &Seen, now: Instant) {
-        let canary = match seen {
-            Seen::Request(observation) => self.canary(observation),
-            Seen::Interval(Batch { canary, .. }) if canary.requests > 0 => Canary::Unknown,
-            Seen::Interval(_) => Canary::No,
-        };
+        match seen {
+            Seen::Request(observation) => self.observe_request(observation, now),
+            Seen::Interval(interval) => self.observe_interval(interval, now),
+            Seen::Trouble(_) => {}
+        }
+    }
+
+    fn observe_request(&mut self, observation: &Observation, now: Instant) {
+        let canary = self.canary(observation);
         self.follow(canary, now);
-        self.all.observe(seen);
+        self.all.observe(observation);
         for (id, one) in &mut self.named {
             let takes = match (canary, one.version) {
                 (Canary::No, _) | (_, None) => true,
                 (Canary::Of(version), Some(own)) => version == own,
                 (Canary::Unknown, Some(_)) => self.current.as_ref() == Some(id),
             };
-            if takes { one.observe(seen) } else { one.skip(seen) }
+            if takes { one.observe(observation) } else { one.trial.skip(observation.number) }
+        }
+    }
+
+    fn observe_interval(&mut self, interval: &Interval, now: Instant) {
+        let versions = &mut self.versions;
+        let hashes = interval.canary.keys().map(|hash| (hash.as_str(), versions.of_hash(hash)));
+        let hashes: BTreeMap<_, _> = hashes.collect();
+        for (hash, version) in &hashes {
+            // as many answers in a row as there are, if no other version has answered
+            let alone = if hashes.len() == 1 { interval.canary[*hash].requests } else { 1 };
+            for _ in 0..alone.min(ANSWERS_UNTIL_BACK.into()) {
+                self.follow(version.map_or(Canary::Unknown, Canary::Of), now);
+            }
+        }
+        self.all.observe_interval(interval, |_| true);
+        for (id, one) in &mut self.named {
+            let (own, is_current) = (one.version, self.current.as_ref() == Some(id));
+            one.observe_interval(interval, |hash| match (own, hashes.get(hash).copied().flatten()) {
+                (None, _) => true,
+                (own, Some(version)) => own == Some(version),
+                (_, None) => is_current,
+            });
         }
     }
 
@@ -317,6 +343,15 @@ mod tests {
 
         fn stable(&mut self, answers: u32) {
             (0..answers).for_each(|_| self.answer(Release::Stable, Success, None));
+        }
+
+        /// An interval of a second.
+        fn count(&mut self, stable: Counts, canary: &[(&str, Counts)]) {
+            let (since, length) = (Some(self.now), Duration::from_secs(1));
+            self.now += length;
+            let canary = canary.iter().map(|(hash, counts)| ((*hash).to_owned(), *counts)).collect();
+            let interval = Interval { since, length, stable, canary };
+            self.trials.observe(&Seen::Interval(interval), self.now);
         }
 
         fn ask(&mut self, id: Option<&str>) -> String {
@@ -566,11 +601,35 @@ mod tests {
     fn intervals_are_judged_too() {
         let mut watched = Watched::new();
         let counts = |requests| Counts { requests, failures: 0, slow: 0 };
-        let batch = Batch { stable: counts(30), canary: counts(10), unattributed: 0 };
-        (0..40).for_each(|_| watched.trials.observe(&Seen::Interval(batch), watched.now));
+        for _ in 0..45 {
+            watched.count(counts(30), &[("", counts(10))]);
+        }
         assert_eq!(watched.ask(None), UNKNOWN_VERSION);
         let verdict = watched.trials.current().1.trial.verdict();
         assert!(matches!(verdict.decision, Decision::Promote { .. }), "{verdict}");
+    }
+
+    #[test]
+    fn intervals_of_a_new_template_begin_a_trial_of_their_own() {
+        let mut watched = Watched::new();
+        let counts = |requests, failures| Counts { requests, failures, slow: 0 };
+        for _ in 0..20 {
+            watched.count(counts(30, 0), &[("c66665c44", counts(10, 10))]);
+        }
+        // the old pods still answer for a while
+        for _ in 0..5 {
+            watched.count(counts(30, 0), &[("744f96dc75", counts(10, 0)), ("c66665c44", counts(10, 10))]);
+        }
+        (0..45).for_each(|_| watched.count(counts(30, 0), &[("744f96dc75", counts(10, 0))]));
+        assert_eq!(watched.ask(None), "744f96dc75");
+        assert_eq!((watched.decision("c66665c44"), watched.decision("744f96dc75")), ("roll_back", "promote"));
+        assert_eq!(
+            watched.counts("744f96dc75", Release::Canary),
+            counts(490, 0),
+            "from the second interval on"
+        );
+        (0..2).for_each(|_| watched.count(counts(30, 0), &[("c66665c44", counts(10, 10))]));
+        assert_eq!(watched.ask(None), "c66665c44", "it is back");
     }
 
     #[test]

@@ -6,12 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::source::Answer;
+use crate::source::{Answer, HASH_LABELS};
 
-/// The labels that tell one pod template from another: Argo Rollouts', those of Deployments, and those of
-/// `StatefulSet`s and `DaemonSet`s.
-const HASH_LABELS: [&str; 3] =
-    ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
 /// What Kubernetes makes hashes and random suffixes of, so that they spell no word:
 /// <https://github.com/kubernetes/apimachinery/blob/master/pkg/util/rand/rand.go>.
 const SAFE_CHARACTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
@@ -56,7 +52,16 @@ impl Versions {
     pub(super) fn of(&mut self, answer: &Answer) -> Option<Version> {
         let label = answer.info.as_ref().and_then(|info| hash_label(&info.labels));
         let name = answer.pod.as_deref().map(PodName::parse);
-        let marks = Marks { label, name };
+        self.of_marks(Marks { label, name })
+    }
+
+    /// The version of that hash, which is known from now on; none if it is empty.
+    pub(super) fn of_hash(&mut self, hash: &str) -> Option<Version> {
+        let label = Some(hash).filter(|hash| !hash.is_empty());
+        self.of_marks(Marks { label, name: None })
+    }
+
+    fn of_marks(&mut self, marks: Marks) -> Option<Version> {
         match self.find(marks) {
             Some(known) => {
                 known.learn(marks);

@@ -38,7 +38,7 @@ impl Probe {
         new
     }
 
-    /// The same, but sends no request before `pause(false)`.
+    /// The same, but sends no request before [`Source::pause`] resumes it.
     pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
@@ -52,11 +52,6 @@ impl Probe {
         self.observations.recv().await
     }
 
-    /// Pauses or resumes sending. Open requests go on.
-    pub fn pause(&self, paused: bool) {
-        self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
-    }
-
     /// Stops sending. Open requests still run to their end.
     pub(crate) fn stop(&self) {
         self.orders.send_replace(Orders::Stop);
@@ -66,6 +61,10 @@ impl Probe {
 impl Source for Probe {
     async fn next(&mut self) -> Option<Seen> {
         self.observations.recv().await.map(Seen::Request)
+    }
+
+    fn pause(&self, paused: bool) {
+        self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
     }
 }
 

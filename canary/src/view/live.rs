@@ -21,7 +21,7 @@ use super::{
 use crate::{
     exit::Exit,
     signals::{self, Job, JobControl, Signals, ended_by},
-    source::probe::Probe,
+    source::Source,
     trial::Trial,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(100);
 
 /// A live picture. Dropping it restores the terminal.
-pub(crate) struct LivePicture {
+pub(crate) struct LivePicture<S> {
     screen: Screen,
     title: String,
     keys: &'static str,
@@ -37,7 +37,7 @@ pub(crate) struct LivePicture {
     frames: Interval,
     signals: Signals,
     job_control: JobControl,
-    probe: Probe,
+    source: S,
     paused: bool,
     trial: Trial,
 }
@@ -53,7 +53,7 @@ pub(crate) enum Event {
     RequestsOver,
 }
 
-impl LivePicture {
+impl<S: Source> LivePicture<S> {
     /// Opens the picture in the terminal. `title` is the picture's first line, `keys` its last line.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl LivePicture {
         title: String,
         keys: &'static str,
         signals: Signals,
-        probe: Probe,
+        source: S,
         trial: Trial,
     ) -> io::Result<Self> {
         let job_control = signals::job_control()?;
@@ -70,7 +70,7 @@ impl LivePicture {
         let mut frames = interval(FRAME);
         frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let palette = Palette::from_environment();
-        Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, probe, trial })
+        Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, source, trial })
     }
 
     /// Counts requests and draws until there is an event. `above` returns the lines above the picture, for a
@@ -78,9 +78,9 @@ impl LivePicture {
     pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
         loop {
             select! {
-                observation = self.probe.next() => match observation {
-                    Some(observation) => {
-                        self.trial.observe(&observation);
+                seen = self.source.next() => match seen {
+                    Some(seen) => {
+                        self.trial.see(&seen);
                         continue;
                     }
                     None => return Ok(Event::RequestsOver),
@@ -90,7 +90,7 @@ impl LivePicture {
                     Input::Next => return Ok(Event::Next),
                     Input::Pause => {
                         self.paused = !self.paused;
-                        self.probe.pause(self.paused);
+                        self.source.pause(self.paused);
                     }
                     Input::Reset => self.trial.reset(Instant::now()),
                     Input::Suspend => signals::suspend_job(),
@@ -110,7 +110,7 @@ impl LivePicture {
 
     /// Sends requests, unless the user has paused them with a key.
     pub(crate) fn resume(&self) {
-        self.probe.pause(self.paused);
+        self.source.pause(self.paused);
     }
 
     /// Restores the terminal, and returns the trial.

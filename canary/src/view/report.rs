@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use crate::{
     judge::{Price, Verdict},
     release::{Attribution, Counts, share},
-    source::{Cause, Observation},
+    source::{Cause, Seen},
     tally::Tally,
     trial::Trial,
 };
@@ -41,9 +41,13 @@ impl<W: Write> Report<W> {
         Self { output, began: now, second: Tally::new(now) }
     }
 
-    /// Counts the result of one request.
-    pub fn observe(&mut self, observation: &Observation) {
-        self.second.observe(observation);
+    /// Counts what a source yields.
+    pub fn observe(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Request(observation) => self.second.observe(observation),
+            Seen::Interval(interval) => self.second.observe_batch(&interval.batch(|_| true)),
+            Seen::Trouble(why) => self.second.observe_trouble(why),
+        }
     }
 
     /// Writes the line of the second that ends `now`.

@@ -5,8 +5,14 @@ use std::time::Duration;
 
 use crate::{cli::JudgeFlags, judge::Verdict, release::Counts};
 
-/// The forecast as a sentence, after the requests `seen` in the time `elapsed`.
-pub(super) fn forecast(verdict: &Verdict, flags: &JudgeFlags, seen: Counts, elapsed: Duration) -> String {
+/// The forecast as a sentence, after the requests `seen` in the time `elapsed`, at `rate` requests a second.
+pub(super) fn forecast(
+    verdict: &Verdict,
+    flags: &JudgeFlags,
+    rate: f64,
+    seen: Counts,
+    elapsed: Duration,
+) -> String {
     if verdict.stable.counts.requests == 0 {
         let more = verdict.more_stable_answers;
         return format!(
@@ -19,12 +25,12 @@ pub(super) fn forecast(verdict: &Verdict, flags: &JudgeFlags, seen: Counts, elap
             "a promotion by --max-failure-rate {limit} takes more than 100000 more answers of the canary"
         );
     };
-    let rate = flags.probe.rate;
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let time = Duration::try_from_secs_f64((requests as f64 / rate).ceil()).unwrap_or(Duration::MAX);
     format!(
-        "a promotion takes about {requests} more requests if the canary fails none of them: {} at {rate} a second. {}",
+        "a promotion takes about {requests} more requests if the canary fails none of them: {} at {} a second. {}",
         humantime::format_duration(time),
+        (rate * 100.0).round() / 100.0,
         allowance(flags, requests, time, seen, elapsed),
     )
 }
@@ -67,7 +73,7 @@ mod tests {
         let counts = |requests| Counts { requests, failures: 0, slow: 0 };
         let mut trial = flags.trial.of_all(Instant::now());
         trial.observe_batch(Batch { stable: counts(stable), canary: counts(canary), unattributed: 0 });
-        forecast(&trial.verdict(), &flags, trial.tally().total(), Duration::from_secs(8))
+        forecast(&trial.verdict(), &flags, flags.probe.rate, trial.tally().total(), Duration::from_secs(8))
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     judge::{Decision, Verdict},
     serve::{history::History, versions::Version},
-    source::Seen,
+    source::{Interval, Observation},
     trial::Trial,
 };
 
@@ -64,20 +64,16 @@ impl OnTrial {
         self.changes += 1;
     }
 
-    /// Takes in what was seen.
-    pub(super) fn observe(&mut self, seen: &Seen) {
-        match seen {
-            Seen::Request(observation) => self.trial.observe(observation),
-            Seen::Interval(batch) => self.trial.observe_batch(*batch),
-        }
+    /// Counts the result of one request.
+    pub(super) fn observe(&mut self, observation: &Observation) {
+        self.trial.observe(observation);
         self.changes += 1;
     }
 
-    /// Passes over what is part of the order of sending, and not of this trial.
-    pub(super) fn skip(&mut self, seen: &Seen) {
-        if let Seen::Request(observation) = seen {
-            self.trial.skip(observation.number);
-        }
+    /// Counts the part of an interval whose versions it takes.
+    pub(super) fn observe_interval(&mut self, interval: &Interval, takes: impl Fn(&str) -> bool) {
+        self.trial.observe_interval(interval, interval.batch(takes));
+        self.changes += 1;
     }
 
     /// Keeps what is to be seen later of how it goes on.

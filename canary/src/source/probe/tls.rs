@@ -1,6 +1,10 @@
 //! TLS for `https://`, and the certificates that are accepted.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -27,36 +31,60 @@ pub enum Trust {
     Anything,
 }
 
+impl Trust {
+    /// The TLS configuration of a client that accepts these certificates.
+    ///
+    /// # Errors
+    /// If there is no certificate to trust: the cause, in words.
+    pub(in crate::source) fn client_config(&self) -> Result<ClientConfig, String> {
+        let roots = match self {
+            Self::Platform => platform_roots()?,
+            Self::File(path) => roots_of(path)?,
+            Self::Anything => RootCertStore::empty(),
+        };
+        let mut config = config(roots)?;
+        if *self == Self::Anything {
+            let provider = Arc::clone(config.crypto_provider());
+            config.dangerous().set_certificate_verifier(Arc::new(AcceptAll(provider)));
+        }
+        Ok(config)
+    }
+
+    /// A configuration that trusts no certificate, for plain HTTP.
+    pub(in crate::source) fn no_client_config() -> Result<ClientConfig, String> {
+        config(RootCertStore::empty())
+    }
+}
+
 /// A TLS connector that accepts the certificates of `trust`.
 pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let mut config = match trust {
-        Trust::Platform => builder.with_root_certificates(platform_roots()?),
-        Trust::File(path) => {
-            let of_file = |error: &dyn fmt::Display| format!("--cacert {}: {error}", path.display());
-            let mut roots = RootCertStore::empty();
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| of_file(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| of_file(&error))?;
-                roots.add(certificate).map_err(|error| of_file(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(of_file(&"the file has no certificate in it (want PEM)"));
-            }
-            builder.with_root_certificates(roots)
-        }
-        Trust::Anything => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAll(provider)))
-        }
-    }
-    .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut config = trust.client_config()?;
     // each request is like the first request of a new client
     config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn config(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, String> {
+    let of_file = |error: &dyn fmt::Display| format!("--cacert {}: {error}", path.display());
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| of_file(&error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| of_file(&error))?;
+        roots.add(certificate).map_err(|error| of_file(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(of_file(&"there is no certificate in it (want PEM)"));
+    }
+    Ok(roots)
 }
 
 fn platform_roots() -> Result<RootCertStore, String> {

@@ -101,6 +101,9 @@ impl Picture<'_> {
         if tally.unsent() > 0 {
             causes.insert(0, format!("{} more could not be sent", tally.unsent()));
         }
+        if causes.is_empty() {
+            causes.extend(tally.last_trouble().map(str::to_owned)); // with counters, single requests are not known
+        }
         Line::from(causes.join(", ")).style(self.palette.failure())
     }
 }

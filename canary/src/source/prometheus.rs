@@ -1,0 +1,160 @@
+//! Counters of what really serves, as Prometheus has scraped them: what both releases answered from one scrape to
+//! the next.
+//!
+//! - `queries`: what is asked. `client`: asking it. `look`: one look, and what there is to say against its answers.
+//! - `counters`: increases of counters, summed by interval.
+
+mod client;
+mod counters;
+mod look;
+mod queries;
+#[cfg(test)]
+mod simulation;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+pub use self::{
+    client::Credentials,
+    queries::{Bucket, Matchers, Metric, Queries},
+};
+use self::{
+    counters::Closed,
+    look::{Looks, Trouble},
+};
+use super::{Seen, Source, probe::Trust};
+
+/// How often trouble is told that goes on.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
+/// Where the Prometheus is, and what is asked.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `http://HOST:PORT`, or `https://`; a path, where a proxy wants one.
+    pub url: String,
+    /// What it wants to see before it answers.
+    pub credentials: Credentials,
+    /// Whose certificate it may have.
+    pub trust: Trust,
+    /// What is asked,
+    pub queries: Queries,
+    /// and how often.
+    pub every: Duration,
+}
+
+/// A Prometheus that is looked at again and again. Dropping it ends that.
+#[derive(Debug)]
+pub struct Prometheus {
+    seen: mpsc::Receiver<Seen>,
+    paused: watch::Sender<bool>,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Prometheus {
+    /// Begins to look, for so long. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If an option cannot be used: what is wrong with it, in words.
+    pub fn start(options: &Options, time: Option<Duration>) -> Result<Self, String> {
+        let looks = Looks::new(options)?;
+        let (sender, seen) = mpsc::channel(64);
+        let paused = watch::Sender::new(false);
+        let has_answered = Arc::new(AtomicBool::new(false));
+        let task = Task { looks, sender, trouble: None, has_answered: Arc::clone(&has_answered) };
+        tokio::spawn(task.look_for(options.every, time, paused.subscribe()));
+        Ok(Self { seen, paused, has_answered })
+    }
+
+    /// Whether it has answered at all, be it with an error.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Source for Prometheus {
+    async fn next(&mut self) -> Option<Seen> {
+        self.seen.recv().await
+    }
+
+    fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+}
+
+struct Task {
+    looks: Looks,
+    sender: mpsc::Sender<Seen>,
+    /// What was in the way last, and when that was told.
+    trouble: Option<(String, Instant)>,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Task {
+    /// Looks until the time is over or the receiver is gone. A look that is under way then is given up.
+    async fn look_for(mut self, every: Duration, time: Option<Duration>, paused: watch::Receiver<bool>) {
+        let sender = self.sender.clone();
+        let looking = self.look_every(every, paused);
+        select! {
+            () = looking => {}
+            () = sleep(time.unwrap_or(Duration::MAX)) => {}
+            () = sender.closed() => {}
+        }
+    }
+
+    async fn look_every(&mut self, every: Duration, mut paused: watch::Receiver<bool>) {
+        let mut looks = interval(every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            if *paused.borrow_and_update() {
+                // what is counted meanwhile is not looked at
+                self.looks.begin_anew();
+                if paused.wait_for(|paused| !paused).await.is_err() {
+                    return;
+                }
+            }
+            let found = self.looks.look().await;
+            if self.tell(found).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn tell(
+        &mut self,
+        found: Result<Option<Closed>, Trouble>,
+    ) -> Result<(), mpsc::error::SendError<Seen>> {
+        let is_answer = found.as_ref().map_or_else(|trouble| trouble.is_answer, |_| true);
+        self.has_answered.fetch_or(is_answer, Ordering::Relaxed);
+        let trouble = match found {
+            Ok(closed) => {
+                if let Some(closed) = closed {
+                    self.sender.send(Seen::Interval(self.looks.interval(closed))).await?;
+                }
+                self.looks.unseen()
+            }
+            Err(trouble) => Some(trouble.text),
+        };
+        let Some(text) = trouble else {
+            self.trouble = None;
+            return Ok(());
+        };
+        let is_told = |(told, at): &(String, Instant)| *told == text && at.elapsed() < TOLD_AGAIN;
+        if !self.trouble.as_ref().is_some_and(is_told) {
+            self.trouble = Some((text.clone(), Instant::now()));
+            self.sender.send(Seen::Trouble(text)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! One look at Prometheus: the questions, what there is to say against the answers, and what they come to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Options,
+    client::{AskError, Prometheus, RawSeries},
+    counters::{Closed, Counters, Kind, Quantity, Series},
+    queries::Queries,
+};
+use crate::{
+    release::Release,
+    source::{HASH_LABELS, Interval},
+};
+
+/// How far before the last look samples are asked for, at least: two scrapes of the slowest that are usual.
+const LOOK_BACK: Duration = Duration::from_secs(120);
+
+/// Why a look has found nothing that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) text: String,
+    /// Whether Prometheus has answered.
+    pub(super) is_answer: bool,
+}
+
+impl From<AskError> for Trouble {
+    fn from(error: AskError) -> Self {
+        Self { text: error.to_string(), is_answer: error.is_answer() }
+    }
+}
+
+/// Looks, one after the other.
+pub(super) struct Looks {
+    client: Prometheus,
+    queries: Queries,
+    counters: Counters,
+    /// When the last look was that found something: by Prometheus' clock, in seconds since 1970, and by ours.
+    last: Option<(f64, Instant)>,
+    /// Where the counting began, and where it has come to: by Prometheus' clock.
+    counted: Option<(f64, f64)>,
+    /// Selectors of requests that have found no series.
+    unseen: Vec<String>,
+}
+
+type Found = (Kind, String, Vec<RawSeries>);
+
+impl Looks {
+    /// # Errors
+    /// If an option cannot be used: what is wrong with it, in words.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        let Options { url, credentials, trust, queries, .. } = options;
+        if queries.stable == queries.canary {
+            return Err(
+                "--stable and --canary are the same: nothing would tell the releases apart".to_owned()
+            );
+        }
+        let client = Prometheus::new(url, credentials.clone(), trust)?;
+        let (counters, queries) = (Counters::default(), queries.clone());
+        Ok(Self { client, queries, counters, last: None, counted: None, unseen: Vec::new() })
+    }
+
+    /// What is counted from the next look on is all that counts.
+    pub(super) fn begin_anew(&mut self) {
+        (self.counters, self.last, self.counted) = (Counters::default(), None, None);
+    }
+
+    /// Looks once. A look that is given up changes nothing.
+    pub(super) async fn look(&mut self) -> Result<Option<Closed>, Trouble> {
+        let time = self.client.time().await?;
+        let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
+        let window = LOOK_BACK + Duration::from_secs_f64(since.ceil());
+        let mut found: Vec<Found> = Vec::new();
+        for (kind, selector) in self.queries.selectors() {
+            #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
+            let series = self.client.samples(&selector, window, time.floor() as i64).await?;
+            found.push((kind, selector, series));
+        }
+        self.check(&found)?;
+        if self.last.is_none() && self.client.is_gauge(self.queries.name()).await {
+            let text = format!("{} is a gauge, and a counter is wanted", self.queries.name());
+            return Err(Trouble { text, is_answer: true });
+        }
+        self.unseen = unseen(&found).map(str::to_owned).collect();
+        let newest = newest_of_targets(&found);
+        let series =
+            found.into_iter().flat_map(|(kind, _, all)| all.into_iter().map(move |series| (kind, series)));
+        let series: Vec<_> = series.map(|(kind, raw)| counted(kind, raw, &newest)).collect();
+        self.counters.observe(&series);
+        self.last = Some((time, Instant::now()));
+        Ok(self.counters.close())
+    }
+
+    /// What to say of sides that have no series.
+    pub(super) fn unseen(&self) -> Option<String> {
+        (!self.unseen.is_empty()).then(|| {
+            let (selectors, is) = (self.unseen.join(" and "), LOOK_BACK.as_secs());
+            format!("Prometheus has no samples of {selectors} in the last {is} s")
+        })
+    }
+
+    /// What was counted, with the times of this machine.
+    pub(super) fn interval(&mut self, closed: Closed) -> Interval {
+        let Closed { since, until, stable, canary } = closed;
+        let (start, before) = self.counted.unwrap_or((since, since));
+        self.counted = Some((start, until.max(before)));
+        let length = Duration::try_from_secs_f64(until - before).unwrap_or_default();
+        let (now, at) = self.last.unwrap_or((until, Instant::now()));
+        let age = Duration::try_from_secs_f64(now - since).unwrap_or_default();
+        // what is counted from the first look's samples on counts, although they are a little older
+        let since = if before <= start { None } else { at.checked_sub(age) };
+        Interval { since, length, stable, canary }
+    }
+
+    /// Whether the series can be judged by at all.
+    fn check(&self, found: &[Found]) -> Result<(), Trouble> {
+        let trouble = |text| Err(Trouble { text, is_answer: true });
+        let of = |kind| found.iter().find(move |one| one.0 == kind);
+        let all = || found.iter().flat_map(|(_, selector, all)| all.iter().map(move |one| (selector, one)));
+        if let Some((selector, _)) = all().find(|(_, series)| series.samples.is_empty()) {
+            return trouble(format!("{selector} is a native histogram, and a counter is wanted"));
+        }
+        if let Some((selector, _)) = all().find(|(_, series)| series.samples.iter().any(|it| it.1 < 0.0)) {
+            return trouble(format!(
+                "{selector} has negative values: it is a gauge, and a counter is wanted"
+            ));
+        }
+        let sides = Release::BOTH.map(|release| of(Kind { release, quantity: Quantity::Requests }));
+        let [Some((_, _, stable)), Some((_, _, canary))] = sides else { return Ok(()) };
+        let stable_ones: BTreeSet<_> = stable.iter().map(|series| &series.labels).collect();
+        if let Some(both) = canary.iter().find(|series| stable_ones.contains(&series.labels)) {
+            return trouble(format!("both --stable and --canary match the series {}", shown(&both.labels)));
+        }
+        for (kind, selector, series) in found.iter().filter(|one| one.0.quantity == Quantity::Requests) {
+            let has = |label: &str| series.iter().any(|series| series.labels.contains_key(label));
+            if let Some(label) = self.queries.labels_of_failures().find(|label| !has(label))
+                && !series.is_empty()
+            {
+                return trouble(format!(
+                    "no series of {selector} has the label {label}, by which --failed goes"
+                ));
+            }
+            for quantity in [Quantity::Timed, Quantity::InTime] {
+                let of_time = of(Kind { quantity, ..*kind }).filter(|(_, _, timed)| timed.is_empty());
+                if let Some((_, timed, _)) = of_time
+                    && !series.is_empty()
+                {
+                    return trouble(format!("Prometheus has no samples of {timed}: is there such a bucket?"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The selectors of requests that have found no series.
+fn unseen(found: &[Found]) -> impl Iterator<Item = &str> {
+    let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
+    requests.filter(|(_, _, series)| series.is_empty()).map(|(_, selector, _)| selector.as_str())
+}
+
+/// The newest sample of each target that the first answer has which tells of it. A scrape may come between two
+/// questions: what it says of failures must not count before what it says of requests, which are asked for first.
+fn newest_of_targets(found: &[Found]) -> HashMap<String, f64> {
+    let mut newest: HashMap<String, f64> = HashMap::new();
+    for (_, _, all) in found {
+        let mut here: HashMap<String, f64> = HashMap::new();
+        for series in all {
+            let (Some(target), Some(last)) = (target(&series.labels), series.samples.last()) else {
+                continue;
+            };
+            let newest = here.entry(target).or_insert(last.0);
+            *newest = newest.max(last.0);
+        }
+        for (target, last) in here {
+            newest.entry(target).or_insert(last);
+        }
+    }
+    newest
+}
+
+fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>) -> Series {
+    let RawSeries { labels, mut samples } = raw;
+    let target = target(&labels);
+    if let Some(newest) = target.as_ref().and_then(|target| newest.get(target)) {
+        samples.retain(|sample| sample.0 <= *newest);
+    }
+    let hash = HASH_LABELS.iter().find_map(|label| labels.get(&label.replace('-', "_")));
+    let version = hash.filter(|_| kind.release == Release::Canary).cloned().unwrap_or_default();
+    Series { kind, target, version, labels: shown(&labels), samples }
+}
+
+fn target(labels: &BTreeMap<String, String>) -> Option<String> {
+    let instance = labels.get("instance")?;
+    Some(format!("{instance} {}", labels.get("job").map_or("", String::as_str)))
+}
+
+/// As `PromQL` has them.
+fn shown(labels: &BTreeMap<String, String>) -> String {
+    let pairs = labels.iter().filter(|(key, _)| *key != "__name__");
+    let pairs: Vec<_> = pairs.map(|(key, value)| format!("{key}={value:?}")).collect();
+    format!("{}{{{}}}", labels.get("__name__").map_or("", String::as_str), pairs.join(","))
+}

@@ -1,0 +1,298 @@
+//! What Prometheus is asked: the flags, as selectors of `PromQL`.
+
+use std::{fmt, str::FromStr};
+
+use super::counters::{Kind, Quantity};
+use crate::release::Release;
+
+/// One label matcher of `PromQL`, as `status=~"5.."`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Matcher {
+    label: String,
+    operator: &'static str,
+    /// With its quotes, as it was given.
+    value: String,
+}
+
+/// Label matchers, as between the braces of a selector: `label="value",…`. At least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matchers(Vec<Matcher>);
+
+/// A metric's name, with matchers if there are any: `NAME` or `NAME{label="value",…}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    name: String,
+    matchers: Vec<Matcher>,
+}
+
+/// A bucket of a classic histogram: a [`Metric`] whose name ends in `_bucket`, with a matcher of the label `le`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The histogram's name.
+    name: String,
+    le: Matcher,
+    matchers: Vec<Matcher>,
+}
+
+impl FromStr for Matchers {
+    type Err = String;
+
+    /// Takes matchers with or without braces around them. Regular expressions are left to Prometheus to check.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let inner = match text.strip_prefix('{') {
+            Some(rest) => rest.strip_suffix('}').ok_or("there is no closing brace")?,
+            None => text,
+        };
+        let matchers = matchers(inner)?;
+        if matchers.is_empty() {
+            return Err("there is no matcher: want LABEL=\"VALUE\", as in release=\"stable\"".to_owned());
+        }
+        Ok(Self(matchers))
+    }
+}
+
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (name, matchers) = match text.split_once('{') {
+            Some((name, rest)) => {
+                (name.trim(), matchers(rest.strip_suffix('}').ok_or("there is no closing brace")?)?)
+            }
+            None => (text, Vec::new()),
+        };
+        if !is_name(name, ":") {
+            return Err(format!("{name:?} is no name of a metric: want NAME or NAME{{LABEL=\"VALUE\"}}"));
+        }
+        Ok(Self { name: name.to_owned(), matchers })
+    }
+}
+
+impl FromStr for Bucket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Metric { name, matchers } = text.parse()?;
+        let wanted = || {
+            "want one bucket of a histogram, as in http_request_duration_seconds_bucket{le=\"0.25\"}"
+                .to_owned()
+        };
+        let name = name.strip_suffix("_bucket").ok_or_else(wanted)?.to_owned();
+        let (le, matchers): (Vec<_>, Vec<_>) = matchers.into_iter().partition(|one| one.label == "le");
+        match <[Matcher; 1]>::try_from(le) {
+            Ok([le]) if le.operator == "=" => Ok(Self { name, le, matchers }),
+            _ => Err(wanted()),
+        }
+    }
+}
+
+/// The names of labels and, with `:`, of metrics: <https://prometheus.io/docs/concepts/data_model/>.
+fn is_name(text: &str, more: &str) -> bool {
+    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_' || more.contains(c);
+    text.starts_with(is_first) && text.chars().all(|c| is_first(c) || c.is_ascii_digit())
+}
+
+/// Matchers with commas between them; one more after the last is allowed.
+fn matchers(text: &str) -> Result<Vec<Matcher>, String> {
+    let mut all = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (matcher, after) = matcher(rest)?;
+        all.push(matcher);
+        let after = after.trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(next) => next.trim_start(),
+            None if after.is_empty() => after,
+            None => return Err(format!("want a comma before {after:?}")),
+        };
+    }
+    Ok(all)
+}
+
+/// The matcher that the text begins with, and what comes after it.
+fn matcher(text: &str) -> Result<(Matcher, &str), String> {
+    let end = text.find(['=', '!', '~', '"', ',']).unwrap_or(text.len());
+    let (label, rest) = (text[..end].trim(), &text[end..]);
+    if !is_name(label, "") {
+        return Err(format!("{label:?} is no name of a label: want LABEL=\"VALUE\""));
+    }
+    // the longer ones first: `=` begins `=~`, too
+    let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| rest.starts_with(operator));
+    let operator = operator.ok_or_else(|| format!("want =, !=, =~ or !~ after the label {label}"))?;
+    let rest = rest[operator.len()..].trim_start();
+    let value = quoted(rest).ok_or_else(|| {
+        format!("the value of the label {label} must be in quotes: {label}{operator}\"VALUE\"")
+    })?;
+    let matcher = Matcher { label: label.to_owned(), operator, value: value.to_owned() };
+    Ok((matcher, &rest[value.len()..]))
+}
+
+/// The string literal that the text begins with, with its quotes:
+/// <https://prometheus.io/docs/prometheus/latest/querying/basics/#string-literals>.
+fn quoted(text: &str) -> Option<&str> {
+    let quote = text.chars().next().filter(|c| ['"', '\'', '`'].contains(c))?;
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if is_escaped {
+            is_escaped = false;
+        } else if c == '\\' && quote != '`' {
+            is_escaped = true;
+        } else if c == quote {
+            return Some(&text[..=at]);
+        }
+    }
+    None
+}
+
+/// Which counters tell what the service answers.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    /// The counter of requests. Its matchers apply to `slow`, too.
+    pub requests: Metric,
+    /// What tells the stable release's series.
+    pub stable: Matchers,
+    /// What tells the canary's.
+    pub canary: Matchers,
+    /// What tells failures.
+    pub failed: Matchers,
+    /// The bucket of the answers in time, if slow answers count as failures.
+    pub slow: Option<Bucket>,
+}
+
+impl Queries {
+    /// Every selector that is asked, with what its series count. Requests come first.
+    pub(super) fn selectors(&self) -> Vec<(Kind, String)> {
+        let mut all = Vec::new();
+        let sides = [(Release::Stable, &self.stable.0), (Release::Canary, &self.canary.0)];
+        for (release, side) in sides {
+            let requests = selector(&self.requests.name, [&self.requests.matchers, side]);
+            all.push((Kind { release, quantity: Quantity::Requests }, requests));
+        }
+        for (release, side) in sides {
+            let common = &self.requests.matchers;
+            let failures = selector(&self.requests.name, [common, side, &self.failed.0]);
+            all.push((Kind { release, quantity: Quantity::Failures }, failures));
+            if let Some(Bucket { name, le, matchers }) = &self.slow {
+                let timed = selector(&format!("{name}_count"), [common, matchers, side]);
+                all.push((Kind { release, quantity: Quantity::Timed }, timed));
+                let in_time =
+                    selector(&format!("{name}_bucket"), [common, matchers, side, &vec![le.clone()]]);
+                all.push((Kind { release, quantity: Quantity::InTime }, in_time));
+            }
+        }
+        all
+    }
+
+    /// The names of the labels that tell failures.
+    pub(super) fn labels_of_failures(&self) -> impl Iterator<Item = &str> {
+        self.failed.0.iter().map(|matcher| matcher.label.as_str())
+    }
+
+    /// The name of the counter of requests.
+    pub(super) fn name(&self) -> &str {
+        &self.requests.name
+    }
+}
+
+fn selector<const N: usize>(name: &str, matchers: [&Vec<Matcher>; N]) -> String {
+    let matchers: Vec<_> = matchers.into_iter().flatten().map(ToString::to_string).collect();
+    format!("{name}{{{}}}", matchers.join(","))
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.label, self.operator, self.value)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.matchers.is_empty() {
+            return f.write_str(&self.name);
+        }
+        f.write_str(&selector(&self.name, [&self.matchers]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_become_selectors() {
+        let queries = Queries {
+            requests: "http_requests_total{app=\"appinfo\"}".parse().expect("a metric"),
+            stable: "release=\"stable\"".parse().expect("matchers"),
+            canary: "{ release = 'canary' , }".parse().expect("matchers"),
+            failed: "status=~\"5..\",status!~`50[12]`".parse().expect("matchers"),
+            slow: Some("seconds_bucket{le=\"0.25\",method=\"GET\"}".parse().expect("a bucket")),
+        };
+        let all: Vec<_> = queries.selectors().into_iter().map(|(kind, text)| (kind.release, text)).collect();
+        let expected = [
+            (Release::Stable, "http_requests_total{app=\"appinfo\",release=\"stable\"}"),
+            (Release::Canary, "http_requests_total{app=\"appinfo\",release='canary'}"),
+            (
+                Release::Stable,
+                "http_requests_total{app=\"appinfo\",release=\"stable\",status=~\"5..\",status!~`50[12]`}",
+            ),
+            (Release::Stable, "seconds_count{app=\"appinfo\",method=\"GET\",release=\"stable\"}"),
+            (
+                Release::Stable,
+                "seconds_bucket{app=\"appinfo\",method=\"GET\",release=\"stable\",le=\"0.25\"}",
+            ),
+            (
+                Release::Canary,
+                "http_requests_total{app=\"appinfo\",release='canary',status=~\"5..\",status!~`50[12]`}",
+            ),
+            (Release::Canary, "seconds_count{app=\"appinfo\",method=\"GET\",release='canary'}"),
+            (Release::Canary, "seconds_bucket{app=\"appinfo\",method=\"GET\",release='canary',le=\"0.25\"}"),
+        ];
+        assert_eq!(all, expected.map(|(release, text)| (release, text.to_owned())));
+    }
+
+    #[test]
+    fn values_may_hold_what_separates_matchers() {
+        for text in ["a=\"x,y\"", "a=\"}\"", "a=\"say \\\"x\\\"\"", "a=`\\`", "a=\"\"", "a=\"b\",c!=\"d\""] {
+            let matchers: Matchers = text.parse().expect(text);
+            let shown: Vec<_> = matchers.0.iter().map(ToString::to_string).collect();
+            assert_eq!(shown.join(","), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_metric_no_matcher_and_no_bucket_is_refused() {
+        for text in ["", "1total", "a-b", "rate(a[1m])", "a{", "a{b}", "{a=\"b\"}", "a{b=\"c\"}[1m]"] {
+            assert!(text.parse::<Metric>().is_err(), "{text}");
+        }
+        for text in [
+            "",
+            "{}",
+            "stable",
+            "{a=\"b\"",
+            "a=b",
+            "a=\"b",
+            "a==\"b\"",
+            "a~\"b\"",
+            "a=\"b\" c=\"d\"",
+            "a=\"b\"}",
+        ] {
+            assert!(text.parse::<Matchers>().is_err(), "{text}");
+        }
+        for text in ["a_bucket", "a{le=\"1\"}", "a_bucket{le=~\"1|2\"}", "a_bucket{b=\"c\"}"] {
+            assert!(text.parse::<Bucket>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = |text: &str| text.parse::<Matchers>().expect_err("it is refused");
+        assert_eq!(
+            error("release=stable"),
+            "the value of the label release must be in quotes: release=\"VALUE\""
+        );
+        assert_eq!(error("pod-hash=\"a\""), "\"pod-hash\" is no name of a label: want LABEL=\"VALUE\"");
+        assert_eq!(error("stable"), "want =, !=, =~ or !~ after the label stable");
+    }
+}

@@ -1,0 +1,92 @@
+//! Batches at the edge of a change, which are left out.
+//!
+//! Scrapes of different pods happen at different moments, so an incident that hits both releases at once reaches
+//! their counters at different times: within one batch, a part of it is missing on one side. Such a batch would blame
+//! the side that was scraped later. It shows by the failure rate of both sides together, which jumps from one batch
+//! to the next.
+//!
+//! The rule reads only the totals of both sides. The judge's test is conditional on the totals, so a selection by
+//! them leaves it valid.
+
+use std::collections::VecDeque;
+
+use crate::release::{Batch, Counts, real};
+
+/// How many standard errors make a jump. With three, incidents that come again every 90 s while scrapes come every
+/// 60 s are blamed on the canary in 6.0 % of runs; with two, in 2.8 %.
+const JUMP: f64 = 2.0;
+/// How many batches on either side of a jump are left out. With six, one bad canary in two is not found within ten
+/// minutes of scrapes every 60 s; with three, one in 14.
+const REACH: usize = 3;
+
+/// Holds back each batch until the next ones are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edges {
+    /// The batches that are held back, oldest first, each with whether it lies near a jump or does not count.
+    held: VecDeque<(Batch, bool)>,
+    /// Up to [`REACH`] + 1 batches since the last jump, not counting more.
+    since_jump: Option<usize>,
+}
+
+impl Edges {
+    /// Takes in the next batch. What comes out is an earlier one, unless it lies near a jump. One that does not
+    /// `count` is only there for its neighbours.
+    pub(super) fn next(&mut self, batch: Batch, counts: bool) -> Option<Batch> {
+        let jumped = self.held.back().is_some_and(|(before, _)| jumps(before.total(), batch.total()));
+        self.since_jump = if jumped { Some(0) } else { self.since_jump.map(|batches| batches + 1) };
+        if jumped {
+            self.held.iter_mut().rev().take(REACH).for_each(|(_, near)| *near = true);
+        }
+        let near = self.since_jump.is_some_and(|batches| batches < REACH);
+        self.held.push_back((batch, near || !counts));
+        if self.held.len() > REACH { self.held.pop_front().and_then(unless_near) } else { None }
+    }
+
+    /// What is held back does not count, but its neighbours are still compared with it.
+    pub(super) fn forget(&mut self) {
+        self.held.iter_mut().for_each(|(_, near)| *near = true);
+    }
+
+    /// No more will come: the batches that were held back.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = Batch> {
+        std::mem::take(&mut self.held).into_iter().filter_map(unless_near)
+    }
+}
+
+fn unless_near((batch, near): (Batch, bool)) -> Option<Batch> {
+    (!near).then_some(batch)
+}
+
+/// Whether two failure rates differ by more than [`JUMP`] standard errors of a common rate: the z-test of two
+/// proportions.
+fn jumps(one: Counts, other: Counts) -> bool {
+    let (Some(first), Some(second)) = (one.rate(), other.rate()) else { return false };
+    let pooled = (one + other).rate().unwrap_or(0.0);
+    let variance = pooled * (1.0 - pooled) * (1.0 / real(one.requests) + 1.0 / real(other.requests));
+    (first - second).abs() > JUMP * variance.sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(failures: u64, requests: u64) -> Batch {
+        Batch { stable: Counts { requests, failures, slow: 0 }, ..Batch::default() }
+    }
+
+    fn passed(rates: &[u64]) -> Vec<u64> {
+        let mut edges = Edges::default();
+        let mut passed: Vec<_> =
+            rates.iter().filter_map(|failures| edges.next(batch(*failures, 100), true)).collect();
+        passed.extend(edges.end());
+        passed.iter().map(|batch| batch.stable.failures).collect()
+    }
+
+    #[test]
+    fn batches_beside_a_jump_are_left_out_and_steady_ones_are_not() {
+        assert_eq!(passed(&[1, 2, 0, 1]), [1, 2, 0, 1]);
+        assert_eq!(passed(&[1, 0, 1, 2, 40, 90, 91, 90, 92, 89, 90, 91, 2, 1, 1, 0]), [1, 92, 0]);
+        assert_eq!(passed(&[0]), [0]);
+        assert_eq!(passed(&[]), [0; 0]);
+    }
+}

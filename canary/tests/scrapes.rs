@@ -1,0 +1,301 @@
+//! `canary --prometheus`, on counters that the real Prometheus scrapes from real appinfo servers. Needs `prometheus`,
+//! as Debian's package brings it: `cargo test -p canary --test scrapes`.
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use appinfo::{
+    config::Listen,
+    labels::{LabelFile, LabelVolume},
+    server::{self, Server},
+    service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService},
+};
+use common::{eventually, json_lines, start};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+const CONFIG: &str = "{global: {scrape_interval: 1s, scrape_timeout: 1s}, \
+    scrape_configs: [{job_name: pods, file_sd_configs: [{files: [targets.json]}]}]}";
+
+/// A Prometheus that scrapes every second, killed when dropped.
+struct Prometheus {
+    child: Child,
+    url: String,
+}
+
+impl Prometheus {
+    fn start(folder: &Path) -> Self {
+        fs::write(folder.join("prometheus.yml"), CONFIG).expect("a file");
+        let mut child = Command::new("prometheus")
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
+            .current_dir(folder)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("prometheus is installed");
+        let log = BufReader::new(child.stderr.take().expect("its log"));
+        let (sender, listening) = mpsc::channel();
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["msg"] == "Listening on" {
+                    let _ = sender.send(format!("http://{}", entry["address"].as_str().expect("an address")));
+                }
+            }
+        });
+        let url = listening.recv_timeout(common::PATIENCE).expect("Prometheus listens");
+        let new = Self { child, url };
+        eventually("Prometheus is ready", || ureq::get(format!("{}/-/ready", new.url)).call().is_ok());
+        new
+    }
+
+    /// How many series of requests have at least so many samples.
+    fn series(&self, samples: u32) -> usize {
+        let query = format!("count_over_time(http_requests_total{{path=\"/v1/appinfo\"}}[1h])>={samples}");
+        let answer = ureq::get(format!("{}/api/v1/query", self.url)).query("query", &query).call();
+        let answer: Value = answer.expect("an answer").body_mut().read_json().expect("JSON");
+        answer["data"]["result"].as_array().expect("series").len()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pod: it ends when dropped.
+struct Pod {
+    release: &'static str,
+    hash: &'static str,
+    /// Where it serves, and where its metrics are.
+    addresses: [SocketAddr; 2],
+    _runtime: Runtime,
+    _labels: LabelVolume,
+}
+
+impl Pod {
+    /// One whose metrics are at that address, of whose port 0 stands for any.
+    fn start(
+        folder: &Path,
+        release: &'static str,
+        hash: &'static str,
+        metrics: SocketAddr,
+        broken: bool,
+    ) -> Self {
+        let text = format!("app=\"appinfo\"\nrelease=\"{release}\"");
+        let directory = tempfile::tempdir_in(folder).expect("a folder").keep().join("labels");
+        let labels = LabelVolume::new(directory, text).expect("a volume");
+        let pod = service::Pod {
+            name: format!("appinfo-{hash}-x2z4v"),
+            namespace: "space".to_owned(),
+            label_file: LabelFile::new(labels.file()),
+        };
+        let service: Box<dyn AppInfoService> =
+            if broken { Box::new(AppInfoBroken) } else { Box::new(AppInfoBaseline) };
+        let runtime = Runtime::new().expect("a runtime");
+        let within = runtime.enter();
+        let listen = |at: SocketAddr| server::bind(Listen::At(at)).expect("a port");
+        let listeners = [listen((Ipv4Addr::LOCALHOST, 0).into()), listen(metrics)];
+        let addresses = [0, 1].map(|it: usize| listeners[it].local_addr().expect("an address"));
+        let [public, admin] = listeners;
+        let server = Server::new(pod, service, public, admin).expect("a server");
+        runtime.spawn(server.run(std::future::pending()));
+        drop(within);
+        Self { release, hash, addresses, _runtime: runtime, _labels: labels }
+    }
+
+    fn target(&self) -> Value {
+        let labels = json!({"app": "appinfo", "release": self.release, "pod_template_hash": self.hash});
+        json!({"targets": [self.addresses[1]], "labels": labels})
+    }
+}
+
+/// Pods that are asked all the time, and a Prometheus that scrapes them.
+struct Cluster {
+    prometheus: Prometheus,
+    pods: Arc<Mutex<Vec<Pod>>>,
+    /// How many requests were answered, by release, and whether more are to be sent.
+    stable: Arc<AtomicU64>,
+    canary: Arc<AtomicU64>,
+    goes_on: Arc<AtomicBool>,
+    folder: TempDir,
+}
+
+const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+impl Cluster {
+    /// Two stable pods and a canary.
+    fn new(broken: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prometheus = Prometheus::start(folder.path());
+        let new = Self {
+            prometheus,
+            pods: Arc::default(),
+            stable: Arc::default(),
+            canary: Arc::default(),
+            goes_on: Arc::new(AtomicBool::new(true)),
+            folder,
+        };
+        new.add("stable", "567b989978", ANY_PORT.into(), false);
+        new.add("stable", "567b989978", ANY_PORT.into(), false);
+        new.add("canary", "c66665c44", ANY_PORT.into(), broken);
+        let (pods, goes_on) = (Arc::clone(&new.pods), Arc::clone(&new.goes_on));
+        let (stable, canary) = (Arc::clone(&new.stable), Arc::clone(&new.canary));
+        thread::spawn(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .timeout_global(Some(Duration::from_secs(5)))
+                .build()
+                .into();
+            while goes_on.load(Ordering::Relaxed) {
+                let asked: Vec<_> = pods
+                    .lock()
+                    .expect("no panic")
+                    .iter()
+                    .map(|pod| (pod.addresses[0], pod.release))
+                    .collect();
+                for (address, release) in asked {
+                    // a pod that has just ended does not answer
+                    if agent.get(format!("http://{address}/v1/appinfo")).call().is_ok() {
+                        let count = if release == "canary" { &canary } else { &stable };
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        eventually("each pod was scraped", || new.prometheus.series(2) >= 3);
+        new
+    }
+
+    fn add(&self, release: &'static str, hash: &'static str, metrics: SocketAddr, broken: bool) {
+        let pod = Pod::start(self.folder.path(), release, hash, metrics, broken);
+        self.pods.lock().expect("no panic").push(pod);
+        self.tell();
+    }
+
+    fn end(&self, hash: &str) -> SocketAddr {
+        let mut pods = self.pods.lock().expect("no panic");
+        let position = pods.iter().position(|pod| pod.hash == hash).expect("such a pod");
+        let metrics = pods.remove(position).addresses[1];
+        drop(pods);
+        self.tell();
+        metrics
+    }
+
+    /// Tells Prometheus which pods there are.
+    fn tell(&self) {
+        let targets: Vec<_> = self.pods.lock().expect("no panic").iter().map(Pod::target).collect();
+        let new = self.folder.path().join("new");
+        fs::write(&new, serde_json::to_vec(&targets).expect("JSON")).expect("a file");
+        fs::rename(new, self.folder.path().join("targets.json")).expect("in one step");
+    }
+
+    /// A container restarts: the same address, and all counters at 0.
+    fn restart(&self, release: &'static str, hash: &'static str, broken: bool) {
+        let metrics = self.end(hash);
+        self.add(release, hash, metrics, broken);
+    }
+
+    /// A pod is replaced by another.
+    fn replace(&self, release: &'static str, hash: &'static str) {
+        self.add(release, hash, ANY_PORT.into(), false);
+        self.end(hash);
+    }
+
+    fn judge(&self, flags: &[&str]) -> Child {
+        let usual = ["judge", "--prometheus", &self.prometheus.url, "--interval=1s", "--output=json"];
+        start(&[&usual[..], flags].concat())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.goes_on.store(false, Ordering::Relaxed);
+    }
+}
+
+fn ended(child: Child) -> (Option<i32>, Value, String) {
+    let output = child.wait_with_output().expect("it runs");
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), json_lines(&said).pop().unwrap_or_default(), told.into_owned())
+}
+
+#[test]
+fn a_good_canary_is_promoted_while_pods_restart_and_are_replaced() {
+    let cluster = Cluster::new(false);
+    let judge = cluster.judge(&["--for=120s", "--slow=http_request_duration_seconds_bucket{le=\"0.5\"}"]);
+    cluster.restart("stable", "567b989978", false);
+    cluster.restart("canary", "c66665c44", false);
+    cluster.replace("stable", "567b989978");
+    let (code, summary, told) = ended(judge);
+    assert_eq!(code, Some(0), "{summary}\n{told}");
+    for (release, sent) in [("stable", &cluster.stable), ("canary", &cluster.canary)] {
+        let seen = &summary["releases"][release];
+        assert_eq!(seen["failure"], 0, "{summary}");
+        let seen = seen["success"].as_u64().expect("a count");
+        assert!(seen >= 30 && seen <= sent.load(Ordering::Relaxed), "{seen} of {release}: {summary}");
+    }
+    assert!(summary["price"]["budget_share"].is_number(), "the traffic is measured: {summary}");
+}
+
+#[test]
+fn a_broken_canary_is_rolled_back_although_it_restarts() {
+    let cluster = Cluster::new(true);
+    let judge = cluster.judge(&["--for=120s"]);
+    cluster.restart("canary", "c66665c44", true);
+    let (code, summary, told) = ended(judge);
+    assert_eq!(code, Some(1), "{summary}\n{told}");
+    let canary = &summary["releases"]["canary"];
+    assert_eq!(canary["success"], 0, "{summary}");
+    assert!(
+        canary["failure"].as_u64().expect("a count") <= cluster.canary.load(Ordering::Relaxed),
+        "{summary}"
+    );
+    assert_eq!(summary["releases"]["stable"]["failure"], 0, "{summary}");
+}
+
+#[test]
+fn serve_judges_each_pod_template_of_its_own() {
+    let cluster = Cluster::new(true);
+    let url = &cluster.prometheus.url;
+    let mut serve = start(&["serve", "--prometheus", url, "--interval=1s", "--listen=127.0.0.1:0"]);
+    let mut told = BufReader::new(serve.stderr.take().expect("its messages"));
+    let mut line = String::new();
+    told.read_line(&mut line).expect("a message");
+    let address =
+        line.split_once("http://").and_then(|(_, rest)| rest.split_once(',')).expect("an address").0;
+    let verdict = || -> Value {
+        let answer = ureq::get(format!("http://{address}/v1/verdict")).call();
+        answer.expect("an answer").body_mut().read_json().expect("JSON")
+    };
+    let is = |trial: &str, decision: &str| {
+        let verdict = verdict();
+        verdict["trial"] == trial && verdict["decision"] == decision
+    };
+    eventually("the broken one is to be rolled back", || is("c66665c44", "roll_back"));
+    cluster.end("c66665c44");
+    cluster.add("canary", "744f96dc75", ANY_PORT.into(), false);
+    eventually("the next one is to be promoted", || is("744f96dc75", "promote"));
+    let _ = serve.kill();
+    let _ = serve.wait();
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).expect("messages");
+}
