@@ -1,13 +1,11 @@
-//! What the service costs beside a server that does nothing: bare hyper with a constant body of the same
-//! size.
+//! The cost of the service, compared with a minimal server: bare hyper with a constant body of the same size.
 //!
-//! Every server is a process of its own on one processor; the load, 32 kept-alive connections, comes from
-//! another. The figure is processor time per request (user and system, `/proc/<pid>/stat`). Servers take
-//! turns, round after round, so that a machine whose speed drifts drifts for all of them; medians are shown,
-//! as ratios.
+//! Every server is a process of its own on one CPU; the load, 32 kept-alive connections, comes from another CPU. The
+//! figure is CPU time per request (user and system, `/proc/<pid>/stat`). Servers take turns in each round, so that a
+//! change of the machine's speed affects all of them. The results are medians, as ratios.
 //!
-//! `cargo bench --bench comparison` runs it; Linux only, in less than three minutes. The variable `BINARY` names
-//! another binary to measure than the one just built, such as one from an image.
+//! `cargo bench --bench comparison` runs it on Linux in less than three minutes. The variable `BINARY` names another
+//! binary to measure, such as one from an image, instead of the one just built.
 
 use std::{
     env,
@@ -33,7 +31,7 @@ const CONNECTIONS: usize = 32;
 const ROUNDS: usize = 5;
 /// How long each server is under load in each round.
 const TURN: Duration = Duration::from_millis(1200);
-/// Answers are thrown away for so long first.
+/// How long each server is under load before each measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
 const IDLE_CONNECTIONS: usize = 10_000;
 const REQUEST: &[u8] = b"GET /v1/appinfo HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -46,7 +44,7 @@ fn main() {
     }
 }
 
-/// The limit: answers every request with that many bytes, and does nothing else.
+/// The baseline: a server that answers every request with `size` bytes and does nothing else.
 fn serve_constant(address: &str, size: usize) {
     let body: &'static [u8] = vec![b'x'; size].leak();
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
@@ -68,22 +66,22 @@ fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-/// A server on the first processor.
+/// A server process on the first CPU.
 struct Server {
     name: &'static str,
     child: Child,
     address: SocketAddr,
-    /// Processor seconds per request, of each round.
+    /// CPU seconds per request, for each round.
     costs: Vec<f64>,
 }
 
 impl Server {
     fn start(name: &'static str, address: SocketAddr, command: &mut Command) -> Self {
-        let [servers, load] = *PROCESSORS;
+        let [servers, load] = *CPUS;
         pin_to(servers);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         pin_to(load);
-        // the log goes to a pipe, and the pipe has to be emptied
+        // discard the log, so that the pipe does not fill up
         let mut output = child.stdout.take().expect("its output");
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -108,7 +106,7 @@ impl Server {
         Self::start(name, address, command.arg(labels))
     }
 
-    /// Processor time used so far: the 14th and 15th field of `/proc/<pid>/stat`, in ticks of 10 ms.
+    /// CPU time used so far: the 14th and 15th field of `/proc/<pid>/stat`, in ticks of 10 ms.
     fn cpu_seconds(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
         let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
@@ -116,7 +114,7 @@ impl Server {
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// A line of `/proc/<pid>/status`, in KiB.
+    /// A value from `/proc/<pid>/status`, in KiB.
     fn kib(&self, key: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("the line");
@@ -138,22 +136,22 @@ impl Drop for Server {
     }
 }
 
-/// The processors that servers and load run on: the first two that this program may use.
-static PROCESSORS: LazyLock<[usize; 2]> = LazyLock::new(|| {
-    let allowed = sched_getaffinity(None).expect("the processors of this thread");
-    let mut allowed = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
-    let mut next = || allowed.next().expect("two processors");
+/// The CPUs of servers and load: the first two that this program may use.
+static CPUS: LazyLock<[usize; 2]> = LazyLock::new(|| {
+    let allowed = sched_getaffinity(None).expect("the CPUs of this thread");
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    let mut next = || allowed.next().expect("two CPUs");
     [next(), next()]
 });
 
-/// Has this thread, and what it starts from now on, run on one processor.
-fn pin_to(processor: usize) {
+/// Pins this thread, and the processes it starts from now on, to one CPU.
+fn pin_to(cpu: usize) {
     let mut set = CpuSet::new();
-    set.set(processor);
-    sched_setaffinity(None, &set).expect("a processor that this program may use");
+    set.set(cpu);
+    sched_setaffinity(None, &set).expect("a CPU that this program may use");
 }
 
-/// Asks on 32 connections, each at once again, for that long: how many requests were answered.
+/// Sends requests on 32 connections for `time`, each as soon as the last one is answered. Returns their number.
 fn load(address: SocketAddr, time: Duration) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -181,7 +179,7 @@ async fn client(address: SocketAddr, end: Instant) -> usize {
     requests
 }
 
-/// Asks once: how long the answer is, head and body. (All answers of one server are as long as its first.)
+/// Sends one request. Returns the length of the answer, head and body. (All answers of a server have the same length.)
 async fn ask(stream: &mut TcpStream, answer: &mut [u8]) -> usize {
     stream.write_all(REQUEST).await.expect("sent");
     let mut read = 0;
@@ -206,7 +204,7 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// The file of a label volume of its own, with that many labels.
+/// The label file of a new volume with this number of labels.
 fn label_file(directory: &Path, labels: usize) -> PathBuf {
     let directory = tempfile::tempdir_in(directory).expect("a directory").keep();
     let mut text = String::from("app=\"appinfo\"\nrelease=\"stable\"");
@@ -240,7 +238,7 @@ fn compare() {
         }
     }
     println!(
-        "\nProcessor time per request, {CONNECTIONS} connections, median of {ROUNDS} rounds (lowest to highest)\n"
+        "\nCPU time per request, {CONNECTIONS} connections, median of {ROUNDS} rounds (lowest to highest)\n"
     );
     println!("| server | times bare hyper | rounds | µs |\n|---|---|---|---|");
     for server in &servers {
@@ -284,7 +282,7 @@ fn idle_connections(labels: &Path) {
         let mut connections = Vec::new();
         let mut answer = vec![0; 1 << 12];
         for _ in 0..IDLE_CONNECTIONS {
-            // both ends are descriptors of this machine, but not of this process
+            // connecting fails once this process has no file descriptors left
             let Ok(mut stream) = TcpStream::connect(server.address).await else { break };
             ask(&mut stream, &mut answer).await;
             connections.push(stream);

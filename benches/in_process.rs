@@ -1,5 +1,5 @@
-//! What the parts cost without a socket: parser, label file, service, router. Beside them, what the answer takes
-//! if it is only copied.
+//! The cost of each part without a socket: parser, label file, service, router. For comparison, the cost of copying
+//! the answer.
 
 use std::{
     fs,
@@ -22,12 +22,12 @@ use tower::{Service, ServiceExt};
 
 const LABELS: [usize; 4] = [3, 30, 300, 1000];
 
-/// Where the label files are.
+/// The directory of the label files.
 static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a directory"));
 
 fn main() {
     divan::main();
-    let _ = fs::remove_dir_all(DIRECTORY.path()); // what is static is never dropped
+    let _ = fs::remove_dir_all(DIRECTORY.path()); // statics are never dropped
 }
 
 /// The text of a label file.
@@ -62,7 +62,7 @@ fn read_unchanged(bencher: Bencher, labels: usize) {
     bencher.bench(|| pod.label_file.read());
 }
 
-/// Begins to watch the file, too. To stop that is not counted: it happens but once.
+/// This includes the start of the watch, but not its end.
 #[divan::bench(args = LABELS)]
 fn read_for_the_first_time(bencher: Bencher, labels: usize) {
     let path = label_file(labels);

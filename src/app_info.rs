@@ -1,4 +1,4 @@
-//! What the service says: which pod answered.
+//! The answer of the service: which pod answered.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::labels::Labels;
 
-/// The answer of `/v1/appinfo`. Its JSON has the fields in this order, named as the Go original named them:
+/// The answer of `/v1/appinfo`. Its JSON has the fields in this order, with the names of the Go original:
 ///
 /// ```
 /// # use appinfo::{app_info::AppInfo, labels::Labels};
@@ -22,18 +22,18 @@ use crate::labels::Labels;
 pub struct AppInfo {
     /// The pod's name.
     pub pod_name: String,
-    /// The pod's label `app`; empty where it has none.
+    /// The pod's label `app`; empty if it has none.
     pub app_name: String,
-    /// The namespace the pod runs in; empty where the implementation does not tell it.
+    /// The pod's namespace; empty if the implementation leaves it out.
     pub namespace: String,
-    /// The pod's label `release`; empty where it has none.
+    /// The pod's label `release`; empty if it has none.
     pub release: String,
-    /// Every other label, sorted by key.
+    /// All other labels, sorted by key.
     pub labels: BTreeMap<String, String>,
 }
 
 impl AppInfo {
-    /// Describes the pod of that name, namespace and labels.
+    /// Describes the pod with this name, namespace and labels.
     pub fn new(pod_name: &str, namespace: &str, labels: &Labels) -> Self {
         let mut labels = labels.as_map().clone();
         Self {

@@ -1,4 +1,4 @@
-//! Every flag, each with an environment variable, parsed and validated before anything starts.
+//! The flags, each with an environment variable. They are parsed and validated before anything starts.
 
 use std::{
     env,
@@ -20,23 +20,23 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::service;
 
-/// How many public connections may be open at once, where no flag says so.
+/// The default maximum number of open public connections.
 pub const MAX_CONNECTIONS: u32 = 10_240;
-/// How long a connection may rest between two requests, where no flag says so. A load balancer keeps its
-/// connections to a server, and loses a request that it sends while the server closes one; so the server must keep
-/// them for longer. Google's keep theirs for 600 s and advise 620 s for the server
-/// (<https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries>), AWS' keep theirs for 60 s.
+/// The default of how long a connection may be idle between two requests. It must be longer than the load balancer's
+/// own idle timeout: if the server closes a connection while the load balancer sends a request on it, that request
+/// is lost. Google's load balancers keep connections for 600 s and advise 620 s for the server
+/// (<https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries>); those of AWS keep them for 60 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(620);
-/// How long to go on answering after SIGTERM, where no flag says so.
+/// The default of how long to keep answering after SIGTERM.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
-/// How long requests in flight may take to end after that, where no flag says so.
+/// The default of how long requests in flight may take to end after that.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Says which pod answered: the service to learn, teach and rehearse canary deployments on Kubernetes with.
+/// Says which pod answered: a service for learning, teaching and rehearsing canary deployments on Kubernetes.
 #[derive(Clone, Debug, Parser)]
-#[command(version = version(), args_override_self = true, next_line_help = true, after_help = WHO)]
+#[command(version = version(), args_override_self = true, next_line_help = true, after_help = AFTER_HELP)]
 pub struct Config {
-    /// Where to serve /v1/appinfo; without an address, on every one of this machine's
+    /// Where to serve /v1/appinfo; without an address, on all addresses of this machine
     #[arg(long, env = "APPINFO_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8080")]
     pub listen: Listen,
 
@@ -44,11 +44,11 @@ pub struct Config {
     #[arg(long, env = "APPINFO_ADMIN_LISTEN", value_name = "[ADDRESS]:PORT", default_value = ":8081")]
     pub admin_listen: Listen,
 
-    /// The pod's labels, one a line: key="value"
+    /// The file with the pod's labels, one per line: key="value"
     #[arg(long, env = "APPINFO_LABELS_FILE", value_name = "PATH", default_value = "/etc/labels")]
     pub labels_file: PathBuf,
 
-    /// How log lines on standard output look: text or json
+    /// The format of log lines on standard output: text or json
     #[arg(
         long,
         env = "APPINFO_LOG_FORMAT",
@@ -58,7 +58,7 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
-    /// After SIGTERM, how long to go on answering while endpoints forget the pod
+    /// How long to keep answering after SIGTERM, while the pod is removed from endpoints
     #[arg(long, env = "APPINFO_DRAIN_DELAY", value_name = "TIME", default_value = text(DRAIN_DELAY))]
     #[arg(value_parser = duration)]
     pub drain_delay: Duration,
@@ -68,28 +68,27 @@ pub struct Config {
     #[arg(value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// Which log lines to write: off, error, warn, info, debug or trace; also by module, as in
-    /// warn,appinfo=debug
+    /// The log level: off, error, warn, info, debug or trace; also per module, as in warn,appinfo=debug
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub log_filter: Targets,
 
-    /// How many connections may be open at once on the public port; the next ones wait for their turn
+    /// The maximum number of open connections on the public port; further ones wait
     #[arg(long, env = "APPINFO_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = MAX_CONNECTIONS)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// How long a kept-alive connection may rest between two requests; to be longer than the load balancer's
+    /// How long a kept-alive connection may be idle; must be longer than the load balancer's idle timeout
     #[arg(long, env = "APPINFO_IDLE_TIMEOUT", value_name = "TIME", default_value = text(IDLE_TIMEOUT))]
     #[arg(value_parser = idle_timeout)]
     pub idle_timeout: Duration,
 }
 
 impl Config {
-    /// Reads the flags of a command line, which begins with the program's name, and the variables of those that
-    /// are not among them. A variable that is empty counts as not set.
+    /// Reads the flags of a command line, which begins with the program's name, and the environment variables of
+    /// all other flags. An empty variable counts as not set.
     ///
     /// # Errors
-    /// If a flag or a variable cannot be used, which the error names; or if help or the version are asked for.
+    /// If a flag or a variable is invalid (the error names it), or if help or the version is requested.
     pub fn read(command_line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let command_line: Vec<_> = command_line.into_iter().collect();
         let command = Self::command().mut_args(without_empty_variable);
@@ -100,7 +99,7 @@ impl Config {
         parse(command.clone()).map_err(|error| {
             let fails_with = |variable| parse(command.clone().mut_args(with_only(variable))).is_err();
             if fails_with(None) {
-                return error; // whatever the variables say
+                return error; // the command line itself is invalid
             }
             let mut variables = command.get_arguments().filter_map(Arg::get_env);
             match variables.find(|variable| fails_with(Some(variable))) {
@@ -111,7 +110,7 @@ impl Config {
     }
 }
 
-/// The flag without its variable where that is empty. Help tells of the variable all the same.
+/// Removes a flag's variable if it is empty. The help still shows it.
 fn without_empty_variable(flag: Arg) -> Arg {
     match flag.get_env() {
         Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => {
@@ -123,12 +122,12 @@ fn without_empty_variable(flag: Arg) -> Arg {
     }
 }
 
-/// Takes from each flag its variable, but for this one.
+/// Removes the variables of all flags, except for this variable.
 fn with_only(variable: Option<&OsStr>) -> impl Fn(Arg) -> Arg {
     move |flag| if flag.get_env() == variable { flag } else { flag.env(Resettable::Reset) }
 }
 
-/// Says that it is this variable that cannot be used. clap would name the flag, which is nowhere to be seen.
+/// Makes the error name the variable. clap names the flag, which the user has not written.
 fn name_variable(mut error: clap::Error, variable: &str, command: &mut Command) -> clap::Error {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return command.error(error.kind(), format!("the variable {variable} is not UTF-8"));
@@ -137,23 +136,23 @@ fn name_variable(mut error: clap::Error, variable: &str, command: &mut Command) 
     error
 }
 
-const WHO: &str = "\
-Who the pod is comes from the label file and from the variables MY_POD_NAME and MY_POD_NAMESPACE,
-as Kubernetes' downward API provides them.";
+const AFTER_HELP: &str = "\
+The pod's name and namespace come from the variables MY_POD_NAME and MY_POD_NAMESPACE, as Kubernetes'
+downward API provides them.";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// For machines: one JSON object a line.
+    /// For machines: one JSON object per line.
     Json,
 }
 
 /// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On every address of this machine, IPv6 and IPv4, as Go's `":8080"` does.
+    /// On all addresses of this machine, IPv6 and IPv4, like Go's `":8080"`.
     Everywhere {
         /// The port; 0 lets the system choose.
         port: u16,
@@ -189,10 +188,10 @@ fn text(time: Duration) -> String {
     format!("{}s", time.as_secs())
 }
 
-/// Parses a time such as `5s`, `1m 30s`, `1.5s` or `500ms`; a number alone, such as `0.5`, counts seconds.
+/// Parses a time such as `5s`, `1m 30s`, `1.5s` or `500ms`. A number without a unit, such as `0.5`, means seconds.
 ///
 /// # Errors
-/// If it is neither a number nor such a time.
+/// If the text is neither a number nor a time with units.
 pub fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     let is_a_number = text.contains(|it: char| it.is_ascii_digit())
         && text.chars().all(|it| it.is_ascii_digit() || it == '.');
@@ -206,8 +205,8 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses what `RUST_LOG` says; no directive means info. A bare word that is no level would be taken for a module,
-/// and a misspelt level silence everything.
+/// Parses a log filter as in `RUST_LOG`; without any directive, the level is info. A bare word must be a level:
+/// `Targets` would take a misspelt level for a module and log nothing.
 fn log_filter(text: &str) -> Result<Targets, String> {
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();

@@ -42,36 +42,35 @@ use crate::{
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 /// The release it belongs to: its label `release`.
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
-/// What an answer's body is.
+/// The content type of all answers.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 const APP_INFO: &str = "/v1/appinfo";
 
-/// What every handler answers from.
+/// The state that all handlers share.
 struct App {
     pod: Arc<Pod>,
     served_by: Option<HeaderValue>,
     service: Box<dyn AppInfoService>,
     metrics: Arc<Metrics>,
-    /// What followed from the last reading of the labels.
-    last: Mutex<Option<Told>>,
+    cache: Mutex<Option<Cached>>,
 }
 
-/// What follows from one reading of the labels.
-struct Told {
+/// Computed from labels, and valid for as long as the labels stay the same.
+struct Cached {
     labels: Arc<Labels>,
     /// The service's answer.
     answer: Arc<Answer>,
-    /// What befalls requests on their way to that answer.
+    /// The faults that the labels set.
     dial: Dial,
 }
 
-/// The public port's routes, answering as `pod` with what `service` says of it.
+/// The public port's routes. `service` describes `pod`.
 ///
-/// The log tells a client's address where requests carry [`ConnectInfo`].
+/// The log shows the client's address if requests carry [`ConnectInfo`].
 pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metrics>) -> Router {
     let served_by = header(&pod.name);
-    let app = Arc::new(App { pod, served_by, service, metrics, last: Mutex::default() });
+    let app = Arc::new(App { pod, served_by, service, metrics, cache: Mutex::default() });
     let routes = Router::new()
         .route(APP_INFO, get(app_info))
         .fallback(not_found)
@@ -81,7 +80,7 @@ pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metr
 }
 
 fn app_info(State(app): State<Arc<App>>, request: Request) -> impl Future<Output = Response> {
-    let (request, _body) = request.into_parts(); // before the future begins, which would keep both
+    let (request, _body) = request.into_parts(); // outside the future, which would otherwise store both
     async move { app.respond(&request, Some(APP_INFO), |labels| app.app_info(labels)).await }
 }
 
@@ -95,7 +94,7 @@ async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Re
     app.respond(&request, Some(APP_INFO), |labels| ready(app.refuse(labels, Failure::MethodNotAllowed))).await
 }
 
-/// A header's value, unless it would be empty or none that HTTP allows.
+/// A header's value; none if it would be empty or is not allowed by HTTP.
 fn header(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value).ok().filter(|value| !value.is_empty())
 }
@@ -104,8 +103,8 @@ fn header(value: &str) -> Option<HeaderValue> {
 type Reading = Result<Arc<Labels>, LabelsError>;
 
 impl App {
-    /// Answers a request from one reading of the label file, counts it, and writes a line to the log: at
-    /// level info, a failure of ours at error with its cause.
+    /// Answers a request from one reading of the label file, counts it, and logs it: a server error with its
+    /// cause at level error, any other answer at level info.
     async fn respond<F: Future<Output = Arc<Answer>>>(
         &self,
         request: &Parts,
@@ -134,30 +133,30 @@ impl App {
         response
     }
 
-    /// What the service says, unless the labels have the request fail; late where they hold answers back.
+    /// The service's answer, or the failure or delay that the labels set.
     async fn app_info(&self, labels: Reading) -> Arc<Answer> {
         let labels = match labels {
             Ok(labels) => labels,
             Err(error) => return self.answer(None, self.service.get_app_info(&self.pod, Err(error))),
         };
-        let (answer, dial) = self.told(&labels);
+        let (answer, dial) = self.answer_and_dial(&labels);
         if dial.is_off() {
-            return answer; // the usual case, which pays for no layer
+            return answer; // the usual case skips the cost of the layer
         }
         let service = service_fn(|_| ready(Ok::<_, Infallible>(answer.clone())));
         let answer = FaultLayer.layer(service).oneshot((dial, labels)).await;
         answer.unwrap_or_else(|Failed(labels)| self.refuse(Ok(labels), Failure::Injected))
     }
 
-    /// What these labels come to; from memory where they are the same as last time.
-    fn told(&self, labels: &Arc<Labels>) -> (Arc<Answer>, Dial) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some(told) if Arc::ptr_eq(&told.labels, labels) => (Arc::clone(&told.answer), told.dial),
+    /// The answer and the dial for these labels, from the cache if the labels are unchanged.
+    fn answer_and_dial(&self, labels: &Arc<Labels>) -> (Arc<Answer>, Dial) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*cache {
+            Some(cached) if Arc::ptr_eq(&cached.labels, labels) => (Arc::clone(&cached.answer), cached.dial),
             before => {
-                let dial = Dial::new(labels, before.as_ref().map(|told| &*told.labels));
+                let dial = Dial::new(labels, before.as_ref().map(|cached| &*cached.labels));
                 let answer = self.answer(Some(labels), self.service.get_app_info(&self.pod, Ok(labels)));
-                *last = Some(Told { labels: Arc::clone(labels), answer: Arc::clone(&answer), dial });
+                *cache = Some(Cached { labels: Arc::clone(labels), answer: Arc::clone(&answer), dial });
                 (answer, dial)
             }
         }
@@ -184,7 +183,7 @@ impl App {
                 let line = json_line(&BTreeMap::from([("error", &error)])).unwrap_or_default();
                 let cause = match failure {
                     Failure::Injected => {
-                        format!("{error}: the label {} has requests fail", FAULT_PERCENT.label)
+                        format!("{error}: the label {} makes requests fail", FAULT_PERCENT.label)
                     }
                     _ => error,
                 };
@@ -201,7 +200,7 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    /// Why the body is no [`AppInfo`], for the log.
+    /// Why the request failed, for the log.
     error: Option<String>,
 }
 
@@ -214,12 +213,12 @@ impl Answer {
     }
 }
 
-/// One line of JSON, ended by a newline.
+/// One line of JSON that ends with a newline.
 fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     Ok(serde_json::to_string(value)? + "\n")
 }
 
-/// Why a request gets no [`AppInfo`].
+/// Why a request is not answered with an [`AppInfo`].
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("not found")]
@@ -230,7 +229,7 @@ enum Failure {
     Service(#[from] ServiceError),
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// Looks as if this were version 2.
+    /// Has the same message as version 2's failure.
     #[error("{}", ServiceError::Broken)]
     Injected,
 }

@@ -1,6 +1,6 @@
-//! A pod's labels, as Kubernetes' downward API writes them into a file: one label a line, `key="value"`.
+//! A pod's labels, as Kubernetes' downward API writes them to a file: one label per line, `key="value"`.
 //!
-//! The pure parser is here. [`LabelFile`] reads the file, and [`LabelVolume`] writes it, as the kubelet does.
+//! This module has the parser. [`LabelFile`] reads the file, and [`LabelVolume`] writes it as the kubelet does.
 
 mod file;
 mod volume;
@@ -19,12 +19,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Reads labels from the text of a label file.
+    /// Parses the text of a label file.
     ///
-    /// There is no malformed text, only lines that say nothing: one without `=` or with nothing before it is
-    /// passed over. The key is what stands before the first `=`, trimmed; the value is what follows, trimmed,
-    /// then without any `"`. The last of a repeated key wins. Bytes that are not UTF-8 become U+FFFD. A
-    /// byte-order mark at the beginning, as some editors write it, is no part of the first key.
+    /// Parsing never fails. A line without `=`, or with no key before it, is ignored. The key is the trimmed text
+    /// before the first `=`. The value is the trimmed text after it, without any `"`. If a key is repeated, its last
+    /// value wins. Bytes that are not UTF-8 become U+FFFD. A byte-order mark at the beginning of the text, as some
+    /// editors write it, is removed.
     pub fn parse(text: &[u8]) -> Self {
         let label = |line: &str| {
             let (key, value) = line.split_once('=')?;

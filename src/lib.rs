@@ -1,20 +1,20 @@
-//! appinfo says which pod answered: the service with which people learn, teach and rehearse canary
+//! appinfo is a small service that says which pod answered. It is for learning, teaching and rehearsing canary
 //! deployments.
 //!
 //! In reading order:
 //!
-//! - [`config`]: every flag and its variable.
+//! - [`config`]: all flags and their environment variables.
 //! - [`telemetry`]: the log.
 //! - [`app_info`]: the answer, and its JSON.
-//! - [`labels`]: the pod's labels, from the downward API's file: the parser, the file, how it is watched.
-//! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and which of them this build
+//! - [`labels`]: the pod's labels from the downward API's file: parser, reader, and watch.
+//! - [`service`]: the trait [`service::AppInfoService`], its three implementations, and the one that this build
 //!   serves.
 //! - [`http`]: the public router, with [`http::faults`] in front of the service, and [`http::admin`], the router for
 //!   Kubernetes and Prometheus.
 //! - [`server`]: both ports, the drain, and the time limits of a connection.
-//! - [`signals`]: what ends the process.
+//! - [`signals`]: the signals that end the process.
 //!
-//! `main.rs` puts them together.
+//! `main.rs` connects them.
 
 #[cfg(not(unix))]
 compile_error!("appinfo runs on Linux and macOS; on Windows, build and run it in WSL");

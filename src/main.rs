@@ -20,7 +20,7 @@ use tracing::{info, warn};
 fn main() -> ExitCode {
     let config = Config::read(env::args_os()).unwrap_or_else(|error| error.exit());
     run(config).unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "appinfo: {error}"); // nobody may be there to read it
+        let _ = writeln!(io::stderr(), "appinfo: {error}"); // eprintln! would panic if stderr is closed
         ExitCode::FAILURE
     })
 }
@@ -29,7 +29,7 @@ fn run(config: Config) -> io::Result<ExitCode> {
     let _log = telemetry::init(config.log_format, config.log_filter.clone())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let code = runtime.block_on(serve(config));
-    runtime.shutdown_background(); // what has not ended by now was given its time
+    runtime.shutdown_background(); // the drain timeout is over: do not wait for the remaining tasks
     code
 }
 
@@ -58,28 +58,28 @@ async fn serve(config: Config) -> io::Result<ExitCode> {
         "serving"
     );
     if let Err(error) = pod.label_file.read() {
-        warn!(%error, "not ready until the label file can be read (--labels-file says where it is)");
+        warn!(%error, "not ready until the label file can be read (its path is set by --labels-file)");
     }
-    let (ask_to_end, asked_to_end) = oneshot::channel();
+    let (shutdown_sender, shutdown) = oneshot::channel();
     let mut server = Server::new(pod, service, public, admin)?;
     server.max_connections = config.max_connections;
     server.idle_timeout = config.idle_timeout;
     server.drain_delay = config.drain_delay;
     server.drain_timeout = config.drain_timeout;
-    // dropped unsent only when nobody is left to receive
-    let server = server.run(async { asked_to_end.await.unwrap_or(Shutdown::Now) });
+    // receiving never fails: the sender is not dropped before it has sent
+    let server = server.run(async { shutdown.await.unwrap_or(Shutdown::Now) });
     pin!(server);
     select! {
         () = &mut server => return Ok(ExitCode::SUCCESS),
         signal = signals.next() => {
-            info!(signal = signal.name(), "asked to end");
-            let _ = ask_to_end.send(signal.shutdown());
+            info!(signal = signal.name(), "shutting down");
+            let _ = shutdown_sender.send(signal.shutdown());
         }
     }
     select! {
         () = server => Ok(ExitCode::SUCCESS),
         signal = signals.next() => {
-            warn!(signal = signal.name(), "asked again: ending at once");
+            warn!(signal = signal.name(), "second signal: exiting at once");
             Ok(signal.exit_code())
         }
     }
@@ -89,7 +89,7 @@ fn listen(on: Listen) -> io::Result<TcpListener> {
     server::bind(on).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {on}: {error}")))
 }
 
-/// What ends the process.
+/// A signal that ends the process.
 #[derive(Clone, Copy)]
 enum Signal {
     Interrupt,
@@ -111,7 +111,7 @@ impl Signal {
         }
     }
 
-    /// As a shell tells of a process that the signal ended: 128 and its number.
+    /// 128 plus the signal's number, as shells report a process that a signal ended.
     fn exit_code(self) -> ExitCode {
         match self {
             Self::Interrupt => ExitCode::from(128 + 2),

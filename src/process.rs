@@ -1,4 +1,4 @@
-//! What `/metrics` tells of this process, as the kernel tells it (`proc(5)`).
+//! Metrics of this process, read from the kernel (`proc(5)`).
 
 use std::{
     fs, io,
@@ -11,11 +11,11 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// The metrics of this process that are standard among Prometheus' client libraries:
+/// The standard process metrics of Prometheus' client libraries:
 /// <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 ///
-/// Those of the crate `prometheus` count processor time in whole seconds, and this process takes minutes to use
-/// one second.
+/// The crate `prometheus` has them, too, but counts CPU time in whole seconds. That is too coarse: this process
+/// takes minutes to use one second.
 #[derive(Debug)]
 pub(crate) struct ProcessMetrics {
     cpu: Counter,
@@ -25,31 +25,30 @@ pub(crate) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Adds them to what `registry` gathers.
+    /// Registers the metrics with `registry`.
     ///
     /// # Errors
-    /// If the metrics library refuses a name.
+    /// If the metrics library rejects a name.
     pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
         let gauge = |name, help| {
             let gauge = Gauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, Error>(gauge)
         };
-        let cpu =
-            Counter::new("process_cpu_seconds_total", "User and system processor time used, in seconds.")?;
+        let cpu = Counter::new("process_cpu_seconds_total", "User and system CPU time used, in seconds.")?;
         registry.register(Box::new(cpu.clone()))?;
         let start_time =
             gauge("process_start_time_seconds", "When the process started, in seconds since 1970.")?;
         start_time.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         Ok(Self {
             cpu,
-            resident_memory: gauge("process_resident_memory_bytes", "Memory that is resident, in bytes.")?,
+            resident_memory: gauge("process_resident_memory_bytes", "Resident memory, in bytes.")?,
             open_fds: gauge("process_open_fds", "Open file descriptors.")?,
-            max_fds: gauge("process_max_fds", "How many file descriptors may be open.")?,
+            max_fds: gauge("process_max_fds", "Maximum number of open file descriptors.")?,
         })
     }
 
-    /// Asks the kernel. What it does not tell stays as it was.
+    /// Reads the current values. A metric whose value cannot be read keeps its last value.
     pub(crate) fn update(&self) {
         let used = clock_gettime(ClockId::ProcessCPUTime);
         let used = Duration::try_from(used).unwrap_or_default().as_secs_f64();
@@ -58,13 +57,13 @@ impl ProcessMetrics {
             self.resident_memory.set(bytes);
         }
         if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            self.open_fds.set(descriptors.count() as f64 - 1.0); // without the one that counts them
+            self.open_fds.set(descriptors.count() as f64 - 1.0); // read_dir itself has one open
         }
         self.max_fds.set(getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, |limit| limit as f64));
     }
 }
 
-/// The second number of `/proc/self/statm` counts resident pages.
+/// Resident memory: the second number of `/proc/self/statm`, in pages.
 fn resident_bytes() -> io::Result<f64> {
     let pages = fs::read_to_string("/proc/self/statm")?;
     let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());

@@ -1,4 +1,4 @@
-//! A pod's process as a whole: its two ports, its drain, and its listening sockets.
+//! The server of a pod: its two ports, its drain, and its listening sockets.
 
 mod connection;
 mod port;
@@ -35,49 +35,49 @@ use crate::{
     service::{AppInfoService, Pod},
 };
 
-/// A pod's process: what it serves, where, and how it ends.
+/// The server of a pod, with its public port and its admin port.
 pub struct Server {
     pod: Arc<Pod>,
     service: Box<dyn AppInfoService>,
     metrics: Arc<Metrics>,
     public: TcpListener,
     admin: TcpListener,
-    /// How many public connections may be open at once. There are fewer where the process may not open so many
-    /// files.
+    /// The maximum number of open public connections. The process's limit of open files may lower it.
     pub max_connections: u32,
-    /// How long a connection may rest between two requests.
+    /// How long a connection may be idle between two requests.
     pub idle_timeout: Duration,
-    /// After [`Shutdown::Drain`], how long to go on answering as before while endpoints forget the pod.
+    /// After [`Shutdown::Drain`], how long to keep answering while the pod is removed from endpoints.
     pub drain_delay: Duration,
     /// After that, how long requests in flight may take to end.
     pub drain_timeout: Duration,
 }
 
-/// How a server is asked to end.
+/// How a server shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Others still send requests here: go on answering for the drain delay.
+    /// With the drain delay: clients still send requests to this pod.
     Drain,
-    /// Nobody does: skip the delay.
+    /// Without the drain delay.
     Now,
 }
 
-/// Open files that are neither connections nor read for a request: standard streams, listeners, the runtime's
-/// own, the label file's watch, and on each port a connection that waits for its turn.
+/// Reserved file descriptors: standard streams, listeners, the runtime's own, the label file's watch, and on each
+/// port one accepted connection that waits for a slot.
 const OWN_FILES: u64 = 16;
-/// Files that are read for requests at the same time: one by each worker, but hardly ever by more than these.
+/// File descriptors reserved for reading the label file. Each worker thread may read it; more than 8 at the same
+/// time are very unlikely.
 const READERS: usize = 8;
-/// Not counted among public connections, so that probes are answered however many clients there are.
+/// The admin port has a limit of its own, so that probes are answered however many public clients there are.
 const ADMIN_CONNECTIONS: u32 = 16;
-/// Connections that the kernel keeps until they are accepted.
+/// The maximum number of connections that wait in the kernel until they are accepted.
 const BACKLOG: i32 = 1024;
 
 impl Server {
-    /// A server that answers as `pod` with what `service` says of it: clients on the listener `public`,
-    /// Kubernetes and Prometheus on `admin`. It has metrics of its own. Its limits are the flags' defaults.
+    /// A server that answers clients on the listener `public`, and Kubernetes and Prometheus on `admin`. `service`
+    /// describes `pod`. The limits are the defaults of the flags.
     ///
     /// # Errors
-    /// If the metrics library refuses a metric.
+    /// If the metrics library rejects a metric.
     pub fn new(
         pod: Pod,
         service: Box<dyn AppInfoService>,
@@ -98,27 +98,28 @@ impl Server {
         })
     }
 
-    /// Serves until `shutdown` is ready, then drains: `/readyz` turns 503 and every answer says
-    /// `connection: close`, for the drain delay on old and new connections; then no new connection is accepted
-    /// and those still open have the drain timeout to end. Returns when all have, or when that time is over.
+    /// Serves until `shutdown` is ready, then drains. `/readyz` answers 503, and every answer has the header
+    /// `connection: close`. During the drain delay, old and new connections are served. After it, no new connection
+    /// is accepted, and open ones have the drain timeout to end. Returns when all have ended or the timeout is over.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) {
         let draining = Arc::new(AtomicBool::new(false));
-        let (limit, what_limits) = connection_limit(self.max_connections);
+        let (limit, limit_reason) = connection_limit(self.max_connections);
         let admin = admin::router(Arc::clone(&self.pod), Arc::clone(&draining), Arc::clone(&self.metrics));
         let admin = Port::new(admin, ADMIN_CONNECTIONS, "too many admin connections", self.idle_timeout);
-        let admin = tokio::spawn(admin.accept(self.admin)); // it answers to the very end
+        let admin = tokio::spawn(admin.accept(self.admin)); // probes are answered until the drain is over
         let public = http::router(self.pod, self.service, self.metrics);
-        let public = Port::new(public, limit, what_limits, self.idle_timeout);
+        let public = Port::new(public, limit, limit_reason, self.idle_timeout);
         let accepting = tokio::spawn(public.clone().accept(self.public));
 
         let shutdown = shutdown.await;
         draining.store(true, Ordering::Relaxed);
-        public.turn(Phase::Draining);
+        public.set_phase(Phase::Draining);
         if shutdown == Shutdown::Drain {
             let (delay, connections) = (self.drain_delay, public.connections());
             info!(
                 ?delay,
-                connections, "draining: not ready, still answering while endpoints forget this pod"
+                connections,
+                "draining: not ready, but still answering while this pod is removed from endpoints"
             );
             sleep(delay).await;
         }
@@ -127,11 +128,11 @@ impl Server {
     }
 }
 
-/// Ends the public port: no connection is accepted any more, and those there are have `time` to end.
+/// Stops the public port: it accepts no more connections, and open ones have `time` to end.
 async fn stop(public: &Port, accepting: JoinHandle<()>, time: Duration) {
-    public.turn(Phase::Stopping);
+    public.set_phase(Phase::Stopping);
     let connections = public.connections();
-    info!(timeout = ?time, connections, "draining: no new connections, waiting for these to end");
+    info!(timeout = ?time, connections, "draining: no new connections, waiting for open ones to end");
     let ended = async {
         if let Err(error) = accepting.await {
             error!(%error, "accepting connections failed");
@@ -142,11 +143,11 @@ async fn stop(public: &Port, accepting: JoinHandle<()>, time: Duration) {
         info!("drained");
     } else {
         let connections = public.connections();
-        warn!(connections, "drain timeout: cutting off requests that have not ended");
+        warn!(connections, "drain timeout: closing connections whose requests have not ended");
     }
 }
 
-/// How many public connections may be open at once, and what says so.
+/// The maximum number of open public connections, and the message for when it is reached.
 fn connection_limit(wanted: u32) -> (u32, &'static str) {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -161,7 +162,7 @@ fn connection_limit(wanted: u32) -> (u32, &'static str) {
 /// Opens a listening socket.
 ///
 /// # Errors
-/// If the address is not this machine's, is taken, or may not be used.
+/// If the address does not belong to this machine, is in use, or is not permitted.
 pub fn bind(listen: Listen) -> io::Result<TcpListener> {
     match listen {
         Listen::At(address) => bind_to(address),
@@ -179,7 +180,7 @@ pub fn bind(listen: Listen) -> io::Result<TcpListener> {
 fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?; // whatever the system's default is
+        socket.set_only_v6(false)?; // the default differs between systems
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

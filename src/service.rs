@@ -13,43 +13,43 @@ use crate::{
     labels::{LabelFile, Labels, LabelsError},
 };
 
-/// Who the pod is: what its manifest hands to the process.
+/// The identity of the pod, as its manifest passes it to the process.
 #[derive(Debug)]
 pub struct Pod {
-    /// `metadata.name`; empty where nobody said it.
+    /// `metadata.name`; empty if it is not known.
     pub name: String,
-    /// `metadata.namespace`; empty where nobody said it.
+    /// `metadata.namespace`; empty if it is not known.
     pub namespace: String,
     /// `metadata.labels`, as a file of a downward-API volume.
     pub label_file: LabelFile,
 }
 
-/// Answers which pod this is.
+/// An implementation of the service: it describes the pod.
 pub trait AppInfoService: Send + Sync {
-    /// What the implementation is called: the feature that selects it.
+    /// The implementation's name, which is also the name of the feature that selects it.
     fn name(&self) -> &'static str;
 
-    /// Describes `pod`, whose labels are as `labels` says: one reading of [`Pod::label_file`], taken by the
-    /// caller, so that all it tells about one request agrees. The answer must follow from these two alone: it
-    /// is kept for as long as they are the same.
+    /// Describes `pod`. `labels` is one reading of [`Pod::label_file`]; the caller reads it, so that the answer's
+    /// headers and body agree. The result must depend on the two arguments only, because the caller caches it for
+    /// as long as they are the same.
     ///
     /// # Errors
-    /// As the implementation sees fit: one that needs no labels need not mind that they cannot be read.
+    /// Each implementation decides. One that needs no labels may ignore that they cannot be read.
     fn get_app_info(&self, pod: &Pod, labels: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError>;
 }
 
 /// Why there is no [`AppInfo`].
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The pod's labels are not known.
+    /// The pod's labels cannot be read.
     #[error(transparent)]
     Labels(#[from] LabelsError),
-    /// The fault the broken canary was built with.
+    /// The failure of version 2.
     #[error("something went wrong")]
     Broken,
 }
 
-/// The implementation this build was made for: the newest whose feature is enabled, the baseline if none is.
+/// The implementation that this build serves: the newest one whose feature is enabled; the baseline by default.
 pub fn selected() -> Box<dyn AppInfoService> {
     if cfg!(feature = "with-namespace") {
         Box::new(AppInfoWithNamespace)

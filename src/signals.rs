@@ -1,21 +1,21 @@
-//! The signals that end a program in good order.
+//! Signals that shut a program down.
 
 use std::{fs, future::poll_fn, io, task::Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that the program wants to hear of, each with what it means there. While the program runs, they do
-/// nothing else from then on: not even for PID 1, whom the kernel spares only signals without a handler.
+/// Signals that the program handles, each with its meaning for the program. Their default action no longer
+/// applies. It works for PID 1, too: the kernel drops only those of its signals that have no handler.
 #[derive(Debug)]
 pub struct Signals<T>(Vec<(Signal, T)>);
 
 impl<T: Copy> Signals<T> {
-    /// Begins to listen for these, but for those that are ignored: who starts a program so, as `nohup` does with SIGHUP,
-    /// wants it to go on. Only Linux tells which they are; elsewhere all are listened for. To be called within a tokio
-    /// runtime.
+    /// Installs handlers for these signals, except for those that the process was started to ignore: `nohup`, for
+    /// example, makes a program ignore SIGHUP so that it keeps running. Ignored signals are known on Linux only;
+    /// other systems get a handler for every signal. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the system allows no handler for one of them.
+    /// If the system does not allow a handler for one of them.
     pub fn new(wanted: impl IntoIterator<Item = (SignalKind, T)>) -> io::Result<Self> {
         let ignored = ignored();
         wanted
@@ -26,7 +26,7 @@ impl<T: Copy> Signals<T> {
             .map(Self)
     }
 
-    /// Waits for the next one, and tells what it means. Cancel-safe: no signal is lost with the future.
+    /// Waits for the next signal and returns its meaning. Cancel-safe: dropping the future loses no signal.
     pub async fn next(&mut self) -> T {
         poll_fn(|cx| {
             for (signal, meaning) in &mut self.0 {
@@ -40,7 +40,7 @@ impl<T: Copy> Signals<T> {
     }
 }
 
-/// The signals that this process ignores, a bit for each, that of signal 1 the lowest: `SigIgn` of proc(5).
+/// The signals that this process ignores, as a bit mask: bit 0 is signal 1 (`SigIgn` of `proc(5)`).
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -24,10 +24,11 @@ pub use writer::Flush;
 
 use crate::config::LogFormat;
 
-/// Starts the log, with the lines that `filter` lets through. To be kept until the end.
+/// Starts the log with this filter. Keep the returned guard until the process ends: dropping it writes the last
+/// lines.
 ///
 /// # Errors
-/// If there is no thread to be had for it.
+/// If the log's thread cannot be started.
 pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     let (writer, flush) = writer::start(io::stdout())?;
     let lines =
@@ -51,13 +52,14 @@ pub fn init(format: LogFormat, filter: Targets) -> io::Result<Flush> {
     Ok(flush)
 }
 
-/// Whether standard output is a terminal with colours, and they are wanted (<https://no-color.org>).
+/// Whether standard output is a terminal that supports colours, and the user has not disabled them
+/// (<https://no-color.org>).
 fn colours() -> bool {
     let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !unwanted && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// As in `2026-11-24T12:00:00.000000Z`.
+/// Timestamps such as `2026-11-24T12:00:00.000000Z`.
 struct Microseconds;
 
 impl FormatTime for Microseconds {

@@ -1,6 +1,7 @@
-//! What takes a while: crowds, storms, and a million requests. Prints the figures of docs/measurements.md.
+//! Long tests: thousands of slow clients, thousands of label changes, and a million requests. They print the figures of
+//! docs/measurements.md.
 //!
-//! Only runs when it is named, and wants the release build: `cargo test --release --test endurance`.
+//! They run only by name, with the release build: `cargo test --release --test endurance`.
 
 mod common;
 
@@ -29,7 +30,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-/// Each of these takes the whole machine.
+/// Makes the tests run one after the other: each takes the whole machine.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -41,7 +42,7 @@ fn start(labels: &LabelDir) -> Process {
     Process::start(command.arg("--labels-file").arg(labels.file()))
 }
 
-/// The 99th percentile of how long answers take, one after the other on one connection, for that long.
+/// The 99th percentile of the response times of sequential requests on one connection, measured for `time`.
 fn p99(server: SocketAddr, time: Duration) -> Duration {
     let mut client = Client::connect(server).expect("a connection");
     let mut times = Vec::new();
@@ -55,7 +56,7 @@ fn p99(server: SocketAddr, time: Duration) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// Sends a byte of a request head a second: how long until the server closes.
+/// Sends one byte of a request head per second. Returns the time until the server closes the connection.
 async fn slow_head(server: SocketAddr, begin_after: Duration) -> io::Result<Duration> {
     sleep(begin_after).await;
     let mut stream = TcpStream::connect(server).await?;
@@ -67,7 +68,7 @@ async fn slow_head(server: SocketAddr, begin_after: Duration) -> io::Result<Dura
         let mut nothing = [0];
         tokio::select! {
             closed = from_server.read(&mut nothing) => {
-                assert_eq!(closed.unwrap_or(0), 0, "there is no answer to half a head");
+                assert_eq!(closed.unwrap_or(0), 0, "an incomplete head has no answer");
                 return Ok(opened.elapsed());
             }
             _ = second.tick() => if to_server.write_all(b"x").await.is_err() {
@@ -78,7 +79,7 @@ async fn slow_head(server: SocketAddr, begin_after: Duration) -> io::Result<Dura
 }
 
 #[test]
-fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
+fn five_thousand_slow_heads_do_not_delay_other_clients_and_are_cut_off_in_time() {
     const CROWD: u32 = 5000;
     let _turn = one_at_a_time();
     let limit = getrlimit(Resource::Nofile);
@@ -104,8 +105,8 @@ fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
             cut_off
         })
     });
-    pause(Duration::from_secs(2)); // all are there
-    // the machine may be busy with something else for a while
+    pause(Duration::from_secs(2)); // all of the crowd are connected
+    // the fastest of three, since the machine may be busy with something else for a while
     let beside = (0..3).map(|_| p99(process.public, Duration::from_secs(2))).min().expect("three");
     let cut_off = crowd.join().expect("no panic");
     let again_alone = p99(process.public, Duration::from_secs(3));
@@ -115,7 +116,7 @@ fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
     println!("slow heads cut off after {first:.1?} to {last:.1?}");
     assert!(first > Duration::from_secs(9), "{first:?}: a head has 10 s");
     assert!(last < Duration::from_secs(15), "{last:?}: a head has 10 s");
-    // what a busy machine adds beside the crowd, and not without it
+    // a tolerance for other load on the machine
     let noise = Duration::from_millis(1);
     assert!(
         beside < 2 * alone.max(again_alone) + noise,
@@ -124,7 +125,7 @@ fn five_thousand_slow_heads_keep_nobody_waiting_and_are_cut_off_in_time() {
 }
 
 #[test]
-fn a_thousand_swaps_a_second_show_at_once_and_whole() {
+fn a_thousand_swaps_per_second_show_at_once_and_whole() {
     const SWAPS: usize = 20_000;
     const CALM_SWAPS: usize = 50;
     let _turn = one_at_a_time();
@@ -136,7 +137,7 @@ fn a_thousand_swaps_a_second_show_at_once_and_whole() {
             let next = began + Duration::from_millis(1) * u32::try_from(round).expect("few");
             pause(next.saturating_duration_since(Instant::now()));
         } else {
-            pause(Duration::from_millis(150)); // time enough for answers to be kept in between
+            pause(Duration::from_millis(150)); // long enough for labels to be cached in between
         }
         if round == SWAPS {
             println!("{SWAPS} swaps in {:.1?}", began.elapsed());
@@ -171,7 +172,7 @@ fn a_million_mixed_requests_leave_memory_flat() {
             scope.spawn(move || {
                 let mut client = Client::connect(process.public).expect("a connection");
                 for round in 0..EACH {
-                    // those that end the connection are one in 40, lest this tests the kernel's ports
+                    // only one request in 40 ends its connection; more would exhaust the kernel's ports
                     let kind = if round % 40 == number { round / 40 % KINDS.len() } else { round % 2 * 3 };
                     let (request, status) = KINDS[kind];
                     client.send(request).expect("sent");

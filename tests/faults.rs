@@ -1,4 +1,4 @@
-//! Faults that labels of a pod set: failures and delays of `/v1/appinfo`.
+//! Faults that a pod's labels set: failures and delays of `/v1/appinfo`.
 
 mod common;
 
@@ -32,12 +32,12 @@ const PATH: &str = "/v1/appinfo";
 const FAILURE: &str = "{\"error\":\"something went wrong\"}\n";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The text of a label file: a pod of the release `canary` with these labels, too.
+/// The text of a label file with the release `canary` and these labels.
 fn with(labels: &str) -> String {
     format!("release=\"canary\"\n{labels}")
 }
 
-/// Both ports of pod `p`.
+/// The routers of both ports of the pod `p`.
 struct Ports {
     public: Router,
     admin: Router,
@@ -63,7 +63,7 @@ struct Asked {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
-    /// How long it took, in simulated time where time is simulated.
+    /// How long the answer took.
     time: Duration,
 }
 
@@ -88,15 +88,15 @@ fn services() -> [Box<dyn AppInfoService>; 3] {
     [Box::new(AppInfoBaseline), Box::new(AppInfoBroken), Box::new(AppInfoWithNamespace)]
 }
 
-/// The value of a series of `/metrics`, as text.
+/// The value of one series in `/metrics`, as text.
 async fn metric(ports: &Ports, series: &str) -> String {
     let text = ask(&ports.admin, "GET", "/metrics").await.body;
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {series}: {text}")).to_owned()
 }
 
-/// A count of events that happen with this probability must be within five standard deviations, √(n p (1 − p)),
-/// of its mean. Chance alone is outside in one of 1.7 million counts.
+/// Checks that a binomial count is within five standard deviations, √(n p (1 − p)), of its mean. A correct count is
+/// outside by chance in one of 1.7 million tests.
 fn assert_binomial(what: &str, count: u32, of: u32, probability: f64) {
     let mean = f64::from(of) * probability;
     let five = 5.0 * (mean * (1.0 - probability)).sqrt();
@@ -105,7 +105,7 @@ fn assert_binomial(what: &str, count: u32, of: u32, probability: f64) {
 }
 
 #[tokio::test]
-async fn a_failed_request_is_answered_as_version_2_does_it_in_all_three_versions() {
+async fn a_failed_request_has_the_same_answer_as_version_2_in_all_three_versions() {
     let broken = Ports::new(Box::new(AppInfoBroken), "fault-percent=\"0\"");
     for service in services() {
         let ports = Ports::new(service, "fault-percent=\"100\"");
@@ -120,7 +120,7 @@ async fn a_failed_request_is_answered_as_version_2_does_it_in_all_three_versions
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delay_holds_back_good_answers_and_failures_in_all_three_versions() {
+async fn a_delay_applies_to_successes_and_failures_in_all_three_versions() {
     for service in services() {
         let ports = Ports::new(service, "fault-delay-ms=\"60000\"");
         let undelayed = Ports::new(Box::new(AppInfoBaseline), "");
@@ -147,8 +147,8 @@ async fn failures_are_binomial_at_any_percentage() {
             before = failed;
         }
         assert_binomial(percent, failures, REQUESTS, probability);
-        // Two neighbouring pairs share a request, so this count varies more than a binomial one: its variance is
-        // p² (1 − p²) + 2 p³ (1 − p) for each pair, which is at most three times p² (1 − p²).
+        // Neighbouring pairs share a request, so the variance of this count is larger than that of a binomial one:
+        // p² (1 − p²) + 2 p³ (1 − p) per pair, which is at most three times p² (1 − p²).
         let (both, requests) = (probability.powi(2), f64::from(REQUESTS));
         let five = 5.0 * (3.0 * requests * both * (1.0 - both)).sqrt();
         let distance = (f64::from(twice) - requests * both).abs();
@@ -182,7 +182,7 @@ async fn failure_and_delay_are_independent_of_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_get_and_head_of_the_path_are_touched() {
+async fn faults_apply_only_to_get_and_head_of_the_path() {
     let ports = Ports::new(Box::new(AppInfoBaseline), "fault-percent=\"100\"\nfault-delay-ms=\"60000\"");
     for (router, method, path, status) in [
         (&ports.public, "POST", PATH, 405),
@@ -197,11 +197,11 @@ async fn only_get_and_head_of_the_path_are_touched() {
         let asked = ask(router, method, path).await;
         assert_eq!((asked.status, asked.time), (status, Duration::ZERO), "{method} {path}");
     }
-    assert_eq!(ask(&ports.public, "HEAD", PATH).await.time, MINUTE, "but this one is");
+    assert_eq!(ask(&ports.public, "HEAD", PATH).await.time, MINUTE, "HEAD of the path is delayed");
 }
 
 #[tokio::test]
-async fn the_labels_show_among_the_others_whatever_their_values() {
+async fn fault_labels_show_among_the_other_labels_with_valid_and_invalid_values() {
     for labels in
         ["fault-percent=\"0\"", "fault-percent=\"five\"", "fault-percent=\"101\"\nfault-delay-ms=\"-1\""]
     {
@@ -216,7 +216,7 @@ async fn the_labels_show_among_the_others_whatever_their_values() {
 }
 
 #[tokio::test]
-async fn a_fault_and_its_answer_come_from_one_reading() {
+async fn a_fault_and_its_answer_come_from_the_same_reading_of_the_labels() {
     let ports = Ports::new(Box::new(AppInfoBaseline), "");
     let done = AtomicBool::new(false);
     let mut seen = BTreeMap::new();
@@ -273,8 +273,8 @@ async fn failures_and_delays_are_in_the_metrics() {
         tokio::task::yield_now().await;
     }
     held_back.abort();
-    held_back.await.expect_err("the request is given up");
-    assert_eq!(metric(&ports, "http_requests_in_flight").await, "0", "the delay ends with it");
+    held_back.await.expect_err("the request is cancelled");
+    assert_eq!(metric(&ports, "http_requests_in_flight").await, "0", "the delay ends with the request");
     assert_eq!(metric(&ports, &requests(500)).await, "2", "there was no answer to count");
 }
 
@@ -284,7 +284,7 @@ fn start(labels: &LabelDir, flags: &[&str]) -> Process {
 }
 
 #[test]
-fn an_unusable_value_is_logged_once_per_change_with_what_would_do() {
+fn an_invalid_value_is_logged_once_per_change_with_a_description_of_valid_values() {
     let labels = LabelDir::new(with("fault-percent=\"five\""));
     let process = start(&labels, &[]);
     let ignored = || process.messages("ignoring a label");
@@ -323,11 +323,11 @@ fn a_failure_is_logged_as_an_error_with_its_cause() {
     assert_eq!(get(process.public, PATH).expect("an answer").body, FAILURE);
     let line = process.wait_for("request");
     assert_eq!((&line["level"], &line["status"]), (&"ERROR".into(), &500.into()));
-    assert_eq!(line["error"], "something went wrong: the label fault-percent has requests fail");
+    assert_eq!(line["error"], "something went wrong: the label fault-percent makes requests fail");
 }
 
 #[test]
-fn delays_hold_no_threads() {
+fn delayed_requests_block_no_threads() {
     const CLIENTS: u32 = 300;
     let labels = LabelDir::new(with("fault-delay-ms=\"500\""));
     let process = start(&labels, &[]);
@@ -341,13 +341,13 @@ fn delays_hold_no_threads() {
         client.answer().expect("an answer");
     }
     let time = start.elapsed();
-    assert!(time >= Duration::from_millis(500), "{time:?}: an answer was not held back");
+    assert!(time >= Duration::from_millis(500), "{time:?}: an answer was not delayed");
     let on_threads = Duration::from_millis(500) * CLIENTS / 8; // one after the other on eight workers
     assert!(time < on_threads, "{time:?}");
 }
 
 #[test]
-fn a_drain_waits_for_a_delay_until_the_drain_timeout_and_loses_a_longer_one() {
+fn a_drain_waits_for_a_delayed_answer_but_not_longer_than_the_drain_timeout() {
     for (delay, answered) in [("1000", true), ("60000", false)] {
         let labels = LabelDir::new(with(&format!("fault-delay-ms=\"{delay}\"")));
         let timeout = if answered { "--drain-timeout=50s" } else { "--drain-timeout=1s" };

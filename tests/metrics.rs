@@ -1,4 +1,4 @@
-//! What `/metrics` tells after some requests.
+//! The values of `/metrics` after some requests.
 
 mod common;
 
@@ -79,10 +79,10 @@ async fn requests_are_counted_by_method_path_and_status() {
     let build =
         format!("appinfo_build_info{{implementation=\"broken\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(value(&text, &build), Some("1"));
-    assert!(!text.contains("release="), "Prometheus knows the release from the pod");
+    assert!(!text.contains("release="), "Prometheus gets the release from the pod's labels");
 }
 
-/// Every series of requests and of their durations, with its value.
+/// All series of request counts and durations, with their values.
 fn request_series(text: &str) -> BTreeMap<&str, &str> {
     let lines = text.lines().filter(|line| {
         line.starts_with("http_requests_total{") || line.starts_with("http_request_duration_seconds_")
@@ -123,7 +123,7 @@ async fn every_series_starts_at_0() {
 }
 
 #[tokio::test]
-async fn probes_and_scrapes_are_no_traffic() {
+async fn requests_on_the_admin_port_are_not_counted() {
     let ports = ports();
     for path in ["/healthz", "/readyz", "/metrics", "/nothing"] {
         ask(&ports.admin, "GET", path).await;
@@ -158,7 +158,7 @@ async fn no_request_adds_a_series() {
 }
 
 #[test]
-fn the_process_tells_what_it_takes() {
+fn the_process_metrics_agree_with_proc() {
     let labels = LabelDir::new(LABELS);
     let mut command = common::process::appinfo();
     let process = common::process::Process::start(command.arg("--labels-file").arg(labels.file()));

@@ -1,5 +1,5 @@
-//! What deployment/monitoring/ tells Prometheus, tried with the real one on real processes. Needs
-//! `prometheus` and `promtool`, as Debian's package brings them.
+//! The configuration and rules of deployment/monitoring/, tested with a real Prometheus and real processes. Needs
+//! `prometheus` and `promtool`, for example from Debian's package `prometheus`.
 
 mod common;
 
@@ -27,14 +27,14 @@ use tempfile::TempDir;
 
 const STABLE_PODS: usize = 3;
 
-/// How long alerts and recording rules may take. Rules for days are evaluated every 30 s.
+/// How long to wait for alerts and recording rules. Rules over days are evaluated every 30 s.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits for a condition, and asks each of `targets` once between two looks.
+/// Waits for a condition, and sends one request to each of `targets` between two checks.
 fn eventually(what: &str, targets: &[SocketAddr], mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(start.elapsed() < PATIENCE, "timed out waiting for: {what}");
         for &target in targets {
             get(target, "/v1/appinfo").expect("an answer");
         }
@@ -48,8 +48,8 @@ fn config_map() -> ConfigMap {
     all.next().expect("a ConfigMap").typed()
 }
 
-/// The `ConfigMap`'s files in a folder of their own. Debian's Prometheus cannot find pods: where it would,
-/// the file `targets.json` says what it would have found. Nothing else differs from what is shipped.
+/// A folder with the files of the `ConfigMap`. Debian's Prometheus has no discovery of pods, so the file
+/// `targets.json` replaces it. Everything else is unchanged.
 fn config_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let mut files = config_map().data.expect("files");
@@ -70,15 +70,15 @@ fn config_folder() -> TempDir {
     folder
 }
 
-/// Says which pods there are.
+/// Replaces the list of pods that Prometheus discovers.
 fn write_targets(folder: &Path, targets: &[Value]) {
     let new = folder.join("new");
     fs::write(&new, serde_json::to_vec(targets).expect("JSON")).expect("a file");
-    fs::rename(new, folder.join("targets.json")).expect("in one step");
+    fs::rename(new, folder.join("targets.json")).expect("renamed");
 }
 
-/// A container port as Kubernetes discovery tells of it (names of the labels: Prometheus' documentation, role
-/// `pod`).
+/// A container port with the labels of Prometheus' Kubernetes discovery, role `pod`
+/// (<https://prometheus.io/docs/prometheus/latest/configuration/configuration/#pod>).
 fn container_port(
     address: SocketAddr,
     port: &str,
@@ -98,7 +98,7 @@ fn container_port(
     }})
 }
 
-/// What promtool said, which must have found nothing wrong.
+/// Runs promtool, which must succeed. Returns its output.
 fn promtool(folder: &Path, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("promtool")
         .args(arguments)
@@ -115,7 +115,7 @@ fn promtool(folder: &Path, arguments: &[&str], input: &str) -> String {
     said
 }
 
-/// A binary with that implementation, whichever this test was built with.
+/// Builds a binary with this implementation, independent of the features of this test.
 fn appinfo_with(feature: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().expect("no panic");
@@ -128,13 +128,13 @@ fn appinfo_with(feature: &str) -> PathBuf {
         .status();
     assert!(status.expect("cargo runs").success(), "cannot build {feature}");
     let binary = folder.join(feature);
-    let copy = folder.join("copy"); // renamed, for another test may run the old one
+    let copy = folder.join("copy"); // renamed afterwards, since another test may be running the old binary
     fs::copy(folder.join("debug/appinfo"), &copy).expect("the binary");
-    fs::rename(copy, &binary).expect("in one step");
+    fs::rename(copy, &binary).expect("renamed");
     binary
 }
 
-/// A Prometheus that reads its configuration from a folder and keeps its data there, killed when dropped.
+/// A Prometheus with configuration and data in one folder, killed when dropped.
 struct Prometheus {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -179,7 +179,7 @@ impl Prometheus {
         self.log.lock().expect("no panic").clone()
     }
 
-    /// By HTTP/1.0, so that no answer is chunked: status and body.
+    /// Sends a request, by HTTP/1.0 so that the answer is not chunked. Returns status and body.
     fn ask(&self, path: &str) -> io::Result<(u16, String)> {
         let mut client = Client::connect(self.address)?;
         client.send(format!("GET {path} HTTP/1.0\r\n\r\n"))?;
@@ -189,7 +189,7 @@ impl Prometheus {
         Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
     }
 
-    /// The field `data` of what its API answers.
+    /// The field `data` of an answer of the API.
     fn api(&self, path: &str) -> Value {
         let (status, body) = self.ask(&format!("/api/v1/{path}")).expect("an answer");
         assert_eq!(status, 200, "{path}: {body}");
@@ -197,7 +197,7 @@ impl Prometheus {
         answer["data"].take()
     }
 
-    /// Series and their values.
+    /// The series of a query, with their values.
     fn query(&self, expression: &str) -> Vec<(Value, f64)> {
         let encoded = expression.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
         let data = self.api(&format!("query?query={encoded}"));
@@ -213,7 +213,7 @@ impl Prometheus {
         series.first().map(|(_, value)| *value)
     }
 
-    /// The alerts that fire: name, labels, summary.
+    /// Name, labels and summary of each firing alert.
     fn firing(&self) -> Vec<(String, Value, String)> {
         let data = self.api("alerts");
         let alerts = data["alerts"].as_array().expect("alerts").iter();
@@ -255,7 +255,7 @@ impl Pod {
         Self { name, release, process: Process::start(&mut command), _labels: labels }
     }
 
-    /// Its two ports, as they are discovered.
+    /// Both ports, as Prometheus discovers them.
     fn ports(&self) -> [Value; 2] {
         [("http", self.process.public), ("admin", self.process.admin)].map(|(port, address)| {
             container_port(address, port, "appinfo", self.release, &self.name, "Running")
@@ -268,7 +268,7 @@ impl Pod {
         let content_type = answer.header("content-type").unwrap_or_default();
         assert!(
             content_type.starts_with("text/plain; version=0.0.4"),
-            "{content_type:?} is refused by Prometheus 3"
+            "Prometheus 3 refuses {content_type:?}"
         );
         answer.body
     }
@@ -282,14 +282,14 @@ fn dashboard_queries() -> Vec<(String, String)> {
     let panels = dashboard["panels"].as_array().expect("panels").iter();
     let queries = panels.flat_map(|panel| {
         let targets = panel["targets"].as_array().expect("targets").iter();
-        // as Grafana does for a dashboard that shows the last hour
+        // Grafana replaces this variable; 1h is the value for a dashboard of the last hour
         targets.map(move |target| (text(&panel["title"]), text(&target["expr"]).replace("$__range", "1h")))
     });
     queries.collect()
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_with_configuration_and_rules() {
+fn promtool_accepts_configuration_and_rules() {
     let folder = config_folder();
     let said = promtool(folder.path(), &["check", "config", "prometheus.yml"], "");
     assert!(said.contains("rules found") && !said.contains("WARNING"), "{said}");
@@ -297,14 +297,14 @@ fn promtool_finds_nothing_wrong_with_configuration_and_rules() {
 }
 
 #[test]
-fn every_alert_fires_when_it_should_and_no_other() {
+fn alerts_fire_only_when_they_should() {
     let folder = config_folder();
     fs::copy("tests/monitoring/rules.test.yaml", folder.path().join("rules.test.yaml")).expect("the test");
     promtool(folder.path(), &["test", "rules", "rules.test.yaml"], "");
 }
 
 #[test]
-fn the_dashboard_asks_each_query_of_the_chosen_data_source() {
+fn every_query_of_the_dashboard_uses_the_chosen_data_source() {
     let text = fs::read_to_string("deployment/monitoring/grafana/dashboard.json").expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
     let [variable] = dashboard["templating"]["list"].as_array().expect("variables").as_slice() else {
@@ -321,7 +321,7 @@ fn the_dashboard_asks_each_query_of_the_chosen_data_source() {
 }
 
 #[test]
-fn the_dashboard_shows_no_nan_where_there_is_no_request() {
+fn without_requests_no_dashboard_query_returns_nan() {
     let pod = Pod::start(&appinfo_with("baseline"), "stable-1".to_owned(), "stable");
     let folder = config_folder();
     write_targets(folder.path(), &pod.ports());
@@ -336,8 +336,8 @@ fn the_dashboard_shows_no_nan_where_there_is_no_request() {
         println!("{panel}: {query}: {series:?}");
     }
     get(pod.process.public, "/").expect("an answer");
-    let asked = "sum(increase(http_requests_total[1m])) > 0";
-    eventually("a check is counted", &[], || !prometheus.query(asked).is_empty());
+    let counted = "sum(increase(http_requests_total[1m])) > 0";
+    eventually("the request of / is counted", &[], || !prometheus.query(counted).is_empty());
     for (panel, query) in dashboard_queries() {
         let series = prometheus.query(&query);
         assert!(series.iter().all(|(_, value)| value.is_finite()), "{panel}: {query} returns {series:?}");
@@ -345,7 +345,7 @@ fn the_dashboard_shows_no_nan_where_there_is_no_request() {
 }
 
 #[test]
-fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_back_forgiven() {
+fn the_alert_for_a_broken_canary_beside_three_stable_pods_fires_and_ends_after_the_roll_back() {
     let (baseline, broken) = (appinfo_with("baseline"), appinfo_with("broken"));
     let mut pods: Vec<_> =
         (1..=STABLE_PODS).map(|n| Pod::start(&baseline, format!("stable-{n}"), "stable")).collect();
@@ -359,7 +359,7 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
     targets.push(container_port(elsewhere, "admin", "appinfo", "stable", "evicted-1", "Failed"));
     write_targets(folder.path(), &targets);
     let prometheus = Prometheus::start(folder.path());
-    // a Service would give each pod the same number
+    // every pod gets the same number of requests, as with a Service
     let everyone: Vec<_> = pods.iter().map(|pod| pod.process.public).collect();
 
     eventually("four pods are scraped", &everyone, || prometheus.query("up == 1").len() == 4);
@@ -376,14 +376,14 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
     assert_eq!(
         labels,
         expected.collect::<Vec<_>>(),
-        "admin ports of appinfo's pods that run, and nothing else"
+        "only admin ports of running pods of appinfo are scraped"
     );
 
     let share = |rule: &str| prometheus.of(rule, "canary").zip(prometheus.of(rule, "stable"));
     let close = |pair: Option<(f64, f64)>, to: (f64, f64)| {
         pair.is_some_and(|(canary, stable)| (canary - to.0).abs() < 0.02 && (stable - to.1).abs() < 0.02)
     };
-    eventually("the traffic's split", &everyone, || {
+    eventually("the traffic shares match the pods", &everyone, || {
         close(share("release:http_requests:share_rate1m"), (0.25, 0.75))
     });
     assert_eq!(share("release:up:sum"), Some((1.0, 3.0)));
@@ -396,7 +396,7 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
         "{canary} s, {stable} s"
     );
 
-    eventually("the canary is blamed", &everyone, || prometheus.fires("CanaryFailsMoreOften"));
+    eventually("the canary's alert fires", &everyone, || prometheus.fires("CanaryFailsMoreOften"));
     println!(
         "CanaryFailsMoreOften fires {:.0} s after all pods are scraped",
         scraped.elapsed().as_secs_f64()
@@ -409,9 +409,9 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
         assert_ne!(name, "CanaryWithoutTraffic");
         assert_eq!(labels["app"], "appinfo", "{name}");
         assert!(summary.contains("appinfo") && !summary.contains("no value"), "{summary}");
-        let canarys = name == "CanaryFailsMoreOften";
-        assert_eq!(labels["release"] == "canary", canarys, "{name}: {labels}");
-        assert_eq!(summary.contains("fails 100% of its requests"), canarys, "{summary}");
+        let is_canary_alert = name == "CanaryFailsMoreOften";
+        assert_eq!(labels["release"] == "canary", is_canary_alert, "{name}: {labels}");
+        assert_eq!(summary.contains("fails 100% of its requests"), is_canary_alert, "{summary}");
     }
 
     let queries = dashboard_queries();
@@ -436,7 +436,7 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
         assert_eq!(promtool(folder.path(), &["check", "metrics"], &pod.metrics()), "", "{}", pod.name);
     }
 
-    // rolling back is deleting the canary
+    // the roll-back deletes the canary
     pods.retain(|pod| pod.release == "stable");
     let targets: Vec<_> = pods.iter().flat_map(Pod::ports).collect();
     write_targets(folder.path(), &targets);
@@ -444,11 +444,11 @@ fn a_broken_canary_beside_three_stable_pods_is_seen_blamed_and_after_its_roll_ba
     let took = eventually("the alert ends", &stable, || !prometheus.fires("CanaryFailsMoreOften"));
     println!("CanaryFailsMoreOften ends {:.0} s after the roll-back", took.as_secs_f64());
     assert!(took < Duration::from_secs(90), "it took {took:?}");
-    eventually("the stable release is alone", &stable, || {
+    eventually("the stable release has all the traffic", &stable, || {
         prometheus.of("release:up:share", "canary").is_none()
             && prometheus.of("release:http_requests:share_rate1m", "stable") == Some(1.0)
     });
-    let complaints: Vec<_> =
+    let warnings: Vec<_> =
         prometheus.log().into_iter().filter(|line| !line.contains("\"level\":\"info\"")).collect();
-    assert_eq!(complaints, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }

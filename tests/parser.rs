@@ -1,4 +1,4 @@
-//! The label parser: what each line says, and what any line at all does not do.
+//! The label parser, with examples and with arbitrary text.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn labels(expected: Expected) -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_line_is_a_label_or_nothing() {
+fn each_line_is_a_label_or_is_ignored() {
     #[rustfmt::skip]
     let cases: &[(&[u8], Expected)] = &[
         (b"", &[]),
@@ -57,11 +57,11 @@ fn each_line_is_a_label_or_nothing() {
     }
 }
 
-/// A line put together from its parts, so that what it says is known without reading it.
+/// A line composed of known parts, so that the expected label needs no parsing.
 #[derive(Clone, Debug)]
 enum Line {
     Label { before: String, key: String, value: String, after: String },
-    Nothing(String),
+    Ignored(String),
 }
 
 fn blanks() -> impl Strategy<Value = String> {
@@ -69,7 +69,7 @@ fn blanks() -> impl Strategy<Value = String> {
 }
 
 fn line() -> impl Strategy<Value = Line> {
-    // an end that trimming would take is none of a key's or value's
+    // the parser trims keys and values, so the expected ones are trimmed, too
     let key = "[^=\n]{0,8}"
         .prop_map(|key: String| key.trim().to_owned())
         .prop_filter("no key", |key| !key.is_empty());
@@ -77,8 +77,8 @@ fn line() -> impl Strategy<Value = Line> {
     prop_oneof![
         4 => (blanks(), key, value, blanks())
             .prop_map(|(before, key, value, after)| Line::Label { before, key, value, after }),
-        1 => "[^=\n]{0,12}".prop_map(Line::Nothing),
-        1 => (blanks(), "[^\n]{0,6}").prop_map(|(blanks, value)| Line::Nothing(format!("{blanks}={value}"))),
+        1 => "[^=\n]{0,12}".prop_map(Line::Ignored),
+        1 => (blanks(), "[^\n]{0,6}").prop_map(|(blanks, value)| Line::Ignored(format!("{blanks}={value}"))),
     ]
 }
 
@@ -93,7 +93,7 @@ proptest! {
         let mut expected = BTreeMap::new();
         for line in &lines {
             match line {
-                Line::Nothing(line) => text.push(line.clone()),
+                Line::Ignored(line) => text.push(line.clone()),
                 Line::Label { before, key, value, after } => {
                     text.push(format!("{before}{key}{after}={before}{value}{after}"));
                     expected.insert(key.clone(), value.replace('"', ""));
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_labels_that_a_line_can_hold(text: Vec<u8>) {
+    fn any_bytes_give_valid_keys_and_values(text: Vec<u8>) {
         for (key, value) in Labels::parse(&text).as_map() {
             prop_assert!(!key.is_empty() && key.trim() == key && !key.contains(['=', '\n']));
             prop_assert!(!value.contains(['"', '\n']));
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_are_read_as_their_lossy_text(text: Vec<u8>) {
+    fn invalid_utf8_is_replaced_before_parsing(text: Vec<u8>) {
         prop_assert_eq!(Labels::parse(&text), Labels::parse(String::from_utf8_lossy(&text).as_bytes()));
     }
 }

@@ -1,4 +1,4 @@
-//! The real binary from outside: environment, live labels, log, signals, hostile clients.
+//! The real binary: environment, label changes, log, signals, invalid requests, overload.
 
 mod common;
 
@@ -29,14 +29,14 @@ use common::{
 };
 use rustix::process::Signal;
 
-/// A process with these labels, as pod `pod-1` in namespace `space`.
+/// The process of the pod `pod-1` in the namespace `space`, with these labels.
 fn start(labels: &LabelDir, flags: &[&str]) -> Process {
     let mut command = appinfo();
     command.env("MY_POD_NAME", "pod-1").env("MY_POD_NAMESPACE", "space");
     Process::start(command.arg("--labels-file").arg(labels.file()).args(flags))
 }
 
-/// A path that is answered with 200 or 404 by every implementation, the broken one too.
+/// A path that every implementation answers with 404, even the broken one.
 const ANSWERED: &str = "/nothing";
 
 #[test]
@@ -60,7 +60,7 @@ fn answers_from_environment_and_label_file() {
     assert_eq!(answer.header("x-served-by"), Some("pod-1"));
     assert_eq!(answer.header("x-release"), Some("stable"));
     assert_eq!(get(process.admin, "/healthz").expect("an answer").status, 200);
-    assert_eq!(get(process.admin, "/readyz").expect("an answer").status, 200, "the broken one is ready, too");
+    assert_eq!(get(process.admin, "/readyz").expect("an answer").status, 200, "even the broken one is ready");
 }
 
 #[test]
@@ -82,16 +82,16 @@ fn every_flag_has_a_variable() {
     idle.get(ANSWERED).expect("an answer");
     let start = Instant::now();
     assert_eq!(idle.until_closed().expect("no reset"), b"");
-    assert!(start.elapsed() < Duration::from_secs(60), "not after the 620 s of the default");
+    assert!(start.elapsed() < Duration::from_secs(60), "before the default of 620 s");
     let answer = get(process.public, ANSWERED).expect("an answer");
     assert_eq!(answer.header("x-release"), Some("by-variable"));
-    assert_eq!(answer.header("x-served-by"), None, "nobody said the name");
+    assert_eq!(answer.header("x-served-by"), None, "the pod's name is not known");
     process.signal(Signal::TERM);
     assert_eq!(process.ended().code(), Some(0));
     assert_eq!(process.wait_for("no new connections")["timeout"], "7s");
 }
 
-/// Every flag's variable, and a value that it refuses, if there is any.
+/// Every flag's variable, with an invalid value if there is one.
 const VARIABLES: [(&str, Option<&str>); 9] = [
     ("APPINFO_LISTEN", Some("localhost:8080")),
     ("APPINFO_ADMIN_LISTEN", Some("8081")),
@@ -104,7 +104,7 @@ const VARIABLES: [(&str, Option<&str>); 9] = [
     ("APPINFO_IDLE_TIMEOUT", Some("0")),
 ];
 
-/// What `--help` prints with these variables.
+/// The output of `--help` with these variables.
 fn help(variables: &[(&str, &str)]) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
     let output = command.env_clear().envs(variables.iter().copied()).arg("--help").output().expect("it runs");
@@ -113,34 +113,34 @@ fn help(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_help_tells_of_every_variable_also_of_empty_ones() {
-    let told = help(&[]);
-    let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+fn the_help_shows_every_variable_even_if_it_is_empty() {
+    let expected = help(&[]);
+    let words = expected.split_whitespace().collect::<Vec<_>>().join(" ");
     let named: BTreeSet<_> =
         words.split("[env: ").skip(1).map(|rest| rest.split('=').next().expect("a name")).collect();
     assert_eq!(named, VARIABLES.map(|(name, _)| name).into());
-    assert_eq!(help(&VARIABLES.map(|(name, _)| (name, ""))), told);
+    assert_eq!(help(&VARIABLES.map(|(name, _)| (name, ""))), expected);
 }
 
 #[test]
-fn an_empty_variable_is_as_good_as_none() {
+fn an_empty_variable_counts_as_not_set() {
     let labels = LabelDir::new(LABELS);
     let mut command = appinfo();
     command.envs(VARIABLES.map(|(name, _)| (name, ""))).env("NO_COLOR", "");
     let process = Process::start(command.arg("--labels-file").arg(labels.file()));
     assert_eq!(get(process.public, ANSWERED).expect("an answer").header("x-release"), Some("stable"));
-    // the flag above says where the labels are: now the default must
+    // without the flag of the process above, the default applies
     let mut command = appinfo();
     let process = Process::start(command.envs(VARIABLES.map(|(name, _)| (name, ""))));
     assert_eq!(process.wait_for("serving")["labels_file"], "/etc/labels");
 }
 
 #[test]
-fn an_unusable_variable_is_named_with_the_cause() {
+fn the_error_for_an_invalid_variable_names_the_variable_and_the_cause() {
     for (name, value) in VARIABLES.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         let run = |value: &[u8], flags: &[&str]| {
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
-            // the others are right, empty, or a path, which need not be UTF-8
+            // the other variables are valid: a value, an empty one, and a path that is not UTF-8
             command.env_clear().env("APPINFO_DRAIN_DELAY", "1s").env("APPINFO_LOG_FORMAT", "");
             command.env("APPINFO_LABELS_FILE", OsStr::from_bytes(b"/nowhere/\xff"));
             let output = command.env(name, OsStr::from_bytes(value)).args(flags).output().expect("it runs");
@@ -155,16 +155,16 @@ fn an_unusable_variable_is_named_with_the_cause() {
         let named =
             [format!("the variable {name} is not UTF-8"), format!("invalid value '\u{fffd}' for '{name}'")];
         assert!(named.iter().any(|named| message.starts_with(&format!("error: {named}"))), "{message}");
-        // where the command line is wrong, too, that comes first
+        // errors in the command line are reported first
         let message = run(value.as_bytes(), &["--listen=nowhere"]);
         assert!(message.starts_with("error: invalid value 'nowhere' for '--listen"), "{message}");
     }
 }
 
-/// What a process writes to a terminal from its start to its end; none, and a message, where there is no terminal.
+/// All output of a process on a terminal; none, with a message, if no terminal is available.
 fn written_to_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
     if std::process::Command::new("script").arg("--version").output().is_err() {
-        println!("SKIPPED: there is no `script` (util-linux), and so no terminal");
+        println!("SKIPPED: no terminal, since `script` (util-linux) is not installed");
         return None;
     }
     let labels = LabelDir::new(LABELS);
@@ -194,7 +194,7 @@ fn written_to_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
 }
 
 #[test]
-fn the_log_on_a_terminal_has_colours_unless_they_are_not_wanted() {
+fn the_log_on_a_terminal_has_colours_unless_they_are_disabled() {
     for (variables, coloured) in [
         (&[("TERM", "xterm-256color")][..], true),
         (&[("TERM", "xterm-256color"), ("NO_COLOR", "")], true),
@@ -208,14 +208,14 @@ fn the_log_on_a_terminal_has_colours_unless_they_are_not_wanted() {
 }
 
 #[test]
-fn version_says_the_implementation() {
+fn the_version_includes_the_implementation() {
     let output = appinfo().arg("--version").output().expect("it runs");
     let expected = format!("appinfo {} ({})\n", env!("CARGO_PKG_VERSION"), service::selected().name());
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }
 
 #[test]
-fn unusable_flags_are_named_with_the_cause() {
+fn the_error_for_an_invalid_flag_names_the_flag_and_the_cause() {
     for (flag, value, cause) in [
         ("--listen", "localhost:8080", "want an IP address and a port"),
         ("--admin-listen", "8081", "want an IP address and a port"),
@@ -244,7 +244,7 @@ fn unusable_flags_are_named_with_the_cause() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_clear_line() {
+fn the_error_for_a_port_in_use_is_one_line_with_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     for flag in ["--listen", "--admin-listen"] {
@@ -263,7 +263,7 @@ fn a_port_alone_means_ipv6_and_ipv4() {
     let process = Process::start(appinfo().args(["--listen=:0", "--admin-listen=:0"]));
     let port = process.public.port();
     assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], port)), ANSWERED).expect("IPv4").status, 404);
-    eventually("the client's IPv4 address is logged as one", || {
+    eventually("the client's IPv4 address is logged without an IPv6 prefix", || {
         process
             .messages("request")
             .iter()
@@ -277,7 +277,7 @@ fn a_port_alone_means_ipv6_and_ipv4() {
 }
 
 #[test]
-fn the_log_tells_requests_and_failures_but_neither_probes_nor_the_environment() {
+fn the_log_has_requests_and_failures_but_neither_probes_nor_secrets() {
     let labels = LabelDir::new(LABELS);
     let mut command = appinfo();
     command
@@ -310,7 +310,7 @@ fn the_log_tells_requests_and_failures_but_neither_probes_nor_the_environment() 
     assert!(first["microseconds"].as_u64().is_some_and(|time| time < 60_000_000), "{first}");
     assert!(first["remote"].as_str().is_some_and(|remote| remote.starts_with("127.0.0.1:")), "{first}");
     assert_eq!((&failure["level"], &failure["status"]), (&"ERROR".into(), &500.into()));
-    assert_eq!(failed.body, format!("{{\"error\":{}}}\n", failure["error"]), "the log says the cause");
+    assert_eq!(failed.body, format!("{{\"error\":{}}}\n", failure["error"]), "the log has the cause");
 
     process.signal(Signal::TERM);
     assert_eq!(process.ended().code(), Some(0));
@@ -322,7 +322,7 @@ fn the_log_tells_requests_and_failures_but_neither_probes_nor_the_environment() 
 #[test]
 fn rust_log_filters() {
     let labels = LabelDir::new(LABELS);
-    // the address is told by a line that this filter takes away: choose the port here
+    // the filter hides the log line with the address, so choose the port here
     let free = free_port();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_appinfo"));
     command.env("RUST_LOG", "warn").args(["--listen", &free.to_string(), "--admin-listen=127.0.0.1:0"]);
@@ -343,7 +343,7 @@ fn rust_log_filters() {
 }
 
 #[test]
-fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
+fn many_clients_leave_file_descriptors_for_the_label_file_and_for_probes() {
     let labels = LabelDir::new(LABELS);
     let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));
     let mut command = command(binary, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
@@ -359,7 +359,7 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
                     (process.admin, "/readyz", 200)
                 };
                 while !done.load(Ordering::Relaxed) {
-                    // where all connections are in use, this one may lose its place before it says anything
+                    // when all slots are in use, the server may close a connection before its request arrives
                     let Ok(answer) = get(address, path) else { continue };
                     assert_eq!(answer.status, status, "{answer:?}");
                     assert!(status == 200 || answer.header("x-release").is_some(), "the labels are not read");
@@ -368,7 +368,7 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
             });
         }
         for _ in 0..150 {
-            labels.swap(LABELS); // so that the file has to be read, as often as not
+            labels.swap(LABELS); // so that the cache is often invalid and the file is read
             pause(Duration::from_millis(20));
         }
         done.store(true, Ordering::Relaxed);
@@ -377,15 +377,15 @@ fn however_many_clients_there_are_label_file_and_probes_find_descriptors() {
     assert_eq!(process.messages("cannot accept").len(), 0);
 }
 
-/// A port that nobody listens on, for a process that cannot tell which one it got.
+/// A free port, for a process whose log cannot be used to find its port.
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 #[test]
-fn nobody_has_to_read_the_log() {
+fn requests_are_answered_when_the_log_is_not_read_or_cannot_be_written() {
     let labels = LabelDir::new(LABELS);
-    // stdout a pipe that nobody reads; a full disk; closed
+    // standard output is a pipe without a reader, a full disk, or closed
     for redirection in ["", ">/dev/full 2>/dev/full", ">&- 2>&-"] {
         let address = free_port();
         let script = format!("exec \"$@\" {redirection}");
@@ -397,7 +397,7 @@ fn nobody_has_to_read_the_log() {
             .expect("it starts");
         eventually("it answers", || get(address, ANSWERED).is_ok());
         let mut client = Client::connect(address).expect("a connection");
-        let long = format!("/{}", "x".repeat(7000)); // 2,000 of these are far more than a pipe holds, and may wait
+        let long = format!("/{}", "x".repeat(7000)); // 2,000 of these exceed the capacity of pipe and queue by far
         for _ in 0..2000 {
             assert_eq!(client.get(&long).expect("an answer").status, 404);
         }
@@ -416,9 +416,9 @@ fn nobody_has_to_read_the_log() {
 }
 
 #[test]
-fn labels_swapped_under_load_are_told_whole_and_at_once() {
+fn under_load_new_labels_are_in_the_next_answer_and_versions_are_never_mixed() {
     if service::selected().name() == "broken" {
-        return; // it tells no labels; the header alone is checked below for every implementation
+        return; // its answers have no labels
     }
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
@@ -431,7 +431,7 @@ fn labels_swapped_under_load_are_told_whole_and_at_once() {
 }
 
 #[test]
-fn sigterm_drains() {
+fn sigterm_starts_a_drain() {
     let labels = LabelDir::new(LABELS);
     let mut process = start(&labels, &["--drain-delay=2s"]);
     let mut kept = Client::connect(process.public).expect("a connection");
@@ -448,9 +448,9 @@ fn sigterm_drains() {
     assert_eq!(kept.until_closed().expect("no reset"), b"");
 
     assert_eq!(process.ended().code(), Some(0));
-    assert!(start.elapsed() >= Duration::from_secs(2), "it drained as long as it was told");
-    assert!(start.elapsed() < Duration::from_secs(20), "and not until the timeout: nothing was in flight");
-    assert!(get(process.public, ANSWERED).is_err(), "nobody listens any more");
+    assert!(start.elapsed() >= Duration::from_secs(2), "it ends after the drain delay");
+    assert!(start.elapsed() < Duration::from_secs(20), "it ends before the timeout, as no request was in flight");
+    assert!(get(process.public, ANSWERED).is_err(), "the port is closed");
 }
 
 #[test]
@@ -467,13 +467,13 @@ fn a_second_signal_ends_at_once() {
         [(Signal::TERM, Signal::TERM, 143), (Signal::TERM, Signal::INT, 130), (Signal::INT, Signal::INT, 130)]
     {
         let labels = LabelDir::new(LABELS);
-        // the longest times that there are
+        // the longest possible times
         let flags = ["drain-delay", "drain-timeout", "idle-timeout"].map(|f| format!("--{f}={}s", u64::MAX));
         let mut process = start(&labels, &flags.each_ref().map(String::as_str));
-        let mut resting = Client::connect(process.public).expect("a connection");
-        resting.get(ANSWERED).expect("an answer");
-        pause(Duration::from_millis(100)); // it rests from now on
-        resting.get(ANSWERED).expect("an answer after a rest");
+        let mut idle = Client::connect(process.public).expect("a connection");
+        idle.get(ANSWERED).expect("an answer");
+        pause(Duration::from_millis(100)); // long enough to become idle
+        idle.get(ANSWERED).expect("an answer after idle time");
         let mut unfinished = Client::connect(process.public).expect("a connection");
         unfinished.send("GET / HTT").expect("sent");
         eventually("the head has begun to arrive", || get(process.public, ANSWERED).is_ok());
@@ -491,8 +491,8 @@ fn a_request_that_does_not_end_is_cut_off_at_the_drain_timeout() {
     let mut unfinished = Client::connect(process.public).expect("a connection");
     unfinished.get(ANSWERED).expect("an answer");
     unfinished.send("GET / HTT").expect("sent");
-    // once another connection is answered, those bytes are read or will be within the second that resting is
-    // granted
+    // once another connection is answered, the server has read these bytes, or reads them within the second for
+    // which idle connections stay open
     get(process.public, ANSWERED).expect("an answer");
     let start = Instant::now();
     process.signal(Signal::TERM);
@@ -511,7 +511,7 @@ fn a_request_in_flight_is_answered_after_the_delay() {
     client.send("GET /nothing HTTP/1.1\r\n").expect("sent");
     process.signal(Signal::TERM);
     process.wait_for("no new connections");
-    pause(Duration::from_millis(1500)); // longer than a resting connection would be kept
+    pause(Duration::from_millis(1500)); // longer than an idle connection stays open
     client.send("host: x\r\n\r\n").expect("still open");
     let answer = client.answer().expect("an answer");
     assert_eq!(answer.status, 404);
@@ -520,12 +520,12 @@ fn a_request_in_flight_is_answered_after_the_delay() {
 }
 
 #[test]
-fn nothing_is_lost_while_draining_under_load() {
+fn no_request_is_lost_while_draining_under_load() {
     const DELAY: Duration = Duration::from_secs(1);
     let labels = LabelDir::new(LABELS);
     let mut process = start(&labels, &["--drain-delay=1s"]);
     let (address, answered, signalled) = (process.public, AtomicUsize::new(0), OnceLock::new());
-    // A connection that is opened after the delay is promised nothing: it may be reset when the port closes.
+    // A connection that is opened after the delay may be reset when the port closes.
     let ask = |client: &mut Client, opened: Instant| match client.get(ANSWERED) {
         Ok(answer) => {
             assert_eq!(answer.status, 404);
@@ -538,7 +538,7 @@ fn nothing_is_lost_while_draining_under_load() {
             None
         }
     };
-    // A client that is refused a new connection knows that its request was not taken: that alone ends it.
+    // A client stops only when a new connection is refused: it then knows that its request was not received.
     let client = |keeps_its_connection: bool| loop {
         let Ok(mut client) = Client::connect(address) else { break };
         let opened = Instant::now();
@@ -562,7 +562,7 @@ fn nothing_is_lost_while_draining_under_load() {
 }
 
 #[test]
-fn drains_as_pid_1_too() {
+fn pid_1_drains_too() {
     let labels = LabelDir::new(LABELS);
     let unshare = ["unshare", "--map-root-user", "--user", "--pid", "--fork"];
     if !std::process::Command::new("unshare")
@@ -571,7 +571,7 @@ fn drains_as_pid_1_too() {
         .status()
         .is_ok_and(|s| s.success())
     {
-        println!("skipped: no process namespaces here");
+        println!("SKIPPED: process namespaces are not available");
         return;
     }
     for (signal, flag) in [(Signal::TERM, "--drain-delay=100ms"), (Signal::INT, "--drain-delay=1h")] {
@@ -585,7 +585,7 @@ fn drains_as_pid_1_too() {
 }
 
 #[test]
-fn a_label_file_without_permission_is_named_and_unready() {
+fn without_permission_for_the_label_file_the_pod_is_not_ready_and_errors_name_the_file() {
     let labels = LabelDir::new(LABELS);
     let directory = tempfile::tempdir().expect("a directory");
     let binary = directory.path().join("appinfo");
@@ -614,7 +614,7 @@ fn a_label_file_without_permission_is_named_and_unready() {
 }
 
 #[test]
-fn bad_requests_are_refused_and_the_next_is_answered() {
+fn after_invalid_requests_are_refused_other_requests_are_answered() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(100_000));
@@ -646,7 +646,7 @@ fn bad_requests_are_refused_and_the_next_is_answered() {
     assert_eq!(get(process.public, ANSWERED).expect("an answer").status, 404);
 }
 
-/// What it gets on a connection of its own, after which the server closes.
+/// The answer to a request on a new connection, which the server closes afterwards.
 fn last_answer(server: SocketAddr, request: &str) -> Answer {
     let mut client = Client::connect(server).expect("a connection");
     client.send(request).expect("sent");
@@ -661,7 +661,7 @@ fn http_1_1_without_exactly_one_host_is_refused_on_both_ports_with_the_reason() 
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let (missing, repeated) = ("no Host header: HTTP/1.1 needs one", "more than one Host header");
-    let invalid = "the Host header is no host and port";
+    let invalid = "the Host header is not a valid host with an optional port";
     for port in [process.public, process.admin] {
         for (request, reason) in [
             ("GET /readyz HTTP/1.1\r\n\r\n", missing),
@@ -693,12 +693,12 @@ fn http_1_1_without_exactly_one_host_is_refused_on_both_ports_with_the_reason() 
             }
         }
     }
-    eventually("the answered ones are logged", || process.messages("request").len() >= 10);
-    assert_eq!(process.messages("request").len(), 10, "a refused request reaches no pod");
+    eventually("the answered requests are logged", || process.messages("request").len() >= 10);
+    assert_eq!(process.messages("request").len(), 10, "refused requests do not reach the router");
 }
 
 #[test]
-fn an_absolute_target_is_its_path() {
+fn an_absolute_target_is_answered_like_its_path() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let answer_to = |target: &str| {
@@ -712,7 +712,7 @@ fn an_absolute_target_is_its_path() {
 }
 
 #[test]
-fn probes_may_spell_their_paths_as_they_like() {
+fn the_admin_port_accepts_percent_encoded_paths() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     for (path, status) in [("/%68ealthz", 200), ("/ready%7A", 200), ("/%6detrics", 200), ("/%2Fhealthz", 404)]
@@ -735,7 +735,7 @@ fn the_preface_of_http_2_gets_a_400_on_both_ports() {
 }
 
 #[test]
-fn a_request_body_is_answered_without_being_kept() {
+fn a_request_with_a_large_body_is_answered_without_storing_the_body() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let megabyte = vec![b'x'; 1 << 20];
@@ -745,11 +745,11 @@ fn a_request_body_is_answered_without_being_kept() {
         client.send(format!("POST /v1/appinfo HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n")).expect("sent");
         for _ in 0..64 {
             if head.starts_with("transfer") {
-                client.send("100000\r\n").expect("taken");
+                client.send("100000\r\n").expect("received");
             }
-            client.send(&megabyte).expect("taken, though not wanted");
+            client.send(&megabyte).expect("received");
             if head.starts_with("transfer") {
-                client.send("\r\n").expect("taken");
+                client.send("\r\n").expect("received");
             }
         }
         let answer = client.answer().expect("an answer");
@@ -760,11 +760,11 @@ fn a_request_body_is_answered_without_being_kept() {
 }
 
 #[test]
-fn a_slow_head_is_cut_off_and_a_resting_connection_is_not() {
+fn a_slow_head_is_cut_off_and_an_idle_connection_is_not() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
-    let mut resting = Client::connect(process.public).expect("a connection");
-    resting.get(ANSWERED).expect("an answer");
+    let mut idle = Client::connect(process.public).expect("a connection");
+    idle.get(ANSWERED).expect("an answer");
     let mut slow = Client::connect(process.public).expect("a connection");
     let start = Instant::now();
     for byte in "GET /nothing HTTP/1.1".bytes().cycle() {
@@ -777,11 +777,11 @@ fn a_slow_head_is_cut_off_and_a_resting_connection_is_not() {
     let cut_off_after = start.elapsed();
     assert!(cut_off_after > Duration::from_secs(9), "{cut_off_after:?}");
     pause(Duration::from_secs(13).saturating_sub(start.elapsed()));
-    assert_eq!(resting.get(ANSWERED).expect("an answer").status, 404);
+    assert_eq!(idle.get(ANSWERED).expect("an answer").status, 404);
 }
 
 #[test]
-fn connections_above_the_limit_wait_for_their_turn() {
+fn connections_above_the_limit_wait_and_are_then_answered() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &["--max-connections=2"]);
     let (together, answered) = (Barrier::new(20), AtomicUsize::new(0));
@@ -789,7 +789,7 @@ fn connections_above_the_limit_wait_for_their_turn() {
         for _ in 0..20 {
             scope.spawn(|| {
                 together.wait();
-                // each keeps its connection, so nobody's turn would come if the server let them
+                // no client closes its connection, so the server must
                 let mut client = Client::connect(process.public).expect("a connection");
                 assert_eq!(client.get(ANSWERED).expect("an answer").status, 404);
                 answered.fetch_add(1, Ordering::Relaxed);
@@ -797,11 +797,11 @@ fn connections_above_the_limit_wait_for_their_turn() {
             });
         }
     });
-    assert_eq!(process.messages("--max-connections reached").len(), 1, "said once, not once for each");
+    assert_eq!(process.messages("--max-connections reached").len(), 1, "logged once, not for each connection");
 }
 
 #[test]
-fn a_connection_takes_no_more_memory_than_the_manifests_allow_for() {
+fn the_memory_of_a_connection_is_within_the_limit_that_the_manifests_assume() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &["--log-filter=info"]);
     let head = format!("GET /nothing HTTP/1.1\r\nhost: x\r\nx: {}", "a".repeat(7900));
@@ -815,34 +815,34 @@ fn a_connection_takes_no_more_memory_than_the_manifests_allow_for() {
             client
         })
         .collect();
-    // what was sent before is read before the answer to what is sent after
+    // by the time of this answer, the server has read all bytes that were sent before
     get(process.public, ANSWERED).expect("an answer");
     let each = (process.peak_kib() - before) / crowd.len() as u64;
     assert!(each <= KIB_PER_CONNECTION, "{each} KiB for a connection");
 }
 
 #[test]
-fn a_resting_connection_takes_no_buffers() {
+fn an_idle_connection_has_no_buffers() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &["--log-filter=info"]);
     let before = process.peak_kib();
-    let resting: Vec<_> = (0..400)
+    let idle: Vec<_> = (0..400)
         .map(|_| {
             let mut client = Client::connect(process.public).expect("a connection");
             client.get(ANSWERED).expect("an answer");
-            pause(Duration::from_millis(2)); // fewer than 100 are awake at once
+            pause(Duration::from_millis(2)); // so that fewer than 100 have buffers at the same time
             client
         })
         .collect();
-    let each = (process.peak_kib() - before) / resting.len() as u64;
-    assert!(each <= 10, "{each} KiB for a resting connection");
-    for mut client in resting {
-        assert_eq!(client.get(ANSWERED).expect("an answer after the rest").status, 404);
+    let each = (process.peak_kib() - before) / idle.len() as u64;
+    assert!(each <= 10, "{each} KiB for an idle connection");
+    for mut client in idle {
+        assert_eq!(client.get(ANSWERED).expect("an answer after idle time").status, 404);
     }
 }
 
 #[test]
-fn running_out_of_descriptors_is_survived() {
+fn the_server_recovers_after_running_out_of_file_descriptors() {
     let labels = LabelDir::new(LABELS);
     let binary = Path::new(env!("CARGO_BIN_EXE_appinfo"));
     let mut command = command(binary, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]);
@@ -856,19 +856,19 @@ fn running_out_of_descriptors_is_survived() {
     let (start, cpu) = (Instant::now(), process.cpu_seconds());
     let mut answers = BTreeSet::new();
     while start.elapsed() < Duration::from_secs(3) {
-        answers.insert(get(process.admin, "/readyz").expect("probes are answered all the while").status);
+        answers.insert(get(process.admin, "/readyz").expect("probes are still answered").status);
         pause(Duration::from_millis(100));
     }
     assert_eq!(answers, BTreeSet::from([200]));
     let spent = process.cpu_seconds() - cpu;
-    println!("{spent} s of processor time in 3 s");
-    assert!(spent < 1.5, "{spent} s of processor time in 3 s: it spins");
-    assert!(process.messages("out of file descriptors").len() < 3, "logged once in a while");
+    println!("{spent} s of CPU time in 3 s");
+    assert!(spent < 1.5, "{spent} s of CPU time in 3 s: it spins");
+    assert!(process.messages("out of file descriptors").len() < 3, "logged at most every 10 s");
 
-    // those who say nothing lose their place, so that those who do are answered
-    assert_eq!(get(process.public, ANSWERED).expect("an answer among the crowd").status, 404);
+    // connections without a request are closed, so that other clients are answered
+    assert_eq!(get(process.public, ANSWERED).expect("an answer despite the crowd").status, 404);
     crowd.clear();
-    eventually("all is as before", || {
+    eventually("connections are kept alive again", || {
         let mut client = Client::connect(process.public).expect("a connection");
         client.get(ANSWERED).is_ok_and(|answer| !answer.says_close()) && client.get(ANSWERED).is_ok()
     });

@@ -1,4 +1,4 @@
-//! The public router, asked without a socket: every implementation, whichever is selected.
+//! The public router without a socket. All implementations are tested, independent of the selected feature.
 
 mod common;
 
@@ -33,7 +33,7 @@ impl Asked {
     }
 }
 
-/// Pod `p` in namespace `n`, running `service`, with that label file.
+/// Sends a request to the pod `p` in the namespace `n`, which runs `service` with this label file.
 async fn ask(service: Box<dyn AppInfoService>, labels: &Path, method: &str, path: &str) -> Asked {
     ask_pod("p", service, labels, method, path).await
 }
@@ -60,7 +60,7 @@ async fn ask_pod(
 }
 
 #[tokio::test]
-async fn each_implementation_answers_as_its_version_does() {
+async fn each_implementation_has_the_answer_of_its_version() {
     let labels = LabelDir::new(LABELS);
     let baseline = ask(Box::new(AppInfoBaseline), &labels.file(), "GET", "/v1/appinfo").await;
     assert_eq!(baseline.status, 200);
@@ -86,7 +86,7 @@ async fn each_implementation_answers_as_its_version_does() {
 }
 
 #[tokio::test]
-async fn damaged_label_files_are_told_as_far_as_they_say_anything() {
+async fn from_a_damaged_label_file_all_readable_labels_are_in_the_answer() {
     #[rustfmt::skip]
     let cases: &[(&[u8], &str, &str, &str)] = &[
         // the file, AppName, Release, Labels
@@ -113,7 +113,7 @@ async fn damaged_label_files_are_told_as_far_as_they_say_anything() {
 }
 
 #[tokio::test]
-async fn a_label_file_that_cannot_be_read_is_named_with_the_cause() {
+async fn the_error_for_an_unreadable_label_file_names_the_file_and_the_cause() {
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("missing");
     let pipe = directory.path().join("pipe");
@@ -139,13 +139,13 @@ async fn a_label_file_that_cannot_be_read_is_named_with_the_cause() {
             assert_eq!(answer.header("x-release"), None);
         }
         let broken = ask(Box::new(AppInfoBroken), path, "GET", "/v1/appinfo").await;
-        assert_eq!((broken.status, broken.body.as_str()), (500, BROKEN), "broken it is, always");
+        assert_eq!((broken.status, broken.body.as_str()), (500, BROKEN), "it needs no labels to fail");
         assert_eq!(broken.header("x-release"), None);
     }
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_utf8_is_named_too() {
+async fn the_error_names_a_path_that_is_not_utf8() {
     let path = Path::new(std::ffi::OsStr::from_bytes(b"/nowhere/\xff"));
     let answer = ask(Box::new(AppInfoBaseline), path, "GET", "/v1/appinfo").await;
     assert_eq!(answer.status, 500);
@@ -153,7 +153,7 @@ async fn a_path_that_is_no_utf8_is_named_too() {
 }
 
 #[tokio::test]
-async fn head_answers_as_get_without_the_body() {
+async fn head_has_the_same_answer_as_get_without_the_body() {
     let labels = LabelDir::new(LABELS);
     let get = ask(Box::new(AppInfoBaseline), &labels.file(), "GET", "/v1/appinfo").await;
     let head = ask(Box::new(AppInfoBaseline), &labels.file(), "HEAD", "/v1/appinfo").await;
@@ -232,18 +232,18 @@ async fn another_method_is_not_allowed() {
 }
 
 #[tokio::test]
-async fn headers_that_would_be_empty_or_illegal_are_left_out() {
+async fn headers_that_would_be_empty_or_invalid_are_omitted() {
     for (name, release) in [("", ""), ("p\nq", "a\0b"), ("пёс", "канарейка")] {
         let labels = LabelDir::new(format!("release=\"{release}\""));
         let answer = ask_pod(name, Box::new(AppInfoBaseline), &labels.file(), "GET", "/v1/appinfo").await;
         assert_eq!(answer.status, 200);
-        let legal = name == "пёс"; // not nice, but allowed: bytes above 0x7f
+        let valid = name == "пёс"; // HTTP allows bytes above 0x7f
         for (header, value) in [("x-served-by", name), ("x-release", release)] {
             let told = answer.headers.get(header).map(axum::http::HeaderValue::as_bytes);
-            assert_eq!(told, legal.then_some(value.as_bytes()), "{header}: {value:?}");
+            assert_eq!(told, valid.then_some(value.as_bytes()), "{header}: {value:?}");
         }
         let info: appinfo::app_info::AppInfo = serde_json::from_str(&answer.body).expect("JSON");
-        assert_eq!((info.pod_name.as_str(), info.release.as_str()), (name, release), "the body tells them");
+        assert_eq!((info.pod_name.as_str(), info.release.as_str()), (name, release), "the body has the values");
     }
 }
 
@@ -259,7 +259,7 @@ fn spelling() -> impl Strategy<Value = String> {
     })
 }
 
-/// Decoded to the bytes that it stands for, but for what is no hexadecimal number.
+/// The bytes of a path after percent-decoding. Invalid encodings stay as they are.
 fn decoded(path: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();
@@ -276,16 +276,16 @@ fn decoded(path: &str) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn any_spelling_of_the_path_is_the_same_path(path in spelling()) {
+    fn every_spelling_of_the_path_is_the_same_path(path in spelling()) {
         let labels = LabelDir::new(LABELS);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let answer = runtime.block_on(ask(Box::new(AppInfoBaseline), &labels.file(), "GET", &path));
         prop_assert_eq!(answer.status, 200);
     }
 
-    /// Path and method decide, and nothing else; HTTP methods are upper case.
+    /// HTTP methods are case-sensitive.
     #[test]
-    fn any_request_gets_the_answer_of_its_kind(
+    fn only_path_and_method_decide_the_status(
         method in "GET|HEAD|POST|[A-Za-z!#$%&'*+.^_`|~-]{1,12}",
         path in "/|/v1/appinfo|/v1/appinfo/|//v1/appinfo|/[a-zA-Z0-9%./_~-]{0,20}",
         query in "|[?][a-z0-9=&%]{0,9}",
@@ -294,7 +294,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let target = format!("{path}{query}");
         let answer = runtime.block_on(ask(Box::new(AppInfoBaseline), &labels.file(), &method, &target));
-        let slashes = path.matches('/').count(); // an encoded one is another character
+        let slashes = path.matches('/').count(); // an encoded slash is not a separator
         let is_the_path = decoded(&path) == b"/v1/appinfo" && slashes == 2;
         let expected = match (is_the_path, method.as_str()) {
             (true, "GET" | "HEAD") => 200,
@@ -307,7 +307,7 @@ proptest! {
         let length = answer.header("content-length").and_then(|length| length.parse().ok());
         if method == "HEAD" {
             prop_assert_eq!(answer.body, "");
-            prop_assert!(length.is_some_and(|length: usize| length > 0), "as long as GET's");
+            prop_assert!(length.is_some_and(|length: usize| length > 0), "the length of GET's body");
         } else {
             prop_assert_eq!(length, Some(answer.body.len()));
             prop_assert!(answer.body.ends_with('\n'));

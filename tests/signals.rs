@@ -1,4 +1,4 @@
-//! Signals that the program was started to ignore.
+//! Signals that the process was started to ignore.
 
 use std::{
     io::{BufRead, BufReader},

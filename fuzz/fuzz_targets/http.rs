@@ -1,5 +1,5 @@
-//! Whatever a client sends, it gets whole answers of the kinds that there are, at least one if it sends a request;
-//! then the connection closes.
+//! A client may send any bytes. It receives complete, known answers, at least one if it sends a request. Then the
+//! connection closes.
 #![no_main]
 
 use std::{
@@ -18,7 +18,7 @@ use appinfo::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// The server's public port, of this very process.
+/// The public port of a server in this process.
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let bind = || server::bind(Listen::At(([127, 0, 0, 1], 0).into())).expect("a port");
@@ -43,7 +43,7 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
 fuzz_target!(|request: &[u8]| {
     let mut client = TcpStream::connect(*SERVER).expect("a connection");
     client.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-    // the server may have said its last word, and closed, before all is sent
+    // the server may close the connection before everything is sent
     let _ = client.write_all(request).and_then(|()| client.shutdown(Shutdown::Write));
     let mut answers = Vec::new();
     client.read_to_end(&mut answers).expect("it closes, without a reset");
@@ -70,7 +70,7 @@ fn after_one_answer(answers: &[u8]) -> &[u8] {
 
     let status = head.code.expect("a status");
     if matches!(status, 400 | 431) {
-        assert!(rest.is_empty() || status == 400 && is_json_line(rest), "it was the last: {shown}");
+        assert!(rest.is_empty() || status == 400 && is_json_line(rest), "bytes after the last answer: {shown}");
         return b"";
     }
     assert!(matches!(status, 200 | 404 | 405), "{shown}");
@@ -79,9 +79,9 @@ fn after_one_answer(answers: &[u8]) -> &[u8] {
     let size = header("content-length").expect("a length");
     let size: usize = std::str::from_utf8(size).expect("digits").parse().expect("a number");
     if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
-        return rest; // to a HEAD
+        return rest; // an answer to HEAD has no body
     }
-    let (body, rest) = rest.split_at_checked(size).unwrap_or_else(|| panic!("broken off: {shown}"));
+    let (body, rest) = rest.split_at_checked(size).unwrap_or_else(|| panic!("incomplete: {shown}"));
     assert!(is_json_line(body), "{shown}");
     rest
 }

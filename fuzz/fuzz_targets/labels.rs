@@ -1,4 +1,4 @@
-//! Any bytes are a label file: what they say can be written as one again, and told as JSON.
+//! Any bytes can be parsed as a label file. The labels can be written as a label file again, and as JSON.
 #![no_main]
 
 use appinfo::{app_info::AppInfo, labels::Labels};
@@ -11,7 +11,8 @@ fuzz_target!(|text: &[u8]| {
         assert!(!value.contains(['"', '\n']), "{value:?}");
     }
     let lines: Vec<_> = labels.as_map().iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-    let text = format!("\u{feff}{}", lines.join("\n")); // marked, for the first key may begin with another such mark
+    // the parser removes one byte-order mark; the first key may begin with another
+    let text = format!("\u{feff}{}", lines.join("\n"));
     assert_eq!(Labels::parse(text.as_bytes()), labels);
 
     let info = AppInfo::new("pod", "namespace", &labels);

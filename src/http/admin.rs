@@ -1,5 +1,5 @@
-//! The admin router: what Kubernetes and Prometheus ask. Nothing here is logged, and nothing here asks the
-//! service: a broken canary must become Ready, or nobody would see it fail.
+//! The admin router, for Kubernetes and Prometheus. Its requests are not logged. It does not call the service: a
+//! broken canary must become Ready, so that it receives requests and its failures are seen.
 
 use std::sync::{
     Arc,
@@ -24,8 +24,7 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which is no longer 200 once `draining` is
-/// true.
+/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which answers 503 once `draining` is true.
 pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Router {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -1,22 +1,20 @@
-//! Faults on demand, so that a canary can be had that fails now and then, or answers late. Labels of the pod set
-//! them:
+//! Faults on demand: a canary that fails some requests or answers late. Labels of the pod set them:
 //!
 //! - `fault-percent`, 0 to 100: the share of requests that fail.
-//! - `fault-delay-ms`, 0 to 60000: how long an answer is held back, in milliseconds.
-//! - `fault-delay-percent`, 0 to 100: of how many requests; without it, of all.
+//! - `fault-delay-ms`, 0 to 60000: how long an answer is delayed, in milliseconds.
+//! - `fault-delay-percent`, 0 to 100: the share of answers that are delayed; without this label, all are.
 //!
-//! The service behind this layer knows nothing of it.
+//! The service behind this layer is unaware of faults.
 
 use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 use tower::{Layer, Service};
 
 use crate::labels::Labels;
@@ -26,9 +24,9 @@ use crate::labels::Labels;
 pub struct Setting {
     /// The label's key.
     pub label: &'static str,
-    /// What values would do, in words.
+    /// A description of the valid values.
     pub want: &'static str,
-    /// The number is from 0 to this.
+    /// The largest valid number; the smallest is 0.
     max: f64,
 }
 
@@ -37,13 +35,13 @@ const MILLISECONDS: &str = "a number of milliseconds from 0 to 60000, such as 30
 
 /// The share of requests that fail, in percent.
 pub const FAULT_PERCENT: Setting = Setting { label: "fault-percent", want: SHARE, max: 100.0 };
-/// How long an answer is held back, in milliseconds.
+/// How long an answer is delayed, in milliseconds.
 pub const FAULT_DELAY_MS: Setting = Setting { label: "fault-delay-ms", want: MILLISECONDS, max: 60_000.0 };
-/// The share of answers that are held back, in percent.
+/// The share of answers that are delayed, in percent.
 pub const FAULT_DELAY_PERCENT: Setting = Setting { label: "fault-delay-percent", want: SHARE, max: 100.0 };
 
 impl Setting {
-    /// The number, if the value is one: `[0-9]+(\.[0-9]+)?`, and in range.
+    /// The number, if the value matches `[0-9]+(\.[0-9]+)?` and is in range.
     pub fn parse(&self, value: &str) -> Option<f64> {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
@@ -54,53 +52,53 @@ impl Setting {
     }
 }
 
-/// How often requests fail, and how often and how long their answers are held back.
+/// How often requests fail, and how often and how long their answers are delayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Dial {
-    /// The probability of a failure, from 0 to 1.
-    failing: f64,
+    /// From 0 to 1.
+    failure_probability: f64,
     delay: Duration,
-    /// The probability of the delay, from 0 to 1.
-    delayed: f64,
+    /// From 0 to 1.
+    delay_probability: f64,
 }
 
 impl Dial {
-    /// The dial as labels set it. A label with an unusable value counts as not there. That is logged, unless
-    /// the labels `before` these had the same value.
+    /// Reads the dial from labels. A label with an invalid value is ignored. A warning is logged, unless `before`,
+    /// the previous labels, had the same value.
     pub(super) fn new(labels: &Labels, before: Option<&Labels>) -> Self {
         let number = |setting: &Setting| {
             let value = labels.get(setting.label)?;
             let number = setting.parse(value);
             if number.is_none() && before.and_then(|before| before.get(setting.label)) != Some(value) {
                 let Setting { label, want, .. } = setting;
-                tracing::warn!(label, value, want, "ignoring a label whose value is unusable");
+                tracing::warn!(label, value, want, "ignoring a label with an invalid value");
             }
             number
         };
         Self {
-            failing: number(&FAULT_PERCENT).unwrap_or(0.0) / 100.0,
+            failure_probability: number(&FAULT_PERCENT).unwrap_or(0.0) / 100.0,
             delay: Duration::from_secs_f64(number(&FAULT_DELAY_MS).unwrap_or(0.0) / 1000.0),
-            delayed: number(&FAULT_DELAY_PERCENT).unwrap_or(100.0) / 100.0,
+            delay_probability: number(&FAULT_DELAY_PERCENT).unwrap_or(100.0) / 100.0,
         }
     }
 
-    /// Whether no request fails, and no answer is held back.
+    /// Whether no request fails and no answer is delayed.
     pub(super) fn is_off(&self) -> bool {
-        self.failing <= 0.0 && self.delay.is_zero()
+        self.failure_probability <= 0.0 && self.delay.is_zero()
     }
 
-    /// Whether the next request fails. Independent of any other decision.
-    fn fails(&self) -> bool {
-        self.failing > 0.0 && fastrand::f64() < self.failing
+    /// Decides at random whether the next request fails. All decisions are independent.
+    fn next_fails(&self) -> bool {
+        self.failure_probability > 0.0 && fastrand::f64() < self.failure_probability
     }
 
-    /// How long the next answer is held back, if it is. Independent of any other decision.
-    fn holds_back(&self) -> Option<Duration> {
-        (!self.delay.is_zero() && fastrand::f64() < self.delayed).then_some(self.delay)
+    /// Decides at random whether the next answer is delayed, and how long. All decisions are independent.
+    fn next_delay(&self) -> Option<Duration> {
+        (!self.delay.is_zero() && fastrand::f64() < self.delay_probability).then_some(self.delay)
     }
 }
 
-/// Has requests fail and answers held back. Each request comes with the [`Dial`] that holds for it.
+/// Makes requests fail and delays answers. Each request carries the [`Dial`] that applies to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FaultLayer;
 
@@ -118,59 +116,33 @@ pub(super) struct Faults<S> {
     inner: S,
 }
 
-/// A request that the dial has fail: the service behind the layer does not get it.
+/// A request that the dial made fail. The service behind the layer did not receive it.
 #[derive(Debug)]
 pub(super) struct Failed<R>(pub(super) R);
 
 impl<S, R> Service<(Dial, R)> for Faults<S>
 where
     S: Service<R, Error = Infallible>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
 {
     type Response = S::Response;
     type Error = Failed<R>;
-    type Future = Faulty<S::Future, R>;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Failed<R>>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed<R>>> {
         self.inner.poll_ready(cx).map(|ready| ready.map_err(|never| match never {}))
     }
 
     fn call(&mut self, (dial, request): (Dial, R)) -> Self::Future {
-        let delay = dial.holds_back().map(|time| Box::pin(sleep(time)));
-        if dial.fails() {
-            Faulty { delay, answer: None, failed: Some(request) }
-        } else {
-            Faulty { delay, answer: Some(self.inner.call(request)), failed: None }
-        }
-    }
-}
-
-pin_project! {
-    /// What becomes of a request. It holds no thread while it waits, and dropping it ends the wait.
-    pub(super) struct Faulty<F, R> {
-        delay: Option<Pin<Box<Sleep>>>,
-        #[pin]
-        answer: Option<F>,
-        failed: Option<R>,
-    }
-}
-
-impl<T, R, F> Future for Faulty<F, R>
-where
-    F: Future<Output = Result<T, Infallible>>,
-{
-    type Output = Result<T, Failed<R>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Some(delay) = this.delay {
-            ready!(delay.as_mut().poll(cx));
-            *this.delay = None;
-        }
-        if let Some(request) = this.failed.take() {
-            return Poll::Ready(Err(Failed(request)));
-        }
-        let answer = this.answer.as_pin_mut().expect("not polled again after a failure");
-        answer.poll(cx).map(|answer| answer.map_err(|never| match never {}))
+        let delay = dial.next_delay();
+        let answer = if dial.next_fails() { Err(Failed(request)) } else { Ok(self.inner.call(request)) };
+        Box::pin(async move {
+            if let Some(delay) = delay {
+                sleep(delay).await;
+            }
+            answer?.await.map_err(|never| match never {})
+        })
     }
 }
 
@@ -183,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_with_at_most_one_dot_between_them_and_in_range() {
+    fn a_number_has_only_digits_and_at_most_one_dot_between_them_and_is_in_range() {
         for (value, number) in [
             ("0", 0.0),
             ("5", 5.0),
@@ -195,10 +167,10 @@ mod tests {
         ] {
             assert_eq!(FAULT_PERCENT.parse(value), Some(number), "{value}");
         }
-        let endless = "9".repeat(400);
+        let too_long = "9".repeat(400);
         for value in [
             "", "five", "-1", "+1", "101", "100.01", "NaN", "nan", "inf", "1e1", "0x5", ".5", "5.", ".",
-            "1.2.3", "5%", "1,5", "1_0", "5 5", "٥", "5\0", &endless,
+            "1.2.3", "5%", "1,5", "1_0", "5 5", "٥", "5\0", &too_long,
         ] {
             assert_eq!(FAULT_PERCENT.parse(value), None, "{value:?}");
         }
@@ -210,21 +182,21 @@ mod tests {
 
     #[test]
     fn labels_set_the_dial() {
-        assert_eq!(dial("release=\"stable\"").holds_back(), None);
-        assert!(!dial("release=\"stable\"").fails());
+        assert_eq!(dial("release=\"stable\"").next_delay(), None);
+        assert!(!dial("release=\"stable\"").next_fails());
         let set = dial("fault-percent=\"0.5\"\nfault-delay-ms=\"1500.5\"\nfault-delay-percent=\"25\"");
         let delay = Duration::from_micros(1_500_500);
-        assert_eq!(set, Dial { failing: 0.005, delay, delayed: 0.25 });
+        assert_eq!(set, Dial { failure_probability: 0.005, delay, delay_probability: 0.25 });
         assert_eq!(
             dial("fault-delay-ms=\"300\""),
             dial("fault-delay-ms=\"300\"\nfault-delay-percent=\"100\""),
-            "all, unless it is said of how many"
+            "all answers are delayed by default"
         );
-        assert_eq!(dial("fault-delay-percent=\"50\"").holds_back(), None, "no delay, of however many");
+        assert_eq!(dial("fault-delay-percent=\"50\"").next_delay(), None, "a share without a delay");
     }
 
     #[test]
-    fn an_unusable_value_counts_as_no_label_and_the_others_still_count() {
+    fn a_label_with_an_invalid_value_is_ignored_and_the_others_apply() {
         assert_eq!(dial("fault-percent=\"five\"\nfault-delay-ms=\"300\""), dial("fault-delay-ms=\"300\""));
         assert_eq!(dial("fault-percent=\"5\"\nfault-delay-ms=\"70000\""), dial("fault-percent=\"5\""));
         assert_eq!(

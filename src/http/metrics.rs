@@ -1,6 +1,6 @@
-//! What `/metrics` tells, in the Prometheus text format.
+//! The metrics of `/metrics`, in the Prometheus text format.
 //!
-//! The release is not among the labels: Prometheus knows it from the pod itself, by service discovery.
+//! They have no label for the release: Prometheus gets it from the pod's labels, by service discovery.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use prometheus::{Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Op
 use super::APP_INFO;
 use crate::process::ProcessMetrics;
 
-/// Upper bounds in seconds: an answer takes some 50 µs, and anything above 1 s is as bad as it gets.
+/// Upper bounds in seconds. An answer takes about 50 µs; above 1 s, the exact time does not matter.
 const BUCKETS: &[f64] =
     &[50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0];
 
@@ -26,7 +26,7 @@ const METHODS: &[Method] = &[
     Method::CONNECT,
 ];
 
-/// What a path or method is called that is none of ours: clients must not be able to add series.
+/// The label value for any unknown path or method, so that clients cannot add series.
 const OTHER: &str = "other";
 
 /// The metrics of one pod.
@@ -39,7 +39,7 @@ pub struct Metrics {
     process: ProcessMetrics,
 }
 
-/// Method, route and status of all answers that there are.
+/// Method, route and status of all possible answers.
 fn all_series() -> impl Iterator<Item = (&'static str, &'static str, StatusCode)> {
     METHODS.iter().map(Method::as_str).chain([OTHER]).flat_map(|method| {
         let statuses: &[_] = match method {
@@ -55,26 +55,27 @@ impl Metrics {
     /// Metrics of a pod that runs this implementation.
     ///
     /// # Errors
-    /// If the metrics library refuses a name.
+    /// If the metrics library rejects a name.
     pub fn new(implementation: &str) -> Result<Self, Error> {
         let registry = Registry::new();
         let requests = Opts::new("http_requests_total", "Requests answered on the public port.");
         let requests = IntCounterVec::new(requests, &["method", "path", "status"])?;
         let durations = HistogramOpts::new(
             "http_request_duration_seconds",
-            "Time from a request's head being read to its answer being ready to be sent.",
+            "Time from the end of a request's head until its answer is ready to be sent, in seconds.",
         );
         let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["method", "path"])?;
-        // A series begins where a scrape first sees it: had it not seen 0, the requests before would be lost.
+        // A counter must be scraped once at 0: rate() ignores what was counted before the first scrape.
         for (method, route, status) in all_series() {
             requests.with_label_values(&[method, route, status.as_str()]);
             durations.with_label_values(&[method, route]);
         }
         let in_flight =
             IntGauge::new("http_requests_in_flight", "Requests being answered on the public port.")?;
-        let build = Opts::new("appinfo_build_info", "What is running: always 1.")
-            .const_label("version", env!("CARGO_PKG_VERSION"))
-            .const_label("implementation", implementation);
+        let build =
+            Opts::new("appinfo_build_info", "Version and implementation as labels; the value is always 1.")
+                .const_label("version", env!("CARGO_PKG_VERSION"))
+                .const_label("implementation", implementation);
         let build = IntGauge::with_opts(build)?;
         build.set(1);
         registry.register(Box::new(requests.clone()))?;
@@ -85,7 +86,7 @@ impl Metrics {
         Ok(Self { registry, requests, durations, in_flight, process })
     }
 
-    /// Counts a request as being in flight until what it returns is dropped.
+    /// Counts a request as in flight until the returned guard is dropped.
     pub(super) fn begin(&self) -> impl Drop + use<> {
         struct InFlight(IntGauge);
         impl Drop for InFlight {
@@ -105,10 +106,10 @@ impl Metrics {
         self.durations.with_label_values(&[method, route]).observe(time.as_secs_f64());
     }
 
-    /// The metrics as they are now.
+    /// The current metrics as text.
     ///
     /// # Errors
-    /// If the metrics library cannot write them.
+    /// If the metrics library cannot encode them.
     pub(super) fn text(&self) -> Result<String, Error> {
         self.process.update();
         TextEncoder::new().encode_to_string(&self.registry.gather())

@@ -1,4 +1,4 @@
-//! Paths that are spelled differently and mean the same.
+//! Paths that differ only in their percent-encoding.
 
 use axum::{
     Router,
@@ -7,8 +7,8 @@ use axum::{
 };
 use tower::ServiceExt;
 
-/// Has `routes`, whose paths need no percent-encoding, answer to every spelling of those paths. Only a request
-/// that no route matches as it is spelled takes longer for it.
+/// Extends `routes`, whose paths need no percent-encoding, to every spelling of those paths. This costs time only
+/// for a request that no route matches as it is spelled.
 pub(super) fn with_any_spelling(routes: Router) -> Router {
     let exact = routes.clone();
     routes.fallback(async move |mut request: Request| {
@@ -19,8 +19,8 @@ pub(super) fn with_any_spelling(routes: Router) -> Router {
     })
 }
 
-/// The same URI where its path has unreserved characters percent-encoded; the two are equivalent (RFC 3986,
-/// section 6.2.2.2). `%2F` stays: a slash within a segment is no slash between two.
+/// The URI with the unreserved characters of its path decoded; none if none is encoded. Both URIs are equivalent
+/// (RFC 3986, section 6.2.2.2). `%2F` stays encoded: a slash within a segment does not separate segments.
 fn normalized(uri: &Uri) -> Option<Uri> {
     let path = decode_unreserved(uri.path())?;
     let path_and_query = match uri.query() {
@@ -32,7 +32,7 @@ fn normalized(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The path with its unreserved characters as they are; none where they already were.
+/// The path with its unreserved characters decoded; none if none is encoded.
 fn decode_unreserved(path: &str) -> Option<String> {
     let mut pieces = path.split('%');
     let mut decoded = pieces.next()?.to_owned();

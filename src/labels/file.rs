@@ -1,4 +1,4 @@
-//! The label file, kept while it is unchanged.
+//! The label file, with its labels cached while it is unchanged.
 
 use std::{
     fs::{self, File},
@@ -10,97 +10,99 @@ use std::{
 
 use super::{Labels, watch::Watch};
 
-/// More than any pod's labels can take: Kubernetes stores no object above 1.5 MiB (etcd's request limit).
+/// The maximum size of a label file. No pod's labels reach it: Kubernetes stores no object above 1.5 MiB (etcd's
+/// request limit).
 const MAX_BYTES: u64 = 2 << 20;
 
-/// How often to look before a file counts as missing. The kubelet points a link at a new directory and
-/// removes the old one. A reader that has just followed the link to the old one finds no file there, but
-/// finds one when it looks again.
+/// How many times to try before a file counts as missing. For each change, the kubelet points a link at a new
+/// directory and removes the old one. A reader that followed the link just before finds no file; the next attempt
+/// does.
 const ATTEMPTS: u32 = 8;
 
-/// What was read is kept for this long at most. The kernel reports what is done to the files that a path leads
-/// through. It does not report what is written through mapped memory (`mmap(2)`), nor that a file system is
-/// mounted over one of them.
-const KEEP_FOR: Duration = Duration::from_secs(1);
+/// The maximum age of cached labels. The kernel reports no event for a write through mapped memory (`mmap(2)`), nor
+/// for a file system that is mounted over an item on the path.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// After a file has been watched anew, it is not for this long, only read: to watch a file that changes all the
-/// time costs more than it saves.
-const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The minimum time between two starts of a watch; in between, the file is only read. Watching a file that changes
+/// all the time would cost more than it saves.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A label file. A changed label shows in the very next reading; only what is written through mapped memory, or
-/// a file system that is mounted over the file, may take a second. What was read is kept while the kernel
-/// reports no change.
+/// A label file. Labels are cached while the kernel reports no change. The next reading after a change returns the
+/// new labels. There are two exceptions, which may take one second: a write through mapped memory, and a file system
+/// that is mounted over the file.
 #[derive(Debug)]
 pub struct LabelFile {
     path: PathBuf,
-    kept: RwLock<Option<Kept>>,
-    /// When a watch was last begun. The holder of the lock does that, while others only read the file.
+    cache: RwLock<Option<Cached>>,
+    /// When a watch was last started. The holder of the lock starts one; other threads only read the file.
     watched: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Cached {
     labels: Arc<Labels>,
     since: Instant,
-    /// Begun before the labels were read.
+    /// Started before the labels were read.
     watch: Watch,
 }
 
 impl LabelFile {
-    /// The label file at `path`. It need not exist yet.
+    /// The label file at `path`. It does not need to exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), kept: RwLock::default(), watched: Mutex::default() }
+        Self { path: path.into(), cache: RwLock::default(), watched: Mutex::default() }
     }
 
-    /// Where the file is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The labels as they are now: the same `Arc` while the file has provably not changed.
+    /// The current labels. Returns the same `Arc` for as long as the file is known to be unchanged.
     ///
     /// # Errors
-    /// If there is no such file, it may not be read, is no regular file, or is larger than 2 MiB.
+    /// If the file does not exist, is not readable, is not a regular file, or is larger than 2 MiB.
     pub fn read(&self) -> Result<Arc<Labels>, LabelsError> {
-        if let Some(labels) = self.unchanged() {
+        if let Some(labels) = self.cached() {
             return Ok(labels);
         }
-        let mut labels = self.look();
+        let mut labels = self.load();
         for _ in 1..ATTEMPTS {
             match &labels {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => labels = self.look(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => labels = self.load(),
                 _ => break,
             }
         }
         labels.map_err(|cause| LabelsError { path: self.path.clone(), cause })
     }
 
-    fn unchanged(&self) -> Option<Arc<Labels>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.as_ref()?;
-        (kept.since.elapsed() < KEEP_FOR && kept.watch.is_quiet()).then(|| Arc::clone(&kept.labels))
+    /// The cached labels, if the file is unchanged.
+    fn cached(&self) -> Option<Arc<Labels>> {
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        let cached = cache.as_ref()?;
+        (cached.since.elapsed() < MAX_AGE && cached.watch.is_quiet()).then(|| Arc::clone(&cached.labels))
     }
 
-    fn look(&self) -> io::Result<Arc<Labels>> {
-        let just_read = || Ok(Arc::new(Labels::parse(&self.text()?)));
-        let Ok(mut watched) = self.watched.try_lock() else { return just_read() };
-        if watched.is_some_and(|last| last.elapsed() < WATCH_AGAIN_AFTER) {
-            return just_read();
+    /// Reads the file. Caches its labels, unless a watch was started a moment ago or cannot be started.
+    fn load(&self) -> io::Result<Arc<Labels>> {
+        let parse = || Ok(Arc::new(Labels::parse(&self.text()?)));
+        let Ok(mut watched) = self.watched.try_lock() else { return parse() };
+        if watched.is_some_and(|last| last.elapsed() < WATCH_INTERVAL) {
+            return parse();
         }
         let since = Instant::now();
         *watched = Some(since);
         let watch = self.watch();
-        let labels = just_read()?;
-        let kept = watch.map(|watch| Kept { labels: Arc::clone(&labels), since, watch });
-        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = kept;
+        let labels = parse()?;
+        let cached = watch.map(|watch| Cached { labels: Arc::clone(&labels), since, watch });
+        *self.cache.write().unwrap_or_else(PoisonError::into_inner) = cached;
         Ok(labels)
     }
 
-    /// Watches from now on, if the kernel can: if possible with the watch there is, which takes a few system
-    /// calls and no file.
+    /// Starts a watch, if the system supports it. Renews the present watch if possible: that needs no new file
+    /// descriptor.
     fn watch(&self) -> Option<Watch> {
-        let kept = self.kept.write().unwrap_or_else(PoisonError::into_inner).take();
-        let renewed = kept.map(|kept| kept.watch).filter(|watch| watch.renew(&self.path).is_ok());
+        let cached = self.cache.write().unwrap_or_else(PoisonError::into_inner).take();
+        let renewed = cached.map(|cached| cached.watch).filter(|watch| watch.renew(&self.path).is_ok());
         renewed.or_else(|| Watch::new(&self.path).ok())
     }
 
@@ -110,7 +112,7 @@ impl LabelFile {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if !metadata.is_file() {
-            // opening a pipe would wait for its writer, and every request with it
+            // opening a pipe would block every request until the pipe has a writer
             return Err(io::Error::other("not a regular file"));
         }
         let mut text = Vec::new();
@@ -139,7 +141,7 @@ mod tests {
 
     use super::{super::LabelVolume, *};
 
-    /// The volume of a pod whose release is `one`; beside it, `other/labels` says `two`.
+    /// The volume of a pod with the label `release="one"`. The file `other/labels` in it has `release="two"`.
     struct Fixture {
         volume: LabelVolume,
         directory: tempfile::TempDir,
@@ -161,7 +163,7 @@ mod tests {
             self.directory.path().join("volume").join(name)
         }
 
-        /// The directory of the present version.
+        /// The directory of the current version.
         fn version(&self) -> io::Result<PathBuf> {
             fs::read_link(self.path("..data")).map(|version| self.path(version))
         }
@@ -171,70 +173,73 @@ mod tests {
         file.read().map(|labels| labels.get("release").expect("a release").to_owned())
     }
 
-    /// A reader that keeps what it has read. Others, too, change what is in `/tmp`, which makes it look again.
-    fn keeping(path: impl AsRef<Path>) -> LabelFile {
+    /// A label file whose labels are cached. It may take several attempts, since other processes change files in
+    /// `/tmp`, too.
+    fn cached(path: impl AsRef<Path>) -> LabelFile {
         for _ in 0..1000 {
             let file = LabelFile::new(path.as_ref());
             file.read().expect("labels");
-            if file.unchanged().is_some() {
+            if file.cached().is_some() {
                 return file;
             }
         }
-        panic!("it never keeps what it has read");
+        panic!("the labels are never cached");
     }
 
     #[test]
-    fn what_happens_to_other_files_does_not_matter() {
+    fn changes_of_other_files_keep_the_labels_cached() {
         let fixture = Fixture::new();
-        let kept = (0..100).any(|round| {
-            let file = keeping(fixture.volume.file());
+        let cached = (0..100).any(|round| {
+            let file = cached(fixture.volume.file());
             let before = file.read().expect("labels");
             fs::write(fixture.path("other/labels"), round.to_string()).expect("written");
             Arc::ptr_eq(&before, &file.read().expect("labels"))
         });
-        assert!(kept);
+        assert!(cached);
     }
 
     #[test]
     fn every_kind_of_change_shows_in_the_next_reading() {
         type Change = fn(&Fixture) -> io::Result<()>;
         let changes: [(&str, Change); 8] = [
-            ("written in place, as long as before", |fixture| {
+            ("written in place with the same length", |fixture| {
                 fs::write(fixture.path("..data/labels"), "release=\"two\"")
             }),
-            ("another file renamed over it", |fixture| {
+            ("replaced by renaming another file over it", |fixture| {
                 fs::rename(fixture.path("other/labels"), fixture.path("..data/labels"))
             }),
-            ("a link renamed over, as the kubelet does it", |fixture| fixture.volume.swap("release=\"two\"")),
-            ("a link removed and made anew", |fixture| {
+            ("a link replaced by a rename, as the kubelet does", |fixture| {
+                fixture.volume.swap("release=\"two\"")
+            }),
+            ("a link removed and created again", |fixture| {
                 fs::remove_file(fixture.path("labels"))?;
                 symlink("other/labels", fixture.path("labels"))
             }),
-            ("a directory moved away, and another into its place", |fixture| {
+            ("a directory moved away and replaced by another", |fixture| {
                 let version = fixture.version()?;
                 fs::rename(&version, fixture.path("old"))?;
                 fs::rename(fixture.path("other"), version)
             }),
-            ("a file moved away while somebody has it open", |fixture| {
+            ("a file moved away while it is open", |fixture| {
                 let version = fixture.version()?;
                 mem::forget(File::open(version.join("labels"))?);
                 fs::rename(version.join("labels"), version.join("old"))?;
                 fs::copy(fixture.path("other/labels"), version.join("labels")).map(drop)
             }),
-            ("a file removed while somebody has it open", |fixture| {
+            ("a file removed while it is open", |fixture| {
                 let version = fixture.version()?;
                 mem::forget(File::open(version.join("labels"))?);
                 fs::remove_file(version.join("labels"))?;
                 fs::copy(fixture.path("other/labels"), version.join("labels")).map(drop)
             }),
-            ("written through another name of the same file", |fixture| {
+            ("written through a hard link", |fixture| {
                 fs::hard_link(fixture.path("..data/labels"), fixture.path("other name"))?;
                 fs::write(fixture.path("other name"), "release=\"two\"")
             }),
         ];
         for (what, change) in changes {
             let fixture = Fixture::new();
-            let file = keeping(fixture.volume.file());
+            let file = cached(fixture.volume.file());
             assert_eq!(release(&file).expect("labels"), "one");
             change(&fixture).expect(what);
             assert_eq!(release(&file).expect("labels"), "two", "{what}");
@@ -242,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn changes_show_again_and_again() {
+    fn each_of_several_changes_shows_although_labels_are_cached_in_between() {
         let Fixture { volume, directory: _directory } = Fixture::new();
         let file = LabelFile::new(volume.file());
         for expected in ["two", "one", "two", "one"] {
             let patience = Instant::now() + Duration::from_secs(60);
-            while file.read().is_ok() && file.unchanged().is_none() {
-                assert!(Instant::now() < patience, "it is not watched again");
+            while file.read().is_ok() && file.cached().is_none() {
+                assert!(Instant::now() < patience, "the labels are not cached again");
                 std::thread::sleep(Duration::from_millis(1));
             }
             volume.swap(format!("release=\"{expected}\"")).expect("a swap");
@@ -268,25 +273,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_no_longer_be_read_is_not_told_from_memory() {
+    fn labels_of_a_file_that_can_no_longer_be_read_are_not_cached() {
         let fixture = Fixture::new();
-        let file = keeping(fixture.volume.file());
+        let file = cached(fixture.volume.file());
         fs::remove_file(fixture.path("..data/labels")).expect("removed");
         release(&file).expect_err("gone");
 
-        let file = keeping(fixture.path("other/labels"));
+        let file = cached(fixture.path("other/labels"));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o000)).expect("set");
-        assert!(file.unchanged().is_none(), "the permission may be gone");
+        assert!(file.cached().is_none(), "this user may have lost the permission");
     }
 
     #[test]
     fn a_file_that_changes_all_the_time_is_not_watched() {
         let fixture = Fixture::new();
         let began = Instant::now();
-        let file = keeping(fixture.volume.file());
+        let file = cached(fixture.volume.file());
         fs::write(fixture.path("..data/labels"), "release=\"two\"").expect("written");
         release(&file).expect("labels");
-        let watched_again = file.unchanged().is_some();
-        assert!(!watched_again || began.elapsed() >= WATCH_AGAIN_AFTER, "it was watched a moment ago");
+        let watched_again = file.cached().is_some();
+        assert!(!watched_again || began.elapsed() >= WATCH_INTERVAL, "a watch was started a moment ago");
     }
 }

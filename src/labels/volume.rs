@@ -1,5 +1,5 @@
-//! A downward-API volume, written as the kubelet writes it. The service does not use this: it is what the
-//! rehearsal and the tests put in front of the service in place of a kubelet.
+//! A downward-API volume, written as the kubelet writes it. The service does not use it; the rehearsal and the tests
+//! use it instead of a kubelet.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +11,23 @@ use std::{
 };
 
 /// A directory with the label file of a pod: `labels` is a link to `..data/labels`, and `..data` is a link to
-/// the directory of the present version.
+/// the directory of the current version.
 ///
-/// So does the kubelet: `pkg/volume/util/atomic_writer.go` in <https://github.com/kubernetes/kubernetes>.
+/// The kubelet does the same: `pkg/volume/util/atomic_writer.go` in <https://github.com/kubernetes/kubernetes>.
 #[derive(Debug)]
 pub struct LabelVolume {
     directory: PathBuf,
-    /// How many versions there have been. No name is used twice: a reader that still has the name of an old
-    /// version must find nothing, not the half of a new one.
+    /// The number of versions so far, which names the next one. No name is used twice, so that a reader with the
+    /// name of an old version cannot find a half-written new one.
     versions: AtomicU64,
 }
 
 impl LabelVolume {
-    /// Makes a volume of a directory that does not exist yet, with this text as the label file. The text of
-    /// real labels comes from [`to_text`]; any other bytes are a damaged file.
+    /// Creates `directory` as a volume whose label file has this text. [`to_text`] makes the text from labels; tests
+    /// also pass damaged text.
     ///
     /// # Errors
-    /// If the directory exists, or if it or something in it cannot be made.
+    /// If the directory exists, or if it or something in it cannot be created.
     pub fn new(directory: impl Into<PathBuf>, text: impl AsRef<[u8]>) -> io::Result<Self> {
         let new = Self { directory: directory.into(), versions: AtomicU64::new(0) };
         fs::create_dir(&new.directory)?;
@@ -41,8 +41,8 @@ impl LabelVolume {
         self.path("labels")
     }
 
-    /// Replaces the label file in one step, so that no reader ever sees half of it: writes a new directory,
-    /// renames a link to it over `..data`, and removes the old directory. Only one swap may run at a time.
+    /// Replaces the label file atomically: writes a new directory, renames a link to it over `..data`, and removes
+    /// the old directory. Only one swap may run at a time.
     ///
     /// # Errors
     /// If something in the volume cannot be written or removed.
@@ -64,9 +64,10 @@ impl LabelVolume {
     }
 }
 
-/// The label file of these labels: one label a line, sorted by key, the value quoted, without a last newline.
+/// The text of a label file: one label per line, sorted by key, with quoted values and no newline at the end.
 ///
-/// So does the kubelet: `FormatMap` in `pkg/fieldpath/fieldpath.go` of <https://github.com/kubernetes/kubernetes>.
+/// The kubelet does the same: `FormatMap` in `pkg/fieldpath/fieldpath.go` of
+/// <https://github.com/kubernetes/kubernetes>.
 pub fn to_text(labels: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (key, value) in labels {
@@ -81,7 +82,7 @@ mod tests {
     use super::{super::LabelFile, *};
 
     #[test]
-    fn the_service_reads_what_was_swapped_in_and_nothing_old_stays() {
+    fn after_a_swap_the_service_reads_the_new_labels_and_the_old_version_is_removed() {
         let mut labels = BTreeMap::from([("app".to_owned(), "appinfo".to_owned())]);
         let directory = tempfile::tempdir().expect("a directory");
         let volume = LabelVolume::new(directory.path().join("volume"), to_text(&labels)).expect("a volume");
@@ -95,6 +96,6 @@ mod tests {
             "app=\"appinfo\"\nnewlabel=\"realtime\""
         );
         let entries = fs::read_dir(&volume.directory).expect("a directory").count();
-        assert_eq!(entries, 3, "two links and the directory of the present version");
+        assert_eq!(entries, 3, "two links and the directory of the current version");
     }
 }

@@ -1,14 +1,14 @@
-//! One connection: HTTP/1.1 by hyper, and a time limit for whatever it waits for.
+//! One connection: HTTP/1.1 by hyper, with a time limit for each kind of wait.
 //!
-//! This buys 2.9 KiB instead of 12.0 KiB per idle connection, and 10 s for a slow head beside ten minutes for an
-//! idle connection.
+//! Two gains: an idle connection takes 2.9 KiB instead of 12.0 KiB, and a request head has a limit of 10 s while a
+//! connection may be idle for ten minutes.
 //!
-//! hyper's own `header_read_timeout` counts the time that a kept-alive connection is idle as time that its next
-//! request head takes, and hyper keeps its buffers all the while. Here the two have limits of their own. They are
-//! told apart by the bytes that pass by: after an answer, a connection whose last bytes were the empty line at the
-//! end of a head pauses, and soon rests, without hyper. Any other bytes are the beginning of the next head. (A
-//! request body would confuse that, but none is ever read: the answer to a request that has one closes the
-//! connection.)
+//! hyper's own `header_read_timeout` counts a connection's idle time as part of the next request head, and hyper
+//! keeps its buffers during that time. Here, heads and idle time have separate limits. The last bytes that were read
+//! tell them apart. If they are the empty line at the end of a head, the connection pauses after its answer; if no
+//! byte follows soon, it becomes idle and hyper's buffers are freed. Any other bytes are the beginning of the next
+//! head. (A request body cannot be mistaken for a head, because bodies are never read: the answer to a request with a
+//! body closes the connection.)
 
 mod host;
 mod progress;
@@ -41,13 +41,13 @@ use self::{
 use super::port::Terms;
 use crate::http::JSON;
 
-/// The longest request head, in bytes. hyper answers 431 to a longer one.
+/// The maximum length of a request head, in bytes. hyper answers 431 to a longer one.
 const HEAD_BYTES: usize = 8 << 10;
 
-/// The answer to HTTP/2's connection preface, as hyper writes it to whatever else is not HTTP/1.1.
+/// The answer to HTTP/2's connection preface. hyper gives the same answer to other input that is not HTTP/1.1.
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves a connection until it ends, one side closes it, or a time limit is over.
+/// Serves a connection until one side closes it or a time limit is over.
 pub(super) async fn serve(
     stream: impl Stream,
     remote: SocketAddr,
@@ -59,7 +59,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Why a connection ends other than by what one side says in HTTP.
+/// An abnormal end of a connection.
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error(transparent)]
@@ -93,11 +93,11 @@ async fn serve_requests(
             Err(Wait::Pause { .. }) => {}
             ended => {
                 let ended = ended?;
-                // hyper leaves what follows to us where the client asks for another protocol
+                // hyper does not shut the socket down if the client requests another protocol
                 let mut wire = connection.into_parts().io.into_inner();
                 match ended {
                     Err(error) if error.is_parse_version_h2() => {
-                        lock(&progress).begin_request(true); // what follows the preface stays unread
+                        lock(&progress).begin_request(true); // the rest of the preface counts as an unread body
                         watchdog.guard(wire.write_all(BAD_REQUEST)).await??;
                     }
                     ended => ended?,
@@ -105,12 +105,12 @@ async fn serve_requests(
                 return Ok(watchdog.guard(wire.shutdown()).await??);
             }
         }
-        // the next request may take long to come: hyper's buffers, 16 KiB, are not kept for it
+        // the connection becomes idle: free hyper's buffers of 16 KiB
         wire = {
-            let parts = connection.into_parts(); // hyper has taken all that was unread before
+            let parts = connection.into_parts(); // hyper has read all of the wire's unread bytes
             Wire { unread: Bytes::copy_from_slice(&parts.read_buf), ..parts.io.into_inner() }
         };
-        if !watchdog.guard(wire.rest()).await?? {
+        if !watchdog.guard(wire.idle()).await?? {
             return Ok(());
         }
     }
@@ -119,15 +119,15 @@ async fn serve_requests(
 fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
-    // a client that has sent all it will is answered, too; and nothing is read while an answer is made
+    // answer a client that has closed its sending side; it also keeps hyper from reading while an answer is made
     http.half_close(true);
-    // an answer is short: copied behind its head, it is sent for less than head and body apart
+    // answers are short: copying the body behind the head costs less than sending both with writev
     http.writev(false);
     http
 }
 
-/// The router's answer, which closes the connection where the request has a body or the terms demand it. The
-/// router is not asked where the `Host` is wrong.
+/// The router's answer. It closes the connection if the request has a body or the terms require it. A request with
+/// an invalid `Host` is refused and does not reach the router.
 fn answer(
     request: Request<Incoming>,
     remote: SocketAddr,
@@ -158,8 +158,8 @@ fn answer(
     }
 }
 
-/// Says what is wrong in the form of the public port's errors. Like hyper's own refusals it names no pod: the
-/// request did not reach it.
+/// An error answer with the same JSON as the public port's errors. Like hyper's own errors, it has no header with
+/// the pod's name: the request did not reach the router.
 fn refusal(error: HostError) -> Response<Body> {
     let mut answer = Response::new(Body::from(format!("{{\"error\":\"{error}\"}}\n")));
     *answer.status_mut() = StatusCode::BAD_REQUEST;
@@ -169,7 +169,7 @@ fn refusal(error: HostError) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    //! Time is simulated: it jumps to the next timer whenever every task waits.
+    //! Time is simulated: when every task waits, it jumps to the next timer.
 
     use std::time::Duration;
 
@@ -183,18 +183,18 @@ mod tests {
     use super::{super::port::Phase, watchdog::LINGER_LIMIT, *};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    const WELCOME: Terms =
+    const SERVING: Terms =
         Terms { phase: Phase::Serving, full: false, idle_timeout: Duration::from_secs(620) };
 
-    /// A connection to a server, through a pipe that holds `capacity` bytes.
+    /// A connection to a server through a pipe with a capacity in bytes.
     fn connect_with(router: Router, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
         let (client, server) = duplex(capacity);
-        let (terms, subscribed) = watch::channel(WELCOME);
+        let (terms, subscribed) = watch::channel(SERVING);
         tokio::spawn(async move { serve(server, ([127, 0, 0, 1], 1).into(), &router, subscribed).await });
         (client, terms)
     }
 
-    /// One that answers `/` with `body`.
+    /// A connection to a server that answers `/` with `body`.
     fn connect_to(body: &'static str, capacity: usize) -> (DuplexStream, watch::Sender<Terms>) {
         connect_with(Router::new().route("/", get(move || async move { body })), capacity)
     }
@@ -213,7 +213,7 @@ mod tests {
         text
     }
 
-    /// Waits for the server to close the connection without another byte: how many seconds it takes.
+    /// Waits until the server closes the connection, and checks that it sends no more bytes. Returns the seconds.
     async fn closed_after(client: &mut DuplexStream) -> u64 {
         let start = Instant::now();
         assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0, "nothing more is sent");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_head_has_10_s_from_the_opening_however_it_trickles() {
+    async fn the_first_head_has_10_s_in_total_when_its_bytes_arrive_one_by_one() {
         let (mut client, _terms) = connect();
         for byte in &REQUEST[..9] {
             sleep(Duration::from_secs(1)).await;
@@ -237,14 +237,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn empty_lines_before_the_first_head_win_no_time() {
+    async fn empty_lines_before_the_first_head_do_not_extend_its_limit() {
         let (mut client, _terms) = connect();
         client.write_all(b"\r\n\r\n").await.expect("open");
         assert_eq!(closed_after(&mut client).await, 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nor_do_empty_lines_that_trickle() {
+    async fn empty_lines_that_arrive_one_by_one_do_not_extend_the_limit_of_the_first_head() {
         let (mut client, _terms) = connect();
         for bytes in ["\r", "\n\r\n", "\r", "\n\r\n"] {
             client.write_all(bytes.as_bytes()).await.expect("open");
@@ -254,10 +254,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_rests_for_ten_minutes_and_is_served_again() {
+    async fn a_connection_that_was_idle_for_ten_minutes_is_served_again() {
         let (mut client, _terms) = connect();
-        for rest in [0, 120, 1, 619, 600] {
-            sleep(Duration::from_secs(rest)).await;
+        for idle in [0, 120, 1, 619, 600] {
+            sleep(Duration::from_secs(idle)).await;
             client.write_all(REQUEST).await.expect("still open");
             answer(&mut client).await;
         }
@@ -265,10 +265,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_rests_as_long_as_the_terms_say() {
+    async fn an_idle_connection_is_closed_after_the_idle_timeout() {
         for idle_timeout in [Duration::from_secs(2), Duration::from_secs(3600)] {
             let (mut client, terms) = connect();
-            terms.send_replace(Terms { idle_timeout, ..WELCOME });
+            terms.send_replace(Terms { idle_timeout, ..SERVING });
             client.write_all(REQUEST).await.expect("open");
             answer(&mut client).await;
             assert_eq!(closed_after(&mut client).await, idle_timeout.as_secs() + 1);
@@ -276,9 +276,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_may_rest_for_ever() {
+    async fn the_longest_idle_timeout_never_ends() {
         let (mut client, terms) = connect();
-        terms.send_replace(Terms { idle_timeout: Duration::MAX, ..WELCOME });
+        terms.send_replace(Terms { idle_timeout: Duration::MAX, ..SERVING });
         for _ in 0..2 {
             client.write_all(REQUEST).await.expect("still open");
             answer(&mut client).await;
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn empty_lines_are_no_request_before_a_rest_or_after() {
+    async fn empty_lines_before_and_after_idle_time_are_not_a_request() {
         let (mut client, _terms) = connect();
         client.write_all(&[REQUEST, b"\r\n\r\n"].concat()).await.expect("open");
         answer(&mut client).await;
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(closed_after(&mut client).await, 621);
     }
 
-    /// A connection to a server that takes a minute.
+    /// A connection to a server that takes a minute for each answer.
     fn connect_to_slow() -> (DuplexStream, watch::Sender<Terms>) {
         let slow = get(|| async {
             sleep(Duration::from_secs(60)).await;
@@ -308,13 +308,13 @@ mod tests {
     }
 
     proptest! {
-        /// However requests are cut, and whatever time passes in between, each gets its answer.
+        /// Each request is answered, however the bytes are cut and however much time passes between the pieces.
         #[test]
-        fn no_request_is_lost_between_pieces(
+        fn requests_cut_into_pieces_are_all_answered(
             empty_lines in prop::collection::vec(0..3_usize, 1..6),
             cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize), 0..6),
         ) {
-            const GAPS: [u64; 4] = [0, 20, 60, 1500]; // in milliseconds: none, within a pause, beyond it, a rest
+            const GAPS: [u64; 4] = [0, 20, 60, 1500]; // in milliseconds: none, within a pause, just after it, idle
             let bytes: Vec<u8> =
                 empty_lines.iter().flat_map(|&lines| [&b"\r\n".repeat(lines), REQUEST].concat()).collect();
             let mut cuts: Vec<_> = cuts.iter().map(|(at, gap)| (at.index(bytes.len()), GAPS[*gap])).collect();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_takes_long_is_waited_for() {
+    async fn a_slow_answer_is_not_cut_off() {
         let (mut client, _terms) = connect_to_slow();
         for _ in 0..2 {
             client.write_all(REQUEST).await.expect("open");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_has_sent_all_it_will_is_answered() {
+    async fn a_client_that_has_closed_its_sending_side_is_answered() {
         let (mut client, _terms) = connect_to_slow();
         client.write_all(REQUEST).await.expect("open");
         client.shutdown().await.expect("half closed");
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_begins_behind_another_has_10_s_too() {
+    async fn a_pipelined_head_has_10_s() {
         let (mut client, _terms) = connect();
         sleep(Duration::from_secs(9)).await;
         client.write_all(&[REQUEST, &REQUEST[..9]].concat()).await.expect("open");
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_in_time_is_answered_and_the_connection_rests_again() {
+    async fn after_a_slow_head_is_answered_the_connection_may_be_idle_again() {
         let (mut client, _terms) = connect();
         for _ in 0..3 {
             for part in REQUEST.chunks(10) {
@@ -397,13 +397,13 @@ mod tests {
 
         client.write_all(REQUEST).await.expect("still open");
         sleep(Duration::from_secs(21)).await;
-        let mut rest = Vec::new();
-        client.read_to_end(&mut rest).await.expect("closed");
-        assert!(rest.len() <= 64, "only what was already on its way");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.expect("closed");
+        assert!(received.len() <= 64, "only the bytes that were already in the pipe");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_is_not_waited_for_but_listened_out() {
+    async fn a_request_with_a_body_is_answered_at_once_and_its_body_is_read_for_2_s() {
         let (mut client, _terms) = connect();
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nabc")
@@ -412,17 +412,17 @@ mod tests {
         let answer = answer(&mut client).await;
         assert!(answer.contains("connection: close"), "{answer}");
         assert_eq!(closed_after(&mut client).await, 0, "the answer is complete at once");
-        client.write_all("x".repeat(900_000).as_bytes()).await.expect("the rest is still taken");
+        client.write_all("x".repeat(900_000).as_bytes()).await.expect("the rest is still read");
         sleep(LINGER_LIMIT * 2).await;
-        client.write_all(b"x").await.expect_err("no longer");
+        client.write_all(b"x").await.expect_err("closed");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_say_close_while_draining_and_the_connection_may_rest() {
+    async fn while_draining_connections_may_be_idle_and_answers_say_close() {
         let (mut client, terms) = connect();
         client.write_all(REQUEST).await.expect("open");
         assert!(!answer(&mut client).await.contains("connection: close"));
-        terms.send_replace(Terms { phase: Phase::Draining, ..WELCOME });
+        terms.send_replace(Terms { phase: Phase::Draining, ..SERVING });
         sleep(Duration::from_secs(120)).await;
         client.write_all(REQUEST).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
@@ -430,8 +430,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resting_and_silent_connections_are_closed_after_1_s_when_stopping_or_full() {
-        for unwelcome in [Terms { phase: Phase::Stopping, ..WELCOME }, Terms { full: true, ..WELCOME }] {
+    async fn idle_and_new_connections_are_closed_after_1_s_when_stopping_or_full() {
+        for changed in [Terms { phase: Phase::Stopping, ..SERVING }, Terms { full: true, ..SERVING }] {
             for requests in [0, 1] {
                 let (mut client, terms) = connect();
                 for _ in 0..requests {
@@ -439,38 +439,38 @@ mod tests {
                     answer(&mut client).await;
                 }
                 sleep(Duration::from_secs(5)).await;
-                terms.send_replace(unwelcome);
+                terms.send_replace(changed);
                 assert_eq!(closed_after(&mut client).await, 1);
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_has_begun_when_stopping_is_answered() {
+    async fn a_head_that_began_before_stopping_is_answered() {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { phase: Phase::Stopping, ..WELCOME });
+        terms.send_replace(Terms { phase: Phase::Stopping, ..SERVING });
         sleep(Duration::from_secs(9)).await;
         client.write_all(&REQUEST[9..]).await.expect("still open");
         assert!(answer(&mut client).await.contains("connection: close"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_head_loses_its_place_when_full() {
+    async fn a_connection_with_an_incomplete_head_is_closed_when_full() {
         let (mut client, terms) = connect();
         client.write_all(&REQUEST[..9]).await.expect("open");
         tokio::task::yield_now().await;
-        terms.send_replace(Terms { full: true, ..WELCOME });
+        terms.send_replace(Terms { full: true, ..SERVING });
         assert_eq!(closed_after(&mut client).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connections_may_rest_again_once_others_have_left() {
+    async fn connections_may_be_idle_again_when_the_port_is_no_longer_full() {
         let (mut client, terms) = connect();
-        terms.send_replace(Terms { full: true, ..WELCOME });
+        terms.send_replace(Terms { full: true, ..SERVING });
         tokio::task::yield_now().await;
-        terms.send_replace(WELCOME);
+        terms.send_replace(SERVING);
         sleep(Duration::from_secs(9)).await;
         client.write_all(REQUEST).await.expect("still open");
         answer(&mut client).await;

@@ -1,4 +1,4 @@
-//! A router on a port: how many connections may be open at once, and how long they may stay.
+//! A router on a port: how many connections may be open, and how long each may stay open.
 
 use std::{
     mem,
@@ -17,14 +17,14 @@ use tracing::{error, warn};
 
 use super::connection;
 
-/// How often a condition that lasts is logged.
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How long to wait after a failed accept, which would most likely fail again at once.
+/// The minimum time between two log lines about the same condition.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long to wait after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long after the drain delay to accept what is still in the listener's queue.
+/// How long to accept connections from the listener's queue after the drain delay.
 const BACKLOG_SWEEP: Duration = Duration::from_millis(20);
 
-/// Where a server is in its life.
+/// The lifecycle of a server's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It answers, and keeps connections for the next request.
@@ -35,45 +35,50 @@ pub enum Phase {
     Stopping,
 }
 
-/// What decides how long a port's connections may stay.
+/// Conditions that decide how long a port's connections may stay open.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) phase: Phase,
-    /// As many connections are open as may be, or nearly; others wait, or did just now.
+    /// All slots, or nearly all, are in use: other connections wait or have just waited.
     pub(super) full: bool,
-    /// How long a connection may rest between two requests.
+    /// How long a connection may be idle between two requests.
     pub(super) idle_timeout: Duration,
 }
 
 impl Terms {
-    /// Whether a connection is kept for the next request; else the answer says `connection: close`.
+    /// Whether a connection is kept open for the next request. If not, the answer has `connection: close`.
     pub(super) fn keep_alive(self) -> bool {
         self.phase == Phase::Serving && !self.full
     }
 
     /// Whether a connection without a request may stay open.
-    pub(super) fn rest(self) -> bool {
+    pub(super) fn may_idle(self) -> bool {
         self.phase != Phase::Stopping && !self.full
     }
 }
 
-/// A router on a port. Each open connection holds one of its slots.
+/// A router on a port. Each open connection occupies one slot.
 #[derive(Clone)]
 pub(super) struct Port {
     router: Router,
     slots: Arc<Semaphore>,
     limit: u32,
-    what_limits: &'static str,
+    limit_reason: &'static str,
     terms: watch::Sender<Terms>,
 }
 
 impl Port {
-    pub(super) fn new(router: Router, limit: u32, what_limits: &'static str, idle_timeout: Duration) -> Self {
+    pub(super) fn new(
+        router: Router,
+        limit: u32,
+        limit_reason: &'static str,
+        idle_timeout: Duration,
+    ) -> Self {
         let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false, idle_timeout });
-        Self { router, slots: Arc::new(Semaphore::new(limit as usize)), limit, what_limits, terms }
+        Self { router, slots: Arc::new(Semaphore::new(limit as usize)), limit, limit_reason, terms }
     }
 
-    pub(super) fn turn(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         self.terms.send_modify(|terms| terms.phase = phase);
     }
 
@@ -85,8 +90,8 @@ impl Port {
         let _all = self.slots.acquire_many(self.limit).await;
     }
 
-    /// Accepts connections until the phase is [`Phase::Stopping`], each served by a task of its own. Those that
-    /// the kernel has established by then are accepted too: they would be reset when the listener is closed.
+    /// Accepts connections until [`Phase::Stopping`], and serves each in its own task. Connections that wait in the
+    /// kernel's queue at that time are accepted, too: closing the listener would reset them.
     pub(super) async fn accept(self, listener: TcpListener) {
         let mut terms = self.terms.subscribe();
         tokio::select! {
@@ -97,7 +102,7 @@ impl Port {
     }
 
     async fn accept_all(&self, listener: &TcpListener) {
-        let (mut full, mut failed) = (Occasionally::default(), Occasionally::default());
+        let (mut full, mut failed) = (LogThrottle::default(), LogThrottle::default());
         loop {
             match listener.accept().await {
                 Ok((stream, remote)) => {
@@ -114,21 +119,21 @@ impl Port {
         }
     }
 
-    /// Waits for a free slot. Connections that rest are closed meanwhile, so there will be one.
-    async fn slot(&self, full: &mut Occasionally) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a free slot. Idle connections are closed in the meantime, so a slot becomes free.
+    async fn slot(&self, full: &mut LogThrottle) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Some(slot);
         }
         self.terms.send_if_modified(|terms| !mem::replace(&mut terms.full, true));
         if let Some(times) = full.due() {
-            warn!(connections = self.limit, times, "{}: new connections wait", self.what_limits);
+            warn!(connections = self.limit, times, "{}: new connections wait", self.limit_reason);
         }
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// Lets connections rest again once a tenth of the slots are free. With one free slot as the mark, the
-    /// terms would change, and wake every connection, whenever one comes or goes.
-    fn slot_is_free(&self) {
+    /// Lets connections be idle again once a tenth of the slots is free. Each change of the terms wakes every
+    /// connection; with one free slot as the threshold, the terms would change with every connection.
+    fn on_slot_freed(&self) {
         let enough = self.slots.available_permits() >= (self.limit as usize / 10).max(1);
         if enough && self.terms.borrow().full {
             self.terms.send_if_modified(|terms| mem::replace(&mut terms.full, false));
@@ -136,30 +141,30 @@ impl Port {
     }
 
     fn serve(&self, stream: TcpStream, remote: SocketAddr, slot: OwnedSemaphorePermit) {
-        let _ = stream.set_nodelay(true); // only speed is lost without
+        let _ = stream.set_nodelay(true); // without it, the connection only is slower
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let port = self.clone();
         tokio::spawn(async move {
             connection::serve(stream, remote, &port.router, port.terms.subscribe()).await;
             drop(slot);
-            port.slot_is_free();
+            port.on_slot_freed();
         });
     }
 }
 
-/// Keeps a condition that lasts from filling the log.
+/// Limits how often a repeated condition is logged.
 #[derive(Default)]
-struct Occasionally {
+struct LogThrottle {
     last: Option<Instant>,
     times: u64,
 }
 
-impl Occasionally {
-    /// Counts one more time; if it is time to tell again, how many there were since it last was.
+impl LogThrottle {
+    /// Counts an occurrence. If a log line is due, returns the number of occurrences since the last one.
     fn due(&mut self) -> Option<u64> {
         self.times += 1;
         let now = Instant::now();
-        let due = self.last.is_none_or(|last| now - last >= LOG_AGAIN_AFTER);
+        let due = self.last.is_none_or(|last| now - last >= LOG_INTERVAL);
         due.then(|| {
             self.last = Some(now);
             mem::take(&mut self.times)

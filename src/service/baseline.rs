@@ -4,7 +4,7 @@ use crate::{
     labels::{Labels, LabelsError},
 };
 
-/// Version 1, the stable release. It works, but forgets the namespace.
+/// Version 1, the stable release. It works, but leaves the namespace empty.
 #[derive(Clone, Copy, Debug)]
 pub struct AppInfoBaseline;
 

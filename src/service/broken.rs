@@ -4,7 +4,7 @@ use crate::{
     labels::{Labels, LabelsError},
 };
 
-/// Version 2, the canary that fails: every request, with the same error.
+/// Version 2, the broken canary. Every request fails with the same error.
 #[derive(Clone, Copy, Debug)]
 pub struct AppInfoBroken;
 

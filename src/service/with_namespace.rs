@@ -4,7 +4,7 @@ use crate::{
     labels::{Labels, LabelsError},
 };
 
-/// Version 3, the canary that is promoted: it tells the namespace too.
+/// Version 3, the canary that is promoted. It includes the namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct AppInfoWithNamespace;
 

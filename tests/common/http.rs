@@ -1,4 +1,4 @@
-//! A client that sees every byte.
+//! An HTTP client that sends raw bytes and receives whole answers.
 
 use std::{
     io::{self, Read, Write},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// How long to wait for an answer that must come.
+/// The maximum time for reading or writing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An HTTP answer.
@@ -51,7 +51,7 @@ impl Client {
         self.answer()
     }
 
-    /// Reads one answer whose length its head tells.
+    /// Reads one answer. Its head must have a content-length if there is a body.
     pub fn answer(&mut self) -> io::Result<Answer> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 32];
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// Waits for the server to close: what it sent until then and nobody read.
+    /// Waits until the server closes the connection. Returns all bytes that were still unread.
     pub fn until_closed(&mut self) -> io::Result<Vec<u8>> {
         while self.read_more().map_or_else(
             |error| if error.kind() == io::ErrorKind::UnexpectedEof { Ok(false) } else { Err(error) },
@@ -99,7 +99,7 @@ impl Client {
     }
 }
 
-/// Asks on a connection of its own.
+/// Sends one request on a new connection.
 pub fn get(from: SocketAddr, path: &str) -> io::Result<Answer> {
     Client::connect(from)?.get(path)
 }

@@ -1,5 +1,5 @@
-//! What the tests of the whole share: patience, and a label directory as the kubelet keeps it.
-#![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
+//! Helpers that the integration tests share.
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses only some of the helpers")]
 
 pub mod http;
 pub mod manifests;
@@ -15,10 +15,10 @@ use std::{
 use appinfo::labels::LabelVolume;
 use tempfile::TempDir;
 
-/// Long enough for anything that happens at all, on the busiest machine.
+/// How long to wait for a condition; long enough for a very busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a connection may take at its worst; the manifests' memory limit rests on it.
+/// The maximum memory of one connection. The manifests' memory limit depends on it.
 pub const KIB_PER_CONNECTION: u64 = 24;
 
 /// The label file of the README's example.
@@ -28,17 +28,17 @@ pub const LABELS: &str = "app=\"appinfo\"\npod-template-hash=\"1236545534\"\nrel
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         pause(Duration::from_millis(5));
     }
 }
 
-/// Lets time pass: between two looks at a condition, or because the time itself is what is tested.
+/// Sleeps, either between two checks of a condition or because a test depends on the time itself.
 pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// A downward-API volume in a directory of its own, which goes with it.
+/// A downward-API volume in a temporary directory.
 pub struct LabelDir {
     _directory: TempDir,
     volume: LabelVolume,

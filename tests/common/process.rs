@@ -1,4 +1,4 @@
-//! The real binary, as a process of its own.
+//! The real binary in a process of its own.
 
 use std::{
     fs,
@@ -18,21 +18,21 @@ use super::eventually;
 /// A running `appinfo`, killed when dropped.
 pub struct Process {
     child: Child,
-    /// The process that is `appinfo`; not the child where something else started it.
+    /// The process of `appinfo` itself. It differs from the child if a wrapper started `appinfo`.
     pid: Pid,
     log: Arc<Mutex<Vec<String>>>,
     pub public: SocketAddr,
     pub admin: SocketAddr,
 }
 
-/// The binary, on ports that the system chooses, with an environment that says nothing else.
+/// The binary, on ports that the system chooses, with an environment that has only `PATH`.
 pub fn appinfo() -> Command {
     command(Path::new(env!("CARGO_BIN_EXE_appinfo")), &[])
 }
 
-/// The same behind a wrapper that executes it, such as `setpriv …`.
+/// The same, started by a wrapper such as `setpriv …`.
 pub fn command(binary: &Path, wrapper: &[&str]) -> Command {
-    // whoever runs the tests in the background may have them ignore SIGINT, and a process inherits that
+    // a shell starts background jobs with SIGINT ignored, and child processes inherit that
     let words = wrapper.iter().chain(&["env", "--default-signal=INT"]).map(Path::new);
     let words: Vec<_> = words.chain([binary]).collect();
     let mut command = Command::new(words[0]);
@@ -42,7 +42,7 @@ pub fn command(binary: &Path, wrapper: &[&str]) -> Command {
 }
 
 impl Process {
-    /// Starts it and waits until it says where it listens.
+    /// Starts the process and waits until it has logged its addresses.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let output = BufReader::new(child.stdout.take().expect("its output"));
@@ -57,7 +57,7 @@ impl Process {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut new = Self { child, pid, log, public: nowhere, admin: nowhere };
         let mut serving = None;
-        eventually("the process says where it listens", || {
+        eventually("the process logs its addresses", || {
             serving = new.find("serving");
             serving.is_some()
         });
@@ -67,24 +67,24 @@ impl Process {
         new
     }
 
-    /// The log so far, each line as written.
+    /// All log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()
     }
 
-    /// The log so far, lines with that message.
+    /// The log lines so far whose message contains this text.
     pub fn messages(&self, message: &str) -> Vec<Value> {
         let lines =
             self.log().into_iter().map(|line| serde_json::from_str::<Value>(&line).expect("JSON lines"));
         lines.filter(|line| line["message"].as_str().is_some_and(|text| text.contains(message))).collect()
     }
 
-    /// The first line with that message, if there is one yet.
+    /// The first log line whose message contains this text, if there is one yet.
     pub fn find(&self, message: &str) -> Option<Value> {
         self.messages(message).into_iter().next()
     }
 
-    /// Waits for a line with that message.
+    /// Waits for a log line whose message contains this text.
     pub fn wait_for(&self, message: &str) -> Value {
         eventually(message, || self.find(message).is_some());
         self.find(message).expect("just seen")
@@ -94,7 +94,7 @@ impl Process {
         kill_process(self.pid, signal).expect("it still runs");
     }
 
-    /// Where a wrapper has forked: signals go to its child from now on.
+    /// Sends signals to the wrapper's child from now on. For wrappers that fork.
     pub fn follow_child(&mut self) {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its children");
@@ -106,13 +106,13 @@ impl Process {
         self.child.try_wait().expect("a status").is_some()
     }
 
-    /// Waits for it to end.
+    /// Waits until the process ends.
     pub fn ended(&mut self) -> ExitStatus {
         eventually("the process ends", || self.has_ended());
         self.child.wait().expect("a status")
     }
 
-    /// The processor time it has used, in seconds (`/proc/<pid>/stat`: utime and stime, in ticks of 10 ms).
+    /// The CPU time used so far, in seconds (`/proc/<pid>/stat`: utime and stime, in ticks of 10 ms).
     pub fn cpu_seconds(&self) -> f64 {
         let stat = self.proc("stat");
         let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
@@ -120,12 +120,12 @@ impl Process {
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// The most memory that was ever resident, in KiB (`VmHWM`).
+    /// The peak resident memory, in KiB (`VmHWM`).
     pub fn peak_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
 
-    /// The memory that is resident now, in KiB (`VmRSS`).
+    /// The current resident memory, in KiB (`VmRSS`).
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }

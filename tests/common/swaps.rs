@@ -10,13 +10,13 @@ use appinfo::app_info::AppInfo;
 
 use super::{LabelDir, http::Client};
 
-/// Labels of which any two agree: an answer that mixes two versions shows.
+/// The labels of one version. Each label depends on the round, so that an answer that mixes two versions is detected.
 fn text(round: usize) -> String {
     format!("app=\"{round}\"\nfiller=\"{}\"\nrelease=\"{round}\"", "x".repeat(round % 97))
 }
 
-/// Swaps the labels that often while so many clients ask, each on a connection of its own, and does `then` after
-/// each swap with its number: how many answers there were. Panics if one failed, was stale, or mixed two versions.
+/// Swaps the labels `swaps` times while `clients` send requests, each on its own connection. Calls `then` with the
+/// number of each swap. Returns the number of answers. Panics if an answer failed, was stale, or mixed two versions.
 pub fn under_load(
     server: SocketAddr,
     labels: &LabelDir,

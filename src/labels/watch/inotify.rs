@@ -1,5 +1,5 @@
-//! Whether anything has happened to a file, asked of the kernel: one cheap system call (ioctl, some 0.2 µs). To
-//! look the file up anew takes six times as long.
+//! Detects changes of a file with one cheap system call (`ioctl`, about 0.2 µs). Looking the path up again would
+//! take six times as long.
 
 use std::{
     fs, io,
@@ -15,36 +15,36 @@ use rustix::{
     io::{Errno, ioctl_fionread},
 };
 
-/// Links that are followed before a path counts as a circle; as many as the kernel follows.
+/// The maximum number of symbolic links in a path; the kernel has the same limit.
 const MAX_LINKS: u32 = 40;
 
-/// File systems whose files change by this kernel's own system calls alone: tmpfs, ext2 to ext4, XFS, Btrfs,
-/// overlayfs (`linux/magic.h`). On others, another machine may write without an event here.
+/// File systems that change only through system calls on this machine: tmpfs, ext2 to ext4, XFS, Btrfs, overlayfs
+/// (`linux/magic.h`). On other file systems, another machine may write without an event here.
 const LOCAL: [u64; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7630];
 
-/// Knows whether a path still leads to the same file with the same content.
+/// Detects whether a path may no longer lead to the same file with the same content.
 ///
-/// It watches every directory, link and file that the path passes through, each for what happens to itself.
-/// That is enough: another file can take one's place only after that one is moved, unlinked or exchanged. The
-/// kernel queues each event before the system call that caused it returns (`inotify(7)`). (For a directory, the
-/// kernel also reports changed attributes of the other files in it. That costs one more reading.)
+/// It watches every directory, link and file on the path for changes to that item itself. This is enough: another
+/// file can replace an item only if the item is moved, unlinked or exchanged. The kernel queues each event before
+/// the system call that caused it returns (`inotify(7)`). (For a directory, the kernel also reports changed
+/// attributes of the files in it. Such an event only causes one more reading.)
 #[derive(Debug)]
 pub(in crate::labels) struct Watch(OwnedFd);
 
 impl Watch {
-    /// Watches from now on.
+    /// Starts to watch.
     ///
     /// # Errors
-    /// If the path leads nowhere, passes what may not be read, or a file system that others can write to; or
-    /// if this user has as many watches as it may (`/proc/sys/fs/inotify/max_user_instances`).
+    /// If there is no file at the path, an item on the path is not readable or not on a local file system, or this
+    /// user has reached the limit of inotify instances (`/proc/sys/fs/inotify/max_user_instances`).
     pub(in crate::labels) fn new(path: &Path) -> io::Result<Self> {
-        must_be_local(path)?; // the usual case of a failure, and to close an instance that watches takes long
+        must_be_local(path)?; // the most likely error; checked first, since closing an inotify instance is slow
         let watch = Self(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
         watch.renew(path)?;
         Ok(watch)
     }
 
-    /// Forgets what has happened, and watches from now on.
+    /// Drops all pending events and starts to watch again.
     ///
     /// # Errors
     /// As for [`Watch::new`].
@@ -55,19 +55,19 @@ impl Watch {
         self.add(path, WatchFlags::MODIFY)
     }
 
-    /// Whether nothing has happened since.
+    /// Whether no event has occurred since [`Watch::new`] or [`Watch::renew`].
     pub(in crate::labels) fn is_quiet(&self) -> bool {
         ioctl_fionread(&self.0).is_ok_and(|bytes| bytes == 0)
     }
 
-    /// Adds what `path` passes through, as seen from `place`, which has no links in it. Each is watched before
-    /// it is looked at: a change in between is an event.
+    /// Watches every item on `path`, which is relative to `place`; `place` itself has no links. Each item is watched
+    /// before it is read, so that a change in between causes an event.
     fn follow(&self, place: &mut PathBuf, path: &Path, links: &mut u32) -> io::Result<()> {
         for component in path.components() {
             place.push(component);
             must_be_local(place)?;
-            let happens_to_itself = WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
-            self.add(place, happens_to_itself | WatchFlags::DONT_FOLLOW)?;
+            let changes_of_the_item = WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+            self.add(place, changes_of_the_item | WatchFlags::DONT_FOLLOW)?;
             match fs::read_link(&*place) {
                 Ok(target) => {
                     *links += 1;
@@ -77,7 +77,7 @@ impl Watch {
                     place.pop();
                     self.follow(place, &target, links)?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {} // no link
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {} // not a link
                 Err(error) => return Err(error),
             }
         }

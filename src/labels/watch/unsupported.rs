@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-/// There is none.
+/// Has no values: [`Watch::new`] always fails.
 #[derive(Debug)]
 pub(in crate::labels) enum Watch {}
 

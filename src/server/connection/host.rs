@@ -1,21 +1,21 @@
-//! The header `Host`, which every HTTP/1.1 request has exactly once.
+//! The header `Host`. Every HTTP/1.1 request must have exactly one.
 
 use std::{net::Ipv6Addr, str};
 
 use axum::http::{Request, Version, header::HOST};
 
-/// Why a request is refused for its `Host` (RFC 9112, section 3.2).
+/// Why the `Host` of a request is refused (RFC 9112, section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HostError {
     #[error("no Host header: HTTP/1.1 needs one")]
     Missing,
     #[error("more than one Host header")]
     Repeated,
-    #[error("the Host header is no host and port")]
+    #[error("the Host header is not a valid host with an optional port")]
     Invalid,
 }
 
-/// Checks the header `Host` of a request. HTTP/1.0 needs none, but the one it has must be right, too.
+/// Checks the header `Host` of a request. HTTP/1.0 requires none, but one that is there must be valid.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), HostError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -27,7 +27,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), HostError> {
     }
 }
 
-/// `uri-host [ ":" port ]`, both of which may be empty (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
+/// `uri-host [ ":" port ]`; each part may be empty (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
 fn is_host_and_port(value: &[u8]) -> bool {
     let host_end = match value {
         [b'[', ..] => value.iter().position(|&byte| byte == b']').map_or(0, |bracket| bracket + 1),
@@ -59,7 +59,7 @@ fn is_future_address(text: &[u8]) -> bool {
         && address.iter().all(|&byte| is_name_byte(byte) || byte == b':')
 }
 
-/// `reg-name`, of which an IPv4 address is one.
+/// `reg-name`; an IPv4 address matches it, too.
 fn is_name(text: &[u8]) -> bool {
     let mut rest = text;
     loop {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
         for host in [
             "",
             ":",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_values_are_invalid() {
         for host in [
             "a b",
             "a b/c",

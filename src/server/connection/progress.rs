@@ -1,39 +1,39 @@
-//! How far a connection has come, and so what it waits for.
+//! The state of a connection, which decides what it waits for.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a connection waits for, told by the bytes that have passed.
+/// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// The first byte of its first request.
     Opening,
-    /// The rest of a request head: the one after this many requests.
+    /// The rest of a request head, after this number of requests.
     Head { after: u64 },
-    /// Our own answer, which labels of the pod can hold back for a minute.
+    /// The server's own answer. Labels of the pod can delay it for a minute.
     Answer,
-    /// The next request after this many, which often comes soon.
+    /// The next request, after this number of requests; hyper's buffers are kept, since it often comes soon.
     Pause { after: u64 },
-    /// The next request, if any.
-    Rest,
-    /// The client to accept what is written to it.
+    /// The next request, without hyper's buffers.
+    Idle,
+    /// The client to receive written bytes.
     Write,
-    /// The client to end what it sends, after its last answer.
+    /// The client to stop sending, after its last answer.
     Linger,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// How many requests were taken.
+    /// The number of requests so far.
     requests: u64,
     /// The last three bytes that were read.
     tail: [u8; 3],
-    /// There are bytes after the last empty line: a request head has begun.
+    /// A request head has begun: there are bytes after the last empty line.
     in_head: bool,
-    /// The last request has a body, which stays unread.
+    /// The last request has a body, which is not read.
     has_body: bool,
-    /// The last request's answer is not there yet.
+    /// The answer to the last request is not ready yet.
     pub(super) answering: bool,
-    /// What else it waits for, if anything: [`Wait::Write`], [`Wait::Linger`] or [`Wait::Rest`].
+    /// Another wait, which takes precedence: [`Wait::Write`], [`Wait::Linger`] or [`Wait::Idle`].
     pub(super) blocked: Option<Wait>,
 }
 
@@ -45,14 +45,14 @@ impl Progress {
         self.in_head = !(self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n"));
     }
 
-    /// The last request's head was read: its answer is next.
+    /// Records that a request head has been read and that its answer is next.
     pub(super) fn begin_request(&mut self, has_body: bool) {
         self.requests += 1;
         self.has_body = has_body;
         self.answering = true;
     }
 
-    /// Whether the client may still be sending what is never read: a head after the last answer, or a body.
+    /// Whether the client may still be sending bytes that are not wanted: another head, or a body.
     pub(super) fn client_sends(&self) -> bool {
         self.in_head || self.has_body
     }
@@ -72,7 +72,7 @@ impl Progress {
     }
 }
 
-/// Progress is shared within one task only, so this never waits.
+/// Locks the progress. Only one task uses it, so this never waits.
 pub(super) fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }

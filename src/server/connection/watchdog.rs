@@ -18,23 +18,23 @@ use super::{
     progress::{Progress, Wait, lock},
 };
 
-/// From the first byte of a request head to its last; for a connection's first, from its opening.
+/// The time for a request head, from its first byte to its last. A connection's first head has it from the opening.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection that has just been used keeps its buffers.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long our own answer may take.
+/// How long the server's own answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(150);
-/// Longer than any process runs, and yet a time that there is: 30 years.
+/// Stands for limits that overflow `Instant`: 30 years, longer than any process runs.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-/// How long a connection may still wait for a request where [`Terms`] want it to go: one may be on its way.
-const GOING_LIMIT: Duration = Duration::from_secs(1);
-/// How long a client may take to accept what is written to it.
+/// How long a connection that must close still waits for a request, since one may already be on its way.
+const CLOSING_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client may take to receive written bytes.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
-/// How long a client that still sends is listened to after its last answer, so that no reset destroys that
-/// answer.
+/// How long to read from a client that still sends after its last answer. Closing earlier would reset the
+/// connection, and the client might lose that answer.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Ends waits that take too long.
+/// Ends a task when its connection waits for too long.
 pub(super) struct Watchdog<'a> {
     terms: watch::Receiver<Terms>,
     waiting: Waiting<'a>,
@@ -45,7 +45,6 @@ struct Waiting<'a> {
     progress: &'a Mutex<Progress>,
     wait: Wait,
     since: Instant,
-    /// When that has taken too long.
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
@@ -58,7 +57,7 @@ impl<'a> Watchdog<'a> {
         Self { terms, waiting: Waiting { progress, wait, since, deadline, timer } }
     }
 
-    /// Runs `task` until it is done, or until what the connection waits for has taken too long.
+    /// Runs `task` until it is done, or returns the wait that took too long.
     pub(super) async fn guard<T>(&mut self, task: impl Future<Output = T>) -> Result<T, Wait> {
         let mut task = pin!(task);
         let Self { terms, waiting } = self;
@@ -76,12 +75,14 @@ impl<'a> Watchdog<'a> {
 }
 
 impl Waiting<'_> {
-    /// Ready when what the connection waits for has taken too long. To be polled after the connection.
+    /// Is ready when the current wait has taken too long. Must be polled after the connection, which may change
+    /// the wait.
     fn poll(&mut self, cx: &mut Context<'_>, terms: Terms) -> Poll<Wait> {
         let wait = lock(self.progress).wait();
         if wait != self.wait {
+            // the time of the first head begins at the opening of the connection
             if !matches!(wait, Wait::Opening | Wait::Head { after: 0 }) {
-                self.since = Instant::now(); // the first head's time began with the connection's
+                self.since = Instant::now();
             }
             self.wait = wait;
             self.set_timer(terms);
@@ -95,8 +96,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Has the timer wake this task in time. One that wakes it early is left as it is until then: setting a timer for
-    /// each request costs a tenth of the request.
+    /// Sets the timer if it would fire too late. A timer that fires early is set again when it fires: setting it for
+    /// each request would cost a tenth of the request.
     fn set_timer(&mut self, terms: Terms) {
         self.deadline = deadline(self.wait, self.since, terms);
         if self.deadline < self.timer.deadline() {
@@ -105,17 +106,17 @@ impl Waiting<'_> {
     }
 }
 
-/// When to give up a wait that began then.
+/// The time at which a wait that began at `since` has taken too long.
 fn deadline(wait: Wait, since: Instant, terms: Terms) -> Instant {
-    let (limit, must_go) = match wait {
-        Wait::Opening => (HEAD_LIMIT, !terms.rest()),
+    let (limit, must_close) = match wait {
+        Wait::Opening => (HEAD_LIMIT, !terms.may_idle()),
         Wait::Head { .. } => (HEAD_LIMIT, terms.full),
         Wait::Pause { .. } => (PAUSE, false),
         Wait::Answer => (ANSWER_LIMIT, false),
-        Wait::Rest => (terms.idle_timeout, !terms.rest()),
+        Wait::Idle => (terms.idle_timeout, !terms.may_idle()),
         Wait::Write => (WRITE_LIMIT, false),
         Wait::Linger => (LINGER_LIMIT, false),
     };
     let deadline = since.checked_add(limit).unwrap_or_else(|| since + FOREVER);
-    if must_go { deadline.min(Instant::now() + GOING_LIMIT) } else { deadline }
+    if must_close { deadline.min(Instant::now() + CLOSING_LIMIT) } else { deadline }
 }

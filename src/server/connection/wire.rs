@@ -1,4 +1,4 @@
-//! The socket under hyper.
+//! The socket that hyper reads and writes.
 
 use std::{
     io,
@@ -12,22 +12,22 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::progress::{Progress, Wait, lock};
 
-/// What a connection needs of a socket.
+/// The traits that a connection's socket must implement.
 pub(in crate::server) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// A socket that keeps the [`Progress`] of its connection.
+/// A socket that updates the [`Progress`] of its connection.
 pub(super) struct Wire<'a, S> {
     pub(super) stream: S,
-    /// What was read from it, but not by hyper: comes first.
+    /// Bytes from the socket that hyper must read before any others.
     pub(super) unread: Bytes,
     pub(super) progress: &'a Mutex<Progress>,
 }
 
 impl<S: Stream> Wire<'_, S> {
-    /// Waits for the first byte after a pause; false if the client closes instead.
-    pub(super) async fn rest(&mut self) -> io::Result<bool> {
-        lock(self.progress).blocked = Some(Wait::Rest);
+    /// Waits for the first byte of the next request. Returns false if the client closes the connection.
+    pub(super) async fn idle(&mut self) -> io::Result<bool> {
+        lock(self.progress).blocked = Some(Wait::Idle);
         let mut first = [0];
         let length = self.stream.read(&mut first).await?;
         lock(self.progress).blocked = None;
@@ -72,8 +72,8 @@ impl<S: Stream> AsyncWrite for Wire<'_, S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Closes for writing, then reads on while the client may still be sending a head or a body that is not
-    /// wanted: closing the socket on unread bytes would reset the connection, and the answer might be lost.
+    /// Closes the sending side, then reads while the client may still be sending a head or a body. Closing the
+    /// socket with unread bytes would reset the connection, and the client might lose the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let client_sends = {
             let mut progress = lock(self.progress);
