@@ -449,7 +449,10 @@ fn sigterm_starts_a_drain() {
 
     assert_eq!(process.ended().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_secs(2), "it ends after the drain delay");
-    assert!(start.elapsed() < Duration::from_secs(20), "it ends before the timeout, as no request was in flight");
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "it ends before the timeout, as no request was in flight"
+    );
     assert!(get(process.public, ANSWERED).is_err(), "the port is closed");
 }
 
@@ -797,7 +800,11 @@ fn connections_above_the_limit_wait_and_are_then_answered() {
             });
         }
     });
-    assert_eq!(process.messages("--max-connections reached").len(), 1, "logged once, not for each connection");
+    assert_eq!(
+        process.messages("--max-connections reached").len(),
+        1,
+        "logged once, not for each connection"
+    );
 }
 
 #[test]

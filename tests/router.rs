@@ -243,7 +243,11 @@ async fn headers_that_would_be_empty_or_invalid_are_omitted() {
             assert_eq!(told, valid.then_some(value.as_bytes()), "{header}: {value:?}");
         }
         let info: appinfo::app_info::AppInfo = serde_json::from_str(&answer.body).expect("JSON");
-        assert_eq!((info.pod_name.as_str(), info.release.as_str()), (name, release), "the body has the values");
+        assert_eq!(
+            (info.pod_name.as_str(), info.release.as_str()),
+            (name, release),
+            "the body has the values"
+        );
     }
 }
 
