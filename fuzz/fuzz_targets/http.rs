@@ -70,7 +70,10 @@ fn after_one_answer(answers: &[u8]) -> &[u8] {
 
     let status = head.code.expect("a status");
     if matches!(status, 400 | 431) {
-        assert!(rest.is_empty() || status == 400 && is_json_line(rest), "bytes after the last answer: {shown}");
+        assert!(
+            rest.is_empty() || status == 400 && is_json_line(rest),
+            "bytes after the last answer: {shown}"
+        );
         return b"";
     }
     assert!(matches!(status, 200 | 404 | 405), "{shown}");
