@@ -25,7 +25,7 @@ use crate::{
     trial::{Coverage, Trial},
 };
 
-/// Watch a rollout, judge it honestly, rehearse it with no cluster.
+/// Watch a canary rollout, judge it, and rehearse it without a cluster
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Cli {
@@ -37,82 +37,82 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Show who answers: a live picture in a terminal, a line of JSON a second elsewhere
+    /// Show which pods answer: a live picture in a terminal, otherwise a line of JSON a second
     #[command(after_help = WATCH_CODES)]
     Watch(WatchFlags),
-    /// Say by exit code whether the canary is to be promoted or rolled back
+    /// Decide whether to promote the canary or to roll it back; the exit code is the verdict
     #[command(after_help = JUDGE_CODES)]
     Judge(JudgeFlags),
-    /// Keep watching, and tell scripts, a page in the browser, Argo Rollouts and Flagger what may be said
+    /// Keep watching, and serve the verdict: a page for the browser, JSON for scripts, Argo Rollouts and Flagger
     #[command(after_help = SERVE_CODES)]
     Serve(ServeFlags),
-    /// Play the whole story on this machine, with real pods' servers and no cluster
+    /// Go through the whole walkthrough on this machine, with the pods' real servers and without a cluster
     #[command(after_help = REHEARSE_CODES)]
     Rehearse(RehearseFlags),
 }
 
 const WATCH_CODES: &str = "\
-Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. Esc does nothing: arrow keys and the mouse begin with it.
+Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend.
 
-Where a name has several addresses, each request goes to one of them at random, and one that has no answer is
-attributed to the release that its address named last.
+If a name has several addresses, each request goes to one of them at random. A request without an answer is
+attributed to the release that this address named last.
 
 Exit codes:
-  0    it was told to end, or --for or --count is over
-  3    the command line cannot be used
-  4    --for or --count is over, and no request was answered
-  6    this machine failed: no terminal, output that cannot be written
+  0    ended by a key or Ctrl-C, or after --for or --count
+  3    a mistake in the command line
+  4    no request was answered within --for or --count
+  6    no terminal, or the output cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C)";
 
 const JUDGE_CODES: &str = "\
 Exit codes:
-  0    promote: the canary fails at most --max-failure-rate; or, while stable itself fails more than that, at most
-       --max-ratio times as often as stable
+  0    promote: the canary fails at most --max-failure-rate, or stable fails more than that and the canary at most
+       --max-ratio times as often
   1    roll back: the canary is worse than stable
-  2    not yet: too little was seen when --for, --count or the input was over
-  3    the command line cannot be used, or a line of --input
+  2    not yet: there were too few answers within --for, --count or the input
+  3    a mistake in the command line, or in a line of --input
   4    no request was answered
   5    no answer named the stable release, or none named the canary
-  6    this machine failed: input that cannot be read, output that cannot be written
-  7    hold: as 2, but both releases fail more than --max-failure-rate, and nothing tells them apart: look for the
-       cause elsewhere
+  6    the input cannot be read, or the output cannot be written
+  7    hold: as 2, but both releases fail more than --max-failure-rate, without a clear difference between them: look
+       for the cause elsewhere
   128+n  ended by signal n
 
-The chance to roll back a canary that is no worse than stable is at most --alpha. So is the chance to promote one
-that fails more than --max-failure-rate and more than --max-ratio times as often as stable. Looking after every
-answer is accounted for; running judge again is not: each run has that chance anew.";
+The probability of rolling back a canary that is no worse than stable is at most --alpha. So is the probability of
+promoting one that fails more than --max-failure-rate and more than --max-ratio times as often as stable. This holds
+for one run, however often it looks. Each further run has the same probability again.";
 
 const SERVE_CODES: &str = "\
 Exit codes:
-  0    it was told to end, and has answered what was asked until then
-  3    the command line cannot be used
-  6    this machine failed: the port cannot be listened on
-  128+n  ended by signal n before all was answered: by the second one
+  0    ended by a signal, after all requests were answered
+  3    a mistake in the command line
+  6    the port cannot be used
+  128+n  ended by a second signal n, before all requests were answered
 
-docs/serve.md tells the paths, the JSON, and when a trial begins.";
+docs/serve.md describes the paths, the JSON, and when a trial begins.";
 
 const REHEARSE_CODES: &str = "\
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the page has buttons.
 
 Exit codes:
-  0    it was told to end; with --script: every step showed what the README says
-  1    with --script: a step did not
-  3    the command line cannot be used
-  6    this machine failed: no terminal, no port, a file that cannot be written
+  0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
+  1    with --script: a step had another result
+  3    a mistake in the command line
+  6    no terminal, no free port, or a file cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary watch`.
 #[derive(Clone, Debug, Args)]
 pub struct WatchFlags {
-    /// What to ask.
+    /// Where to send requests.
     #[command(flatten)]
     pub probe: ProbeFlags,
 
-    /// What to read instead.
+    /// What to read instead of sending requests.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
 
-    /// How long to ask; without it, until told to end
+    /// How long to watch; without it, until Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub time: Option<Duration>,
 
@@ -120,13 +120,12 @@ pub struct WatchFlags {
     #[command(flatten)]
     pub trial: TrialFlags,
 
-    /// picture, or json: a line a second and a summary; without it, a picture if standard output is a
-    /// terminal
+    /// picture, or json: a line a second and a summary. The default is a picture if standard output is a terminal
     #[arg(long, value_name = "FORM", hide_possible_values = true)]
     pub output: Option<WatchOutput>,
 }
 
-/// How `canary watch` tells what it sees.
+/// The output of `canary watch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WatchOutput {
     /// A live picture, in a terminal.
@@ -138,20 +137,20 @@ pub enum WatchOutput {
 /// `canary judge`.
 #[derive(Clone, Debug, Args)]
 pub struct JudgeFlags {
-    /// What to ask.
+    /// Where to send requests.
     #[command(flatten)]
     pub probe: ProbeFlags,
 
-    /// What to read instead.
+    /// What to read instead of sending requests.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
 
-    /// How long to ask at most
+    /// How long to judge at most
     #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub time: Duration,
 
-    /// Judge outcomes that others have collected, one line of JSON each, in the order of sending: a file, or - for
-    /// standard input. As in {"release":"canary","failed":false}
+    /// Judge collected outcomes instead of sending requests: a file, or - for standard input, with one line of JSON for
+    /// each request, in the order of sending, such as {"release":"canary","failed":false}
     #[arg(long, value_name = "FILE", conflicts_with_all = NOT_WITH_INPUT)]
     pub input: Option<PathBuf>,
 
@@ -164,16 +163,16 @@ pub struct JudgeFlags {
     pub output: JudgeOutput,
 }
 
-/// How `canary judge` tells what it found.
+/// The output of `canary judge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum JudgeOutput {
-    /// In plain sentences.
+    /// A few sentences.
     Text,
     /// A line of JSON a second, and one for all of it at the end.
     Json,
 }
 
-/// What says how to ask, and nothing of outcomes that others have collected.
+/// Flags about sending requests, which do not go with `--input`.
 const NOT_WITH_INPUT: [&str; 13] = [
     "prometheus",
     "target",
@@ -193,23 +192,23 @@ const NOT_WITH_INPUT: [&str; 13] = [
 /// `canary serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeFlags {
-    /// What to ask.
+    /// Where to send requests.
     #[command(flatten)]
     pub probe: ProbeFlags,
 
-    /// What to read instead.
+    /// What to read instead of sending requests.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
 
-    /// Where to serve; a port alone, as in :8090, stands for every address of this machine
+    /// Where to serve; :8090 means port 8090 of every address of this machine
     #[arg(long, value_name = "[ADDRESS]:PORT", default_value = "127.0.0.1:8090")]
     pub listen: Listen,
 
-    /// A name by which this server may be asked, beside localhost and IP addresses; may be given more than once
+    /// A host name that clients may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<HostName>,
 
-    /// Let others than this machine's own users reset a trial; each reset is another chance to err
+    /// Let other machines reset a trial; each reset is another chance to err
     #[arg(long)]
     pub allow_reset: bool,
 
@@ -221,33 +220,33 @@ pub struct ServeFlags {
 /// `canary rehearse`.
 #[derive(Clone, Debug, Args)]
 pub struct RehearseFlags {
-    /// Go through the story unattended, and check that each step shows what the README says
+    /// Go through all steps unattended, and check that each has the result that the README describes
     #[arg(long)]
     pub script: bool,
 
-    /// Show it in the browser, with a button for the next step, at that place, or at 127.0.0.1:8090; needs no terminal
+    /// Show it in the browser, with a button for the next step, at this address (127.0.0.1:8090 if none is given)
     #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "127.0.0.1:8090", conflicts_with = "script")]
     pub page: Option<Listen>,
 
-    /// With --page, a name by which the page may be asked for, beside localhost and IP addresses; may be repeated
+    /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME", requires = "page")]
     pub allow_host: Vec<HostName>,
 
-    /// Where to serve what the Service would; without it 127.0.0.1:8080, or another port if that one is taken
+    /// The address of the Service. The default is 127.0.0.1:8080, or a free port if 8080 is taken
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Requests a second that the picture or the page is made of
+    /// Requests a second for the picture or the page
     #[arg(long, value_name = "NUMBER", default_value = "40", value_parser = rate)]
     pub rate: f64,
 
-    /// How many of a hundred requests the fixed canary fails while it has the label fault-percent
+    /// The percentage of requests that the fixed canary fails while it has the label fault-percent
     #[arg(long, value_name = "NUMBER", default_value = "5")]
     #[arg(value_parser = |text: &str| number(&FAULT_PERCENT, text))]
     pub fault_percent: f64,
 
-    /// How many milliseconds it holds its answers back in that time, by the label fault-delay-ms
+    /// The delay of its answers in that time, in milliseconds, by the label fault-delay-ms
     #[arg(long, value_name = "NUMBER", default_value = "0")]
     #[arg(value_parser = |text: &str| number(&FAULT_DELAY_MS, text))]
     pub fault_delay_ms: f64,
@@ -260,14 +259,14 @@ impl RehearseFlags {
     }
 }
 
-/// What to ask, and how often.
+/// Where to send requests, and how often.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeFlags {
     /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub target: Target,
 
-    /// Requests a second, each on a connection of its own
+    /// Requests a second, each on a new connection
     #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = rate)]
     pub rate: f64,
 
@@ -275,7 +274,7 @@ pub struct ProbeFlags {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// How many requests to send, or outcomes of --input to judge, at most
+    /// The maximum number of requests to send, or of outcomes of --input to judge
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
@@ -284,7 +283,7 @@ pub struct ProbeFlags {
     pub service: ServiceFlags,
 }
 
-/// How the service is asked, where it is not appinfo or is not to be reached directly.
+/// Flags for services other than appinfo, and for other ways to reach them.
 #[derive(Clone, Debug, Args)]
 pub struct ServiceFlags {
     /// Send this header with each request; may be repeated. Host and Authorization are allowed
@@ -299,15 +298,15 @@ pub struct ServiceFlags {
     #[arg(long, value_name = "NAME", default_value = "x-served-by")]
     pub pod_header: HeaderName,
 
-    /// What --release-header says of the stable release
+    /// The value of --release-header for the stable release
     #[arg(long, value_name = "TEXT", default_value = "stable")]
     pub stable_value: String,
 
-    /// What --release-header says of the canary
+    /// The value of --release-header for the canary
     #[arg(long, value_name = "TEXT", default_value = "canary")]
     pub canary_value: String,
 
-    /// Take these addresses for the host and port, as curl does; may be repeated
+    /// Use these addresses for this host and port, as in curl; may be repeated
     #[arg(long, value_name = "HOST:PORT:ADDRESS[,ADDRESS]...")]
     pub resolve: Vec<Resolve>,
 
@@ -321,10 +320,10 @@ pub struct ServiceFlags {
 }
 
 impl ProbeFlags {
-    /// The service that the flags say.
+    /// The service that these flags describe.
     ///
     /// # Errors
-    /// If one of them cannot be used, in words.
+    /// If a flag cannot be used: the cause, in words.
     pub fn service(&self) -> Result<Service, String> {
         let ServiceFlags { headers, release_header, pod_header, stable_value, canary_value, resolve, .. } =
             self.service.clone();
@@ -333,7 +332,7 @@ impl ProbeFlags {
         Service::new(self.target.clone(), Options { headers, naming, resolve, trust })
     }
 
-    /// The pace that the flags say, for that long.
+    /// The pace that these flags describe, for this long.
     pub fn pace(&self, time: Option<Duration>, max_latency: Option<Duration>) -> Pace {
         let limits = Limits { timeout: self.timeout, max_latency };
         Pace { rate: self.rate, limits, time, count: self.count }
@@ -341,7 +340,7 @@ impl ProbeFlags {
 }
 
 impl ServiceFlags {
-    /// Whose certificates are accepted.
+    /// The certificates that are accepted.
     pub fn trust(&self) -> Trust {
         match &self.cacert {
             _ if self.insecure => Trust::Anything,
@@ -351,7 +350,7 @@ impl ServiceFlags {
     }
 }
 
-/// What says how to ask a service, and nothing of Prometheus.
+/// Flags about sending requests, which do not go with `--prometheus`.
 const NOT_WITH_PROMETHEUS: [&str; 11] = [
     "target",
     "rate",
@@ -366,68 +365,68 @@ const NOT_WITH_PROMETHEUS: [&str; 11] = [
     "max_latency",
 ];
 
-/// Where a Prometheus is, and which of its counters to read.
+/// A Prometheus, and which of its counters to read.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Prometheus, instead of requests of our own")]
 pub struct PrometheusFlags {
-    /// Judge what really serves, by counters that this Prometheus has scraped: http://HOST:PORT or https://HOST:PORT
+    /// Judge by the counters in this Prometheus instead of sending requests: http://HOST:PORT or https://HOST:PORT
     #[arg(long = "prometheus", value_name = "URL", id = "prometheus", conflicts_with_all = NOT_WITH_PROMETHEUS)]
     pub url: Option<String>,
 
-    /// How often to ask it; what it has follows its scrapes
+    /// How often to query Prometheus
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, requires = "prometheus")]
     pub interval: Duration,
 
-    /// The counter of requests, with what tells the service from others
+    /// The counter of requests, with matchers that select the service
     #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
     #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo"}"#)]
     pub metric: Metric,
 
-    /// Which of its series are the stable release's
+    /// Selects the series of the stable release
     #[arg(long, value_name = "MATCHERS", default_value = r#"release="stable""#, requires = "prometheus")]
     pub stable: Matchers,
 
-    /// Which of its series are the canary's
+    /// Selects the series of the canary
     #[arg(long, value_name = "MATCHERS", default_value = r#"release="canary""#, requires = "prometheus")]
     pub canary: Matchers,
 
-    /// Which of its series count failures
+    /// Selects the series that count failures
     #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
     pub failed: Matchers,
 
-    /// Slower answers count as failures, too: the histogram's bucket of those in time, as in
-    /// `http_request_duration_seconds_bucket{le="0.25"}`. The matchers of --metric apply to it
+    /// Count slow answers as failures: the histogram bucket of the answers in time, such as
+    /// `http_request_duration_seconds_bucket{le="0.25"}`. The matchers of --metric apply to it, too
     #[arg(long, value_name = "BUCKET", requires = "prometheus")]
     pub slow: Option<Bucket>,
 
-    /// Send the bearer token that is in this file
+    /// Send the bearer token in this file
     #[arg(long, value_name = "FILE", requires = "prometheus", conflicts_with = "user")]
     pub bearer_token_file: Option<PathBuf>,
 
-    /// Send this name, and a password, by basic authentication
+    /// The user name for basic authentication
     #[arg(long, value_name = "NAME", requires_all = ["prometheus", "password_file"])]
     pub user: Option<String>,
 
-    /// The file with the password
+    /// The file with the password for --user
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
 }
 
 impl PrometheusFlags {
-    /// Whether Prometheus is to be asked.
+    /// Whether the source is Prometheus.
     pub fn is_used(&self) -> bool {
         self.url.is_some()
     }
 
-    /// What is read, as a person is told.
+    /// The source, for messages.
     pub fn title(&self) -> String {
         format!("{} for {}", self.url.as_deref().unwrap_or_default(), self.metric)
     }
 
-    /// Begins to look, for so long. To be called within a tokio runtime.
+    /// Starts to query Prometheus, for this long. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// If a flag cannot be used, in words.
+    /// If a flag cannot be used: the cause, in words.
     pub fn start(&self, trust: &Trust, time: Option<Duration>) -> Result<Prometheus, String> {
         let Self { metric, stable, canary, failed, slow, bearer_token_file, user, password_file, .. } =
             self.clone();
@@ -450,16 +449,15 @@ impl PrometheusFlags {
 /// How to judge.
 #[derive(Clone, Debug, Args)]
 pub struct TrialFlags {
-    /// How likely a wrong verdict may be
+    /// The maximum probability of a wrong verdict
     #[arg(long, value_name = "SHARE", default_value = "0.05")]
     pub alpha: Fraction,
 
-    /// The share of requests that a release may fail
+    /// The maximum share of requests that a release may fail
     #[arg(long, value_name = "SHARE", default_value = "1%")]
     pub max_failure_rate: Fraction,
 
-    /// How many times as often as stable the canary may fail while stable itself fails more than
-    /// --max-failure-rate
+    /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     pub max_ratio: Ratio,
 
@@ -467,33 +465,33 @@ pub struct TrialFlags {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_latency: Option<Duration>,
 
-    /// Requests a second that the Service really gets, to tell what the canary costs; without it, --rate or
-    /// what is counted
+    /// Requests a second that the Service really gets, for the price of the canary. The default is --rate, or the
+    /// traffic that Prometheus has counted
     #[arg(long, value_name = "NUMBER")]
     pub traffic: Option<Traffic>,
 
-    /// The canary's share of the requests, where weights decide it and not the number of pods: a mark beside the share
-    /// that is seen; it decides nothing
+    /// The canary's share of the requests if weights decide it, and not the number of pods. It is only a mark beside
+    /// the observed share; the judge does not use it
     #[arg(long, value_name = "SHARE")]
     pub share: Option<Fraction>,
 
-    /// The share of requests that the Service promises to answer well
+    /// The objective: the share of requests that the Service promises to answer well
     #[arg(long, value_name = "SHARE", default_value = "99.9%")]
     pub slo: Fraction,
 }
 
 impl TrialFlags {
-    /// A trial of requests that are sent at that rate, in a second. Unless the flags tell the Service's traffic, it
-    /// is taken to get what is sent to it.
+    /// A trial of requests that are sent at this rate, in requests a second. Without `--traffic`, this rate is also taken
+    /// for the Service's traffic.
     ///
     /// # Errors
-    /// If the rate is no traffic.
+    /// If the rate is not a valid traffic.
     pub fn of_sample(&self, rate: f64, now: Instant) -> io::Result<Trial> {
         let traffic = self.traffic.map_or_else(|| Traffic::new(rate), Ok).map_err(io::Error::other)?;
         Ok(self.trial(Some(self.budget(traffic)), Coverage::Sample, now))
     }
 
-    /// A trial of the requests that the service has got.
+    /// A trial of all requests that the service has got.
     pub fn of_all(&self, now: Instant) -> Trial {
         let budget = self.traffic.map(|traffic| self.budget(traffic));
         self.trial(budget, Coverage::All, now)
@@ -503,8 +501,8 @@ impl TrialFlags {
         Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share)
     }
 
-    /// A trial of the requests that the service's own counters tell of. Unless the flags tell the Service's traffic,
-    /// it is what they count.
+    /// A trial of the requests that the service's own counters count. Without `--traffic`, they also give the Service's
+    /// traffic.
     pub fn of_counters(&self, now: Instant) -> Trial {
         let budget = self.traffic.map(|traffic| self.budget(traffic));
         let coverage = if budget.is_some() { Coverage::All } else { Coverage::Counted(self.slo) };
@@ -521,7 +519,7 @@ impl TrialFlags {
     }
 }
 
-/// Parses a time as appinfo's flags do; it must be more than zero.
+/// Parses a time in the form of appinfo's flags. It must be more than zero.
 fn duration(text: &str) -> Result<Duration, String> {
     match appinfo::config::duration(text) {
         Ok(Duration::ZERO) => Err("want more than no time".to_owned()),
@@ -530,7 +528,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a number as the service parses that label's value.
+/// Parses a number in the form of the label's value.
 fn number(setting: &Setting, text: &str) -> Result<f64, String> {
     setting.parse(text).ok_or_else(|| format!("want {}", setting.want))
 }

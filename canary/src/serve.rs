@@ -1,13 +1,15 @@
-//! A server that keeps watching one service, and tells what may be said of its canary: to scripts, to a room that
-//! looks at a page, and to the controllers that roll it out.
+//! A server that keeps watching one service. It serves the verdict on the service's canary to scripts, to the
+//! page in a browser, and to the controllers of a rollout.
 //!
-//! One task follows the [`Source`] however many look. What it sees goes into the [`trials`], which requests read.
+//! One task follows the [`Source`], however many clients there are. Its outcomes go into the [`trials`], from
+//! which requests are answered.
 //!
-//! - [`trials`]: which trials there are, and when one begins. `versions` tells canaries apart.
-//! - [`state`]: what one look says. `history`: how it came about.
-//! - `server`: the routes. `access`: who may ask. `connections`: the port, and its end.
-//! - `events`: the newest state for each viewer. `engines`: the hooks of Flagger. `rehearsal`: its steps.
-//! - `metrics`: what Prometheus reads.
+//! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
+//! - [`state`]: the JSON of a trial. `history`: its course.
+//! - `server`: the routes. `access`: which requests are allowed. `connections`: the port, and the drain.
+//! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
+//!   rehearsal.
+//! - `metrics`: the metrics for Prometheus.
 
 mod access;
 mod connections;
@@ -42,14 +44,14 @@ use crate::{
     trial::Trial,
 };
 
-/// How often viewers are told what has changed.
+/// The minimum time between two events for a viewer.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
-/// What every request is answered from.
+/// The state that all requests share.
 pub(crate) struct Serve {
-    /// What is watched, as the page shows it.
+    /// The name of what is watched, for the page.
     title: String,
-    /// The steps that viewers may take, if this is a rehearsal.
+    /// The steps, if this is a rehearsal.
     rehearsal: Option<Arc<Rehearsal>>,
     access: Access,
     trials: Mutex<Trials>,
@@ -59,7 +61,7 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// To serve what is seen of the service that `title` names, each trial beginning as `trial`.
+    /// A server for the service that `title` names. Each trial starts as a copy of `trial`.
     ///
     /// # Errors
     /// If the metrics library refuses a metric.
@@ -80,7 +82,7 @@ impl Serve {
         }))
     }
 
-    /// Serves on `listener` what comes from `source` until `end` is ready; then drains as that says.
+    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains.
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
@@ -93,7 +95,7 @@ impl Serve {
         }
     }
 
-    /// Forgets what was seen in the trial of that name, if there is one.
+    /// Resets the trial of that name, if there is one.
     pub(crate) fn reset(&self, id: &str) {
         self.trials().reset(Some(id), Instant::now());
     }
@@ -107,7 +109,7 @@ impl Serve {
         self.trials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what comes from the source, for ever.
+    /// Follows the source, without end.
     async fn follow(&self, mut source: impl Source) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,8 +143,8 @@ impl Serve {
     }
 }
 
-/// Serves on `listener` what comes from `source`, each trial beginning as `trial`, until `end` is ready; then
-/// drains as that says. `title` says what is watched.
+/// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Each
+/// trial starts as a copy of `trial`. `title` names what is watched.
 ///
 /// # Errors
 /// If the metrics library refuses a metric.

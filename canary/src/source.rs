@@ -1,11 +1,11 @@
-//! Where outcomes come from. Whatever the source, two types come out of it: [`Observation`], of one request, and
-//! [`Interval`], of all requests in a time.
+//! Sources of outcomes. A source yields [`Observation`]s of single requests, or [`Interval`]s with the counts of all
+//! requests in some time.
 //!
-//! - [`probe`]: requests of our own.
-//! - [`prometheus`]: counters of what really serves.
+//! - [`probe`]: requests that canary sends.
+//! - [`prometheus`]: the service's own counters, as Prometheus has them.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
 //!
-//! A [`Source`] is what a command follows that does not care where its outcomes come from.
+//! Commands use the trait [`Source`], so that they work with each of them.
 
 pub mod lines;
 pub mod probe;
@@ -22,56 +22,56 @@ use serde::Serialize;
 
 use crate::release::{Attribution, Batch, Counts, Outcome};
 
-/// The labels that tell one pod template from another: Argo Rollouts', those of Deployments, and those of
-/// `StatefulSet`s and `DaemonSet`s. In Prometheus each `-` is a `_`.
+/// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
+/// `DaemonSet`s. In Prometheus, each `-` is a `_`.
 pub(crate) const HASH_LABELS: [&str; 3] =
     ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
 
-/// Where outcomes come from while time passes.
+/// A source of outcomes.
 pub trait Source: Send {
-    /// What is seen next; none once no more will come. Cancel-safe.
+    /// The next outcome; `None` at the end. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Option<Seen>> + Send;
 
-    /// Asks for nothing until told otherwise; what happens meanwhile does not count.
+    /// Pauses or resumes the source. What happens during a pause does not count.
     fn pause(&self, paused: bool);
 }
 
 /// What a source yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// What came of one request.
+    /// The result of one request.
     Request(Observation),
-    /// What was counted in one interval of time.
+    /// The counts of one interval of time.
     Interval(Interval),
-    /// Nothing, and why.
+    /// There is no outcome at the moment: the cause, in words.
     Trouble(String),
 }
 
-/// What was counted in one interval of time, where single requests are not known.
+/// The counts of one interval of time, if single requests are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// Nothing in it happened before; none if all of it counts, whenever it happened.
+    /// When the interval began; `None` if it counts in every trial.
     pub since: Option<Instant>,
-    /// How much longer the time is now that has been counted in.
+    /// Its length, which adds to the total counted time.
     pub length: Duration,
     /// The stable release's answers.
     pub stable: Counts,
-    /// The canary's answers by the hash of its pod template, which is empty where no label tells it.
+    /// The canary's answers by the hash of their pod template; the hash is empty if no label tells it.
     pub canary: BTreeMap<String, Counts>,
 }
 
 impl Interval {
-    /// Both sides, the canary's of those versions.
+    /// The counts of both sides, with those versions of the canary for which `takes` is true.
     pub fn batch(&self, takes: impl Fn(&str) -> bool) -> Batch {
         let canary = self.canary.iter().filter(|(version, _)| takes(version)).map(|(_, counts)| *counts);
         Batch { stable: self.stable, canary: canary.sum(), unattributed: 0 }
     }
 }
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Its place in the order of sending, from 0. Each number is there once.
+    /// Its place in the order of sending, from 0. Each number occurs once.
     pub number: u64,
     /// When it was sent.
     pub sent: Instant,
@@ -80,8 +80,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Who the request is attributed to, and how it ended; none of a request that was never sent, which says
-    /// nothing about the other side.
+    /// The request's attribution and outcome; `None` if it was never sent, because that does not tell about the service.
     pub fn attributed(&self) -> Option<(&Attribution, Outcome)> {
         match &self.response {
             Response::Answer(answer) => Some((&answer.attribution, answer.outcome)),
@@ -90,7 +89,7 @@ impl Observation {
         }
     }
 
-    /// The pod that answered, where it is known.
+    /// The pod that answered, if known.
     pub fn pod(&self) -> Option<&str> {
         match &self.response {
             Response::Answer(answer) => answer.pod.as_deref(),
@@ -104,57 +103,56 @@ impl Observation {
 pub enum Response {
     /// An answer, good or bad.
     Answer(Answer),
-    /// None.
+    /// No answer.
     NoAnswer(NoAnswer),
-    /// The request never left: this machine lacks the means (open files, ports), which says nothing about the
-    /// other side.
+    /// The request could not be sent, because this machine lacks open files or ports. That does not tell about the
+    /// service.
     Unsent(String),
 }
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Who answered, by the release that the answer names.
+    /// The release that the answer names.
     pub attribution: Attribution,
-    /// Whether it was good, and in time.
+    /// Whether it was a success, and in time.
     pub outcome: Outcome,
-    /// How long it took to its last byte, where that is known.
+    /// The time to its last byte, if known.
     pub latency: Option<Duration>,
-    /// The pod that answered, where it is known.
+    /// The pod that answered, if known.
     pub pod: Option<String>,
-    /// What the pod says of itself, where it does.
+    /// The pod's own description, if the answer has one.
     pub info: Option<AppInfo>,
 }
 
 /// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAnswer {
-    /// Who the request is attributed to: the release of the address that it went to, where that is known, or
-    /// [`Attribution::NoAnswer`].
+    /// The release of the address that the request went to, if known, or else [`Attribution::NoAnswer`].
     pub attribution: Attribution,
-    /// What kind of reason.
+    /// The kind of cause.
     pub cause: Cause,
-    /// The whole of it.
+    /// The cause in words.
     pub detail: String,
 }
 
-/// A kind of reason for there being no answer.
+/// A kind of cause why there was no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The name does not resolve.
     UnknownName,
-    /// Nobody listens there.
+    /// No process listens on the port.
     Refused,
     /// The connection cannot be made for another reason.
     Unreachable,
-    /// The certificate of the other side is not trusted, or is for another name.
+    /// The server's certificate is not trusted, or is for another name.
     Certificate,
     /// There is no TLS connection for another reason, such as a server that speaks plain HTTP.
     Tls,
     /// It took too long.
     TimedOut,
-    /// The connection ended before there was an answer, or what came was not HTTP.
+    /// The connection ended before the answer was complete, or the answer was not HTTP.
     BrokeOff,
 }
 

@@ -1,4 +1,4 @@
-//! `canary judge`: collects outcomes until there is a verdict, and tells it by exit code.
+//! `canary judge`: collects outcomes until there is a verdict, which is the exit code.
 
 mod forecast;
 mod input;
@@ -23,17 +23,17 @@ use crate::{
     view::report::{Report, every_second},
 };
 
-/// Without an answer for this long and `--timeout`, there will be none.
+/// The service counts as unreachable after this time plus `--timeout` without an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many seconds pass between two messages about what is known so far.
+/// The seconds between two messages with the verdict so far.
 const PROGRESS: u64 = 5;
-/// How many answers of the canary it takes to know its share well enough for a forecast.
+/// The number of answers of the canary after which its share is known well enough for a forecast.
 const ANSWERS_UNTIL_FORECAST: u64 = 20;
 
-/// Runs it until there is a verdict, or `--for`, `--count` or `--input` is over.
+/// Runs until there is a verdict, or until the end of `--for`, `--count` or `--input`.
 ///
 /// # Errors
-/// If the output fails, or the input.
+/// If the output or the input fails.
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
     match &flags.input {
         Some(path) => input::run(flags, path).await,
@@ -68,7 +68,7 @@ async fn prometheus(flags: &JudgeFlags) -> io::Result<Exit> {
     Ok(exit)
 }
 
-/// Judges by what comes from the source, and tells the verdict.
+/// Judges the outcomes of the source, and reports the verdict.
 async fn judge(
     flags: &JudgeFlags,
     signals: Signals,
@@ -113,8 +113,8 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     Ok(exit)
 }
 
-/// Follows the trial until it can be told by exit code, or there is no answer for longer than the patience allows.
-/// Each second it writes a line, if there is a report, or else every few seconds a message.
+/// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second
+/// if there is a report, and otherwise a message every few seconds.
 async fn follow(
     flags: &JudgeFlags,
     mut signals: Signals,
@@ -166,17 +166,17 @@ async fn follow(
     }
 }
 
-/// The verdict, once it rests on enough answers of the canary for a forecast. Where earlier requests are open, that
-/// is later than so many answers are there.
+/// The verdict, once it rests on enough answers of the canary for a forecast. Answers do not count while earlier requests
+/// are open.
 fn verdict_to_forecast_from(trial: &Trial) -> Option<Verdict> {
     let enough = |canary: Counts| canary.requests >= ANSWERS_UNTIL_FORECAST;
     if !enough(trial.tally().of_release(Release::Canary)) {
-        return None; // a verdict takes longer than a look
+        return None; // checked first, because a verdict takes longer to compute
     }
     Some(trial.verdict()).filter(|verdict| enough(verdict.canary.counts))
 }
 
-/// What the verdict comes to, if it is one.
+/// The exit code of a decided verdict.
 fn exit_by_verdict(trial: &Trial) -> Option<Exit> {
     trial.decided().map(|decision| exit_of(&decision))
 }
@@ -190,7 +190,7 @@ fn exit_of(decision: &Decision) -> Exit {
     }
 }
 
-/// What it comes to when no more outcomes will come.
+/// The exit code when no more outcomes will come.
 fn exit_at_the_end(trial: &Trial) -> Exit {
     if let Some(exit) = exit_by_verdict(trial) {
         exit
@@ -207,14 +207,14 @@ fn never_seen(trial: &Trial, release: Release) -> bool {
     trial.tally().of_release(release).requests == 0
 }
 
-/// Tells which release was never named. `outcome` says where outcomes come from.
+/// Writes which release was never named. `outcome` describes the source.
 fn explain_unseen(outcome: &str, trial: &Trial) {
     let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
     let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
     message(format_args!("no {outcome} named the release {}", unseen.join(" or ")));
 }
 
-/// At the end the exit code tells the verdict. It stands where the reader of the output has gone, as that of `head` has.
+/// The exit code at the end stays the verdict's, even if the reader of the output has gone, as in `| head`.
 fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }

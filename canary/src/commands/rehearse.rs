@@ -1,4 +1,4 @@
-//! `canary rehearse`: the walkthrough on this machine, with a person at the keys, in the browser, or unattended.
+//! `canary rehearse`: the walkthrough on this machine, in the terminal, in the browser, or unattended.
 
 use std::{
     fmt::Display,
@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 
 use crate::{cli::RehearseFlags, exit::Exit, rehearse, serve::Access, signals, view::terminal};
 
-/// Where the Service is served without `--listen`, unless the port is taken.
+/// The Service's address without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Runs it until it is told to end, or all steps have been shown.
+/// Runs until a key or signal ends it, or after the last step with `--script`.
 ///
 /// # Errors
 /// If the terminal, the output, a port or a file fails.
@@ -50,7 +50,7 @@ async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
     }
 }
 
-/// Has an error of listening tell where.
+/// Adds the address to an error of listening.
 fn named(address: impl Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }

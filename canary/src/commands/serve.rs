@@ -1,4 +1,4 @@
-//! `canary serve`: keeps watching one service, and tells others what may be said of its canary.
+//! `canary serve`: keeps watching one service, and serves the verdict on its canary.
 
 use std::{
     io,
@@ -18,10 +18,10 @@ use crate::{
     trial::Trial,
 };
 
-/// Runs it until it is told to end.
+/// Runs until a signal ends it.
 ///
 /// # Errors
-/// If the port cannot be listened on.
+/// If the port cannot be used.
 pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let now = Instant::now();
     if flags.prometheus.is_used() {
@@ -47,7 +47,7 @@ fn unusable(error: String) -> Exit {
     Exit::Usage
 }
 
-/// Serves what comes from the source. `how` says how it is asked.
+/// Serves the verdict on the outcomes of the source. `how` describes the source in messages.
 async fn serve(
     flags: &ServeFlags,
     title: &str,
@@ -79,8 +79,7 @@ async fn serve(
     }
 }
 
-/// As appinfo does: after SIGTERM others still send requests here for a while, after any other signal they do
-/// not.
+/// The drain, as in appinfo: after SIGTERM, clients in the cluster still send requests for a while.
 fn drain_after(signal: Exit) -> Drain {
     let delay = if signal == signals::TERMINATED { config::DRAIN_DELAY } else { Duration::ZERO };
     Drain { delay, timeout: config::DRAIN_TIMEOUT }

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Runs it until it is told to end, or `--for` or `--count` is over.
+/// Runs until a key or signal ends it, or until the end of `--for` or `--count`.
 ///
 /// # Errors
 /// If the terminal or the output fails.
@@ -51,7 +51,7 @@ fn unusable(error: String) -> Exit {
     Exit::Usage
 }
 
-/// Shows what comes from the source. `how` says how it is asked.
+/// Shows the outcomes of the source. `how` describes the source in messages.
 async fn watch(
     flags: &WatchFlags,
     title: &str,
@@ -114,7 +114,7 @@ async fn lines(how: &str, mut source: impl Source, mut trial: Trial) -> io::Resu
     Ok(exit)
 }
 
-/// How it ended when there are no more requests to come.
+/// The exit code when no more requests will come.
 fn ended(trial: &Trial) -> Exit {
     if trial.tally().answered() > 0 { Exit::Done } else { Exit::NoAnswer }
 }

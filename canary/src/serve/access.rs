@@ -1,8 +1,8 @@
-//! Who may ask, and who may change something.
+//! Which requests are allowed.
 //!
-//! A page elsewhere can make a browser send requests here. It cannot read the answers, unless its own name is
-//! turned to this machine's address after it was loaded (DNS rebinding): then the header `host` bears that name.
-//! And it can send simple requests blindly: those bear its origin, or no JSON.
+//! Another web site can make a browser send requests here. It cannot read the answers, unless its own name
+//! resolves to this machine after it was loaded (DNS rebinding). Then the header `host` has that name. It can
+//! also send simple requests without reading the answers. These have its origin, or no JSON.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,9 +22,9 @@ use serde::Serialize;
 /// What the flags allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Names by which this server may be asked, beside `localhost` and IP addresses.
+    /// Host names that clients may use, besides `localhost` and IP addresses.
     pub hosts: Vec<HostName>,
-    /// Whether others than this machine's own users may reset a trial.
+    /// Whether other machines may reset a trial.
     pub reset: bool,
 }
 
@@ -42,7 +42,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Why a request is refused: a status, and a sentence that is sent as JSON.
+/// The refusal of a request: a status, and a sentence that is sent as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     status: StatusCode,
@@ -98,7 +98,7 @@ impl Access {
         Ok(())
     }
 
-    /// Refuses what a page elsewhere may have sent.
+    /// Refuses a request that another web site may have sent.
     pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
@@ -112,8 +112,9 @@ impl Access {
         }
     }
 
-    /// Refuses what a browser sends for a page elsewhere, by its own word (<https://www.w3.org/TR/fetch-metadata/>).
-    /// Such a page learns nothing, but it could begin trials and take viewers' places.
+    /// Refuses a request that a browser sends for another web site, according to the browser
+    /// (<https://www.w3.org/TR/fetch-metadata/>). Such a site cannot read the answer, but it could begin trials
+    /// and use up the places of viewers.
     pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Refusal> {
         match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
             None | Some(b"same-origin" | b"none") => Ok(()),
@@ -121,7 +122,7 @@ impl Access {
         }
     }
 
-    /// Refuses a reset by others, unless the flags allow it.
+    /// Refuses a reset from another machine, unless the flags allow it.
     pub(super) fn check_reset(&self, remote: Option<SocketAddr>) -> Result<(), Refusal> {
         if self.reset || is_this_machine(remote) {
             return Ok(());

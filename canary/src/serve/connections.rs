@@ -1,6 +1,6 @@
-//! The port: connections, their limits, and how they end.
+//! The port: connections, their limits, and the drain.
 //!
-//! This is not appinfo's port, which reads no request's body and takes every answer for a short one.
+//! This does not use appinfo's port, which reads no request bodies and expects short answers.
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -21,32 +21,31 @@ use tower::ServiceExt;
 
 /// Connections that may be open at once. Others wait.
 const MOST_CONNECTIONS: u32 = 512;
-/// How long a request's head may take, from the answer before on: so long is an idle connection kept, too.
+/// The time limit of a request's head, from the last answer on. So it is also the limit of an idle connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES: usize = 16 << 10;
-/// How long a client may take no byte of what is sent to it.
+/// The time after which a client that reads nothing is cut off.
 const STALLED: Duration = Duration::from_secs(30);
-/// Bytes that the kernel keeps for a client (Linux keeps twice as many). By itself it keeps megabytes, and a viewer
-/// who is slow would have to read them all before the newest state.
+/// The size of a connection's send buffer, in bytes (Linux doubles it). The default is megabytes, and a slow
+/// viewer would have to read all of it before the newest state.
 const SEND_BUFFER: usize = 64 << 10;
-/// How long to wait after a failed accept, which would most likely fail again at once.
+/// The pause after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long at the end to accept what is still in the listener's queue.
+/// How long to accept connections from the listener's queue at the end.
 const BACKLOG_SWEEP: Duration = Duration::from_millis(20);
 
-/// How it ends.
+/// The drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long to go on answering while others still send requests here. `/readyz` says 503 by then, and every
-    /// answer `connection: close`.
+    /// How long to go on answering, because clients still send requests here. `/readyz` already says 503, and
+    /// every answer `connection: close`.
     pub delay: Duration,
-    /// After that, how long requests may take to end.
+    /// After that, the time limit of open requests.
     pub timeout: Duration,
 }
 
-/// Serves until `end` is ready, and then drains as it says. Returns when all connections have ended, or when the
-/// time for that is over.
+/// Serves until `end` is ready, and then drains. Returns when all connections have ended, or at the time limit.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -69,8 +68,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Accepts connections until the server stops. Those that the kernel has established by then are accepted too:
-/// they would be reset when the listener is closed.
+/// Accepts connections until the server stops. It also accepts those that the kernel has established by then:
+/// closing the listener would reset them.
 async fn accept(
     listener: TcpListener,
     router: Router,
@@ -97,7 +96,7 @@ async fn accept_all(
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
-                // it can be served without
+                // the connection works without this option, too
                 let _ = (stream.set_nodelay(true), SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER));
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 tokio::spawn(connection(stream, remote, router.clone(), phase.clone(), slot));
@@ -125,7 +124,7 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(HEAD_BYTES);
     let mut connection = pin!(http.serve_connection(TokioIo::new(Box::pin(stream)), service));
-    // what goes wrong with a connection, its client sees
+    // the client sees errors of its connection
     select! {
         _ = connection.as_mut() => return,
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => connection.as_mut().graceful_shutdown(),

@@ -1,5 +1,5 @@
-//! The hooks that Flagger calls: <https://docs.flagger.app/usage/webhooks>. To Flagger, a status of 200 to 202 is
-//! a yes and any other one a no. A no is told by 403, with the reason in the body.
+//! The hooks that Flagger calls: <https://docs.flagger.app/usage/webhooks>. For Flagger, a status of 200 to 202
+//! is a yes, and any other one is a no. Here, a no has status 403, with the reason in the body.
 //!
 //! Argo Rollouts needs no hook: its web provider reads `GET /v1/verdict?trial=HASH`.
 
@@ -20,41 +20,41 @@ use super::{
 };
 use crate::judge::{Decision, Verdict};
 
-/// What Flagger sends.
+/// The body of Flagger's calls.
 #[derive(Debug, Deserialize)]
 pub(super) struct Call {
-    /// Of the resource `Canary`.
+    /// The name of the resource `Canary`.
     name: String,
     namespace: String,
-    /// Of the new version's specification: another rollout of the same image has the same one.
+    /// The checksum of the new version's specification. Another rollout of the same image has the same one.
     #[serde(default)]
     checksum: String,
 }
 
-/// Whose question it is.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hook {
     Begin(Begin),
     Ask(Question),
 }
 
-/// A call that tells where in a rollout Flagger is.
+/// A call that marks the beginning or end of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begin {
-    /// `confirm-rollout` bears the last rollout's checksum, and `post-rollout` ends a rollout.
+    /// `confirm-rollout` has the last rollout's checksum, and `post-rollout` ends a rollout.
     Later,
-    /// `pre-rollout` bears the checksum of the one that begins.
+    /// `pre-rollout` has the checksum of the new rollout.
     Now,
 }
 
-/// What a hook wants to know.
+/// The question of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// Is the canary to be rolled back?
+    /// Should the canary be rolled back?
     RollBack,
-    /// Is it not to be rolled back, so that it may go on?
+    /// Should it go on, which means that it should not be rolled back?
     GoOn,
-    /// Is it to be promoted?
+    /// Should it be promoted?
     Promote,
 }
 
@@ -83,7 +83,7 @@ impl Question {
 }
 
 impl Call {
-    /// What the names of this resource's trials begin with.
+    /// The prefix of this resource's trials.
     fn resource(&self) -> Result<String, Refusal> {
         let Self { name, namespace, .. } = self;
         for (key, value) in [("name", name), ("namespace", namespace)] {
@@ -95,7 +95,7 @@ impl Call {
         Ok(format!("flagger/{namespace}/{name}/"))
     }
 
-    /// The name of the trial that this rollout has.
+    /// The name of this rollout's trial.
     fn trial(&self) -> Result<String, Refusal> {
         if self.checksum.is_empty() {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "checksum is empty or left out"));

@@ -1,6 +1,5 @@
-//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): the newest state of a
-//! trial, for as many viewers as there are. It is made once for all of them, and a viewer who is slow misses what
-//! has been overtaken.
+//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>) with the newest state
+//! of a trial. The event is made once for all viewers. A slow viewer skips older states.
 
 use std::{
     collections::BTreeMap,
@@ -24,34 +23,34 @@ use super::{
     trials::{OnTrial, Trials},
 };
 
-/// The most viewers at once.
+/// The maximum number of viewers.
 pub(super) const MOST_VIEWERS: usize = 256;
-/// How often something is sent while nothing changes, so that a dead connection is noticed.
+/// The time between two comments while nothing changes, so that a dead connection is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
-/// Asks the browser to come back a second after a connection is lost.
+/// Tells the browser to reconnect after a second.
 const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
-/// All who look.
+/// All viewers.
 #[derive(Debug)]
 pub(super) struct Viewers {
-    /// By the trial's name; none stands for whichever trial is the current one.
+    /// By the trial's name; `None` stands for the current trial.
     channels: Mutex<BTreeMap<Option<String>, Channel>>,
     places: Arc<Semaphore>,
 }
 
-/// What those see who look at one trial.
+/// The viewers of one trial.
 #[derive(Debug)]
 struct Channel {
     states: watch::Sender<Bytes>,
     shown: Shown,
 }
 
-/// What was shown last.
+/// The state that was sent last.
 #[derive(Debug, PartialEq)]
 struct Shown {
     trial: String,
-    /// How often the trial had changed.
+    /// The trial's number of changes.
     changes: u64,
     rehearsal: Option<Progress>,
 }
@@ -69,7 +68,7 @@ impl Default for Viewers {
 }
 
 impl Viewers {
-    /// How many there are.
+    /// The number of viewers.
     pub(super) fn count(&self) -> usize {
         MOST_VIEWERS - self.places.available_permits()
     }
@@ -78,8 +77,8 @@ impl Viewers {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The events for one more viewer of the trial of that name, or of the current one. They end when the server
-    /// no longer serves. None if there are too many viewers.
+    /// The events for one more viewer, of the named trial or the current one. They end when the server drains.
+    /// `None` if there are too many viewers.
     pub(super) fn events(
         &self,
         id: Option<&str>,
@@ -102,12 +101,12 @@ impl Viewers {
         Some(Body::from_stream(stream::unfold(viewer, Viewer::next)))
     }
 
-    /// Tells viewers what has changed.
+    /// Sends the changed states to the viewers.
     pub(super) fn tell(&self, trials: &mut Trials, heading: &Heading, now: Instant) {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.states.receiver_count() > 0);
         for (id, channel) in &mut *channels {
-            // a trial that is looked at is one that is asked for
+            // viewing a trial counts as asking for it
             let Ok(id) = trials.ask(id.as_deref(), now) else { continue };
             let Some(one) = trials.get(&id) else { continue };
             let shown = Shown::new(&id, one, heading);
@@ -126,7 +125,7 @@ fn event(id: &str, one: &OnTrial, heading: &Heading, now: Instant) -> Bytes {
     }
 }
 
-/// One who looks.
+/// One viewer.
 struct Viewer {
     states: watch::Receiver<Bytes>,
     phase: watch::Receiver<Phase>,

@@ -1,4 +1,4 @@
-//! How a trial came to where it is: what was known at a few moments.
+//! The course of a trial: what was known at some moments.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::{
     trial::Trial,
 };
 
-/// The most points that are kept; the present is one more when they are shown.
+/// The maximum number of points that are kept. The present is added when they are shown.
 pub(super) const MOST_POINTS: usize = 119;
-/// The time between two points of a trial that has just begun. It doubles whenever there are too many.
+/// The time between two points of a new trial. It doubles whenever there are too many points.
 const SPACING: Duration = Duration::from_millis(500);
 
 /// What was known at some moments, evenly spaced.
@@ -19,12 +19,12 @@ const SPACING: Duration = Duration::from_millis(500);
 pub(super) struct History {
     points: Vec<Point>,
     spacing: Duration,
-    /// When the last point was taken, and how often the trial had changed by then.
+    /// The time of the last point, and the trial's number of changes then.
     last: Option<(Instant, u64)>,
 }
 
-/// Seconds since the trial began; stable's failure rate and the bounds it lies between; the canary's; the natural
-/// logarithm of the e-value. What is not known is none.
+/// Seconds since the trial began; stable's failure rate and its bounds; the same of the canary; the natural
+/// logarithm of the e-value. Unknown values are `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Point([Option<f64>; 8]);
 
@@ -56,7 +56,7 @@ impl History {
         &self.points
     }
 
-    /// Keeps what is known `now` if it is time to, of a trial that has changed so often.
+    /// Adds a point for `now` if it is time for one. `changes` is the trial's number of changes.
     pub(super) fn remember(&mut self, trial: &Trial, changes: u64, now: Instant) {
         let due = self.last.is_none_or(|(at, before)| {
             before != changes && now.saturating_duration_since(at) >= self.spacing

@@ -1,7 +1,7 @@
-//! What `/metrics` tells, in the Prometheus text format.
+//! The metrics of `/metrics`, in the Prometheus text format.
 //!
-//! No trial's name is a label: names come from others, and must not add series. What is judged is told of the
-//! current trial.
+//! Names of trials are not labels, because they come from clients and must not add series. The metrics of the
+//! judge are those of the current trial.
 
 use prometheus::{
     Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -34,7 +34,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// All at 0.
+    /// All metrics at 0.
     ///
     /// # Errors
     /// If the metrics library refuses one of them.
@@ -67,7 +67,8 @@ impl Metrics {
             viewers: IntGauge::new("canary_viewers", "Viewers of the page.")?,
         };
         new.register()?;
-        // a series begins where a scrape first sees it: had it not seen 0, what came before would be lost
+        // series exist from the start, so that a scrape sees their value 0: otherwise the first increase would
+        // be lost
         for release in RELEASES {
             for outcome in OUTCOMES {
                 new.requests.with_label_values(&[release, outcome]);
@@ -97,7 +98,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// Counts what was seen.
+    /// Counts an outcome.
     pub(super) fn observe(&self, seen: &Seen) {
         match seen {
             Seen::Request(observation) => match (observation.attributed(), &observation.response) {
@@ -155,7 +156,7 @@ impl Metrics {
     }
 }
 
-/// Others' names for their releases must not add series.
+/// Other names of releases come from the service, and must not add series.
 fn label(attribution: &Attribution) -> &'static str {
     match attribution {
         Attribution::Release(Release::Stable) => "stable",

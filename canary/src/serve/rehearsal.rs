@@ -1,4 +1,4 @@
-//! The steps of a rehearsal as viewers see them, and how one of them takes the next one.
+//! The steps of a rehearsal as viewers see them, and the request for the next step.
 
 use std::{cmp::Ordering, net::SocketAddr, sync::Arc};
 
@@ -17,37 +17,37 @@ use super::{
     server::read_json,
 };
 
-/// How far a rehearsal has come.
+/// The progress of a rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Progress {
-    /// The step that is under way or was the last, from 1; 0 before the first.
+    /// The current or last step, from 1; 0 before the first.
     pub(crate) number: usize,
-    /// How many steps there are.
+    /// The number of steps.
     pub(crate) of: usize,
     pub(crate) title: &'static str,
-    /// What would do the same on a cluster.
+    /// The commands that do the same on a cluster.
     pub(crate) commands: Vec<String>,
-    /// What there is to see.
+    /// A text about what there is to see.
     pub(crate) text: &'static str,
-    /// What is being done, or was done last.
+    /// The last event of the step.
     pub(crate) note: String,
-    /// The title of the step after this one; none after the last.
+    /// The title of the next step; `None` after the last.
     pub(crate) next: Option<&'static str>,
     pub(crate) under_way: bool,
-    /// No request is sent, as nothing has been deployed yet.
+    /// No requests are sent, because nothing is deployed yet.
     #[serde(skip)]
     pub(crate) paused: bool,
 }
 
-/// A rehearsal: how far it has come, and which step viewers want.
+/// A rehearsal: its progress, and the step that viewers want.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
     progress: watch::Sender<Progress>,
-    /// The number of the last step that was asked for.
+    /// The number of the last requested step.
     wanted: watch::Sender<usize>,
 }
 
-/// A step that is neither the next one nor one that has been taken.
+/// A requested step that is neither the next one nor an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum NotNext {
     #[error("step {0} is under way: wait for its end")]
@@ -59,28 +59,28 @@ enum NotNext {
 }
 
 impl Rehearsal {
-    /// One that is to begin with step 1.
+    /// A rehearsal before step 1.
     pub(crate) fn new(progress: Progress) -> Self {
         Self { progress: watch::Sender::new(progress), wanted: watch::Sender::new(0) }
     }
 
-    /// How far it has come.
+    /// The progress, to follow.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Shows viewers how far it has come.
+    /// Changes the progress that viewers see.
     pub(crate) fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
 
-    /// Waits until a viewer wants the step of that number.
+    /// Waits until a viewer wants this step.
     pub(crate) async fn until_wanted(&self, step: usize) {
         let mut wanted = self.wanted.subscribe();
         let _ = wanted.wait_for(|wanted| *wanted >= step).await; // its sender lives as long as this
     }
 
-    /// Asks for a step. One that has been taken, or asked for, is not taken again: two viewers may want the same.
+    /// Requests a step. Each step is taken once, even if two viewers request it.
     fn want(&self, step: usize) -> Result<(), NotNext> {
         let progress = self.progress.borrow();
         let (taken, next) = (progress.number, progress.number + 1);
@@ -100,11 +100,11 @@ impl Rehearsal {
 /// The body of `POST /v1/step`.
 #[derive(Debug, Deserialize)]
 struct WantedStep {
-    /// Its number, so that a double click takes one step.
+    /// The step's number, so that a double click takes one step.
     step: usize,
 }
 
-/// `POST /v1/step`: answers with how far the rehearsal has come, once the step has begun.
+/// `POST /v1/step`: answers with the progress, once the step has begun.
 pub(super) async fn step(
     State(serve): State<Arc<Serve>>,
     remote: Option<Extension<ConnectInfo<SocketAddr>>>,

@@ -39,12 +39,13 @@ use crate::view::page;
 
 /// The longest body of a request, in bytes.
 const MOST_BYTES: usize = 64 << 10;
-/// How long a request's body may take.
+/// The time limit of a request's body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// The longest name of a trial, in bytes. A namespace, a name and a checksum are shorter.
 const LONGEST_NAME: usize = 400;
 
-/// What every answer says: the page loads nothing from elsewhere, and is shown in no other page.
+/// The headers of every answer: the page loads nothing from other sites, and no other page may show it in a
+/// frame.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (
         CONTENT_SECURITY_POLICY,
@@ -113,14 +114,14 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
-    // the stream ends when the server does, and its connection with it
+    // the stream and its connection end with the server
     Ok(([(CONTENT_TYPE, "text/event-stream"), (CONNECTION, "close")], events).into_response())
 }
 
 /// The body of `POST /v1/reset`.
 #[derive(Debug, Default, Deserialize)]
 struct Reset {
-    /// The current trial, where that is none.
+    /// The current trial if `None`.
     trial: Option<String>,
 }
 
@@ -145,8 +146,7 @@ async fn reset(
     Ok(json(&HasReset { trial: id, sentence }))
 }
 
-/// Ready while it serves, whether or not the service answers: a verdict there always is, and who asks is told
-/// "not yet" rather than nothing.
+/// Ready while it serves, even if the service does not answer: there is always a verdict, if only "not yet".
 async fn readyz(State(serve): State<Arc<Serve>>) -> (StatusCode, &'static str) {
     if *serve.phase.borrow() == Phase::Serving {
         (StatusCode::OK, "ok\n")
@@ -188,7 +188,7 @@ impl Refusal {
     }
 }
 
-/// What `?trial=` says, if it is there.
+/// The value of `?trial=`, if there is one.
 fn named_trial(uri: &Uri) -> Result<Option<String>, Refusal> {
     let query = uri.query().unwrap_or_default();
     let mut names = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "trial");
@@ -199,7 +199,7 @@ fn named_trial(uri: &Uri) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// A trial's name as others may choose it.
+/// Checks a trial's name that a client has chosen.
 pub(super) fn trial_name(name: String) -> Result<String, Refusal> {
     let cause = if name.is_empty() {
         "is empty".to_owned()

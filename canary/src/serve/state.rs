@@ -1,4 +1,4 @@
-//! What one look at a trial says: as a verdict for scripts, and as a state for the page.
+//! The JSON of a trial: the verdict for scripts, and the state for the page.
 
 use std::{
     collections::BTreeMap,
@@ -20,31 +20,31 @@ use crate::{
     trial::Trial,
 };
 
-/// The most pods that are shown.
+/// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
-/// How long a label that has changed is marked.
+/// How long a changed label is marked.
 const STANDS_OUT: Duration = Duration::from_secs(15);
 
 /// The answer to `GET /v1/verdict`.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerdictAnswer<'a> {
-    /// The trial it is about.
+    /// The trial's name.
     pub trial: &'a str,
-    /// Requests that were sent since it began.
+    /// The number of requests since it began.
     pub requests: u64,
-    /// What may be said. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
+    /// The verdict. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// The same in words.
     pub sentence: String,
-    /// What the canary has cost; none before stable has answered.
+    /// The cost of the canary; `None` before stable has answered.
     pub price: Option<Price>,
     /// The same in words.
     pub price_sentence: Option<String>,
 }
 
 impl<'a> VerdictAnswer<'a> {
-    /// What may be said `now` of the trial of that name.
+    /// The verdict of the named trial `now`.
     pub fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
         let (verdict, price) = (trial.verdict(), trial.price(now));
         Self {
@@ -58,7 +58,7 @@ impl<'a> VerdictAnswer<'a> {
     }
 }
 
-/// The word that a decision is told by in JSON.
+/// The word for a decision in JSON.
 pub(super) fn word(decision: &Decision) -> &'static str {
     match decision {
         Decision::Promote { .. } => "promote",
@@ -68,12 +68,12 @@ pub(super) fn word(decision: &Decision) -> &'static str {
     }
 }
 
-/// What the page shows above any trial.
+/// What the page shows above the trial.
 #[derive(Clone, Debug)]
 pub(super) struct Heading<'a> {
-    /// What is watched.
+    /// The name of what is watched.
     pub(super) title: &'a str,
-    /// How far the rehearsal has come, if it is one.
+    /// The progress of the rehearsal, if this is one.
     pub(super) rehearsal: Option<Progress>,
 }
 
@@ -81,9 +81,9 @@ pub(super) struct Heading<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct State<'a> {
     trial: &'a str,
-    /// Since the trial began.
+    /// Seconds since the trial began.
     seconds: f64,
-    /// What is watched.
+    /// The name of what is watched.
     title: &'a str,
     paused: bool,
     decision: &'static str,
@@ -92,14 +92,14 @@ pub(super) struct State<'a> {
     requests: u64,
     /// Requests a second since the trial began.
     rate: f64,
-    /// The failure rate that a release may have.
+    /// The maximum failure rate of a release.
     limit: f64,
     alpha: f64,
     evidence: Ln,
     sides: Sides,
-    /// Whether the expected shares are given, and not those of pods that get the same each.
+    /// Whether the expected shares are given by a flag, and not by the number of pods.
     share_given: bool,
-    /// Failures that name neither side.
+    /// The number of failures that name no release.
     unattributed: u64,
     no_answer: u64,
     causes: &'a BTreeMap<Cause, u64>,
@@ -113,7 +113,7 @@ pub(super) struct State<'a> {
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Ln {
     ln_e_value: f64,
-    /// Where a roll-back is decided.
+    /// The value at which the verdict is a roll-back.
     ln_threshold: f64,
 }
 
@@ -153,14 +153,14 @@ struct PodState<'a> {
     present: bool,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
-    /// Labels that have changed of late, `release` among them.
+    /// Labels that have changed lately, `release` included.
     changed: Vec<&'a str>,
     success: u64,
     failure: u64,
 }
 
 impl<'a> State<'a> {
-    /// What is known `now` of the trial of that name.
+    /// The state of the named trial `now`.
     pub(super) fn new(id: &'a str, one: &'a OnTrial, heading: &'a Heading, now: Instant) -> Self {
         let trial = one.trial();
         let (tally, verdict) = (trial.tally(), trial.verdict());
@@ -244,7 +244,7 @@ fn history(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) ->
     history.points().iter().copied().chain([Point::new(trial, verdict, now)]).collect()
 }
 
-/// The pods that are shown, those that answer first, and how many more there are.
+/// The pods to show, answering ones first, and the number of further pods.
 fn pods(trial: &Trial, now: Instant) -> (Vec<PodState<'_>>, usize) {
     let mut pods: Vec<_> = trial.tally().pods().iter().collect();
     pods.sort_by_key(|(_, pod)| !pod.present); // stable: by name otherwise

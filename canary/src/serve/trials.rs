@@ -1,8 +1,7 @@
-//! Which trials there are, when one begins, and which requests it takes in. Pure: the time is an argument.
+//! The trials: when one begins, and which requests count in it. This module is pure: the time is an argument.
 //!
-//! One prober serves all of them. Each trial takes in every request from its beginning on, but for answers of
-//! the canary that come from another version than the one it is about: while one canary replaces another, both
-//! answer.
+//! One prober serves all of them. Each trial counts every request since its beginning, except answers of
+//! another version of the canary: during a replacement, both versions answer.
 
 mod on_trial;
 
@@ -20,57 +19,56 @@ use crate::{
     trial::Trial,
 };
 
-/// The most trials at once.
+/// The maximum number of trials.
 pub const MOST_TRIALS: usize = 64;
-/// A trial that was asked for in this time stays.
+/// A trial that was asked for within this time is kept.
 pub const STAYS: Duration = Duration::from_secs(60 * 60);
-/// What the trial is called that there is before a canary has answered.
+/// The name of the trial before a canary has answered.
 pub const NO_CANARY: &str = "no-canary-yet";
-/// What the trial of a canary is called whose answers tell no version.
+/// The name of the trial of a canary whose answers tell no version.
 const UNKNOWN_VERSION: &str = "canary";
-/// After so many answers of the canary in a row from another known version, that version is back. Fewer may come
-/// from its last pods while they end.
+/// A known version is current again after this many answers of the canary in a row. Fewer may come from its
+/// last pods while they end.
 const ANSWERS_UNTIL_BACK: u32 = 20;
 
 /// The trials.
 #[derive(Debug)]
 pub struct Trials {
-    /// Of all requests, whatever the version. A new trial is made from it, so that it knows which requests are
-    /// under way.
+    /// Counts all requests, of every version. New trials are copies of it, because it knows the open requests.
     all: OnTrial,
     named: BTreeMap<String, OnTrial>,
-    /// The trial of the version that is on trial now; none before a canary has answered.
+    /// The name of the current version's trial; `None` before a canary has answered.
     current: Option<String>,
     versions: Versions,
-    /// A version that answers and is not on trial now, and how many answers of the canary in a row were its own.
+    /// Another known version that answers, and how many of the canary's answers in a row were its own.
     back: Option<(Version, u32)>,
 }
 
-/// There are as many trials as there may be, and all of them were asked for within the hour.
+/// The maximum number of trials is reached, and all of them were asked for within the hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are {MOST_TRIALS} trials, and all of them were asked for within the hour")]
 pub struct TooMany;
 
-/// Whose answers something seen tells of.
+/// The canary's version in an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Canary {
-    /// Not the canary's.
+    /// It is not an answer of the canary.
     No,
-    /// The canary's, and it does not say of which version.
+    /// It is the canary's, of an unknown version.
     Unknown,
-    /// The canary's, of that version.
+    /// It is the canary's, of this version.
     Of(Version),
 }
 
 impl Trials {
-    /// None yet. `trial` is what each of them begins as.
+    /// No trials yet. Each one starts as a copy of `trial`.
     pub fn new(trial: Trial) -> Self {
         let now = trial.tally().began();
         let all = OnTrial::new(trial, now);
         Self { all, named: BTreeMap::new(), current: None, versions: Versions::default(), back: None }
     }
 
-    /// Takes in what was seen; a trial begins if it shows a version of the canary that was never seen before.
+    /// Counts an outcome. A trial begins if it is the first of a version of the canary.
     pub fn observe(&mut self, seen: &Seen, now: Instant) {
         match seen {
             Seen::Request(observation) => self.observe_request(observation, now),
@@ -98,7 +96,7 @@ impl Trials {
         let hashes = interval.canary.keys().map(|hash| (hash.as_str(), versions.of_hash(hash)));
         let hashes: BTreeMap<_, _> = hashes.collect();
         for (hash, version) in &hashes {
-            // as many answers in a row as there are, if no other version has answered
+            // if only one version has answered, all its answers were in a row
             let alone = if hashes.len() == 1 { interval.canary[*hash].requests } else { 1 };
             for _ in 0..alone.min(ANSWERS_UNTIL_BACK.into()) {
                 self.follow(version.map_or(Canary::Unknown, Canary::Of), now);
@@ -124,7 +122,7 @@ impl Trials {
         }
     }
 
-    /// Settles which trial is the current one.
+    /// Determines the current trial.
     fn follow(&mut self, canary: Canary, now: Instant) {
         match canary {
             Canary::Unknown if self.current.is_none() => {
@@ -161,7 +159,7 @@ impl Trials {
         }
     }
 
-    /// Where there is no room, the trial begins with a later answer.
+    /// Without room for another trial, it begins with a later answer.
     fn make_current(&mut self, id: String, version: Option<Version>, now: Instant) {
         if let Some(one) = self.named.get_mut(&id) {
             if one.version.is_none() {
@@ -176,7 +174,7 @@ impl Trials {
         self.back = None;
     }
 
-    /// Begins a trial under a name that there is no trial of.
+    /// Begins a trial with a new name.
     fn begin(&mut self, id: &str, now: Instant) -> Result<&mut OnTrial, TooMany> {
         if self.named.len() >= MOST_TRIALS {
             let current = self.current.as_deref();
@@ -191,11 +189,10 @@ impl Trials {
         Ok(self.named.entry(id.to_owned()).or_insert(OnTrial::new(trial, now)))
     }
 
-    /// The name of the trial that is asked for: of the current one, where no name is given. One that is named for
-    /// the first time begins now.
+    /// The name of the requested trial, or of the current one for `None`. An unknown name begins a trial now.
     ///
     /// # Errors
-    /// If it would begin, and there is no room.
+    /// If there is no room for a new trial.
     pub fn ask(&mut self, id: Option<&str>, now: Instant) -> Result<String, TooMany> {
         let Some(id) = id else {
             let current = self.current.as_ref();
@@ -214,11 +211,11 @@ impl Trials {
         Ok(id)
     }
 
-    /// The same for a caller whose rollout may be another one than that which named the trial last: it begins
-    /// anew if that one has ended.
+    /// The same for a caller who may start another rollout under the same name: if the last rollout has ended,
+    /// the trial is reset.
     ///
     /// # Errors
-    /// If it would begin, and there is no room.
+    /// If there is no room for a new trial.
     pub fn ask_for_rollout(&mut self, id: &str, now: Instant) -> Result<String, TooMany> {
         let id = self.ask(Some(id), now)?;
         if let Some(one) = self.named.get_mut(&id).filter(|one| one.ended) {
@@ -227,14 +224,13 @@ impl Trials {
         Ok(id)
     }
 
-    /// The rollouts whose trials' names begin like this have ended. What was found of them may still be seen.
+    /// Marks the rollouts as ended whose trials have this prefix. Their verdicts can still be read.
     pub fn end_rollouts(&mut self, prefix: &str) {
         let ended = self.named.iter_mut().filter(|(id, _)| id.starts_with(prefix));
         ended.for_each(|(_, one)| one.ended = true);
     }
 
-    /// Forgets what was seen in the trial of that name, or in the current one: it begins anew. None if there is no
-    /// such trial.
+    /// Resets the named trial, or the current one. `None` if there is no such trial.
     pub fn reset(&mut self, id: Option<&str>, now: Instant) -> Option<String> {
         let id = id.map(|id| self.known_as(id)).or_else(|| self.current.clone());
         let id = id.unwrap_or_else(|| NO_CANARY.to_owned());
@@ -243,7 +239,7 @@ impl Trials {
         Some(id)
     }
 
-    /// A version's trial may have been begun under another of its names.
+    /// The name under which the trial of this version is known.
     fn known_as(&self, id: &str) -> String {
         let by_version = || {
             let version = self.versions.named(id)?;
@@ -253,7 +249,7 @@ impl Trials {
         exact.or_else(by_version).unwrap_or(id).to_owned()
     }
 
-    /// The trial of that name, as [`Trials::ask`] tells it.
+    /// The trial of this name, as returned by [`Trials::ask`].
     pub fn get(&self, id: &str) -> Option<&OnTrial> {
         if id == NO_CANARY { Some(&self.all) } else { self.named.get(id) }
     }
@@ -264,12 +260,12 @@ impl Trials {
         named.map_or((NO_CANARY, &self.all), |(id, one)| (id, one))
     }
 
-    /// How many there are; that before a canary has answered is none of them.
+    /// The number of trials, without the one before a canary has answered.
     pub fn count(&self) -> usize {
         self.named.len()
     }
 
-    /// Keeps what is to be seen later of how each trial goes on. To be called a few times a second.
+    /// Records a point of each trial's course. Call it a few times a second.
     pub fn remember(&mut self, now: Instant) {
         for one in self.named.values_mut().chain([&mut self.all]) {
             one.remember(now);
@@ -282,7 +278,7 @@ impl Trials {
         named.filter_map(|(id, one)| Some((id.clone(), one.new_decision()?))).collect()
     }
 
-    /// No more will be seen: what is there counts as it is.
+    /// Call this when no more outcomes will come.
     pub fn end(&mut self) {
         for one in self.named.values_mut().chain([&mut self.all]) {
             one.end();

@@ -1,21 +1,20 @@
-//! Which version of the canary answers.
+//! Versions of the canary.
 //!
-//! Kubernetes gives all pods of one pod template the same hash: as the label `pod-template-hash`, and between the
-//! name of their Deployment and their own random suffix, as in `appinfo-canary-c66665c44-x2z4v`. A broken canary
-//! tells no labels, so the name must do.
+//! Kubernetes gives all pods of one pod template the same hash. It is the label `pod-template-hash`, and part
+//! of the pod's name, between the Deployment's name and the pod's random suffix, as in
+//! `appinfo-canary-c66665c44-x2z4v`. The answers of a broken canary have no labels, so the name is used.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::source::{Answer, HASH_LABELS};
 
-/// What Kubernetes makes hashes and random suffixes of, so that they spell no word:
-/// <https://github.com/kubernetes/apimachinery/blob/master/pkg/util/rand/rand.go>.
+/// The letters of hashes and random suffixes:
 const SAFE_CHARACTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
-/// How long the random suffix of a pod's name is.
+/// The length of the random suffix of a pod's name.
 const SUFFIX: usize = 5;
-/// The longest name of a pod that Kubernetes makes up. What stands before its random suffix is cut to fit.
+/// The maximum length of a generated pod name. Kubernetes cuts the part before the random suffix to fit.
 const LONGEST_NAME: usize = 63;
-/// Versions that are known. The names come from others, and must not fill the memory.
+/// The maximum number of known versions. Their names come from the service, and must not fill the memory.
 const MOST_VERSIONS: usize = 256;
 
 /// A version of the canary.
@@ -33,13 +32,13 @@ pub(super) struct Versions {
 struct Known {
     version: Version,
     id: String,
-    /// The hash that its pods' labels tell; none while they have told none.
+    /// The hash in its pods' labels; `None` before there was one.
     label: Option<String>,
-    /// What its pods' names begin with.
+    /// The common prefix of its pods' names.
     prefix: Option<String>,
 }
 
-/// What an answer tells of its version.
+/// The version information of an answer.
 #[derive(Clone, Copy, Debug)]
 struct Marks<'a> {
     label: Option<&'a str>,
@@ -47,15 +46,14 @@ struct Marks<'a> {
 }
 
 impl Versions {
-    /// The version that this answer of the canary is from, as far as it tells. One that is new is known from now
-    /// on.
+    /// The version of this answer of the canary, if it can be determined. A new version is remembered.
     pub(super) fn of(&mut self, answer: &Answer) -> Option<Version> {
         let label = answer.info.as_ref().and_then(|info| hash_label(&info.labels));
         let name = answer.pod.as_deref().map(PodName::parse);
         self.of_marks(Marks { label, name })
     }
 
-    /// The version of that hash, which is known from now on; none if it is empty.
+    /// The version of this hash, which is remembered; `None` if the hash is empty.
     pub(super) fn of_hash(&mut self, hash: &str) -> Option<Version> {
         let label = Some(hash).filter(|hash| !hash.is_empty());
         self.of_marks(Marks { label, name: None })
@@ -77,7 +75,7 @@ impl Versions {
         let by_label = |known: &Known| known.label.is_some() && known.label.as_deref() == label;
         let position =
             match label {
-                // a version of that name may have answered before, and told no labels
+                // a version with this prefix may have answered before, without labels
                 Some(_) => self.known.iter().rposition(by_label).or_else(|| {
                     self.known.iter().rposition(|known| known.label.is_none() && by_prefix(known))
                 }),
@@ -102,7 +100,7 @@ impl Versions {
         Some(version)
     }
 
-    /// The version of that hash, or else of that prefix of pods' names.
+    /// The version with this hash, or else with this prefix of pod names.
     pub(super) fn named(&self, id: &str) -> Option<Version> {
         let names = |known: &&Known| {
             known.id == id || known.label.as_deref() == Some(id) || known.prefix.as_deref() == Some(id)
@@ -110,7 +108,7 @@ impl Versions {
         self.known.iter().rev().find(names).map(|known| known.version)
     }
 
-    /// What it is called: its hash, or else what its pods' names begin with.
+    /// Its name: the hash, or else the prefix of its pods' names.
     pub(super) fn id(&self, version: Version) -> Option<&str> {
         self.known.iter().find(|known| known.version == version).map(|known| known.id.as_str())
     }
@@ -139,12 +137,12 @@ fn hash_label(labels: &BTreeMap<String, String>) -> Option<&str> {
     hashes.find(|hash| !hash.is_empty()).map(String::as_str)
 }
 
-/// What a pod's name tells.
+/// The version information in a pod's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PodName<'a> {
-    /// What all pods of one template have in common: the name without its random suffix, or its number.
+    /// The common prefix of a template's pods: the name without its random suffix or number.
     prefix: &'a str,
-    /// The template's hash, where the name holds one.
+    /// The template's hash, if the name has one.
     hash: Option<&'a str>,
 }
 
@@ -165,7 +163,7 @@ impl<'a> PodName<'a> {
     }
 }
 
-/// A long name is cut, dash and all, and the suffix follows at once.
+/// A long name is cut, including the hyphen, and the suffix follows directly.
 fn without_cut_suffix(name: &str) -> Option<&str> {
     let (prefix, suffix) = name.split_at_checked(name.len().checked_sub(SUFFIX)?)?;
     (name.len() == LONGEST_NAME && is_random(suffix)).then_some(prefix)

@@ -1,7 +1,7 @@
-//! Counters of what really serves, as Prometheus has scraped them: what both releases answered from one scrape to
-//! the next.
+//! The service's own counters, as Prometheus has scraped them: the answers of both releases from one scrape to the
+//! next.
 //!
-//! - `queries`: what is asked. `client`: asking it. `look`: one look, and what there is to say against its answers.
+//! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
 //! - `counters`: increases of counters, summed by interval.
 
 mod client;
@@ -35,25 +35,25 @@ use self::{
 };
 use super::{Seen, Source, probe::Trust};
 
-/// How often trouble is told that goes on.
+/// The time between two messages about the same problem.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// Where the Prometheus is, and what is asked.
+/// The Prometheus to query, and the queries.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://HOST:PORT`, or `https://`; a path, where a proxy wants one.
+    /// `http://HOST:PORT`, or `https://`, with a path if a proxy needs one.
     pub url: String,
-    /// What it wants to see before it answers.
+    /// The credentials for it.
     pub credentials: Credentials,
-    /// Whose certificate it may have.
+    /// The certificates that are accepted.
     pub trust: Trust,
-    /// What is asked,
+    /// The queries.
     pub queries: Queries,
-    /// and how often.
+    /// The time between two rounds of queries.
     pub every: Duration,
 }
 
-/// A Prometheus that is looked at again and again. Dropping it ends that.
+/// A Prometheus that is queried regularly. Dropping it stops that.
 #[derive(Debug)]
 pub struct Prometheus {
     seen: mpsc::Receiver<Seen>,
@@ -62,10 +62,10 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Begins to look, for so long. To be called within a tokio runtime.
+    /// Starts to query, for this long. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// If an option cannot be used: what is wrong with it, in words.
+    /// If an option cannot be used: the cause, in words.
     pub fn start(options: &Options, time: Option<Duration>) -> Result<Self, String> {
         let looks = Looks::new(options)?;
         let (sender, seen) = mpsc::channel(64);
@@ -76,7 +76,7 @@ impl Prometheus {
         Ok(Self { seen, paused, has_answered })
     }
 
-    /// Whether it has answered at all, be it with an error.
+    /// Whether it has ever answered, even with an error.
     pub fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
     }
@@ -95,13 +95,13 @@ impl Source for Prometheus {
 struct Task {
     looks: Looks,
     sender: mpsc::Sender<Seen>,
-    /// What was in the way last, and when that was told.
+    /// The last problem, and when it was reported.
     trouble: Option<(String, Instant)>,
     has_answered: Arc<AtomicBool>,
 }
 
 impl Task {
-    /// Looks until the time is over or the receiver is gone. A look that is under way then is given up.
+    /// Queries until the time is over or the receiver is gone. It then cancels open queries.
     async fn look_for(mut self, every: Duration, time: Option<Duration>, paused: watch::Receiver<bool>) {
         let sender = self.sender.clone();
         let looking = self.look_every(every, paused);
@@ -118,7 +118,7 @@ impl Task {
         loop {
             looks.tick().await;
             if *paused.borrow_and_update() {
-                // what is counted meanwhile is not looked at
+                // counts during a pause do not matter
                 self.looks.begin_anew();
                 if paused.wait_for(|paused| !paused).await.is_err() {
                     return;

@@ -1,36 +1,35 @@
-//! Batches at the edge of a change, which are left out.
+//! Leaves out batches at the edge of a change.
 //!
 //! Scrapes of different pods happen at different moments, so an incident that hits both releases at once reaches
-//! their counters at different times: within one batch, a part of it is missing on one side. Such a batch would blame
-//! the side that was scraped later. It shows by the failure rate of both sides together, which jumps from one batch
-//! to the next.
+//! their counters at different times. Within one batch, a part of the incident is missing on one side. So this batch
+//! would blame the other side. Such a batch is recognised by the failure rate of both sides together, which jumps from
+//! one batch to the next.
 //!
-//! The rule reads only the totals of both sides. The judge's test is conditional on the totals, so a selection by
-//! them leaves it valid.
+//! The rule uses only the totals of both sides. The judge's test is conditional on these totals, so it stays valid.
 
 use std::collections::VecDeque;
 
 use crate::release::{Batch, Counts, real};
 
-/// How many standard errors make a jump. With three, incidents that come again every 90 s while scrapes come every
-/// 60 s are blamed on the canary in 6.0 % of runs; with two, in 2.8 %.
+/// A jump is a difference of more than this many standard errors. With three, incidents that repeat every 90 s, with
+/// scrapes every 60 s, are blamed on the canary in 6.0 % of runs; with two, in 2.8 %.
 const JUMP: f64 = 2.0;
-/// How many batches on either side of a jump are left out. With six, one bad canary in two is not found within ten
-/// minutes of scrapes every 60 s; with three, one in 14.
+/// The number of batches left out on either side of a jump. With scrapes every 60 s for ten minutes, six would miss one
+/// bad canary in two, and three miss one in 14.
 const REACH: usize = 3;
 
 /// Holds back each batch until the next ones are known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edges {
-    /// The batches that are held back, oldest first, each with whether it lies near a jump or does not count.
+    /// The batches that are held back, oldest first. The flag says that it lies near a jump, or does not count.
     held: VecDeque<(Batch, bool)>,
     /// Up to [`REACH`] + 1 batches since the last jump, not counting more.
     since_jump: Option<usize>,
 }
 
 impl Edges {
-    /// Takes in the next batch. What comes out is an earlier one, unless it lies near a jump. One that does not
-    /// `count` is only there for its neighbours.
+    /// Adds the next batch. Returns an earlier one, unless that lies near a jump. A batch that does not `count` is only
+    /// compared with its neighbours.
     pub(super) fn next(&mut self, batch: Batch, counts: bool) -> Option<Batch> {
         let jumped = self.held.back().is_some_and(|(before, _)| jumps(before.total(), batch.total()));
         self.since_jump = if jumped { Some(0) } else { self.since_jump.map(|batches| batches + 1) };
@@ -42,12 +41,12 @@ impl Edges {
         if self.held.len() > REACH { self.held.pop_front().and_then(unless_near) } else { None }
     }
 
-    /// What is held back does not count, but its neighbours are still compared with it.
+    /// The batches held back no longer count, but later ones are still compared with them.
     pub(super) fn forget(&mut self) {
         self.held.iter_mut().for_each(|(_, near)| *near = true);
     }
 
-    /// No more will come: the batches that were held back.
+    /// Call this at the end. Returns the batches that were held back.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Batch> {
         std::mem::take(&mut self.held).into_iter().filter_map(unless_near)
     }

@@ -12,18 +12,18 @@ use crate::{
     trial::Trial,
 };
 
-/// A trial, and what there is to keep beside it.
+/// A trial, with what the server keeps about it.
 #[derive(Clone, Debug)]
 pub struct OnTrial {
     pub(super) trial: Trial,
-    /// The version whose answers it takes; any, where that is none.
+    /// The version whose answers count; `None` for all.
     pub(super) version: Option<Version>,
-    /// When it was asked for last.
+    /// When a client asked for it last.
     pub(super) asked: Instant,
-    /// The rollout that it is about has ended: if it is asked for by another, it begins anew.
+    /// Its rollout has ended: the next request about it resets it.
     pub(super) ended: bool,
     changes: u64,
-    /// How often it had changed when its decision was last looked at, and what that was.
+    /// The number of changes at the last look at the decision, and that decision.
     looked_at: (u64, Discriminant<Decision>),
     history: History,
 }
@@ -41,22 +41,22 @@ impl OnTrial {
         }
     }
 
-    /// What has been seen, and what may be said of it.
+    /// The requests, and the verdict on them.
     pub fn trial(&self) -> &Trial {
         &self.trial
     }
 
-    /// How that came about.
+    /// Its course.
     pub(in crate::serve) fn history(&self) -> &History {
         &self.history
     }
 
-    /// Another number whenever something has changed.
+    /// The number of changes.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Forgets what was seen: it begins anew.
+    /// Starts it again.
     pub(super) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
         self.history = History::default();
@@ -76,7 +76,7 @@ impl OnTrial {
         self.changes += 1;
     }
 
-    /// Keeps what is to be seen later of how it goes on.
+    /// Records a point of its course.
     pub(super) fn remember(&mut self, now: Instant) {
         self.history.remember(&self.trial, self.changes, now);
     }
@@ -92,7 +92,7 @@ impl OnTrial {
         (decision != self.looked_at.1).then_some(verdict)
     }
 
-    /// No more will be seen: what is there counts as it is.
+    /// Call this when no more outcomes will come.
     pub(super) fn end(&mut self) {
         self.trial.end();
         self.changes += 1;

@@ -1,4 +1,4 @@
-//! Asking Prometheus: one HTTP client, with TLS and credentials.
+//! The HTTP client for Prometheus, with TLS and credentials.
 
 use std::{collections::BTreeMap, error, fs, io, iter::successors, path::PathBuf, time::Duration};
 
@@ -17,22 +17,22 @@ use serde::Deserialize;
 use super::counters::Sample;
 use crate::source::probe::Trust;
 
-/// How long an answer may take.
+/// The time limit of an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What Prometheus wants to see before it answers.
+/// Credentials for Prometheus.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
-    /// Nothing.
+    /// No credentials.
     #[default]
     None,
-    /// A bearer token, in a file that is read for each question: tokens are renewed.
+    /// A bearer token, in a file. It is read for each query, because tokens are renewed.
     Bearer(PathBuf),
     /// A user's name, and the file with the password.
     Basic(String, PathBuf),
 }
 
-/// Why there are no samples.
+/// The cause why there are no samples.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
     #[error("cannot read {}: {cause}", path.display())]
@@ -50,7 +50,7 @@ pub(super) enum AskError {
 }
 
 impl AskError {
-    /// Whether Prometheus has answered, whatever it said.
+    /// Whether Prometheus has answered, even with an error.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::WrongType { .. } | Self::Unreadable(_))
     }
@@ -72,7 +72,7 @@ pub(super) struct Prometheus {
 
 impl Prometheus {
     /// # Errors
-    /// If the URL, the credentials or what is trusted cannot be used.
+    /// If the URL, the credentials or the certificates cannot be used.
     pub(super) fn new(url: &str, credentials: Credentials, trust: &Trust) -> Result<Self, String> {
         let parsed = reqwest::Url::parse(url).map_err(|error| format!("--prometheus {url}: {error}"))?;
         let wanted = || format!("--prometheus {url}: want http://HOST:PORT or https://HOST:PORT");
@@ -86,7 +86,7 @@ impl Prometheus {
         }
         let tls =
             if parsed.scheme() == "https" { trust.client_config()? } else { Trust::no_client_config()? };
-        // a redirect is told, not followed: it may lead to a page where one logs in
+        // redirects are reported and not followed: they may lead to a login page
         let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none());
         let http = http.tls_backend_preconfigured(tls).build().map_err(|error| with_causes(&error))?;
         let client = Client::from(http, url.trim_end_matches('/')).map_err(|_| wanted())?;
@@ -95,7 +95,7 @@ impl Prometheus {
         Ok(new)
     }
 
-    /// What Prometheus' clock says, in seconds since 1970. Its samples carry this time; that of this machine may
+    /// The time of Prometheus' clock, in seconds since 1970. Samples have this time. The clock of this machine may
     /// differ.
     pub(super) async fn time(&self) -> Result<f64, AskError> {
         match self.ask("time()", |question| question).await? {
@@ -104,7 +104,7 @@ impl Prometheus {
         }
     }
 
-    /// The raw samples that a selector finds in the `window` before `time`, in seconds since 1970.
+    /// The raw samples that match a selector, in the `window` before `time`, in seconds since 1970.
     pub(super) async fn samples(
         &self,
         selector: &str,
@@ -124,8 +124,8 @@ impl Prometheus {
         Ok(series.collect())
     }
 
-    /// Whether Prometheus says that the metric of that name can fall. Where it does not say, as those do not that get
-    /// their samples from others, it is taken for a counter.
+    /// Whether Prometheus' metadata says that this metric is a gauge. Without metadata, as with remote write, it is
+    /// taken for a counter.
     pub(super) async fn is_gauge(&self, name: &str) -> bool {
         let answer = self.client.metric_metadata().metric(name).get().await;
         let types = answer.ok().and_then(|mut all| all.remove(name)).unwrap_or_default();
@@ -191,7 +191,7 @@ fn parse(question: &str, status: StatusCode, body: &[u8]) -> Result<Data, AskErr
             question: question.to_owned(),
             cause: format!("{error} (HTTP {status})"),
         }),
-        // a proxy before it answers in its own way
+        // the answer of a proxy
         Err(_) if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
             Err(AskError::Refused { question: question.to_owned(), cause: format!("HTTP {status}") })
         }
@@ -210,7 +210,7 @@ fn wrong_type(question: &str, data: &Data, wanted: &'static str) -> AskError {
     AskError::WrongType { question: question.to_owned(), kind, wanted }
 }
 
-/// The libraries keep the cause of an error apart from its message.
+/// The message of an error with its causes, which the libraries keep apart.
 fn with_causes(error: &dyn error::Error) -> String {
     let mut causes: Vec<_> =
         successors(Some(error), |error| error.source()).map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! One look at Prometheus: the questions, what there is to say against the answers, and what they come to.
+//! One round of queries: the queries, the checks of the answers, and the resulting counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,10 +16,10 @@ use crate::{
     source::{HASH_LABELS, Interval},
 };
 
-/// How far before the last look samples are asked for, at least: two scrapes of the slowest that are usual.
+/// How far before the last round the query window reaches: two of the longest usual scrape intervals.
 const LOOK_BACK: Duration = Duration::from_secs(120);
 
-/// Why a look has found nothing that can be used.
+/// The cause why a round has no usable result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) text: String,
@@ -33,16 +33,16 @@ impl From<AskError> for Trouble {
     }
 }
 
-/// Looks, one after the other.
+/// Rounds of queries, one after the other.
 pub(super) struct Looks {
     client: Prometheus,
     queries: Queries,
     counters: Counters,
-    /// When the last look was that found something: by Prometheus' clock, in seconds since 1970, and by ours.
+    /// The time of the last round with a result: by Prometheus' clock, in seconds since 1970, and by this machine's.
     last: Option<(f64, Instant)>,
-    /// Where the counting began, and where it has come to: by Prometheus' clock.
+    /// The beginning and the current end of the counted time, by Prometheus' clock.
     counted: Option<(f64, f64)>,
-    /// Selectors of requests that have found no series.
+    /// Selectors of requests that match no series.
     unseen: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ type Found = (Kind, String, Vec<RawSeries>);
 
 impl Looks {
     /// # Errors
-    /// If an option cannot be used: what is wrong with it, in words.
+    /// If an option cannot be used: the cause, in words.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let Options { url, credentials, trust, queries, .. } = options;
         if queries.stable == queries.canary {
@@ -63,12 +63,12 @@ impl Looks {
         Ok(Self { client, queries, counters, last: None, counted: None, unseen: Vec::new() })
     }
 
-    /// What is counted from the next look on is all that counts.
+    /// Starts counting again with the next round.
     pub(super) fn begin_anew(&mut self) {
         (self.counters, self.last, self.counted) = (Counters::default(), None, None);
     }
 
-    /// Looks once. A look that is given up changes nothing.
+    /// Makes one round of queries. A cancelled round changes nothing.
     pub(super) async fn look(&mut self) -> Result<Option<Closed>, Trouble> {
         let time = self.client.time().await?;
         let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
@@ -81,7 +81,7 @@ impl Looks {
         }
         self.check(&found)?;
         if self.last.is_none() && self.client.is_gauge(self.queries.name()).await {
-            let text = format!("{} is a gauge, and a counter is wanted", self.queries.name());
+            let text = format!("{} is a gauge; it must be a counter", self.queries.name());
             return Err(Trouble { text, is_answer: true });
         }
         self.unseen = unseen(&found).map(str::to_owned).collect();
@@ -94,7 +94,7 @@ impl Looks {
         Ok(self.counters.close())
     }
 
-    /// What to say of sides that have no series.
+    /// The message about sides without series.
     pub(super) fn unseen(&self) -> Option<String> {
         (!self.unseen.is_empty()).then(|| {
             let (selectors, is) = (self.unseen.join(" and "), LOOK_BACK.as_secs());
@@ -102,7 +102,7 @@ impl Looks {
         })
     }
 
-    /// What was counted, with the times of this machine.
+    /// The counts, with times of this machine's clock.
     pub(super) fn interval(&mut self, closed: Closed) -> Interval {
         let Closed { since, until, stable, canary } = closed;
         let (start, before) = self.counted.unwrap_or((since, since));
@@ -110,23 +110,21 @@ impl Looks {
         let length = Duration::try_from_secs_f64(until - before).unwrap_or_default();
         let (now, at) = self.last.unwrap_or((until, Instant::now()));
         let age = Duration::try_from_secs_f64(now - since).unwrap_or_default();
-        // what is counted from the first look's samples on counts, although they are a little older
+        // increases since the first round's samples count, although these are a little older
         let since = if before <= start { None } else { at.checked_sub(age) };
         Interval { since, length, stable, canary }
     }
 
-    /// Whether the series can be judged by at all.
+    /// Checks whether the series can be used.
     fn check(&self, found: &[Found]) -> Result<(), Trouble> {
         let trouble = |text| Err(Trouble { text, is_answer: true });
         let of = |kind| found.iter().find(move |one| one.0 == kind);
         let all = || found.iter().flat_map(|(_, selector, all)| all.iter().map(move |one| (selector, one)));
         if let Some((selector, _)) = all().find(|(_, series)| series.samples.is_empty()) {
-            return trouble(format!("{selector} is a native histogram, and a counter is wanted"));
+            return trouble(format!("{selector} is a native histogram; it must be a counter"));
         }
         if let Some((selector, _)) = all().find(|(_, series)| series.samples.iter().any(|it| it.1 < 0.0)) {
-            return trouble(format!(
-                "{selector} has negative values: it is a gauge, and a counter is wanted"
-            ));
+            return trouble(format!("{selector} has negative values: it is a gauge; it must be a counter"));
         }
         let sides = Release::BOTH.map(|release| of(Kind { release, quantity: Quantity::Requests }));
         let [Some((_, _, stable)), Some((_, _, canary))] = sides else { return Ok(()) };
@@ -156,14 +154,14 @@ impl Looks {
     }
 }
 
-/// The selectors of requests that have found no series.
+/// The selectors of requests that match no series.
 fn unseen(found: &[Found]) -> impl Iterator<Item = &str> {
     let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
     requests.filter(|(_, _, series)| series.is_empty()).map(|(_, selector, _)| selector.as_str())
 }
 
-/// The newest sample of each target that the first answer has which tells of it. A scrape may come between two
-/// questions: what it says of failures must not count before what it says of requests, which are asked for first.
+/// The time of each target's newest sample, in the first answer that has the target. A scrape may come between two
+/// queries. Its failures must not count before its requests, which are queried first.
 fn newest_of_targets(found: &[Found]) -> HashMap<String, f64> {
     let mut newest: HashMap<String, f64> = HashMap::new();
     for (_, _, all) in found {
@@ -198,7 +196,7 @@ fn target(labels: &BTreeMap<String, String>) -> Option<String> {
     Some(format!("{instance} {}", labels.get("job").map_or("", String::as_str)))
 }
 
-/// As `PromQL` has them.
+/// A series in the form of `PromQL`.
 fn shown(labels: &BTreeMap<String, String>) -> String {
     let pairs = labels.iter().filter(|(key, _)| *key != "__name__");
     let pairs: Vec<_> = pairs.map(|(key, value)| format!("{key}={value:?}")).collect();

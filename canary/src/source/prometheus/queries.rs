@@ -1,4 +1,4 @@
-//! What Prometheus is asked: the flags, as selectors of `PromQL`.
+//! The queries: `PromQL` selectors, made from the flags.
 
 use std::{fmt, str::FromStr};
 
@@ -10,7 +10,7 @@ use crate::release::Release;
 struct Matcher {
     label: String,
     operator: &'static str,
-    /// With its quotes, as it was given.
+    /// As in the flag, with its quotes.
     value: String,
 }
 
@@ -18,7 +18,7 @@ struct Matcher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matchers(Vec<Matcher>);
 
-/// A metric's name, with matchers if there are any: `NAME` or `NAME{label="value",…}`.
+/// A metric's name and optional matchers: `NAME` or `NAME{label="value",…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
     name: String,
@@ -37,7 +37,7 @@ pub struct Bucket {
 impl FromStr for Matchers {
     type Err = String;
 
-    /// Takes matchers with or without braces around them. Regular expressions are left to Prometheus to check.
+    /// Parses matchers, with or without braces around them. Prometheus itself checks regular expressions.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let inner = match text.strip_prefix('{') {
@@ -64,7 +64,9 @@ impl FromStr for Metric {
             None => (text, Vec::new()),
         };
         if !is_name(name, ":") {
-            return Err(format!("{name:?} is no name of a metric: want NAME or NAME{{LABEL=\"VALUE\"}}"));
+            return Err(format!(
+                "{name:?} is not the name of a metric: want NAME or NAME{{LABEL=\"VALUE\"}}"
+            ));
         }
         Ok(Self { name: name.to_owned(), matchers })
     }
@@ -94,7 +96,7 @@ fn is_name(text: &str, more: &str) -> bool {
     text.starts_with(is_first) && text.chars().all(|c| is_first(c) || c.is_ascii_digit())
 }
 
-/// Matchers with commas between them; one more after the last is allowed.
+/// Matchers separated by commas. A comma after the last one is allowed.
 fn matchers(text: &str) -> Result<Vec<Matcher>, String> {
     let mut all = Vec::new();
     let mut rest = text.trim();
@@ -111,14 +113,14 @@ fn matchers(text: &str) -> Result<Vec<Matcher>, String> {
     Ok(all)
 }
 
-/// The matcher that the text begins with, and what comes after it.
+/// The matcher at the beginning of the text, and the rest of the text.
 fn matcher(text: &str) -> Result<(Matcher, &str), String> {
     let end = text.find(['=', '!', '~', '"', ',']).unwrap_or(text.len());
     let (label, rest) = (text[..end].trim(), &text[end..]);
     if !is_name(label, "") {
-        return Err(format!("{label:?} is no name of a label: want LABEL=\"VALUE\""));
+        return Err(format!("{label:?} is not the name of a label: want LABEL=\"VALUE\""));
     }
-    // the longer ones first: `=` begins `=~`, too
+    // the longer ones first, because `=~` also begins with `=`
     let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| rest.starts_with(operator));
     let operator = operator.ok_or_else(|| format!("want =, !=, =~ or !~ after the label {label}"))?;
     let rest = rest[operator.len()..].trim_start();
@@ -129,7 +131,7 @@ fn matcher(text: &str) -> Result<(Matcher, &str), String> {
     Ok((matcher, &rest[value.len()..]))
 }
 
-/// The string literal that the text begins with, with its quotes:
+/// The string literal at the beginning of the text, with its quotes:
 /// <https://prometheus.io/docs/prometheus/latest/querying/basics/#string-literals>.
 fn quoted(text: &str) -> Option<&str> {
     let quote = text.chars().next().filter(|c| ['"', '\'', '`'].contains(c))?;
@@ -146,23 +148,23 @@ fn quoted(text: &str) -> Option<&str> {
     None
 }
 
-/// Which counters tell what the service answers.
+/// The counters of the service's answers.
 #[derive(Clone, Debug)]
 pub struct Queries {
     /// The counter of requests. Its matchers apply to `slow`, too.
     pub requests: Metric,
-    /// What tells the stable release's series.
+    /// Selects the series of the stable release.
     pub stable: Matchers,
-    /// What tells the canary's.
+    /// Selects the series of the canary.
     pub canary: Matchers,
-    /// What tells failures.
+    /// Selects the series of failures.
     pub failed: Matchers,
     /// The bucket of the answers in time, if slow answers count as failures.
     pub slow: Option<Bucket>,
 }
 
 impl Queries {
-    /// Every selector that is asked, with what its series count. Requests come first.
+    /// All selectors, each with what its series count. Requests come first.
     pub(super) fn selectors(&self) -> Vec<(Kind, String)> {
         let mut all = Vec::new();
         let sides = [(Release::Stable, &self.stable.0), (Release::Canary, &self.canary.0)];
@@ -185,7 +187,7 @@ impl Queries {
         all
     }
 
-    /// The names of the labels that tell failures.
+    /// The names of the labels in `failed`.
     pub(super) fn labels_of_failures(&self) -> impl Iterator<Item = &str> {
         self.failed.0.iter().map(|matcher| matcher.label.as_str())
     }
@@ -292,7 +294,7 @@ mod tests {
             error("release=stable"),
             "the value of the label release must be in quotes: release=\"VALUE\""
         );
-        assert_eq!(error("pod-hash=\"a\""), "\"pod-hash\" is no name of a label: want LABEL=\"VALUE\"");
+        assert_eq!(error("pod-hash=\"a\""), "\"pod-hash\" is not the name of a label: want LABEL=\"VALUE\"");
         assert_eq!(error("stable"), "want =, !=, =~ or !~ after the label stable");
     }
 }
