@@ -1,7 +1,7 @@
 //! The walkthrough on one machine. Pods are real appinfo servers in this process, behind one port that spreads
-//! connections as the Service would.
+//! connections like the Service.
 //!
-//! - `steps`: what happens, in order. `cluster`: what it happens to, made of `pod`s behind a `balancer`.
+//! - `steps`: the steps, in order. `cluster`: the Deployments, made of `pod`s behind a `balancer`.
 //! - `interactive`: the steps at the pace of a person, in a terminal. `page`: the same in the browser. `unattended`:
 //!   each of them checked, under `load` where pods end.
 
@@ -31,22 +31,22 @@ use crate::{
     trial::{Coverage, Trial},
 };
 
-/// What is not here and is on a cluster.
+/// What a real cluster has, and the rehearsal does not.
 const LEFT_OUT: &str = "\
     No cluster: real appinfo servers in this process, behind one port that gives each connection to a random \
     ready pod, as kube-proxy does. Left out: the kubelet (labels arrive at once, a container starts in a \
     second), the scheduler, endpoint propagation (a pod that ends gets no new connection from that moment on, \
     and drains for 2 s, not 5).";
 
-/// How long an answer may take where a person watches.
+/// The time limit of an answer, while a person watches.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What labels of the fixed canary's pod have it do for a while: see [`appinfo::http::faults`].
+/// The faults that labels give the fixed canary for some steps: see [`appinfo::http::faults`].
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
     /// The share of requests that fail, from 0 to 100.
     pub percent: f64,
-    /// How long answers are held back, from 0 to 60000 milliseconds.
+    /// The delay of answers, from 0 to 60000 milliseconds.
     pub delay_ms: f64,
 }
 
@@ -61,8 +61,8 @@ impl Faults {
     }
 }
 
-/// Goes through the steps as a person's keys say, with a picture of `rate` requests a second. The listener is
-/// where the Service is served. `faults` are what the fixed canary is made to do for a while.
+/// Goes through the steps by keys, with a picture of `rate` requests a second. The Service is served on the
+/// listener. `faults` are those of the fixed canary in its faulty step.
 ///
 /// # Errors
 /// If the terminal, a port or a file fails.
@@ -76,9 +76,9 @@ pub async fn interactive(
     interactive::run(cluster, notes, signals, rate).await
 }
 
-/// Goes through the steps as viewers of a page ask for them, with `rate` requests a second. `service` is where the
-/// Service is served, and `page` is where the page is, to those that `access` allows. `faults` are what the fixed
-/// canary is made to do for a while.
+/// Goes through the steps by the button of the page, with `rate` requests a second. The Service is served on
+/// `service`, and the page on `page`, for the requests that `access` allows. `faults` are those of the fixed
+/// canary in its faulty step.
 ///
 /// # Errors
 /// If a port or a file fails.
@@ -94,8 +94,8 @@ pub async fn page(
     page::run(cluster, notes, page, access, signals, rate).await
 }
 
-/// Goes through the steps by itself, and checks what each must show. The listener is where the Service is
-/// served. `faults` are what the fixed canary is made to do for a while.
+/// Goes through the steps unattended, and checks the result of each. The Service is served on the listener.
+/// `faults` are those of the fixed canary in its faulty step.
 ///
 /// # Errors
 /// If the output, a port or a file fails.
@@ -104,8 +104,7 @@ pub async fn unattended(listener: TcpListener, signals: Signals, faults: Faults)
     unattended::run(cluster, notes, signals).await
 }
 
-/// A trial by the rules that `canary judge` has unless flags say otherwise, of a Service that gets `rate`
-/// requests a second.
+/// A trial with the default settings of `canary judge`, of a Service that gets `rate` requests a second.
 fn default_trial(rate: f64) -> Result<Trial, InvalidNumber> {
     let budget = Budget { traffic: Traffic::new(rate)?, slo: Fraction::new(0.999)? };
     Ok(Trial::new(Settings::default(), Some(budget), Coverage::Sample, Instant::now()))

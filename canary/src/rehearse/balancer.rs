@@ -1,5 +1,5 @@
-//! What stands for the Service: one port in front of the ready pods. Each connection goes to a random one of
-//! them and stays there, as kube-proxy has it.
+//! The Service: one port in front of the ready pods. Each connection goes to a random pod and stays there, as
+//! with kube-proxy.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use tokio::{
     time::sleep,
 };
 
-/// How long to wait after a failed accept, which would most likely fail again at once.
+/// The pause after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A port that is served. Dropping it closes the port; connections live on.
+/// A served port. Dropping it closes the port; open connections go on.
 pub(super) struct Balancer {
     pub(super) address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
@@ -33,12 +33,12 @@ impl Balancer {
         Ok(Self { address, endpoints, accepting })
     }
 
-    /// From now on new connections may go to that pod.
+    /// Adds a pod: it gets new connections from now on.
     pub(super) fn add(&self, pod: SocketAddr) {
         self.with(|endpoints| endpoints.push(pod));
     }
 
-    /// From now on no new connection goes to that pod.
+    /// Removes a pod: it gets no new connections from now on.
     pub(super) fn remove(&self, pod: SocketAddr) {
         self.with(|endpoints| endpoints.retain(|endpoint| *endpoint != pod));
     }
@@ -72,7 +72,7 @@ async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
     }
 }
 
-/// Copies bytes both ways until both sides have ended, or one breaks off: then the other does.
+/// Copies bytes in both directions until both sides have ended. If one side breaks off, the other is closed.
 async fn forward(mut client: TcpStream, pod: SocketAddr) {
     let Ok(mut pod) = TcpStream::connect(pod).await else { return };
     let _ = (client.set_nodelay(true), pod.set_nodelay(true)); // only speed is lost without

@@ -1,4 +1,4 @@
-//! The Deployments, and what kubectl would do with them.
+//! The Deployments, and the effects of kubectl commands on them.
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::source::probe::Target;
 
-/// What Kubernetes makes the random ends of names from: letters and digits that spell no words.
+/// The letters and digits of the random ends of names, as in Kubernetes.
 const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A Deployment as its manifest has it.
+/// A Deployment, as in its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) name: &'static str,
-    /// Its pods' labels beside `app` and `pod-template-hash`.
+    /// Its pods' labels, without `app` and `pod-template-hash`.
     labels: &'static [(&'static str, &'static str)],
     image: Image,
-    /// What Kubernetes makes of the pod template; another image makes another one.
+    /// The hash of its pod template. Another image has another one.
     pub(super) template_hash: &'static str,
 }
 
@@ -67,20 +67,20 @@ impl Manifest {
     }
 }
 
-/// What runs, and the Service in front of it.
+/// The pods, and the Service in front of them.
 pub(super) struct Cluster {
     balancer: Balancer,
-    /// Pods by the name of their Deployment, oldest first.
+    /// The pods by the name of their Deployment, oldest first.
     pods: BTreeMap<&'static str, Vec<Pod>>,
     notes: mpsc::UnboundedSender<String>,
-    /// What labels have the fixed canary do for a while.
+    /// The faults of the fixed canary in its faulty step.
     pub(super) faults: Faults,
-    /// All pods' label volumes; removed with the cluster, whatever its pods are doing.
+    /// The label volumes of all pods. They are removed with the cluster.
     directory: TempDir,
 }
 
 impl Cluster {
-    /// One in which nothing runs yet, and the notes in which it tells what happens, in plain sentences.
+    /// A cluster without pods, and a channel of notes about what happens, in sentences.
     pub(super) fn new(
         listener: TcpListener,
         faults: Faults,
@@ -91,7 +91,7 @@ impl Cluster {
         Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, directory }, heard))
     }
 
-    /// The Service, to ask.
+    /// The address of the Service.
     pub(super) fn target(&self) -> Target {
         Target::at(self.balancer.address, "/v1/appinfo")
     }
@@ -106,7 +106,7 @@ impl Cluster {
         self.pods.get(STABLE.name)?.first()
     }
 
-    /// Has a Deployment run that many pods, all ready: `kubectl create` for the first, `kubectl scale` for
+    /// Scales a Deployment up to this many ready pods: `kubectl create` for the first one, `kubectl scale` for
     /// more.
     pub(super) async fn scale(&mut self, manifest: Manifest, replicas: usize) -> io::Result<()> {
         let running = self.pods.get(manifest.name).map_or(0, Vec::len);
@@ -128,7 +128,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sets the labels of [`Cluster::faults`] on a Deployment's pods, or takes them off.
+    /// Sets the labels of [`Cluster::faults`] on a Deployment's pods, or removes them.
     pub(super) fn label_faults(&mut self, manifest: Manifest, on: bool) -> io::Result<()> {
         let labels = self.faults.labels();
         let mut notes = Vec::new();
@@ -148,8 +148,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Replaces a Deployment's pods by those of another template, one by one: a new one must be ready before
-    /// an old one goes (maxSurge: 1, maxUnavailable: 0). Returns when the last of the old ones has ended.
+    /// Replaces a Deployment's pods by pods of another template, one by one. A new one must be ready before an
+    /// old one ends (maxSurge: 1, maxUnavailable: 0). Returns when the last old pod has ended.
     pub(super) async fn roll(&mut self, to: Manifest) -> io::Result<()> {
         let mut ending = JoinSet::new();
         let old = self.pods.remove(to.name).unwrap_or_default();
@@ -179,7 +179,7 @@ impl Cluster {
         self.pods.entry(manifest.name).or_default().push(pod);
     }
 
-    /// Takes a pod out of the Service, then has it drain.
+    /// Removes a pod from the Service, and drains it.
     fn dismiss(&self, pod: Pod, ending: &mut JoinSet<io::Result<String>>) {
         self.balancer.remove(pod.address);
         self.note(format!("pod {} gets no new connections and drains", pod.name));

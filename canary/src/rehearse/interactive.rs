@@ -1,4 +1,4 @@
-//! The walkthrough at the pace of a person: the step, the picture of `watch` beneath it, and what n does next.
+//! The walkthrough in a terminal: the step, the picture of `watch` below it, and the next step with the key n.
 
 use std::{io, pin::pin, time::Instant};
 
@@ -16,18 +16,18 @@ use crate::{
     },
 };
 
-/// Told on the line between step and picture.
+/// The line between the step and the picture.
 const KEYS: &str = "── n next step ─ q quit ─ p pause ─ r reset ";
 
-/// What is told above the picture.
+/// The text above the picture.
 struct StepText {
-    /// The step that is under way or was the last.
+    /// The current or last step.
     step: Step,
-    /// What would do the same on a cluster.
+    /// The commands that do the same on a cluster.
     commands: Vec<String>,
-    /// What is being done, or was done last.
+    /// The last event of the step.
     note: String,
-    /// What n does; nothing while the step is under way, or after the last.
+    /// What the key n does; empty during a step, and after the last.
     next: Option<Step>,
     under_way: bool,
 }
@@ -59,7 +59,7 @@ impl StepText {
     }
 }
 
-/// Goes through the steps as the keys say.
+/// Goes through the steps by keys.
 pub(super) async fn run(
     mut cluster: Cluster,
     mut notes: UnboundedReceiver<String>,
@@ -106,7 +106,7 @@ pub(super) async fn run(
     Ok(Exit::Done)
 }
 
-/// How an event ends the program, if it does.
+/// The exit code, if this event ends the program.
 fn end(event: Event) -> Option<Exit> {
     match event {
         Event::Next => None,

@@ -1,5 +1,5 @@
-//! Clients that must not lose a request while pods come and go: one that opens a connection for each request,
-//! and some that keep theirs until an answer says that it closes.
+//! Clients that must not lose a request while pods start and end. One opens a connection for each request. The
+//! others keep theirs until an answer closes it.
 
 use std::{
     sync::Arc,
@@ -20,14 +20,14 @@ use crate::{
 
 /// Requests a second on new connections, and as many on kept ones.
 const RATE: u32 = 60;
-/// Kept connections, each with one request a second: a pod drains for longer. That the one of four pods which
-/// ends has none of them has the probability (3/4)^60 = 3 in 10^8.
+/// The number of kept connections, each with one request a second (a pod drains for longer). The probability
+/// that none of them is at the ending pod, one of four, is (3/4)^60 = 3 in 10^8.
 const KEPT: u32 = 60;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Fewer than this of the requests that should have been sent are no load.
+/// The minimum share of the planned requests: with fewer, the load was too small.
 const LEAST: f64 = 0.5;
 
-/// Clients at work.
+/// Running clients.
 pub(super) struct Load {
     target: Target,
     began: Instant,
@@ -35,12 +35,12 @@ pub(super) struct Load {
     clients: JoinSet<ClientTally>,
 }
 
-/// What one client saw.
+/// The results of one client.
 enum ClientTally {
     OnNewConnections(Tally),
     OnAKeptOne {
         tally: Tally,
-        /// How often it had to connect.
+        /// The number of its connections.
         connections: u64,
     },
 }
@@ -66,8 +66,8 @@ impl Load {
         Self { target: target.clone(), began: Instant::now(), done, clients }
     }
 
-    /// Ends it: what all clients saw. No request may have been lost, none may have failed but by a canary
-    /// where `canary_fails`, and the load must have been one.
+    /// Ends the load, and returns the results of all clients. It is an error if a request was lost, if one
+    /// failed (except by a canary where `canary_fails`), or if the load was too small.
     pub(super) async fn end(mut self, canary_fails: bool) -> Result<String, String> {
         let time = self.began.elapsed();
         self.done.send_replace(true);
@@ -120,7 +120,7 @@ async fn on_new_connections(
             _ = done.wait_for(|done| *done) => break,
         }
     }
-    // what is under way is still seen to its end
+    // open requests still run to their end
     probe.stop();
     while let Some(observation) = probe.next().await {
         tally.observe(&observation);
@@ -146,7 +146,7 @@ async fn on_a_kept_one(
     ClientTally::OnAKeptOne { tally, connections: client.connections() }
 }
 
-/// What was counted, in words.
+/// The results in words.
 pub(super) fn summary(tally: &Tally) -> String {
     let mut parts = Vec::new();
     for (attribution, counts) in tally.counts() {

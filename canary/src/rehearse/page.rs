@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Serves the page, and goes through the steps as its viewers ask for them.
+/// Serves the page, and goes through the steps by its button.
 pub(super) async fn run(
     mut cluster: Cluster,
     notes: UnboundedReceiver<String>,
@@ -61,7 +61,7 @@ fn before_the_first_step() -> Progress {
     }
 }
 
-/// Takes each step when it is wanted. Returns only if one fails.
+/// Takes each step when a viewer requests it. Returns only on an error.
 async fn take_steps(
     cluster: &mut Cluster,
     mut notes: UnboundedReceiver<String>,
@@ -92,7 +92,7 @@ async fn take_steps(
     std::future::pending().await
 }
 
-/// Has a step happen, and shows what is being done.
+/// Takes a step, and shows its events.
 async fn apply(
     step: Step,
     cluster: &mut Cluster,
@@ -113,7 +113,7 @@ async fn apply(
     applied
 }
 
-/// Requests from the moment on when there is a pod to answer them.
+/// A source that sends requests once there is a pod to answer them.
 struct OnceDeployed {
     progress: watch::Receiver<Progress>,
     probe: Probe,

@@ -1,4 +1,4 @@
-//! A pod: a real appinfo server with a name, labels and a life of its own.
+//! A pod: a real appinfo server with its own name, labels and lifecycle.
 
 use std::{
     collections::BTreeMap,
@@ -29,20 +29,20 @@ use crate::{
     },
 };
 
-/// The namespace that all pods are in.
+/// The namespace of all pods.
 pub(super) const NAMESPACE: &str = "default";
-/// As long as a container takes to start, about.
+/// About the time that a container takes to start.
 const START_UP: Duration = Duration::from_secs(1);
-/// How often readiness is asked for, and how long one answer may take.
+/// The time between two readiness probes, and the time limit of each.
 const PROBE: Duration = Duration::from_millis(100);
-/// A server that is not ready by then never will be.
+/// The time after which a server that is not ready counts as failed.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Endpoints forget a pod at once here, so what is on its way to it is there by then.
+/// The drain delay. It is short, because a pod gets no new connections from the moment of its removal.
 const DRAIN_DELAY: Duration = Duration::from_secs(2);
-/// Connections that a pod takes, as the manifests have it.
+/// The maximum number of connections of a pod, as in the manifests.
 const MAX_CONNECTIONS: u32 = 2000;
 
-/// What runs in a pod.
+/// The image of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Image {
     /// `runyonsolutions/appinfo:1`.
@@ -63,10 +63,10 @@ impl Image {
     }
 }
 
-/// A pod that runs.
+/// A running pod.
 pub(super) struct Pod {
     pub(super) name: String,
-    /// Where it serves `/v1/appinfo`.
+    /// The address of its `/v1/appinfo`.
     pub(super) address: SocketAddr,
     labels: BTreeMap<String, String>,
     volume: LabelVolume,
@@ -75,8 +75,7 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod, with its label volume in `volumes`, and waits until it is ready: until its own `/readyz`
-    /// says so.
+    /// Starts a pod, with its label volume in `volumes`, and waits until its `/readyz` says that it is ready.
     pub(super) async fn start(
         name: String,
         labels: BTreeMap<String, String>,
@@ -105,7 +104,7 @@ impl Pod {
         Ok(new)
     }
 
-    /// Sets a label, or takes it off, as `kubectl label` does and the kubelet brings it to the pod.
+    /// Sets or removes a label: the effect of `kubectl label` and the kubelet.
     pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<()> {
         match value {
             Some(value) => self.labels.insert(key.to_owned(), value.to_owned()),
@@ -114,7 +113,7 @@ impl Pod {
         self.volume.swap(to_text(&self.labels))
     }
 
-    /// Has it drain and end, as SIGTERM does. It must get no new connections by now.
+    /// Drains and ends it, like SIGTERM. It must not get new connections by then.
     pub(super) async fn end(self) -> io::Result<()> {
         let _ = self.end.send(Shutdown::Drain); // an error means that the server has ended already
         self.server.await.map_err(|error| io::Error::other(format!("pod {}: {error}", self.name)))

@@ -4,7 +4,7 @@ use std::io;
 
 use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, Manifest, PROMOTED, STABLE};
 
-/// What happens in a step.
+/// A step of the walkthrough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Deploy,
@@ -19,9 +19,9 @@ pub(super) enum Step {
     CleanUp,
 }
 
-/// The label that a pod gets.
+/// The label that a pod gets in [`Step::Relabel`].
 pub(super) const NEW_LABEL: (&str, &str) = ("newlabel", "realtime");
-/// How many pods the stable release has from [`Step::Scale`] on.
+/// The number of stable pods from [`Step::Scale`] on.
 pub(super) const REPLICAS: usize = 3;
 
 impl Step {
@@ -54,7 +54,7 @@ impl Step {
         }
     }
 
-    /// What would do the same on a cluster.
+    /// The commands that do the same on a cluster.
     pub(super) fn commands(self, cluster: &Cluster) -> Vec<String> {
         let (label, value) = NEW_LABEL;
         match self {
@@ -90,7 +90,7 @@ impl Step {
         }
     }
 
-    /// What there is to see, in a sentence or two.
+    /// A sentence or two about what there is to see.
     pub(super) fn what_to_see(self) -> &'static str {
         match self {
             Self::Deploy => {
@@ -129,23 +129,23 @@ impl Step {
         }
     }
 
-    /// Whether another canary begins its trial, or the same one now behaves otherwise, so that what was seen
-    /// before must not count.
+    /// Whether a new canary begins its trial, or the same one changes its behaviour. Then earlier requests must
+    /// not count.
     pub(super) fn begins_a_trial(self) -> bool {
         matches!(self, Self::BrokenCanary | Self::FixedCanary) || self.changes().is_some()
     }
 
-    /// The canary that behaves otherwise from this step on, and is still the same version.
+    /// The canary that changes its behaviour in this step and stays the same version.
     pub(super) fn changes(self) -> Option<Manifest> {
         matches!(self, Self::FaultyCanary | Self::FaultOver).then_some(CANARY_FIXED)
     }
 
-    /// Whether pods go, and clients must not notice.
+    /// Whether pods end, which clients must not notice.
     pub(super) fn ends_pods(self) -> bool {
         matches!(self, Self::RollBack | Self::Promote | Self::CleanUp)
     }
 
-    /// Has it happen. Returns when pods that start are ready, and pods that end have ended.
+    /// Takes the step. Returns when new pods are ready and ending pods have ended.
     pub(super) async fn apply(self, cluster: &mut Cluster) -> io::Result<()> {
         match self {
             Self::Deploy => cluster.scale(STABLE, 1).await,

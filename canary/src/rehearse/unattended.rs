@@ -1,4 +1,4 @@
-//! The walkthrough unattended: each step, what was measured, and whether that is what README.md says.
+//! The walkthrough unattended: each step, what was measured, and whether it is what README.md says.
 
 mod checks;
 

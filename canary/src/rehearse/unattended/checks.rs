@@ -1,4 +1,4 @@
-//! What must be measured after each step of the walkthrough.
+//! The checks after each step of the walkthrough.
 
 use std::{
     collections::BTreeSet,
@@ -24,27 +24,27 @@ use crate::{
     tally::{SeenPod, Tally},
 };
 
-/// What a step came to: what was measured, or what was wrong.
+/// The result of a step: what was measured, or what was wrong.
 pub(super) type Measured = Result<String, String>;
 
-/// Requests that a step is measured by.
+/// The number of requests for a measurement.
 const SAMPLE: u64 = 400;
-/// Requests within which the judge must have promoted a canary that never fails: it wants to see some 350
-/// answers of it, and a quarter of so many are 1000, with a standard deviation of 27.
+/// The number of requests within which the judge must promote a canary that never fails. It needs about 350 of
+/// its answers. A quarter of this number is 1000, with a standard deviation of 27.
 const UNTIL_PROMOTED: u64 = 4000;
-/// Requests that a canary is measured by which fails a few of them: a quarter of these are its own, of which 5 %
-/// are 50, with a standard deviation of 7.
+/// The number of requests for measuring a canary that fails a few of them. A quarter of these are its own. 5 %
+/// of those are 50, with a standard deviation of 7.
 const FAULTY_SAMPLE: u64 = 4000;
-/// Requests within which the judge must have rolled a canary back that fails at least 5 % of its own: it takes
-/// some hundreds.
+/// The number of requests within which the judge must roll back a canary that fails at least 5 % of its own. It
+/// needs some hundreds.
 const UNTIL_ROLLED_BACK: u64 = 8000;
-/// The share of failures that is surely seen within so many requests.
+/// The smallest share of failures that is certainly noticed within this many requests.
 const SURELY_SEEN: f64 = 0.05;
-/// Requests on one connection that must all go to one pod.
+/// The number of requests on one connection, which must all go to one pod.
 const ON_ONE_CONNECTION: usize = 6;
-/// Requests a second. As many as two busy cores manage: all steps shall be over within a minute.
+/// Requests a second: as many as two busy cores can do, so that all steps end within a minute.
 const RATE: f64 = 400.0;
-/// Longer than the longest delay that a label can set.
+/// A time limit longer than the longest delay that a label can set.
 const TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Measures the cluster after a step.
@@ -65,14 +65,14 @@ pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
     }
 }
 
-/// What the answers to some requests told.
+/// The results of some requests.
 struct Sample {
     tally: Tally,
     stable: Counts,
     canary: Counts,
-    /// Good answers that tell the namespace.
+    /// The number of good answers with a namespace.
     with_namespace: u64,
-    /// All of it, in words.
+    /// The results in words.
     told: String,
 }
 
@@ -171,7 +171,7 @@ impl Sample {
         let wanted = within_five_deviations(self.canary.requests, failing);
         let failures = self.canary.failures;
         ensure(wanted.contains(&failures), &format!("{wanted:?} failures of the canary"), &self.told)?;
-        // a quarter of all answers are late; they are kept to three digits
+        // a quarter of all answers are late, rounded to three digits
         let (delay, late) = (cluster.faults.delay_ms, self.tally.latencies().percentile(90));
         let is_late = late.is_some_and(|late| late.as_secs_f64() * 1000.0 >= 0.99 * delay);
         ensure(is_late, &format!("one answer of ten to take {delay} ms"), &format!("{late:?}"))?;
@@ -212,9 +212,9 @@ fn ensure(holds: bool, wanted: &str, saw: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(format!("wanted {wanted}, saw {saw}")) }
 }
 
-/// What one pod may get of `requests` of which each goes to it with this probability. The number is binomial,
-/// with a standard deviation of √(n p (1 − p)). Five of those either way leave a false alarm in a million runs;
-/// with 400 requests they still tell 1/4 from 1/3 and 1/6.
+/// The range of the number of `requests` that go to one pod with this probability. The number is binomial, with
+/// a standard deviation of √(n p (1 − p)). A range of five on either side gives a false alarm in a million
+/// runs. With 400 requests it still tells 1/4 from 1/3 and 1/6.
 fn within_five_deviations(requests: u64, probability: f64) -> RangeInclusive<u64> {
     let mean = real(requests) * probability;
     let five = 5.0 * (mean * (1.0 - probability)).sqrt();
@@ -231,7 +231,7 @@ fn start(target: &Target, count: u64) -> Probe {
     )
 }
 
-/// Sends requests until there is a decision, at most that many.
+/// Sends requests until there is a decision, at most this many.
 async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
     let mut trial = default_trial(RATE).map_err(|error| error.to_string())?;
     let mut probe = start(target, count);

@@ -1,7 +1,8 @@
-//! From the samples of counters to what happened between them: increases of each series, summed by interval.
+//! Increases of counters: from the samples of each series, summed by interval.
 //!
-//! Scrapes of different pods happen at different moments. So an interval closes when every series that is alive has
-//! a newer sample than at the last close: it follows the interval of the scrapes, however often one asks.
+//! Scrapes of different pods happen at different moments. So an interval ends when every live series has a
+//! newer sample than at the end of the last interval. It follows the scrapes, however often Prometheus is
+//! queried.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,62 +11,62 @@ use crate::release::{Counts, Release};
 /// A time in seconds since 1970, and the counter's value at that time.
 pub(super) type Sample = (f64, f64);
 
-/// What a series counts.
+/// The quantity that a series counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Quantity {
-    /// Requests of a side.
+    /// Requests.
     Requests,
-    /// Those of them that failed.
+    /// Failed requests.
     Failures,
-    /// Those whose time was measured.
+    /// Requests in the histogram.
     Timed,
-    /// Those of them that were answered in time.
+    /// Requests in the histogram that were answered in time.
     InTime,
 }
 
-/// Which side of the rollout a series belongs to, and what it counts.
+/// The release and the quantity of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     pub(super) release: Release,
     pub(super) quantity: Quantity,
 }
 
-/// A series as one look finds it.
+/// A series in the answer to a query.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) kind: Kind,
-    /// What Prometheus scrapes: the labels `job` and `instance`. None where the series has no such label, as that of
-    /// a recording rule.
+    /// The scraped target: the labels `job` and `instance`. `None` if the series has no such labels, as with
+    /// recording rules.
     pub(super) target: Option<String>,
-    /// What tells the pod template: empty if no label does.
+    /// The hash of the pod template; empty if no label has it.
     pub(super) version: String,
-    /// All labels, which tell it from others of its kind.
+    /// All labels, which identify the series.
     pub(super) labels: String,
     /// Its samples, oldest first.
     pub(super) samples: Vec<Sample>,
 }
 
-/// What was counted between two closes.
+/// The increases of one interval.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Closed {
-    /// The oldest sample that something is counted from; in seconds since 1970.
+    /// The time of the oldest sample that an increase starts from, in seconds since 1970.
     pub(super) since: f64,
-    /// The newest sample.
+    /// The time of the newest sample.
     pub(super) until: f64,
     pub(super) stable: Counts,
-    /// By version.
+    /// The canary's increases by version.
     pub(super) canary: BTreeMap<String, Counts>,
 }
 
-/// A series that has not been scraped for so many of its intervals is gone: its pod has ended.
+/// A series without a scrape for this many of its intervals is gone: its pod has ended.
 const GONE_AFTER: f64 = 2.5;
-/// How long the last value of a series is kept whose target is gone, in seconds. If it comes back, what it has
-/// counted meanwhile counts once.
+/// How long the last value of a series is kept after its target is gone, in seconds. If the target comes back,
+/// the increase in between counts once.
 const REMEMBERED_FOR: f64 = 3600.0;
-/// The longest interval between scrapes that is believed, in seconds.
+/// The maximum plausible scrape interval, in seconds.
 const LONGEST_INTERVAL: f64 = 300.0;
 
-/// What is known of all series.
+/// The state of all series.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
     series: HashMap<(Kind, String), Known>,
@@ -80,16 +81,16 @@ struct Known {
     last: Sample,
     /// The time between its last two samples, once there are two.
     interval: Option<f64>,
-    /// The time of the sample that the increase is counted from.
+    /// The time of the sample that the increase starts from.
     from: f64,
-    /// What it has counted since the last close.
+    /// The increase since the last interval.
     increase: f64,
-    /// Whether it has a newer sample than at the last close.
+    /// Whether it has a newer sample than at the end of the last interval.
     is_newer: bool,
 }
 
 impl Counters {
-    /// Takes in what one look has found. Samples that were there before are passed over.
+    /// Adds the answers of one round of queries. Samples that are already known are ignored.
     pub(super) fn observe(&mut self, found: &[Series]) {
         if self.series.is_empty() {
             for series in found {
@@ -107,7 +108,7 @@ impl Counters {
         self.forget();
     }
 
-    /// What was counted before the first look does not count: its newest samples are where all begins.
+    /// Increases before the first round do not count: its newest samples are the baseline.
     fn begin(&mut self, series: &Series) {
         let [.., last] = series.samples[..] else { return };
         let mut known = Known::new(series, last, false);
@@ -117,8 +118,9 @@ impl Counters {
         self.series.insert((series.kind, series.labels.clone()), known);
     }
 
-    /// Whether a new series has begun at 0 between two scrapes of a target that goes on, as the counter of a status
-    /// does that has just occurred. If other series of the target go on, too, its labels have not changed.
+    /// Whether a new series has started at 0 between two scrapes of a live target. A counter of a status starts
+    /// this way when the status first occurs. Other series of the target must go on: otherwise its labels have
+    /// changed.
     fn is_born(&self, series: &Series, found: &[Series]) -> bool {
         let Some(&(first, _)) = series.samples.first() else { return false };
         let is_new = !self.series.contains_key(&(series.kind, series.labels.clone()));
@@ -146,7 +148,7 @@ impl Counters {
         self.series.values().map(|known| known.last.0).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// The increases since the last close, if every series that is alive has a newer sample.
+    /// The increases since the last interval, if every live series has a newer sample.
     pub(super) fn close(&mut self) -> Option<Closed> {
         let newest = self.newest();
         let usual = self.series.values().filter_map(|known| known.interval).fold(0.0, f64::max);
@@ -177,7 +179,7 @@ impl Counters {
     }
 }
 
-/// Samples of one scrape carry the same time, which Prometheus tells in milliseconds.
+/// Samples of one scrape have the same time, in milliseconds.
 const SAME_SCRAPE: f64 = 0.0005;
 
 /// Increases of one version's series, by quantity.
@@ -203,15 +205,15 @@ impl Sums {
         let requests = count(self.requests);
         let failures = count(self.failures).min(requests);
         let slow = count(self.timed).saturating_sub(count(self.in_time));
-        // separate counters cannot tell how many were both failed and slow
+        // separate counters do not tell how many requests were both failed and slow
         let either = requests.min(failures + slow);
         Counts { requests, failures: either, slow: either - failures }
     }
 }
 
 impl Known {
-    /// A series that is seen for the first time. Its value counts from 0 if it was `born` between two scrapes.
-    /// Otherwise nothing is known of what came before.
+    /// A new series. Its value counts from 0 if it was `born` between two scrapes. Otherwise its first value is
+    /// the baseline.
     fn new(series: &Series, first: Sample, born: bool) -> Self {
         Self {
             target: series.target.clone(),
@@ -230,7 +232,7 @@ impl Known {
         if at <= self.last.0 {
             return;
         }
-        // a counter that has fallen was reset to 0 in between
+        // a counter that is smaller than before was reset to 0 in between
         self.increase += if value < before { value } else { value - before };
         self.interval = Some(interval(self.last, sample));
         self.last = sample;
@@ -248,7 +250,7 @@ fn interval(before: Sample, after: Sample) -> f64 {
     (after.0 - before.0).min(LONGEST_INTERVAL)
 }
 
-/// Counters are whole numbers, but Prometheus tells them as floating-point ones.
+/// Counters are whole numbers, but Prometheus has floating-point numbers.
 fn count(value: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
