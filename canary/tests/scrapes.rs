@@ -8,10 +8,10 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -64,7 +64,7 @@ impl Prometheus {
         new
     }
 
-    /// How many series of requests have at least so many samples.
+    /// The number of series of requests with at least this many samples.
     fn series(&self, samples: u32) -> usize {
         let query = format!("count_over_time(http_requests_total{{path=\"/v1/appinfo\"}}[1h])>={samples}");
         let answer = ureq::get(format!("{}/api/v1/query", self.url)).query("query", &query).call();
@@ -80,18 +80,18 @@ impl Drop for Prometheus {
     }
 }
 
-/// A pod: it ends when dropped.
+/// A pod. Dropping it ends it.
 struct Pod {
     release: &'static str,
     hash: &'static str,
-    /// Where it serves, and where its metrics are.
+    /// The addresses of the service and of the metrics.
     addresses: [SocketAddr; 2],
     _runtime: Runtime,
     _labels: LabelVolume,
 }
 
 impl Pod {
-    /// One whose metrics are at that address, of whose port 0 stands for any.
+    /// Starts a pod with its metrics at this address. Port 0 means a free one.
     fn start(
         folder: &Path,
         release: &'static str,
@@ -111,7 +111,15 @@ impl Pod {
             if broken { Box::new(AppInfoBroken) } else { Box::new(AppInfoBaseline) };
         let runtime = Runtime::new().expect("a runtime");
         let within = runtime.enter();
-        let listen = |at: SocketAddr| server::bind(Listen::At(at)).expect("a port");
+        let listen = |at: SocketAddr| {
+            let mut listener = None;
+            // the last pod at this address may still be closing its port
+            eventually("the port is free", || {
+                listener = server::bind(Listen::At(at)).ok();
+                listener.is_some()
+            });
+            listener.expect("a port")
+        };
         let listeners = [listen((Ipv4Addr::LOCALHOST, 0).into()), listen(metrics)];
         let addresses = [0, 1].map(|it: usize| listeners[it].local_addr().expect("an address"));
         let [public, admin] = listeners;
@@ -127,18 +135,24 @@ impl Pod {
     }
 }
 
-/// Pods that are asked all the time, and a Prometheus that scrapes them.
+/// Pods that get requests all the time, and a Prometheus that scrapes them.
 struct Cluster {
     prometheus: Prometheus,
     pods: Arc<Mutex<Vec<Pod>>>,
-    /// How many requests were answered, by release, and whether more are to be sent.
+    /// The number of answered requests by release, and whether to send more.
     stable: Arc<AtomicU64>,
     canary: Arc<AtomicU64>,
     goes_on: Arc<AtomicBool>,
     folder: TempDir,
 }
 
-const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+/// An address for a new pod's metrics: a loopback address of its own, on a free port. On 127.0.0.1, another process
+/// could take the port while a pod restarts. (On Linux, all of 127.0.0.0/8 is there.)
+fn new_address() -> SocketAddr {
+    static PODS: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = process::id().to_be_bytes();
+    (Ipv4Addr::new(127, high, low, PODS.fetch_add(1, Ordering::Relaxed)), 0).into()
+}
 
 impl Cluster {
     /// Two stable pods and a canary.
@@ -153,9 +167,9 @@ impl Cluster {
             goes_on: Arc::new(AtomicBool::new(true)),
             folder,
         };
-        new.add("stable", "567b989978", ANY_PORT.into(), false);
-        new.add("stable", "567b989978", ANY_PORT.into(), false);
-        new.add("canary", "c66665c44", ANY_PORT.into(), broken);
+        new.add("stable", "567b989978", new_address(), false);
+        new.add("stable", "567b989978", new_address(), false);
+        new.add("canary", "c66665c44", new_address(), broken);
         let (pods, goes_on) = (Arc::clone(&new.pods), Arc::clone(&new.goes_on));
         let (stable, canary) = (Arc::clone(&new.stable), Arc::clone(&new.canary));
         thread::spawn(move || {
@@ -200,7 +214,7 @@ impl Cluster {
         metrics
     }
 
-    /// Tells Prometheus which pods there are.
+    /// Writes the list of pods for Prometheus.
     fn tell(&self) {
         let targets: Vec<_> = self.pods.lock().expect("no panic").iter().map(Pod::target).collect();
         let new = self.folder.path().join("new");
@@ -216,7 +230,7 @@ impl Cluster {
 
     /// A pod is replaced by another.
     fn replace(&self, release: &'static str, hash: &'static str) {
-        self.add(release, hash, ANY_PORT.into(), false);
+        self.add(release, hash, new_address(), false);
         self.end(hash);
     }
 
@@ -292,7 +306,7 @@ fn serve_judges_each_pod_template_of_its_own() {
     };
     eventually("the broken one is to be rolled back", || is("c66665c44", "roll_back"));
     cluster.end("c66665c44");
-    cluster.add("canary", "744f96dc75", ANY_PORT.into(), false);
+    cluster.add("canary", "744f96dc75", new_address(), false);
     eventually("the next one is to be promoted", || is("744f96dc75", "promote"));
     let _ = serve.kill();
     let _ = serve.wait();
