@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const RATE: &str = "--rate=300";
 
-/// What a measurement of Argo Rollouts comes to.
+/// The result of a measurement of Argo Rollouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measurement {
     Successful,
@@ -127,7 +127,7 @@ impl Flagger<'_> {
         ]
     }
 
-    /// How long its trial takes by now.
+    /// The current age of its trial.
     fn seconds(&self, checksum: &str) -> f64 {
         let path = format!("/v1/events?trial=flagger/{}/appinfo/{checksum}", self.namespace);
         let state = self.judge.events(&path).next().expect("a state");
@@ -140,13 +140,13 @@ impl Flagger<'_> {
     }
 }
 
-/// What an interval's hooks say: roll back, no failed check, more traffic, promotion.
+/// The answers of an interval's hooks: roll back, no failed check, more traffic, promotion.
 const GO_ON: [bool; 4] = [false, true, true, false];
 const PROMOTE: [bool; 4] = [false, true, true, true];
 const ROLL_BACK: [bool; 4] = [true, false, false, false];
 
 #[test]
-fn argo_goes_on_with_a_good_canary_once_enough_is_known() {
+fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
@@ -251,7 +251,7 @@ fn the_hooks_of_the_manifest_work_with_the_labels_that_flagger_gives() {
 }
 
 #[test]
-fn flagger_rolls_a_broken_canary_back_and_is_told_why() {
+fn flagger_rolls_back_a_broken_canary_and_gets_the_reason() {
     let fleet = Fleet::with_canary(Version::Broken);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     let flagger = Flagger { judge: &judge, namespace: "flag" };
@@ -267,7 +267,7 @@ fn flagger_rolls_a_broken_canary_back_and_is_told_why() {
 }
 
 #[test]
-fn the_same_checksum_comes_again_and_is_judged_anew() {
+fn a_new_rollout_with_the_same_checksum_gets_a_new_trial() {
     let fleet = Fleet::with_canary(Version::Broken);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     let flagger = Flagger { judge: &judge, namespace: "flag" };
@@ -288,7 +288,7 @@ fn the_same_checksum_comes_again_and_is_judged_anew() {
 }
 
 #[test]
-fn flagger_goes_on_while_little_is_known_and_while_both_releases_fail() {
+fn flagger_continues_while_evidence_is_missing_and_while_both_releases_fail() {
     let mut fleet = Fleet::new();
     let judge = Serving::start(&fleet.url(), &[RATE]);
     let flagger = Flagger { judge: &judge, namespace: "flag" };
@@ -301,7 +301,7 @@ fn flagger_goes_on_while_little_is_known_and_while_both_releases_fail() {
 }
 
 #[test]
-fn a_call_that_cannot_be_understood_is_a_no_that_says_why() {
+fn an_invalid_call_is_refused_with_the_reason() {
     let judge = Serving::start(&Fleet::new().url(), &["--rate=1"]);
     for (body, error) in [
         (json!({"name": "a", "namespace": "b"}), "checksum is empty or left out"),

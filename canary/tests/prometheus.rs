@@ -1,4 +1,4 @@
-//! What `canary --prometheus` says, on answers that a server of the test makes up.
+//! The output of `canary --prometheus` on answers of a fake server.
 
 mod common;
 
@@ -14,10 +14,10 @@ use serde_json::json;
 
 use common::{json_lines, run};
 
-/// What is answered to a query: status and body; nothing if that is none.
+/// The answers to queries: status and body; `None` for no answer.
 type Answers = Arc<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;
 
-/// A server that answers queries as the test says, and keeps the headers of what it was asked.
+/// A server that answers queries as the test defines, and records the requests' headers.
 struct MadeUp {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -95,7 +95,7 @@ fn series(release: &str, more: &[(&str, &str)]) -> serde_json::Value {
     json!({"metric": labels, "values": values})
 }
 
-/// Answers to what asks for the time, for metadata, for requests and failures, of either side.
+/// Answers the queries for the time, for metadata, and for requests and failures of both releases.
 fn usual(request: &str) -> Option<(u16, String)> {
     if request.contains("query=time") {
         time()
@@ -110,7 +110,7 @@ fn usual(request: &str) -> Option<(u16, String)> {
 }
 
 #[test]
-fn a_canary_that_fails_nothing_is_promoted_on_made_up_counters() {
+fn a_canary_without_failures_is_promoted() {
     let server = MadeUp::new(usual);
     let (code, said, told) = run(&[
         "judge",
@@ -124,7 +124,7 @@ fn a_canary_that_fails_nothing_is_promoted_on_made_up_counters() {
 }
 
 #[test]
-fn a_refused_query_is_told_once_with_what_prometheus_says_and_waited_out() {
+fn a_refused_query_is_reported_once_with_its_error_and_retried() {
     let refused = json!({"status": "error", "errorType": "execution", "error": "too many samples"});
     let refused = refused.to_string();
     let server =
@@ -140,7 +140,7 @@ fn a_refused_query_is_told_once_with_what_prometheus_says_and_waited_out() {
 }
 
 #[test]
-fn nobody_there_is_told_and_exits_with_4() {
+fn a_refused_connection_is_reported_and_exits_with_4() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
@@ -151,7 +151,7 @@ fn nobody_there_is_told_and_exits_with_4() {
 }
 
 #[test]
-fn one_that_never_answers_is_waited_out() {
+fn a_server_that_never_answers_is_waited_for() {
     let server = MadeUp::new(|_| None);
     let (code, said, told) = server.judge(&[]);
     assert_eq!(code, Some(4), "{said}{told}");
@@ -159,7 +159,7 @@ fn one_that_never_answers_is_waited_out() {
 }
 
 #[test]
-fn what_is_no_prometheus_is_told_so() {
+fn a_server_that_is_not_prometheus_is_reported() {
     for (status, says) in
         [(200, "what answers is no Prometheus"), (404, "HTTP 404"), (503, "HTTP 503"), (401, "HTTP 401")]
     {
@@ -170,7 +170,7 @@ fn what_is_no_prometheus_is_told_so() {
 }
 
 #[test]
-fn a_side_without_samples_is_named_and_nothing_is_decided() {
+fn a_release_without_samples_is_named_and_gets_no_verdict() {
     let server =
         MadeUp::new(|request| if request.contains("canary") { matrix(&json!([])) } else { usual(request) });
     let (code, said, told) = server.judge(&[]);
@@ -181,7 +181,7 @@ fn a_side_without_samples_is_named_and_nothing_is_decided() {
 }
 
 #[test]
-fn a_label_of_failures_that_no_series_has_decides_nothing() {
+fn a_failure_label_that_no_series_has_gives_no_verdict() {
     let server = MadeUp::new(usual);
     let (code, said, told) = server.judge(&["--failed", "code=~\"5..\""]);
     assert_eq!(code, Some(5), "{said}{told}");
@@ -189,7 +189,7 @@ fn a_label_of_failures_that_no_series_has_decides_nothing() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_decides_nothing() {
+fn a_missing_bucket_gives_no_verdict() {
     let server =
         MadeUp::new(|request| if request.contains("_bucket") { matrix(&json!([])) } else { usual(request) });
     let (code, said, told) = server.judge(&["--slow", "a_bucket{le=\"0.3\"}"]);
@@ -221,7 +221,7 @@ fn a_wrong_type_is_named() {
 }
 
 #[test]
-fn a_series_of_both_sides_is_named() {
+fn a_series_that_matches_both_releases_is_named() {
     let server = MadeUp::new(|request| {
         if request.contains("query=") && !request.contains("time%28") {
             matrix(&json!([series("both", &[("status", "200")])]))
@@ -234,7 +234,7 @@ fn a_series_of_both_sides_is_named() {
 }
 
 #[test]
-fn credentials_are_sent_and_never_told() {
+fn credentials_are_sent_and_never_printed() {
     let folder = tempfile::tempdir().expect("a folder");
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "hush\n").expect("a file");
@@ -251,7 +251,7 @@ fn credentials_are_sent_and_never_told() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_before_anything_is_asked() {
+fn invalid_options_are_refused_before_the_first_query() {
     let server = MadeUp::new(usual);
     for (flags, says) in [
         (&["--stable", "release=stable"][..], "must be in quotes"),
@@ -281,7 +281,7 @@ fn what_cannot_be_used_is_refused_before_anything_is_asked() {
 }
 
 #[test]
-fn watch_tells_counters_as_lines_of_json() {
+fn watch_prints_counters_as_lines_of_json() {
     let server = MadeUp::new(usual);
     let (code, said, told) =
         run(&["watch", "--prometheus", &server.url, "--interval=300ms", "--for=5s", "--output=json"]);

@@ -1,5 +1,5 @@
 //! `canary --prometheus`, on counters that the real Prometheus scrapes from real appinfo servers. Needs `prometheus`,
-//! as Debian's package brings it: `cargo test -p canary --test scrapes`.
+//! from Debian's package: `cargo test -p canary --test scrapes`.
 
 mod common;
 
@@ -271,7 +271,7 @@ fn a_good_canary_is_promoted_while_pods_restart_and_are_replaced() {
 }
 
 #[test]
-fn a_broken_canary_is_rolled_back_although_it_restarts() {
+fn a_broken_canary_that_restarts_is_rolled_back() {
     let cluster = Cluster::new(true);
     let judge = cluster.judge(&["--for=120s"]);
     cluster.restart("canary", "c66665c44", true);
@@ -287,7 +287,7 @@ fn a_broken_canary_is_rolled_back_although_it_restarts() {
 }
 
 #[test]
-fn serve_judges_each_pod_template_of_its_own() {
+fn serve_judges_each_pod_template_separately() {
     let cluster = Cluster::new(true);
     let url = &cluster.prometheus.url;
     let mut serve = start(&["serve", "--prometheus", url, "--interval=1s", "--listen=127.0.0.1:0"]);

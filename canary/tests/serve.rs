@@ -24,7 +24,7 @@ fn decision(serving: &Serving, path: &str) -> String {
 }
 
 #[test]
-fn the_verdict_is_told_as_json_from_the_first_moment_on() {
+fn the_verdict_is_served_as_json_from_the_start() {
     let mut fleet = Fleet::new();
     let serving = Serving::start(&fleet.url(), &[FAST]);
     let first = serving.get("/v1/verdict");
@@ -78,7 +78,7 @@ fn the_sample_of_a_verdict_in_the_documents_has_the_keys_of_a_real_one() {
 }
 
 #[test]
-fn each_canary_has_its_own_trial_and_absence_resets_none() {
+fn each_canary_has_its_own_trial_and_keeps_it_while_it_is_absent() {
     let mut fleet = Fleet::new();
     let serving = Serving::start(&fleet.url(), &["--rate=400"]);
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
@@ -123,7 +123,7 @@ fn sixty_four_trials_are_kept_and_the_next_one_is_refused() {
 }
 
 #[test]
-fn bad_requests_are_told_why() {
+fn bad_requests_get_an_error_with_the_reason() {
     let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
     let error = |answer: common::http::Answer| {
         let text = answer.json()["error"].as_str().expect("an error").to_owned();
@@ -249,7 +249,7 @@ fn a_viewer_who_is_slow_gets_the_newest_state() {
 }
 
 #[test]
-fn there_are_at_most_256_viewers_and_the_next_one_is_told_so() {
+fn at_most_256_viewers_are_served_and_the_next_one_gets_an_error() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let serving = Serving::start(&fleet.url(), &["--rate=20"]);
     let mut viewers: Vec<_> = (0..256).map(|_| serving.events("/v1/events")).collect();
@@ -307,7 +307,7 @@ fn other_hosts_and_other_origins_are_refused_on_every_path() {
 }
 
 #[test]
-fn the_page_is_shown_in_no_other_page_and_loads_nothing_from_elsewhere() {
+fn the_page_may_not_be_framed_and_may_not_load_from_other_sites() {
     let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
     let page = serving.get("/");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
@@ -324,7 +324,7 @@ fn the_page_is_shown_in_no_other_page_and_loads_nothing_from_elsewhere() {
 }
 
 #[test]
-fn a_reset_begins_the_trial_anew_and_says_what_that_costs() {
+fn a_reset_restarts_the_trial_and_warns_of_its_cost() {
     let mut fleet = Fleet::with_canary(Version::Broken);
     let serving = Serving::start(&fleet.url(), &[FAST]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
@@ -336,7 +336,7 @@ fn a_reset_begins_the_trial_anew_and_says_what_that_costs() {
 }
 
 #[test]
-fn metrics_tell_counts_evidence_and_the_decision() {
+fn metrics_contain_counts_evidence_and_the_decision() {
     let fleet = Fleet::with_canary(Version::Broken);
     let serving = Serving::start(&fleet.url(), &[FAST, "--count=80"]);
     let viewer = serving.events("/v1/events");
@@ -372,7 +372,7 @@ fn metrics_tell_counts_evidence_and_the_decision() {
 }
 
 #[test]
-fn after_sigterm_it_is_not_ready_answers_on_and_ends_with_0() {
+fn after_sigterm_it_is_not_ready_still_answers_and_exits_with_0() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let mut serving = Serving::start(&fleet.url(), &["--rate=20"]);
     assert_eq!((serving.get("/healthz").status, serving.get("/readyz").status), (200, 200));
@@ -414,7 +414,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn flags_and_ports_that_cannot_be_used_are_told() {
+fn unusable_flags_and_ports_are_reported() {
     let (code, _, messages) = run(&["serve", "--allow-host=http://a"]);
     assert_eq!(code, Some(3));
     assert!(messages.contains("want a name alone, as in judge.example.com"), "{messages}");
@@ -438,7 +438,7 @@ fn the_last_verdict_stays_when_no_more_requests_are_sent() {
     assert_eq!(decision(&serving, "/v1/verdict"), "roll_back");
 }
 
-/// What the processor has done for a process, user and system time together.
+/// The processor time of a process: user and system time together.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, fields) = stat.rsplit_once(')').expect("the name ends");

@@ -21,7 +21,7 @@ pub const ESCAPE: &str = "\u{E00C}";
 /// A browser with one window; it ends when it is dropped.
 pub struct Browser {
     driver: Child,
-    /// Where its commands go.
+    /// The URL for its commands.
     session: String,
     agent: ureq::Agent,
     _profile: TempDir,
@@ -75,7 +75,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// Light or dark, and without motion, so that a picture is of how things end.
+    /// Sets light or dark colours, and turns motion off, so that a picture shows the final state.
     pub fn prefers(&self, scheme: &str) {
         let features = json!([
             {"name": "prefers-color-scheme", "value": scheme},
@@ -113,7 +113,7 @@ impl Browser {
         eventually(&what, || self.text(selector).contains(text));
     }
 
-    /// Clicks as a mouse does: what covers it would get the click.
+    /// Clicks like a mouse: an element that covers it would get the click.
     pub fn click(&self, selector: &str) {
         let found = self.post("/element", &json!({"using": "css selector", "value": selector}));
         let id = found.as_object().and_then(|found| found.values().next()?.as_str()).expect("an element");
@@ -125,7 +125,7 @@ impl Browser {
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": press}]}));
     }
 
-    /// What the browser has complained about since it was asked last, such as what the page's policy forbids.
+    /// The browser's log since the last call, such as violations of the page's policy.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({"type": "browser"}));
         let entries = log.as_array().expect("entries").iter();
@@ -147,7 +147,7 @@ fn driver() -> Option<(Child, u16)> {
         if let Some(port) = port_of(&mut driver) {
             return Some((driver, port));
         }
-        // it chooses a port that is free with IPv4, and ends where another one has it with IPv6
+        // it chooses a port that is free for IPv4, and exits if the port is in use for IPv6
         let status = driver.wait().expect("it ended");
         assert!(Instant::now() < deadline, "chromedriver ends again and again: {status}");
     }
