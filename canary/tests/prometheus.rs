@@ -161,7 +161,7 @@ fn a_server_that_never_answers_is_waited_for() {
 #[test]
 fn a_server_that_is_not_prometheus_is_reported() {
     for (status, says) in
-        [(200, "what answers is no Prometheus"), (404, "HTTP 404"), (503, "HTTP 503"), (401, "HTTP 401")]
+        [(200, "this is not a Prometheus server"), (404, "HTTP 404"), (503, "HTTP 503"), (401, "HTTP 401")]
     {
         let server = MadeUp::new(move |_| Some((status, "<html>".to_owned())));
         let (_, said, told) = server.judge(&[]);
@@ -185,7 +185,7 @@ fn a_failure_label_that_no_series_has_gives_no_verdict() {
     let server = MadeUp::new(usual);
     let (code, said, told) = server.judge(&["--failed", "code=~\"5..\""]);
     assert_eq!(code, Some(5), "{said}{told}");
-    assert!(told.contains("has the label code, by which --failed goes"), "{told}");
+    assert!(told.contains("has the label code, which --failed uses"), "{told}");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_wrong_type_is_named() {
         );
     let (code, said, told) = server.judge(&[]);
     assert_eq!(code, Some(5), "{said}{told}");
-    assert!(told.contains("http_requests_total is a gauge, and a counter is wanted"), "{told}");
+    assert!(told.contains("http_requests_total is a gauge; it must be a counter"), "{told}");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn invalid_options_are_refused_before_the_first_query() {
     for (flags, says) in [
         (&["--stable", "release=stable"][..], "must be in quotes"),
         (&["--canary", "release=\"stable\""], "--stable and --canary are the same"),
-        (&["--metric", "rate(a[1m])"], "is no name of a metric"),
+        (&["--metric", "rate(a[1m])"], "is not the name of a metric"),
         (&["--slow", "a_bucket"], "want one bucket of a histogram"),
         (&["--bearer-token-file", "/nowhere"], "cannot read /nowhere"),
         (&["--rate", "5"], "cannot be used with"),

@@ -131,7 +131,7 @@ fn bad_requests_get_an_error_with_the_reason() {
     };
     for (path, status, text) in [
         ("/v1/verdict?trial=", 400, "the trial's name is empty"),
-        ("/v1/verdict?trial=a&trial=b", 400, "trial is there twice: want one name"),
+        ("/v1/verdict?trial=a&trial=b", 400, "trial occurs twice: want one name"),
         ("/v1/verdict?trial=%00", 400, "the trial's name has control characters"),
         ("/v2", 404, "not found"),
         ("/v1/reset", 405, "method not allowed"),

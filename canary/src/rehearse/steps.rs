@@ -113,7 +113,7 @@ impl Step {
                 "None fails, and a quarter of the answers tell the namespace. The judge wants to see more of them."
             }
             Self::FaultyCanary => {
-                "The pod has a label by which the service itself makes a few requests fail, or wait. Would you have \
+                "A label of the pod makes the service fail a few requests, or answer late. Would you have \
                  noticed? The judge counts, and its evidence grows."
             }
             Self::FaultOver => {

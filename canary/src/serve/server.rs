@@ -195,7 +195,7 @@ fn named_trial(uri: &Uri) -> Result<Option<String>, Refusal> {
     match (names.next(), names.next()) {
         (None, _) => Ok(None),
         (Some((_, name)), None) => trial_name(name.into_owned()).map(Some),
-        _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "trial is there twice: want one name")),
+        _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "trial occurs twice: want one name")),
     }
 }
 

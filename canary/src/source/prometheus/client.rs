@@ -39,7 +39,7 @@ pub(super) enum AskError {
     Credentials { path: PathBuf, cause: io::Error },
     #[error("Prometheus does not answer: {0}")]
     NoAnswer(String),
-    #[error("what answers is no Prometheus: {0}")]
+    #[error("this is not a Prometheus server: {0}")]
     NotPrometheus(String),
     #[error("Prometheus answers with something that cannot be read, {0}")]
     Unreadable(String),

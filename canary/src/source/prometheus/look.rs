@@ -54,9 +54,7 @@ impl Looks {
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let Options { url, credentials, trust, queries, .. } = options;
         if queries.stable == queries.canary {
-            return Err(
-                "--stable and --canary are the same: nothing would tell the releases apart".to_owned()
-            );
+            return Err("--stable and --canary are the same: the releases cannot be distinguished".to_owned());
         }
         let client = Prometheus::new(url, credentials.clone(), trust)?;
         let (counters, queries) = (Counters::default(), queries.clone());
@@ -138,7 +136,7 @@ impl Looks {
                 && !series.is_empty()
             {
                 return trouble(format!(
-                    "no series of {selector} has the label {label}, by which --failed goes"
+                    "no series of {selector} has the label {label}, which --failed uses"
                 ));
             }
             for quantity in [Quantity::Timed, Quantity::InTime] {
