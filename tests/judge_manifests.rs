@@ -174,7 +174,7 @@ fn the_readme_builds_the_judge_and_names_its_image_in_a_registry_of_the_readers_
     let readme = fs::read_to_string("README.md").expect("the README");
     assert!(readme.contains("\ndocker build -t $JUDGE_IMAGE:1 -f canary/Dockerfile .\n"));
     let (_, commands) = readme.split_once("$ mkdir -p $MANIFESTS/judge\n$ ").expect("the commands");
-    let (replace, _) = commands.split_once("\n$ ").expect("their end");
+    let (replace, _) = commands.split_once("\n```\n").expect("their end");
     let folder = tempfile::tempdir().expect("a folder");
     let manifests = folder.path().to_str().expect("UTF-8");
     fs::create_dir(folder.path().join("judge")).expect("a folder");
