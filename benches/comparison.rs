@@ -282,7 +282,7 @@ fn idle_connections(labels: &Path) {
         let mut connections = Vec::new();
         let mut answer = vec![0; 1 << 12];
         for _ in 0..IDLE_CONNECTIONS {
-            // connecting fails once this process has no file descriptors left
+            // fails if this process runs out of file descriptors
             let Ok(mut stream) = TcpStream::connect(server.address).await else { break };
             ask(&mut stream, &mut answer).await;
             connections.push(stream);

@@ -1,4 +1,4 @@
-//! The answer of the service: which pod answered.
+//! The answer of the service: it describes the pod that answered.
 
 use std::collections::BTreeMap;
 

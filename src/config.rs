@@ -127,7 +127,7 @@ fn with_only(variable: Option<&OsStr>) -> impl Fn(Arg) -> Arg {
     move |flag| if flag.get_env() == variable { flag } else { flag.env(Resettable::Reset) }
 }
 
-/// Makes the error name the variable. clap names the flag, which the user has not written.
+/// Makes an error name the variable. clap would name the flag, which the user has not set.
 fn name_variable(mut error: clap::Error, variable: &str, command: &mut Command) -> clap::Error {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return command.error(error.kind(), format!("the variable {variable} is not UTF-8"));
@@ -205,8 +205,8 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a log filter as in `RUST_LOG`; without any directive, the level is info. A bare word must be a level:
-/// `Targets` would take a misspelt level for a module and log nothing.
+/// Parses a log filter such as `warn,appinfo=debug`. Without any directive, the level is info. A word without `=` must
+/// be a level: `Targets` would take a misspelt level for a module and log nothing.
 fn log_filter(text: &str) -> Result<Targets, String> {
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();

@@ -40,7 +40,7 @@ use crate::{
 
 /// The pod that answered.
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
-/// The release it belongs to: its label `release`.
+/// The pod's release: its label `release`.
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
 /// The content type of all answers.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -80,7 +80,7 @@ pub fn router(pod: Arc<Pod>, service: Box<dyn AppInfoService>, metrics: Arc<Metr
 }
 
 fn app_info(State(app): State<Arc<App>>, request: Request) -> impl Future<Output = Response> {
-    let (request, _body) = request.into_parts(); // outside the future, which would otherwise store both
+    let (request, _body) = request.into_parts(); // outside the future, so that the future does not store the body
     async move { app.respond(&request, Some(APP_INFO), |labels| app.app_info(labels)).await }
 }
 
@@ -94,7 +94,7 @@ async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Re
     app.respond(&request, Some(APP_INFO), |labels| ready(app.refuse(labels, Failure::MethodNotAllowed))).await
 }
 
-/// A header's value; none if it would be empty or is not allowed by HTTP.
+/// A header's value; none if it is empty or not allowed by HTTP.
 fn header(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value).ok().filter(|value| !value.is_empty())
 }
@@ -103,8 +103,8 @@ fn header(value: &str) -> Option<HeaderValue> {
 type Reading = Result<Arc<Labels>, LabelsError>;
 
 impl App {
-    /// Answers a request from one reading of the label file, counts it, and logs it: a server error with its
-    /// cause at level error, any other answer at level info.
+    /// Answers a request from one reading of the label file, counts it, and logs it. A server error is logged with
+    /// its cause at level error, any other answer at level info.
     async fn respond<F: Future<Output = Arc<Answer>>>(
         &self,
         request: &Parts,
@@ -229,7 +229,7 @@ enum Failure {
     Service(#[from] ServiceError),
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// Has the same message as version 2's failure.
+    /// A fault set by labels. It has the same message as version 2's failure.
     #[error("{}", ServiceError::Broken)]
     Injected,
 }

@@ -29,7 +29,7 @@ fn run(config: Config) -> io::Result<ExitCode> {
     let _log = telemetry::init(config.log_format, config.log_filter.clone())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let code = runtime.block_on(serve(config));
-    runtime.shutdown_background(); // the drain timeout is over: do not wait for the remaining tasks
+    runtime.shutdown_background(); // remaining tasks are cut off: the drain has ended, or a second signal came
     code
 }
 

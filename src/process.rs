@@ -57,7 +57,7 @@ impl ProcessMetrics {
             self.resident_memory.set(bytes);
         }
         if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            self.open_fds.set(descriptors.count() as f64 - 1.0); // read_dir itself has one open
+            self.open_fds.set(descriptors.count() as f64 - 1.0); // read_dir itself uses one
         }
         self.max_fds.set(getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, |limit| limit as f64));
     }

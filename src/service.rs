@@ -38,7 +38,7 @@ pub trait AppInfoService: Send + Sync {
     fn get_app_info(&self, pod: &Pod, labels: Result<&Labels, LabelsError>) -> Result<AppInfo, ServiceError>;
 }
 
-/// Why there is no [`AppInfo`].
+/// Why a service cannot describe its pod.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The pod's labels cannot be read.

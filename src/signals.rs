@@ -4,8 +4,8 @@ use std::{fs, future::poll_fn, io, task::Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that the program handles, each with its meaning for the program. Their default action no longer
-/// applies. It works for PID 1, too: the kernel drops only those of its signals that have no handler.
+/// Signals that the program handles instead of the kernel's default action, each with its meaning for the program.
+/// This also works for PID 1, to which the kernel does not deliver signals without a handler.
 #[derive(Debug)]
 pub struct Signals<T>(Vec<(Signal, T)>);
 

@@ -63,7 +63,7 @@ struct Asked {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
-    /// How long the answer took.
+    /// The response time.
     time: Duration,
 }
 
@@ -288,7 +288,7 @@ fn an_invalid_value_is_logged_once_per_change_with_a_description_of_valid_values
     let labels = LabelDir::new(with("fault-percent=\"five\""));
     let process = start(&labels, &[]);
     let ignored = || process.messages("ignoring a label");
-    let told = || {
+    let logged = || {
         let lines = ignored().into_iter();
         lines.map(|line| format!("{} {}", line["label"], line["value"])).collect::<Vec<_>>()
     };
@@ -308,8 +308,8 @@ fn an_invalid_value_is_logged_once_per_change_with_a_description_of_valid_values
         r#""fault-delay-ms" "1s""#,
         r#""fault-percent" "five""#,
     ];
-    eventually("all are logged", || told().len() >= expected.len());
-    assert_eq!(told(), expected);
+    eventually("all are logged", || logged().len() >= expected.len());
+    assert_eq!(logged(), expected);
     let wanted: Vec<_> = ignored().iter().map(|line| line["want"].to_string()).collect();
     assert!(wanted[0].contains("a number from 0 to 100, such as 5 or 0.5"), "{wanted:?}");
     assert!(wanted[2].contains("milliseconds from 0 to 60000"), "{wanted:?}");

@@ -84,7 +84,7 @@ fn line() -> impl Strategy<Value = Line> {
 
 proptest! {
     #[test]
-    fn the_labels_are_those_of_the_lines(
+    fn parsed_labels_are_the_labels_of_the_lines(
         lines in prop::collection::vec(line(), 0..12),
         last_newline: bool,
         byte_order_mark: bool,

@@ -40,7 +40,7 @@ fn start(labels: &LabelDir, flags: &[&str]) -> Process {
 const ANSWERED: &str = "/nothing";
 
 #[test]
-fn answers_from_environment_and_label_file() {
+fn the_answer_comes_from_the_environment_and_the_label_file() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let answer = get(process.public, "/v1/appinfo").expect("an answer");
@@ -320,7 +320,7 @@ fn the_log_has_requests_and_failures_but_neither_probes_nor_secrets() {
 }
 
 #[test]
-fn rust_log_filters() {
+fn rust_log_filters_log_lines() {
     let labels = LabelDir::new(LABELS);
     // the filter hides the log line with the address, so choose the port here
     let free = free_port();
@@ -425,8 +425,8 @@ fn under_load_new_labels_are_in_the_next_answer_and_versions_are_never_mixed() {
     let mut client = Client::connect(process.public).expect("a connection");
     swaps::under_load(process.public, &labels, 4, 1000, |round| {
         let answer = client.get("/v1/appinfo").expect("an answer");
-        let told = answer.header("x-release");
-        assert_eq!(told, Some(round.to_string().as_str()), "the first request after the swap");
+        let release = answer.header("x-release");
+        assert_eq!(release, Some(round.to_string().as_str()), "the first request after the swap");
     });
 }
 
@@ -709,8 +709,8 @@ fn an_absolute_target_is_answered_like_its_path() {
         client.send(format!("GET {target} HTTP/1.1\r\nhost: y\r\n\r\n")).expect("sent");
         client.answer().expect("an answer")
     };
-    let told = |answer: Answer| (answer.status, answer.body);
-    assert_eq!(told(answer_to("http://x:80/v1/appinfo?a=b")), told(answer_to("/v1/appinfo")));
+    let (absolute, path) = (answer_to("http://x:80/v1/appinfo?a=b"), answer_to("/v1/appinfo"));
+    assert_eq!((absolute.status, absolute.body), (path.status, path.body));
     assert_eq!(answer_to("http://x").status, 404);
 }
 
@@ -725,7 +725,7 @@ fn the_admin_port_accepts_percent_encoded_paths() {
 }
 
 #[test]
-fn the_preface_of_http_2_gets_a_400_on_both_ports() {
+fn the_connection_preface_of_http_2_is_answered_with_400_on_both_ports() {
     let labels = LabelDir::new(LABELS);
     let process = start(&labels, &[]);
     let settings = "\0\0\0\x04\0\0\0\0\0";

@@ -65,7 +65,7 @@ impl Metrics {
             "Time from the end of a request's head until its answer is ready to be sent, in seconds.",
         );
         let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["method", "path"])?;
-        // A counter must be scraped once at 0: rate() ignores what was counted before the first scrape.
+        // Every counter exists from the start, at 0: rate() ignores requests that were counted before the first scrape.
         for (method, route, status) in all_series() {
             requests.with_label_values(&[method, route, status.as_str()]);
             durations.with_label_values(&[method, route]);

@@ -19,8 +19,8 @@ pub(super) fn with_any_spelling(routes: Router) -> Router {
     })
 }
 
-/// The URI with the unreserved characters of its path decoded; none if none is encoded. Both URIs are equivalent
-/// (RFC 3986, section 6.2.2.2). `%2F` stays encoded: a slash within a segment does not separate segments.
+/// Decodes the unreserved characters of a URI's path; none if the path has no such character encoded. The result is
+/// equivalent (RFC 3986, section 6.2.2.2). `%2F` stays encoded: a slash within a segment does not separate segments.
 fn normalized(uri: &Uri) -> Option<Uri> {
     let path = decode_unreserved(uri.path())?;
     let path_and_query = match uri.query() {
@@ -32,7 +32,7 @@ fn normalized(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The path with its unreserved characters decoded; none if none is encoded.
+/// Decodes the unreserved characters of a path; none if it has no such character encoded.
 fn decode_unreserved(path: &str) -> Option<String> {
     let mut pieces = path.split('%');
     let mut decoded = pieces.next()?.to_owned();

@@ -15,8 +15,8 @@ use super::{Labels, watch::Watch};
 const MAX_BYTES: u64 = 2 << 20;
 
 /// How many times to try before a file counts as missing. For each change, the kubelet points a link at a new
-/// directory and removes the old one. A reader that followed the link just before finds no file; the next attempt
-/// does.
+/// directory and removes the old one. A reader that followed the link just before finds no file, but its next attempt
+/// finds the new one.
 const ATTEMPTS: u32 = 8;
 
 /// The maximum age of cached labels. The kernel reports no event for a write through mapped memory (`mmap(2)`), nor
@@ -27,8 +27,8 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// all the time would cost more than it saves.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A label file. Labels are cached while the kernel reports no change. The next reading after a change returns the
-/// new labels. There are two exceptions, which may take one second: a write through mapped memory, and a file system
+/// A label file. Labels are cached while the kernel reports no change. The first reading after a change returns the
+/// new labels. Only two kinds of change may take one second to show: a write through mapped memory, and a file system
 /// that is mounted over the file.
 #[derive(Debug)]
 pub struct LabelFile {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_a_file_that_can_no_longer_be_read_are_not_cached() {
+    fn a_file_that_becomes_unreadable_is_an_error_despite_cached_labels() {
         let fixture = Fixture::new();
         let file = cached(fixture.volume.file());
         fs::remove_file(fixture.path("..data/labels")).expect("removed");

@@ -131,8 +131,8 @@ impl Port {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// Lets connections be idle again once a tenth of the slots is free. Each change of the terms wakes every
-    /// connection; with one free slot as the threshold, the terms would change with every connection.
+    /// Lets connections be idle again once a tenth of the slots is free. The threshold is not one slot, because the
+    /// terms would then change with every connection, and each change wakes all connections.
     fn on_slot_freed(&self) {
         let enough = self.slots.available_permits() >= (self.limit as usize / 10).max(1);
         if enough && self.terms.borrow().full {
@@ -141,7 +141,7 @@ impl Port {
     }
 
     fn serve(&self, stream: TcpStream, remote: SocketAddr, slot: OwnedSemaphorePermit) {
-        let _ = stream.set_nodelay(true); // without it, the connection only is slower
+        let _ = stream.set_nodelay(true); // a failure only makes the connection slower
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let port = self.clone();
         tokio::spawn(async move {

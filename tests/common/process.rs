@@ -30,7 +30,7 @@ pub fn appinfo() -> Command {
     command(Path::new(env!("CARGO_BIN_EXE_appinfo")), &[])
 }
 
-/// The same, started by a wrapper such as `setpriv …`.
+/// A command like that of `appinfo()`, but started by a wrapper such as `setpriv …`.
 pub fn command(binary: &Path, wrapper: &[&str]) -> Command {
     // a shell starts background jobs with SIGINT ignored, and child processes inherit that
     let words = wrapper.iter().chain(&["env", "--default-signal=INT"]).map(Path::new);

@@ -22,7 +22,7 @@ const MAX_LINKS: u32 = 40;
 /// (`linux/magic.h`). On other file systems, another machine may write without an event here.
 const LOCAL: [u64; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7630];
 
-/// Detects whether a path may no longer lead to the same file with the same content.
+/// Detects whether the file at a path may have been changed or replaced.
 ///
 /// It watches every directory, link and file on the path for changes to that item itself. This is enough: another
 /// file can replace an item only if the item is moved, unlinked or exchanged. The kernel queues each event before

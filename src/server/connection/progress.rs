@@ -33,7 +33,7 @@ pub(super) struct Progress {
     has_body: bool,
     /// The answer to the last request is not ready yet.
     pub(super) answering: bool,
-    /// Another wait, which takes precedence: [`Wait::Write`], [`Wait::Linger`] or [`Wait::Idle`].
+    /// If set, the connection waits for this instead: [`Wait::Write`], [`Wait::Linger`] or [`Wait::Idle`].
     pub(super) blocked: Option<Wait>,
 }
 

@@ -18,13 +18,14 @@ use super::{
     progress::{Progress, Wait, lock},
 };
 
-/// The time for a request head, from its first byte to its last. A connection's first head has it from the opening.
+/// The time limit of a request head, from its first byte to its last. For a connection's first head, the time starts
+/// when the connection is opened.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection that has just been used keeps its buffers.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the server's own answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(150);
-/// Stands for limits that overflow `Instant`: 30 years, longer than any process runs.
+/// Replaces a limit that would overflow `Instant`: 30 years, longer than any process runs.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// How long a connection that must close still waits for a request, since one may already be on its way.
 const CLOSING_LIMIT: Duration = Duration::from_secs(1);
@@ -80,7 +81,7 @@ impl Waiting<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, terms: Terms) -> Poll<Wait> {
         let wait = lock(self.progress).wait();
         if wait != self.wait {
-            // the time of the first head begins at the opening of the connection
+            // the time of the first head starts when the connection is opened
             if !matches!(wait, Wait::Opening | Wait::Head { after: 0 }) {
                 self.since = Instant::now();
             }
@@ -96,8 +97,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Sets the timer if it would fire too late. A timer that fires early is set again when it fires: setting it for
-    /// each request would cost a tenth of the request.
+    /// Sets the timer only if it would fire too late. If it fires too early, it is set again then. Setting it for each
+    /// request would cost a tenth of the request.
     fn set_timer(&mut self, terms: Terms) {
         self.deadline = deadline(self.wait, self.since, terms);
         if self.deadline < self.timer.deadline() {
