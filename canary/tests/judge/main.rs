@@ -62,10 +62,10 @@ fn help_names_the_exit_codes() {
         "0    promote",
         "1    roll back",
         "2    not yet",
-        "3    the command line",
+        "3    a mistake in the command line",
         "4    no request was answered",
         "5    no answer named",
-        "6    this machine failed",
+        "6    the input cannot be read, or the output cannot be written",
         "7    hold",
     ] {
         assert!(help.contains(line), "{line}: {help}");
