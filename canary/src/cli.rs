@@ -54,8 +54,8 @@ pub enum Command {
 const WATCH_CODES: &str = "\
 Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend.
 
-If a name has several addresses, each request goes to one of them at random. A request without an answer is
-attributed to the release that this address named last.
+If a name has several addresses, each request goes to one of them at random. A request without an
+answer is attributed to the release that this address named last.
 
 Exit codes:
   0    ended by a key or Ctrl-C, or after --for or --count
@@ -66,21 +66,22 @@ Exit codes:
 
 const JUDGE_CODES: &str = "\
 Exit codes:
-  0    promote: the canary fails at most --max-failure-rate, or stable fails more than that and the canary at most
-       --max-ratio times as often
+  0    promote: the canary fails at most --max-failure-rate, or stable fails more than that
+       and the canary at most --max-ratio times as often
   1    roll back: the canary is worse than stable
   2    not yet: there were too few answers within --for, --count or the input
   3    a mistake in the command line, or in a line of --input
   4    no request was answered
   5    no answer named the stable release, or none named the canary
   6    the input cannot be read, or the output cannot be written
-  7    hold: as 2, but both releases fail more than --max-failure-rate, without a clear difference between them: look
-       for the cause elsewhere
+  7    hold: as 2, but both releases fail more than --max-failure-rate, without a clear
+       difference between them: look for the cause elsewhere
   128+n  ended by signal n
 
-The probability of rolling back a canary that is no worse than stable is at most --alpha. So is the probability of
-promoting one that fails more than --max-failure-rate and more than --max-ratio times as often as stable. This holds
-for one run, however often it looks. Each further run has the same probability again.";
+The probability of rolling back a canary that is no worse than stable is at most --alpha. So is
+the probability of promoting one that fails more than --max-failure-rate and more than
+--max-ratio times as often as stable. This holds for one run, however often it looks. Each
+further run has the same probability again.";
 
 const SERVE_CODES: &str = "\
 Exit codes:
@@ -92,7 +93,8 @@ Exit codes:
 docs/serve.md describes the paths, the JSON, and when a trial begins.";
 
 const REHEARSE_CODES: &str = "\
-Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the page has buttons.
+Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
+page has buttons.
 
 Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
