@@ -1,4 +1,4 @@
-//! The manifests of the judge, and of the engines that ask it, read and compared: no cluster, no engine.
+//! Tests of the manifests of the judge, and of those for Argo Rollouts and Flagger. They need no cluster.
 
 mod common;
 
@@ -39,7 +39,7 @@ fn job() -> PodTemplateSpec {
     spec.template
 }
 
-/// What every container of the tool needs.
+/// Checks what the pods of all manifests of the tool have in common. Returns the container.
 fn check_pod(pod: &PodSpec) -> &Container {
     assert_eq!(refused_by_restricted_profile(pod), [""; 0]);
     assert_eq!(pod.automount_service_account_token, Some(false), "it never talks to the API server");
@@ -64,13 +64,13 @@ fn arguments(container: &Container) -> &[String] {
     container.args.as_deref().expect("arguments")
 }
 
-/// The values of a flag that is given as `--flag=value`.
+/// The values of all arguments `--flag=value`.
 fn values<'a>(container: &'a Container, flag: &str) -> Vec<&'a str> {
     arguments(container).iter().filter_map(|it| it.strip_prefix(flag)?.strip_prefix('=')).collect()
 }
 
 #[test]
-fn the_judge_is_a_job_a_deployment_and_its_service_in_no_namespace() {
+fn the_judges_manifests_are_a_job_a_deployment_and_a_service_without_a_namespace() {
     let documents = documents(FOLDER);
     let kinds: Vec<_> = documents.iter().map(|d| (d.api_version.as_str(), d.kind.as_str())).collect();
     assert_eq!(kinds, [("batch/v1", "Job"), ("apps/v1", "Deployment"), ("v1", "Service")]);
@@ -99,7 +99,7 @@ fn the_judges_service_reaches_the_server_and_not_the_job() {
 }
 
 #[test]
-fn the_judges_pods_are_none_of_appinfos() {
+fn appinfos_service_and_deployments_do_not_select_the_judges_pods() {
     let appinfo = service("deployment").spec.and_then(|spec| spec.selector).expect("a selector");
     let (deployment, job) = (serve(), job());
     for labels in [pod_labels(&deployment), labels_of(&job)] {
@@ -111,7 +111,7 @@ fn the_judges_pods_are_none_of_appinfos() {
 }
 
 #[test]
-fn the_judges_pods_keep_to_the_restricted_profile_and_are_small() {
+fn the_judges_pods_follow_the_restricted_profile_and_have_small_limits() {
     let (deployment, job) = (serve(), job());
     check_pod(job.spec.as_ref().expect("a pod"));
     let container = check_pod(pod(&deployment));
@@ -124,7 +124,7 @@ fn the_judges_pods_keep_to_the_restricted_profile_and_are_small() {
 }
 
 #[test]
-fn the_judge_asks_appinfos_service_with_and_without_dns() {
+fn the_judge_needs_no_dns_to_reach_appinfos_service() {
     let appinfo = service("deployment");
     let name = appinfo.metadata.name.as_deref().expect("a name");
     let port = appinfo.spec.as_ref().and_then(|spec| spec.ports.as_ref()).expect("ports")[0].port;
@@ -141,7 +141,7 @@ fn the_judge_asks_appinfos_service_with_and_without_dns() {
 }
 
 #[test]
-fn the_judge_may_be_asked_by_each_name_that_its_service_has() {
+fn the_judge_allows_every_host_name_of_its_service() {
     let (deployment, service) = (serve(), service(FOLDER));
     let container = container(&deployment);
     let [variable] = container.env.as_deref().expect("variables") else { panic!("one variable") };
@@ -154,7 +154,7 @@ fn the_judge_may_be_asked_by_each_name_that_its_service_has() {
 }
 
 #[test]
-fn the_kustomization_holds_the_judge_and_its_image() {
+fn the_kustomization_has_all_manifests_of_the_judge_and_its_image() {
     let text = fs::read_to_string(format!("{FOLDER}/Kustomization")).expect("the kustomization");
     let kustomization: Value = serde_yaml_ng::from_str(&text).expect("YAML");
     let resources = kustomization["resources"].as_sequence().expect("a list");
@@ -170,7 +170,7 @@ fn the_kustomization_holds_the_judge_and_its_image() {
 }
 
 #[test]
-fn the_readme_builds_the_judge_and_names_its_image_in_a_registry_of_the_readers_own() {
+fn the_readmes_commands_build_the_judge_and_replace_the_images_names() {
     let readme = fs::read_to_string("README.md").expect("the README");
     assert!(readme.contains("\ndocker build -t $JUDGE_IMAGE:1 -f canary/Dockerfile .\n"));
     let (_, commands) = readme.split_once("$ mkdir -p $MANIFESTS/judge\n$ ").expect("the commands");
@@ -197,7 +197,7 @@ fn the_readme_builds_the_judge_and_names_its_image_in_a_registry_of_the_readers_
     assert!(job.contains("image: registry.example.com/b:1\n"), "{job}");
 }
 
-/// A document of these folders that has no type here.
+/// A document of a type that is not Kubernetes' own.
 fn custom(folder: &str, kind: &str, name: &str) -> Value {
     let documents = documents(folder);
     let mut values = documents.iter().filter(|document| document.kind == kind).map(Document::typed::<Value>);
@@ -212,7 +212,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// A part of such a document as Kubernetes' own type, without a field that the type does not have.
+/// A part of such a document as one of Kubernetes' own types. Fails if the type does not have one of the fields.
 fn typed<T: DeserializeOwned>(value: &Value) -> T {
     let mut unknown = Vec::new();
     let typed = serde_ignored::deserialize(value.clone(), |path| unknown.push(path.to_string()));
@@ -220,7 +220,7 @@ fn typed<T: DeserializeOwned>(value: &Value) -> T {
     typed.expect("of that type")
 }
 
-/// Where a caller in the cluster reaches the judge, in a namespace.
+/// The judge's URL in the cluster, if the judge is in this namespace.
 fn judge_in(namespace: &str) -> String {
     let service = service(FOLDER);
     let port = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).expect("ports")[0].port;
@@ -228,7 +228,7 @@ fn judge_in(namespace: &str) -> String {
 }
 
 #[test]
-fn argos_template_asks_the_judges_service_and_has_its_limits_in_order() {
+fn argos_template_asks_the_judges_service_and_has_consistent_limits() {
     let template = custom("deployment/argo-rollouts", "AnalysisTemplate", "judge");
     let metrics = list(&template["spec"]["metrics"]);
     let names: Vec<_> = metrics.iter().map(|metric| text(&metric["name"])).collect();
@@ -237,10 +237,17 @@ fn argos_template_asks_the_judges_service_and_has_its_limits_in_order() {
         let url = text(&metric["provider"]["web"]["url"]);
         assert!(url.starts_with(&judge_in("{{args.namespace}}")), "{url}");
         assert_eq!(metric["consecutiveSuccessLimit"], 1);
-        assert!(metric["consecutiveErrorLimit"].as_u64() >= Some(100), "a judge that is gone for a while");
+        assert!(
+            metric["consecutiveErrorLimit"].as_u64() >= Some(100),
+            "for a judge that is away for a while"
+        );
     }
     let [verdict, hold] = metrics else { panic!("two metrics") };
-    assert!(verdict["count"].as_u64() >= verdict["inconclusiveLimit"].as_u64(), "otherwise a wait aborts");
+    let count = verdict["count"].as_u64().expect("a number");
+    assert!(
+        verdict["inconclusiveLimit"].as_u64() >= Some(count),
+        "otherwise waiting ends the analysis early"
+    );
     assert_eq!(verdict["failureLimit"], 0, "one roll_back aborts");
     assert_eq!((&hold["failureLimit"], &hold["inconclusiveLimit"]), (&(-1).into(), &0.into()), "hold pauses");
 }
@@ -271,7 +278,7 @@ fn argos_rollout_has_appinfos_pods_and_gives_the_template_its_arguments() {
 }
 
 #[test]
-fn argos_job_is_the_judges_job() {
+fn argos_job_equals_the_judges_job() {
     let template = custom("deployment/argo-rollouts", "AnalysisTemplate", "judge-job");
     let job = &list(&template["spec"]["metrics"])[0]["provider"]["job"]["spec"];
     let job: JobSpec = typed(job);
@@ -310,7 +317,7 @@ fn flaggers_canary_asks_the_judges_service() {
 }
 
 #[test]
-fn flaggers_judge_differs_from_the_other_in_what_it_asks_alone() {
+fn flaggers_judge_differs_from_the_other_only_in_its_requests() {
     let of_folder = |folder| -> Vec<Deployment> { deployments(&documents(folder)) };
     let judge =
         |folder| of_folder(folder).into_iter().find(|it| it.metadata.name.as_deref() == Some("judge"));
@@ -321,7 +328,7 @@ fn flaggers_judge_differs_from_the_other_in_what_it_asks_alone() {
     assert_eq!(values(&container, "--header"), [format!("Host: {}", text(&list(hosts)[0]))]);
     let variables: Vec<_> = container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
     assert_eq!(arguments(&container)[..2], ["serve".to_owned(), format!("http://$({})", variables[0])]);
-    // what Flagger makes of the label of the Deployment's selector
+    // Flagger appends `-primary` to the label in the copy
     let appinfo = &of_folder("deployment/flagger")[0];
     let release = &selector(appinfo)["release"];
     assert_eq!(values(&container, "--canary-value"), [release]);
