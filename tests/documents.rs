@@ -1,4 +1,4 @@
-//! The documents: their links lead somewhere, and the README stays short.
+//! Tests of the documents: their links work, and the README stays short.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The fragments that GitHub gives to headings: lower case, spaces become hyphens, and other punctuation goes.
+/// The anchors that GitHub gives to headings: lower case, hyphens for spaces, and no other punctuation.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {

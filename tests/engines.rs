@@ -1,5 +1,6 @@
-//! The manifests for Argo Rollouts and Flagger, against these projects' own schemas. Needs a cluster that knows their
-//! kinds and the Gateway API's; nobody has to act on them. Creates a namespace for itself, and removes it.
+//! Checks the manifests for Argo Rollouts and Flagger by these projects' own schemas. Needs a cluster with the resource
+//! types of Argo Rollouts, Flagger and the Gateway API. Their controllers are not needed. Each test creates its own
+//! namespace, and removes it.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ impl Namespace {
         Self(name)
     }
 
-    /// What the API server says of these documents, without creating them.
+    /// The API server's answer to these documents. Does not create them.
     fn try_to_create(&self, yaml: &str) -> Output {
         kubectl(&["create", "--namespace", &self.0, "--dry-run=server", "-f", "-"], yaml)
     }
@@ -47,7 +48,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_manifests_are_as_the_engines_want_them() {
+fn the_engines_schemas_accept_the_manifests() {
     let namespace = Namespace::new("engines");
     for (folder, objects) in [("argo-rollouts", 3), ("flagger", 5), ("judge", 3)] {
         let folder = format!("deployment/{folder}");
@@ -59,7 +60,7 @@ fn the_manifests_are_as_the_engines_want_them() {
 }
 
 #[test]
-fn the_schemas_refuse_what_is_misspelt_or_of_another_kind() {
+fn the_schemas_refuse_misspelt_fields_and_invalid_values() {
     let namespace = Namespace::new("misspelt");
     for (file, right, wrong) in [
         ("argo-rollouts/analysis.yaml", "inconclusiveLimit:", "inconclusivelimit:"),
@@ -81,7 +82,7 @@ fn the_schemas_refuse_what_is_misspelt_or_of_another_kind() {
     }
 }
 
-/// The commands of a page, each a line that begins with `$ `, and those that follow it up to the next one.
+/// The commands of a page. A command begins with `$ `, and the lines up to the next `$ ` belong to it.
 fn commands(page: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let text = read(page);
@@ -99,11 +100,11 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_variants_that_the_pages_show_are_as_the_engines_want_them() {
+fn the_engines_schemas_accept_the_variants_on_the_pages() {
     let namespace = Namespace::new("variants");
     let mut tried = 0;
     for page in ["docs/argo-rollouts.md", "docs/flagger.md"] {
-        // those that change a manifest on its way to the cluster
+        // the commands that change a manifest before they create it
         for command in commands(page).iter().filter(|command| command.ends_with("| kubectl create -f -")) {
             let dry = command.replace("kubectl create", "kubectl create --dry-run=server");
             let script = format!(

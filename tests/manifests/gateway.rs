@@ -1,4 +1,4 @@
-//! deployment/gateway/: does it fit together, and to the Deployments?
+//! Tests that the manifests of deployment/gateway/ fit together, and fit the Deployments.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn one(kind: &str) -> Document {
     documents.remove(0)
 }
 
-/// The Services and Deployments' pods that they select: by name.
+/// The names of the Deployments whose pods the Service selects.
 fn selected(service: &Service) -> Vec<String> {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).expect("a selector");
     let mut deployments = all();
@@ -30,7 +30,7 @@ fn selected(service: &Service) -> Vec<String> {
 }
 
 #[test]
-fn the_gateway_the_route_and_two_services_are_of_the_standard_version_and_no_namespace() {
+fn the_manifests_have_the_standard_api_version_and_no_namespace() {
     let kinds: Vec<_> = documents(FOLDER).into_iter().map(|d| (d.api_version, d.kind)).collect();
     let standard = "gateway.networking.k8s.io/v1";
     let expected = [(standard, "Gateway"), (standard, "HTTPRoute"), ("v1", "Service"), ("v1", "Service")];
@@ -44,9 +44,9 @@ fn the_gateway_the_route_and_two_services_are_of_the_standard_version_and_no_nam
 }
 
 #[test]
-fn the_gateway_passes_no_labels_on_to_pods_that_an_implementation_starts_for_it() {
+fn the_gateway_has_no_labels() {
     let gateway: Gateway = one("Gateway").typed();
-    // Istio copies them to its pods, which the Service `appinfo` would then select
+    // Istio would copy them to the pods that it starts, and the Service `appinfo` would select these pods
     assert_eq!(gateway.metadata.labels, None);
 }
 
@@ -57,12 +57,12 @@ fn the_route_gives_the_canary_one_per_cent() {
     assert_eq!(parents, [gateway.metadata.name.expect("a name")]);
     let [rule] = route.spec.rules.as_slice() else { panic!("one rule") };
     let backend = |name: &str, weight| BackendRef { name: name.to_owned(), port: 8080, weight };
-    // in this order: commands of docs/gateway.md name the second one by its place
+    // in this order, because commands of docs/gateway.md use the index of the second one
     assert_eq!(rule.backend_refs, [backend("appinfo-stable", 99), backend("appinfo-canary", 1)]);
 }
 
 #[test]
-fn its_services_reach_the_pods_of_one_release_each_and_no_others() {
+fn each_service_selects_only_the_pods_of_its_release() {
     let services = services(&documents(FOLDER));
     let route: HttpRoute = one("HTTPRoute").typed();
     let wanted = [vec!["appinfo"], vec!["appinfo-canary-broken", "appinfo-canary-fixed"]];
@@ -71,7 +71,7 @@ fn its_services_reach_the_pods_of_one_release_each_and_no_others() {
         let service = service.expect("the Service of that name");
         assert_eq!(selected(service), wanted, "{}", backend.name);
         let spec = service.spec.as_ref().expect("a spec");
-        assert_eq!(spec.type_, None, "reached through the gateway alone");
+        assert_eq!(spec.type_, None, "reached only through the gateway");
         let [port] = spec.ports.as_deref().expect("ports") else { panic!("one port") };
         assert_eq!(port.port, i32::from(backend.port));
         let Some(IntOrString::String(target)) = &port.target_port else { panic!("a named port") };
@@ -84,7 +84,7 @@ fn its_services_reach_the_pods_of_one_release_each_and_no_others() {
 }
 
 #[test]
-fn class_and_port_stand_in_one_line_each() {
+fn only_one_line_names_the_class_and_only_one_the_port() {
     let gateway: Gateway = one("Gateway").typed();
     let class = gateway.spec.gateway_class_name;
     let listener = Listener { name: "http".to_owned(), protocol: "HTTP".to_owned(), port: 8000 };

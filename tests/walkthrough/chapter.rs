@@ -1,4 +1,4 @@
-//! The documents whose commands are run, and which of them this run walks through.
+//! The documents whose commands this test can run, and the choice for this run.
 
 use std::{env, fs};
 
@@ -11,9 +11,9 @@ use crate::{
 /// A document with commands.
 pub(crate) struct Chapter {
     pub(crate) file: &'static str,
-    /// Folders of manifests that it uses beside `$MANIFESTS`.
+    /// Folders of manifests that it uses besides `$MANIFESTS`.
     pub(crate) folders: &'static [&'static str],
-    /// What it needs and the cluster does not have, in words: then it is skipped.
+    /// What the cluster lacks for this document, in words. If there is something, the document is skipped.
     pub(crate) missing: fn() -> Result<Option<String>, String>,
     pub(crate) sections: &'static [Section],
 }
@@ -21,7 +21,7 @@ pub(crate) struct Chapter {
 const CHAPTERS: [Chapter; 2] = [README, GATEWAY];
 
 impl Chapter {
-    /// Its commands, which must be those that this test measures.
+    /// Its blocks of commands. It is an error if their sections are not those that this test measures.
     pub(crate) fn blocks(&self) -> Result<Vec<Block>, String> {
         let file = self.file;
         let text = fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
@@ -38,17 +38,17 @@ impl Chapter {
     }
 }
 
-/// The chapters that are named as arguments, or all. Of all, those are left out that need what the cluster does not
-/// have, which is said.
+/// The documents named as arguments. Without arguments, all documents for which the cluster has what they need, with a
+/// message for each of the others.
 ///
 /// # Errors
-/// If a named one is unknown, or needs what the cluster does not have.
+/// If an argument names no known document, or one for which the cluster lacks something.
 pub(crate) fn chapters() -> Result<Vec<Chapter>, String> {
     let named: Vec<_> = env::args().skip(1).collect();
     let files = CHAPTERS.map(|chapter| chapter.file);
     if let Some(unknown) = named.iter().find(|name| !files.contains(&name.as_str())) {
         return Err(format!(
-            "{unknown} is none of the documents that are walked through: {}",
+            "{unknown} is not a document with commands to run; these are: {}",
             files.join(", ")
         ));
     }

@@ -2,7 +2,7 @@
 
 /// A block fenced `sh`.
 pub(crate) struct Block {
-    /// The heading it stands under.
+    /// The heading above it.
     pub(crate) section: String,
     /// The line of its fence, counted from 1.
     pub(crate) line: usize,

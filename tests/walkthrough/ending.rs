@@ -5,8 +5,8 @@ use std::{io, process, thread};
 use appinfo::signals::Signals;
 use tokio::{runtime::Builder, signal::unix::SignalKind};
 
-/// Calls `end` at the first SIGINT, SIGTERM or SIGHUP, with the exit code that a shell gives it. A second one
-/// ends the process at once.
+/// Calls `end` at the first SIGINT, SIGTERM or SIGHUP, with the exit code by which a shell reports this signal. A
+/// second signal ends the process at once.
 pub(crate) fn on_signal(end: impl FnOnce(u8) + Send + 'static) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut signals = {

@@ -1,4 +1,4 @@
-//! What each section of docs/gateway.md claims, measured.
+//! Measures what each section of docs/gateway.md says.
 
 use std::{
     env,
@@ -39,10 +39,10 @@ const SECTIONS: &[Section] = &[
     Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
 ];
 
-/// What the cluster does not have.
+/// What the cluster lacks for this document.
 ///
 /// # Errors
-/// If `GATEWAY` says where a gateway answers, and yet something is missing: that is a mistake of who set it.
+/// If something is missing although `GATEWAY` is set. A user who sets it expects that there is a gateway.
 fn missing() -> Result<Option<String>, String> {
     let missing = missing_in_cluster()?;
     match (&missing, env::var("GATEWAY")) {
@@ -64,7 +64,7 @@ fn missing_in_cluster() -> Result<Option<String>, String> {
     Ok(found.is_empty().then(|| format!("the cluster has no GatewayClass {class}, which {manifest} names")))
 }
 
-/// The images of the manifests, for who walks through this chapter alone.
+/// Loads the images of the manifests, because a run of this document alone has not built and loaded them.
 fn load_images(_: &Cluster, shell: &mut Shell) -> Option<Load> {
     let images = "$(sed -n 's/^ *image: *//p' ${MANIFESTS:-deployment}/*.yaml)";
     if let Err(error) = shell.run_hook("LOAD_IMAGES", images) {
@@ -73,7 +73,7 @@ fn load_images(_: &Cluster, shell: &mut Shell) -> Option<Load> {
     None
 }
 
-/// Where the gateway answers: on port 80, if the variable names none.
+/// The gateway's address. The port is 80 unless the variable `GATEWAY` has one.
 fn address(shell: &mut Shell) -> Result<SocketAddr, String> {
     let gateway = shell.variable("GATEWAY")?;
     let addresses = gateway.to_socket_addrs().or_else(|_| format!("{gateway}:80").to_socket_addrs());
@@ -81,23 +81,23 @@ fn address(shell: &mut Shell) -> Result<SocketAddr, String> {
     first.ok_or_else(|| format!("GATEWAY={gateway}: no address"))
 }
 
-/// Clients that must not lose a request while the commands run.
+/// Starts clients that must not lose a request while the commands run.
 fn under_load(_: &Cluster, shell: &mut Shell) -> Option<Load> {
     address(shell).ok().map(Load::start)
 }
 
-/// Requests that a share is measured with, on connections of each kind. At 10 %, the canary gets 100, with a standard
-/// deviation of √(1,000 · 0.1 · 0.9) = 9.5.
+/// The number of requests for measuring a share, on connections of each kind. At 10 %, the canary gets 100 of them, with
+/// a standard deviation of √(1,000 · 0.1 · 0.9) = 9.5.
 const SAMPLE: usize = 1000;
-/// At 1 %, the canary gets 50 of these, with a standard deviation of √(5,000 · 0.01 · 0.99) = 7: five of those tell
-/// 1 % from none and from 2 %.
+/// At 1 %, the canary gets 50 of these, with a standard deviation of √(5,000 · 0.01 · 0.99) = 7. So five standard
+/// deviations distinguish 1 % from 0 % and from 2 %.
 const LARGE_SAMPLE: usize = 5000;
 
-/// Waits until a share of the requests, as closely as chance allows, is answered with that status by that side, and
-/// all others with 200 by the stable release: on connections of their own and on a kept one.
+/// Waits until this side answers this share of the requests with this status, within the limits of chance, and the
+/// stable release answers all others with 200. Measures it on new connections and on a kept one.
 ///
-/// A share is binomial, so five standard deviations either way leave a false alarm in a million. (Gateways that take
-/// turns are closer.)
+/// The number is binomial, so five standard deviations on either side give one false alarm in a million runs.
+/// (Gateways that take turns are closer.)
 fn shared(shell: &mut Shell, share: f64, (side, status): (&str, u16)) -> Outcome {
     let address = address(shell)?;
     let sample = if share < 0.1 { LARGE_SAMPLE } else { SAMPLE };
@@ -119,7 +119,7 @@ fn shared(shell: &mut Shell, share: f64, (side, status): (&str, u16)) -> Outcome
     Ok(format!("wanted {wanted}: {seen}"))
 }
 
-/// Waits until every request is answered well by that release.
+/// Waits until this release answers every request with 200.
 fn only(shell: &mut Shell, release: &str) -> Outcome {
     shared(shell, 1.0, (release, 200))
 }
@@ -188,7 +188,7 @@ fn one_connection_reaches_several_pods(_: &Cluster, shell: &mut Shell, _: Option
 fn its_share_gets_503(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let canary = pods(cluster, "canary", "fixed")?;
     ensure(canary == (1, 0), "one pod of the canary, not ready", || format!("{canary:?}"))?;
-    shared(shell, 0.1, ("nobody", 503))
+    shared(shell, 0.1, ("unnamed", 503))
 }
 
 fn the_canary_is_ready_and_not_asked(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {

@@ -1,11 +1,11 @@
-//! Runs the walkthrough of README.md, then that of docs/gateway.md, against the cluster that kubectl talks to:
-//! every block fenced `sh`, in order, unedited, and after each section a measurement of what its text says.
-//! Arguments name the documents, if it is not to be both.
+//! Runs the commands of README.md, then those of docs/gateway.md, against the cluster that kubectl uses: every `sh`
+//! block, in order and unedited. After each section, it measures what the section's text says. With arguments, it runs
+//! only the documents that they name.
 //!
-//! Environment: `EXTERNAL_IP`, `IMAGE`, `MANIFESTS` and `GATEWAY` mean what they mean in these documents;
-//! `LOAD_IMAGES` is a command that brings images, named as its arguments, to the cluster's nodes. A run that fails
-//! or is ended by a signal removes what it made, unless `KEEP_ON_FAILURE` is set. Without the Gateway API in the
-//! cluster, docs/gateway.md is skipped; that is a failure where `GATEWAY` is set.
+//! The environment variables `EXTERNAL_IP`, `IMAGE`, `MANIFESTS` and `GATEWAY` have the same meaning as in the
+//! documents. `LOAD_IMAGES` is a command that brings images to the cluster's nodes; its arguments are their names. A run
+//! that fails, or that a signal ends, removes what it has created, unless `KEEP_ON_FAILURE` is set. If the cluster does
+//! not have the Gateway API, docs/gateway.md is skipped, or fails if `GATEWAY` is set.
 
 mod chapter;
 mod document;
@@ -35,13 +35,13 @@ use sections::Section;
 use shell::Shell;
 use traces::Traces;
 
-/// What a step came to: what was measured, or what was wrong.
+/// The result of a step: what it measured, or what was wrong.
 type Outcome = Result<String, String>;
 
-/// Why a walk ended.
+/// Why a run ended.
 enum End {
     Walked(Result<(), String>),
-    /// By a signal, with the exit code for it.
+    /// By a signal, with its exit code.
     Signal(u8),
 }
 
@@ -82,8 +82,8 @@ fn walkthrough() -> Result<ExitCode, String> {
     Ok(code)
 }
 
-/// Walks in a thread of its own, so that a signal ends it wherever it is. None of its commands runs any more
-/// afterwards, so that none makes something while it is being removed.
+/// Runs the documents in another thread, so that a signal can end the run at any time. When this returns, no command is
+/// still running, so none can create objects during the removal.
 fn walk_until_the_end(cluster: Cluster, chapters: Vec<(Chapter, Vec<Block>)>) -> Result<End, String> {
     let (sender, ends) = channel();
     let by_signal = sender.clone();

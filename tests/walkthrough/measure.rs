@@ -1,4 +1,4 @@
-//! What the cluster and its answers say.
+//! Asks the cluster for its objects, and the service for answers.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use serde_json::Value;
 
 use crate::http::{Answer, Client};
 
-/// How long things may take that happen by themselves.
+/// How long to wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The cluster and namespace that kubectl talks to.
+/// The cluster and namespace that kubectl uses.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) namespace: String,
@@ -39,16 +39,16 @@ impl Cluster {
         listed(&["get", kind, "-n", &self.namespace, "-l", "app=appinfo", "-o", "json"])
     }
 
-    /// The pods that are not on their way out.
+    /// The pods that are not being deleted.
     pub(crate) fn pods(&self) -> Result<Vec<Value>, String> {
         let mut pods = self.objects("pods")?;
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         Ok(pods)
     }
 
-    /// Waits until every pod that was told to end has ended.
+    /// Waits until all pods that are being deleted have ended.
     pub(crate) fn settled(&self) -> Result<(), String> {
-        eventually("pods told to end have ended", || {
+        eventually("deleted pods have ended", || {
             let pods = self.objects("pods")?;
             Ok(pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()))
         })
@@ -69,7 +69,7 @@ pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// The objects that a `kubectl get … -o json` prints: a list, a single one, or nothing at all.
+/// The objects that a `kubectl get … -o json` prints. Its output may be a list, a single object, or empty.
 pub(crate) fn listed(arguments: &[&str]) -> Result<Vec<Value>, String> {
     let json = kubectl(arguments)?;
     if json.trim().is_empty() {
@@ -90,31 +90,31 @@ pub(crate) fn eventually(
     let deadline = Instant::now() + PATIENCE;
     while !condition()? {
         if Instant::now() > deadline {
-            return Err(format!("waited in vain: {what}"));
+            return Err(format!("waited too long for: {what}"));
         }
         thread::sleep(Duration::from_millis(200));
     }
     Ok(())
 }
 
-/// Where the Service can be reached.
+/// The Service's address.
 pub(crate) fn service(host: &str, port: &str) -> Result<SocketAddr, String> {
     let named = format!("{host}:{port}");
     let mut addresses = named.to_socket_addrs().map_err(|error| format!("{named}: {error}"))?;
     addresses.next().ok_or_else(|| format!("{named}: no address"))
 }
 
-/// What some requests were answered.
+/// The answers to some requests.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) requests: usize,
-    /// How many got each status, by release.
+    /// The number of answers by release and status.
     pub(crate) answers: BTreeMap<(String, u16), usize>,
-    /// How many each pod answered.
+    /// The number of answers by pod.
     pub(crate) pods: BTreeMap<String, usize>,
-    /// How many told each namespace.
+    /// The number of answers by the namespace that they contain.
     pub(crate) namespaces: BTreeMap<String, usize>,
-    /// Those that got no answer at all, and why.
+    /// The requests without an answer, with the cause.
     pub(crate) lost: Vec<String>,
 }
 
@@ -123,9 +123,9 @@ impl Tally {
         self.requests += 1;
         match answer {
             Ok(answer) => {
-                let told = |name| answer.header(name).unwrap_or("nobody").to_owned();
-                *self.answers.entry((told("x-release"), answer.status)).or_default() += 1;
-                *self.pods.entry(told("x-served-by")).or_default() += 1;
+                let header = |name| answer.header(name).unwrap_or("unnamed").to_owned();
+                *self.answers.entry((header("x-release"), answer.status)).or_default() += 1;
+                *self.pods.entry(header("x-served-by")).or_default() += 1;
                 if let Ok(info) = serde_json::from_str::<AppInfo>(&answer.body) {
                     *self.namespaces.entry(info.namespace).or_default() += 1;
                 }
@@ -142,7 +142,7 @@ impl Tally {
         self.lost.extend(other.lost);
     }
 
-    /// How many were answered with that status by that release.
+    /// The number of answers with this status from this release.
     pub(crate) fn of(&self, release: &str, status: u16) -> usize {
         self.answers.get(&(release.to_owned(), status)).copied().unwrap_or(0)
     }
@@ -160,7 +160,7 @@ impl Tally {
     }
 }
 
-/// Asks `count` times, on a connection each.
+/// Sends `count` requests, each on a new connection.
 pub(crate) fn ask(service: SocketAddr, count: usize) -> Tally {
     let mut tally = Tally::default();
     for _ in 0..count {
@@ -169,7 +169,7 @@ pub(crate) fn ask(service: SocketAddr, count: usize) -> Tally {
     tally
 }
 
-/// Asks `count` times, on one connection, and on a new one where an answer says that it closes.
+/// Sends `count` requests on one connection. Opens a new one if an answer has `connection: close`.
 pub(crate) fn ask_on_one_connection(service: SocketAddr, count: usize) -> Tally {
     let (mut tally, mut kept) = (Tally::default(), None);
     for _ in 0..count {
@@ -178,8 +178,8 @@ pub(crate) fn ask_on_one_connection(service: SocketAddr, count: usize) -> Tally 
     tally
 }
 
-/// Asks on the kept connection, or on a new one where there is none, and keeps it unless the answer says that it
-/// closes.
+/// Sends a request on the kept connection, or on a new one if there is none. Keeps the connection unless the answer has
+/// `connection: close`.
 fn ask_and_keep(service: SocketAddr, kept: &mut Option<Client>) -> io::Result<Answer> {
     let mut client = kept.take().map_or_else(|| Client::connect(service), Ok)?;
     let answer = client.get("/v1/appinfo")?;
@@ -187,8 +187,8 @@ fn ask_and_keep(service: SocketAddr, kept: &mut Option<Client>) -> io::Result<An
     Ok(answer)
 }
 
-/// Two clients that ask again and again, 60 times a second each: one on new connections, one that keeps its
-/// connection until an answer says that it closes.
+/// Two clients that send 60 requests a second each. One opens a new connection for each request. The other keeps its
+/// connection until an answer has `connection: close`.
 pub(crate) struct Load {
     done: Arc<AtomicBool>,
     clients: [JoinHandle<(Tally, Duration)>; 2],
@@ -219,9 +219,11 @@ impl Load {
         Self { clients: [client(false), client(true)], done }
     }
 
-    /// Ends it: what both clients saw. No request may have been lost, none may have failed but by a canary
-    /// where
-    /// `canary_fails`, and each client must have asked 50 times a second.
+    /// Ends both clients, and returns a summary of their answers.
+    ///
+    /// # Errors
+    /// If a request was lost, if a request failed (except by a canary, if `canary_fails`), or if a client has sent fewer
+    /// than 50 requests a second.
     pub(crate) fn end(self, canary_fails: bool) -> Result<String, String> {
         self.done.store(true, Ordering::Relaxed);
         let mut all = Tally::default();
@@ -230,7 +232,7 @@ impl Load {
             let at_most = Duration::from_millis(20) * u32::try_from(tally.requests).unwrap_or(u32::MAX);
             if at_most < time {
                 let summary = tally.summary();
-                return Err(format!("the client on {kind} asked less than 50 times a second: {summary}"));
+                return Err(format!("the client on {kind} sent fewer than 50 requests a second: {summary}"));
             }
             all.merge(tally);
         }

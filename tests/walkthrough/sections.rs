@@ -1,4 +1,4 @@
-//! What each section of the README's walkthrough claims, measured.
+//! Measures what each section of the README's walkthrough says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,21 +18,21 @@ use crate::{
 /// A section that has commands.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    /// Done before its commands run.
+    /// Runs before its commands.
     pub(crate) prepare: fn(&Cluster, &mut Shell) -> Option<Load>,
-    /// Done after.
+    /// Runs after them.
     pub(crate) check: fn(&Cluster, &mut Shell, Option<Load>) -> Outcome,
 }
 
-/// Requests that a share is measured with. The share of a canary beside three pods is 1/4; the number that it
-/// gets of 400 is binomial, with a standard deviation of √(400 · 1/4 · 3/4) = 8.7. Five of those either way
-/// leave a false alarm in a million runs, and yet tell 1/4 from 1/3 and 1/6. (kube-proxy may also take turns,
-/// which is closer.)
+/// The number of requests for measuring a share. The share of a canary beside three pods is 1/4. The number of its
+/// requests among 400 is binomial, with a standard deviation of √(400 · 1/4 · 3/4) = 8.7. Five standard deviations on
+/// either side give one false alarm in a million runs, and still exclude a share of 1/10 or 1/2. (kube-proxy may also
+/// take turns, which is closer.)
 const SAMPLE: usize = 400;
 const QUARTER: std::ops::RangeInclusive<usize> = 57..=143;
 
-/// Requests that a canary is measured with which fails 5 % of its own: a quarter of these, of which 50 fail, with a
-/// standard deviation of 7.
+/// The number of requests for measuring a canary that fails 5 % of its requests. It gets a quarter of them, of which 50
+/// fail, with a standard deviation of 7.
 const FAULTY_SAMPLE: usize = 4000;
 /// The share of its requests that the canary fails with the label `fault-percent=5`.
 const FAULTY: f64 = 0.05;
@@ -41,7 +41,7 @@ pub(crate) fn no_preparation(_: &Cluster, _: &mut Shell) -> Option<Load> {
     None
 }
 
-/// Clients that must not lose a request while the commands run.
+/// Starts clients that must not lose a request while the commands run.
 fn under_load(cluster: &Cluster, _: &mut Shell) -> Option<Load> {
     address_of_service(cluster).ok().map(Load::start)
 }
@@ -115,7 +115,7 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
 }
 
-/// What the pod at the other end of the port-forward says.
+/// The answer of the pod at the other end of the port-forward.
 fn ask_pod(shell: &mut Shell) -> Result<Value, String> {
     let answer = shell.run("curl -s localhost:8080/v1/appinfo\n")?;
     serde_json::from_str(&answer).map_err(|error| format!("{answer:?}: {error}"))
@@ -133,7 +133,7 @@ fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome
 }
 
 fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
-    // it is the block itself that saw the label, or it would not have ended
+    // the block ends only when an answer has the label
     shell.run("wait $PORT_FORWARD || true\n")?;
     let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
     ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
@@ -166,7 +166,7 @@ fn service_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
     Ok(format!("{address}: {}", tally.summary()))
 }
 
-/// Asks through the Service once it knows every ready pod and no other: endpoints follow within moments.
+/// Waits until the Service spreads requests over all pods, which takes a moment, and then sends requests to it.
 fn ask_service(cluster: &Cluster) -> Result<Tally, String> {
     ask_service_often(cluster, SAMPLE)
 }
@@ -196,7 +196,7 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
     Ok(format!("{:?}, and one of them on one connection", tally.pods))
 }
 
-/// What `canary judge` says of the Service, which must be what its exit code `wanted` means.
+/// The output of `canary judge` for the Service. It is an error if its exit code is not `wanted`.
 fn judged(shell: &mut Shell, wanted: u8) -> Outcome {
     let command = "cargo run -q -p canary -- judge http://$EXTERNAL_IP:$NODE_PORT --rate 50 2>/dev/null";
     let said = shell.run(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\"\n"))?;
@@ -214,7 +214,7 @@ fn a_quarter_fails(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
     Ok(format!("{}\n{}", tally.summary(), judged(shell, 1)?))
 }
 
-/// What Prometheus answers to a query: values by release, or by alert.
+/// Prometheus' answer to a query: the values, by the value of this label.
 fn query(text: &str, label: &str) -> Result<BTreeMap<String, f64>, String> {
     let answer = kubectl(&[
         "exec",
@@ -236,12 +236,12 @@ fn query(text: &str, label: &str) -> Result<BTreeMap<String, f64>, String> {
 }
 
 fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
-    // first of all, since the traffic has just ended
+    // the alerts first, because the traffic has just ended
     let alerts = query("ALERTS{alertstate=\"firing\"}", "alertname")?;
     let pods = query("count by (release) (up == 1)", "release")?;
     let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 3.0)]);
     ensure(pods == wanted, &format!("pods found: {wanted:?}"), || format!("{pods:?}"))?;
-    // Some 500 requests of the README's are in the minute: five standard deviations, as above, are 0.1.
+    // The last minute has about 500 requests of the README's block. Five standard deviations, as above, are 0.1.
     let share = query("release:http_requests:share_rate1m", "release")?;
     let canary = share.get("canary").copied().unwrap_or_default();
     ensure((0.15..=0.36).contains(&canary), "a quarter of the traffic at the canary", || {
@@ -256,9 +256,9 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
     Ok(format!("shares {share:?}, error ratios {errors:?}, firing: {:?}", alerts.keys().collect::<Vec<_>>()))
 }
 
-/// What the judge's server says of the pods that it has seen: their names, and the decision.
+/// The names of the pods that the judge's server has seen, and its decision.
 fn seen_by_the_judge(shell: &mut Shell) -> Result<(BTreeSet<String>, Value), String> {
-    // curl complains when grep has seen enough
+    // curl reports an error when grep ends
     let events = shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:'\n")?;
     let state = events.trim_start_matches("data:");
     let state: Value = serde_json::from_str(state).map_err(|error| format!("{state:?}: {error}"))?;
@@ -319,7 +319,7 @@ fn as_many_fail_as_the_label_says(cluster: &Cluster, _: &mut Shell, _: Option<Lo
     ensure(tally.of("stable", 200) + good + failed == FAULTY_SAMPLE, "failures of the canary alone", || {
         tally.summary()
     })?;
-    // binomial: five standard deviations either way, as above
+    // binomial: five standard deviations on either side, as above
     let mean = (good + failed) as f64 * FAULTY;
     let five = 5.0 * (mean * (1.0 - FAULTY)).sqrt();
     ensure((failed as f64 - mean).abs() <= five, &format!("{mean:.0} ± {five:.0} failures"), || {

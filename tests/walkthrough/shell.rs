@@ -1,4 +1,4 @@
-//! One `sh` for all blocks, as a reader has one terminal: variables and background jobs live on.
+//! One `sh` for all blocks, like a reader's terminal: later blocks see variables and background jobs of earlier ones.
 
 use std::{
     env, io,
@@ -12,11 +12,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// How long a block may take; the first build of an image takes longest.
+/// How long a block may take. The first build of an image takes longest.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How long what still runs at the end may take to end by itself.
+/// How long processes that still run at the end may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
-/// What no command prints.
+/// The mark after a block's output, which no command prints.
 const END: &str = "--- end of block, status ";
 
 pub(crate) struct Shell {
@@ -25,9 +25,9 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// Starts it: the shell, and the processes that run in it.
+    /// Starts the shell. [`Processes`] ends it and all that runs in it.
     pub(crate) fn start() -> io::Result<(Self, Processes)> {
-        // a group of its own, so that nothing outlives it
+        // its own process group, so that all of its processes can be ended
         let mut command = Command::new("sh");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -45,10 +45,9 @@ impl Shell {
         Ok((Self { input, lines }, Processes(child)))
     }
 
-    /// Runs a script: what it printed, as an error if its last command failed or any but the last did so in a
-    /// way that `set -e` notices.
+    /// Runs a script, and returns its output. The output is an error if a command fails in a way that `set -e` notices.
     pub(crate) fn run(&mut self, script: &str) -> Result<String, String> {
-        // -e stops at the first failure; the status is told from the trap even then
+        // -e stops at the first failure; the trap prints the status also then
         let block =
             format!("set -e\ntrap 'echo \"{END}$?\"' EXIT\n{script}trap - EXIT\nset +e\necho '{END}0'\n");
         self.input.write_all(block.as_bytes()).map_err(|error| format!("the shell is gone: {error}"))?;
@@ -61,7 +60,7 @@ impl Shell {
                     Some(status) => return Err(format!("{output}(exit status {status})")),
                     None => output += &(line + "\n"),
                 },
-                Err(RecvTimeoutError::Timeout) => return Err(output + "(and then nothing for too long)"),
+                Err(RecvTimeoutError::Timeout) => return Err(output + "(no further output in time)"),
                 Err(RecvTimeoutError::Disconnected) => return Err(output + "(the shell has ended)"),
             }
         }
@@ -81,7 +80,7 @@ impl Shell {
     }
 }
 
-/// The shell and all that it has started, ended when dropped.
+/// The shell and all processes that it has started. They are ended when this is dropped.
 pub(crate) struct Processes(Child);
 
 impl Drop for Processes {
@@ -89,7 +88,7 @@ impl Drop for Processes {
         let group = Pid::from_child(&self.0);
         let deadline = Instant::now() + GRACE;
         let _ = kill_process_group(group, Signal::TERM);
-        // the shell itself stays in the group until it has been waited for
+        // the shell itself stays in the group until `try_wait` has reaped it
         while self.0.try_wait().is_ok() && test_kill_process_group(group).is_ok() {
             if Instant::now() > deadline {
                 let _ = kill_process_group(group, Signal::KILL);

@@ -1,4 +1,4 @@
-//! What the walkthrough makes in a cluster: what of it is there, and how it is removed.
+//! The objects that the walkthrough creates in the cluster: finds and removes them.
 
 use std::{collections::BTreeMap, env};
 
@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use crate::measure::{Cluster, eventually, kubectl, listed, name};
 
-/// Kinds that the walkthrough makes, itself or through a controller.
+/// The kinds of objects that the walkthrough creates, directly or by a controller.
 const KINDS: &str =
     "deployments,services,jobs,replicasets,pods,configmaps,serviceaccounts,roles,rolebindings";
 
 /// The objects of one walkthrough.
 pub(crate) struct Traces<'a> {
     cluster: &'a Cluster,
-    /// The folder that the README calls `$MANIFESTS`, its folder `judge`, and those that only some chapters use.
+    /// The README's `$MANIFESTS`, its subfolder `judge`, and the folders that only some documents use.
     folders: Vec<String>,
 }
 
 impl<'a> Traces<'a> {
-    /// Those of chapters which use these folders, beside `$MANIFESTS`.
+    /// The objects of documents that use these folders besides `$MANIFESTS`.
     pub(crate) fn of<'b>(cluster: &'a Cluster, folders: impl IntoIterator<Item = &'b str>) -> Self {
         let manifests = env::var("MANIFESTS").ok().filter(|folder| !folder.is_empty());
         let manifests = manifests.unwrap_or_else(|| "deployment".to_owned());
@@ -27,8 +27,8 @@ impl<'a> Traces<'a> {
         Self { cluster, folders: all }
     }
 
-    /// What has one of its names or labels, as `kind/name`, and whether it goes without being deleted: it is
-    /// being deleted already, or will be with its owner.
+    /// The objects with one of these names or labels, as `kind/name`. The value is true if the object is being deleted,
+    /// or will be deleted with its owner.
     fn found(&self) -> Result<BTreeMap<String, bool>, String> {
         let (namespace, labels) = (&self.cluster.namespace, "app in (appinfo, judge, monitoring)");
         let mut get = vec!["get", "-n", namespace, "--ignore-not-found", "-o", "json"];
@@ -47,15 +47,15 @@ impl<'a> Traces<'a> {
         self.folders.iter().flat_map(|folder| ["-f", folder])
     }
 
-    /// Waits until nothing is there any more.
+    /// Waits until all of these objects are gone.
     pub(crate) fn gone(&self) -> Result<(), String> {
         eventually("everything is gone", || Ok(self.found()?.is_empty()))
     }
 
-    /// Waits for what is on its way out, from another run or by the reader's hand.
+    /// Waits for objects that are being deleted, such as those of an earlier run.
     ///
     /// # Errors
-    /// If something is there to stay: what, and the command that removes it.
+    /// If there are objects that are not being deleted. The message names them, and the command that removes them.
     pub(crate) fn none_is_in_the_way(&self) -> Result<(), String> {
         let namespace = &self.cluster.namespace;
         let stays: Vec<_> =
@@ -64,13 +64,13 @@ impl<'a> Traces<'a> {
             return self.gone();
         }
         Err(format!(
-            "something is in the way in namespace {namespace}, which this run has not made. If you do not need \
-             it, remove it:\nkubectl delete -n {namespace} --cascade=foreground {}",
+            "the namespace {namespace} already has objects of the same names or labels. If you do not need them, \
+             remove them:\nkubectl delete -n {namespace} --cascade=foreground {}",
             stays.join(" ")
         ))
     }
 
-    /// The arguments with which kubectl removes what was made, and waits until it is gone.
+    /// The arguments of the kubectl command that removes the objects, and waits until they are gone.
     fn removal(&self) -> Vec<&str> {
         let mut arguments =
             vec!["delete", "-n", &self.cluster.namespace, "--ignore-not-found", "--cascade=foreground"];
