@@ -11,6 +11,7 @@ use std::{
 use tokio::select;
 
 use self::forecast::forecast;
+use super::unusable;
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
@@ -46,10 +47,7 @@ async fn prometheus(flags: &JudgeFlags) -> io::Result<Exit> {
     let signals = signals::listen()?;
     let mut source = match flags.prometheus.start(&flags.probe.service.trust(), Some(flags.time)) {
         Ok(source) => source,
-        Err(error) => {
-            message(error);
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return Ok(unusable(error)),
     };
     let mut trial = flags.trial.of_counters(Instant::now());
     message(format_args!("asking {}", flags.prometheus.title()));
@@ -90,10 +88,7 @@ async fn judge(
 async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     let service = match flags.probe.service() {
         Ok(service) => service,
-        Err(error) => {
-            message(error);
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return Ok(unusable(error)),
     };
     let signals = signals::listen()?;
     let pace = flags.probe.pace(Some(flags.time), flags.trial.max_latency);

@@ -8,6 +8,7 @@ use std::{
 use appinfo::{config, server};
 use tokio::{select, sync::oneshot};
 
+use super::unusable;
 use crate::{
     cli::ServeFlags,
     exit::Exit,
@@ -40,11 +41,6 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let title = flags.probe.target.to_string();
     let how = format!("{title} {} times a second", flags.probe.rate);
     serve(flags, &title, &how, probe, trial).await
-}
-
-fn unusable(error: String) -> Exit {
-    message(error);
-    Exit::Usage
 }
 
 /// Serves the verdict on the outcomes of the source. `how` describes the source in messages.

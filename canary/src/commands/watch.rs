@@ -7,6 +7,7 @@ use std::{
 
 use tokio::select;
 
+use super::unusable;
 use crate::{
     cli::{WatchFlags, WatchOutput},
     exit::Exit,
@@ -44,11 +45,6 @@ pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
     let how = format!("{title} {} times a second", flags.probe.rate);
     let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
     watch(flags, &title, &how, probe, trial).await
-}
-
-fn unusable(error: String) -> Exit {
-    message(error);
-    Exit::Usage
 }
 
 /// Shows the outcomes of the source. `how` describes the source in messages.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{select, task};
 
-use super::{exit_at_the_end, explain_unseen, unless_unread, write_sentences};
+use super::{exit_at_the_end, explain_unseen, unless_unread, unusable, write_sentences};
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
@@ -29,10 +29,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let start = Instant::now();
     let (name, input) = match open(path) {
         Ok(input) => input,
-        Err(error) => {
-            message(format_args!("cannot open {}: {error}", path.display()));
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return Ok(unusable(format!("cannot open {}: {error}", path.display()))),
     };
     let lines = Lines::new(input, flags.trial.max_latency);
     let trial = Arc::new(Mutex::new(flags.trial.of_all(start)));
@@ -48,10 +45,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
             Err(LineError::Unreadable(error)) => {
                 return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
             }
-            Err(bad) => {
-                message(format_args!("{name}, {bad}"));
-                return Ok(Exit::Usage);
-            }
+            Err(bad) => return Ok(unusable(format!("{name}, {bad}"))),
         },
         signal = signals.next() => Some(signal),
     };
