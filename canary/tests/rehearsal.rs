@@ -148,8 +148,8 @@ fn the_next_key_goes_through_the_steps() {
     }
     for (title, next) in [
         ("step 5 of 10: Roll back", "n: Deploy the fixed canary"),
-        ("step 6 of 10: Deploy the fixed canary", "n: Have it fail now and then"),
-        ("step 7 of 10: Have it fail now and then", "n: End the fault"),
+        ("step 6 of 10: Deploy the fixed canary", "n: Make some requests fail"),
+        ("step 7 of 10: Make some requests fail", "n: End the fault"),
     ] {
         terminal.until_shows(title);
         terminal.until_shows(next);

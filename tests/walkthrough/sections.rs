@@ -71,7 +71,7 @@ const SECTIONS: &[Section] = &[
         check: a_quarter_tells_the_namespace,
     },
     Section {
-        title: "Have it fail now and then",
+        title: "Make some requests fail",
         prepare: no_preparation,
         check: as_many_fail_as_the_label_says,
     },

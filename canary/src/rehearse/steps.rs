@@ -47,7 +47,7 @@ impl Step {
             Self::BrokenCanary => "Deploy the broken canary",
             Self::RollBack => "Roll back",
             Self::FixedCanary => "Deploy the fixed canary",
-            Self::FaultyCanary => "Have it fail now and then",
+            Self::FaultyCanary => "Make some requests fail",
             Self::FaultOver => "End the fault",
             Self::Promote => "Promote it",
             Self::CleanUp => "Clean up the canary",
