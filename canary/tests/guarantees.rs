@@ -1,6 +1,6 @@
-//! What `canary judge` promises, tested by simulation: somebody looks after every request, and whatever they would
-//! have seen at any time counts. Seeds are fixed; `cargo test -p canary --test guarantees -- --nocapture` prints
-//! what was measured, and `SIMULATION_RUNS=10000` before it asks for more runs. `docs/verdict.md` has the figures.
+//! The promises of `canary judge`, tested by simulation. Each run looks at the verdict after every request, and
+//! the verdict at any time counts. Seeds are fixed. `cargo test -p canary --test guarantees -- --nocapture`
+//! prints the measured figures, and `SIMULATION_RUNS=10000` sets more runs. `docs/verdict.md` has the figures.
 
 use std::{
     env,
@@ -19,24 +19,24 @@ use canary::{
 use fastrand::Rng;
 
 const ALPHA: f64 = 0.05;
-/// How many standard errors below α a measured error must lie. If the truth were α, a result so low would come
-/// with a probability of 2.3 %. With 10,000 runs, every error here lies more than five below.
+/// A measured error must lie this many standard errors below α. If the true error were α, such a low result
+/// would have a probability of 2.3 %. With 10,000 runs, every error here lies more than five below.
 const STANDARD_ERRORS: f64 = 2.0;
 const SHARES: [f64; 3] = [1.0 / 4.0, 1.0 / 10.0, 1.0 / 20.0];
 
-/// How many runs each simulation has: few enough for `cargo test`, unless `SIMULATION_RUNS` says another number.
+/// The number of runs of each simulation: small enough for `cargo test`, unless `SIMULATION_RUNS` sets it.
 fn runs() -> u32 {
     let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| "2000".to_owned());
     let runs = runs.parse::<NonZeroU32>().unwrap_or_else(|error| panic!("SIMULATION_RUNS={runs}: {error}"));
     runs.get()
 }
 
-/// A generator of random numbers for each run, each with a seed of its own.
+/// A random number generator for each run, with its own seed.
 fn generators() -> impl Iterator<Item = Rng> {
     (0..runs()).map(|seed| Rng::with_seed(seed.into()))
 }
 
-/// The share of runs in which each of some things happened.
+/// The share of runs in which each of these events happened.
 fn shares_of_runs<const N: usize>(mut happened: impl FnMut(&mut Rng) -> [bool; N]) -> [f64; N] {
     let mut counts = [0.0; N];
     for mut rng in generators() {
@@ -72,13 +72,13 @@ impl Moment {
         Self::new(share, rate, rate)
     }
 
-    /// Something that both releases need fails as well, for this part of their requests.
+    /// A failure of something that both releases need, for this share of their requests.
     fn with_incident(self, happens: bool, part: f64) -> Self {
         let rate = |own: f64| if happens { 1.0 - (1.0 - own) * (1.0 - part) } else { own };
         Self { stable: rate(self.stable), canary: rate(self.canary), ..self }
     }
 
-    /// A release by chance, as a Service chooses a pod, and whether its answer failed.
+    /// A random release, as a Service chooses a pod, and whether its answer failed.
     fn outcome(self, rng: &mut Rng) -> (Release, Outcome) {
         let (release, rate) = if rng.f64() < self.share {
             (Release::Canary, self.canary)
@@ -93,7 +93,7 @@ fn outcome(failed: bool) -> Outcome {
     if failed { Outcome::Failure } else { Outcome::Success }
 }
 
-/// What happens to a service: the moment of each request, by the canary's usual share and the request's number.
+/// A scenario: the moment of each request, by the canary's usual share and the request's number.
 type Course = fn(f64, u64) -> Moment;
 
 fn is_roll_back(judge: &Judge) -> bool {
@@ -104,7 +104,7 @@ fn is_promotion(judge: &Judge) -> bool {
     matches!(judge.decided(), Some(Decision::Promote { .. }))
 }
 
-/// Whether a judge who looks after every request ever rolls back, and whether it ever promotes.
+/// Whether a judge that is looked at after every request ever rolls back, and ever promotes.
 fn ever(settings: Settings, requests: u64, rng: &mut Rng, course: impl Fn(u64) -> Moment) -> [bool; 2] {
     let mut judge = Judge::new(settings);
     let mut promoted = false;
@@ -141,7 +141,7 @@ fn a_canary_no_worse_than_stable_is_rolled_back_in_at_most_alpha_of_runs() {
     ]);
 }
 
-/// Both releases fail one request in a thousand, but for an incident.
+/// Both releases fail one request in a thousand, except during an incident.
 fn good(share: f64) -> Moment {
     Moment::both(share, 0.001)
 }
@@ -208,7 +208,7 @@ fn a_canary_above_limit_and_ratio_is_promoted_in_at_most_alpha_of_runs() {
     ]);
 }
 
-/// The canary fails 30 times as often as stable, but for an incident.
+/// The canary fails 30 times as often as stable, except during an incident.
 fn bad(share: f64) -> Moment {
     Moment::new(share, 0.001, 0.03)
 }
@@ -246,7 +246,7 @@ fn an_incident_that_hits_both_releases_promotes_a_bad_canary_in_at_most_alpha_of
     ]);
 }
 
-/// An outage of both releases at exactly equal rates: in turn, 9 of ten requests go to stable.
+/// An outage of both releases at exactly equal rates: nine requests of ten go to stable, in a fixed order.
 #[test]
 fn an_outage_at_exactly_equal_rates_is_no_reason_to_roll_back() {
     let mut judge = Judge::new(Settings::default());
@@ -262,23 +262,23 @@ fn an_outage_at_exactly_equal_rates_is_no_reason_to_roll_back() {
     assert!(judge.verdict().p_value > 0.5, "{}", judge.verdict().p_value);
 }
 
-/// How a request ends, and how many requests are sent before that is known.
+/// The result of a request, and how many requests are sent before it is known.
 #[derive(Clone, Copy)]
 enum Ending {
     Answer(Release, Outcome, usize),
-    /// The time-out: nothing says which release it was.
+    /// A time-out, which names no release.
     Hang(usize),
 }
 
-/// A service whose answers take their time: the canary's share is 1/4, and 300 requests a second are sent.
+/// A service with slow answers: the canary's share is 1/4, and 300 requests a second are sent.
 struct Delays {
     name: &'static str,
     stable: f64,
     canary: f64,
     limit: f64,
-    /// The part of the canary's requests that hang until a time-out of 2 s.
+    /// The share of the canary's requests that hang until a time-out of 2 s.
     hangs: f64,
-    /// How many requests are sent until a failure of stable, and one of the canary, is known.
+    /// How many requests are sent before a failure of stable, and one of the canary, is known.
     failures_take: [usize; 2],
 }
 
@@ -294,8 +294,8 @@ impl Delays {
         }
     }
 
-    /// Whether a trial ever rolls back and ever promotes, and whether its verdict in the end is that of a judge who
-    /// got the outcomes in the order of sending.
+    /// Whether a trial ever rolls back and ever promotes, and whether its final verdict is that of a judge with
+    /// the outcomes in the order of sending.
     fn ever(&self, rng: &mut Rng) -> [bool; 3] {
         let max_failure_rate = Fraction::new(self.limit).unwrap();
         let settings = Settings { max_failure_rate, ..Settings::default() };
@@ -434,8 +434,8 @@ fn one_failing_pod_of_four_is_named() {
     assert_at_most_alpha("one of four canary pods at 20 %: another one named", others);
 }
 
-/// Clients that always reach the same pod, some of which send requests that fail wherever they go: then pods
-/// differ, and the release has no part in it.
+/// Clients that always reach the same pod. Requests of some clients fail on every pod. So pods differ, but not
+/// because of their release.
 fn pinned_clients(stable: usize, canary: usize, rng: &mut Rng) -> Service {
     let mut clients = vec![[0_u32; 2]; stable + canary]; // by pod: all, and those whose requests fail
     for client in 0..60 {
@@ -466,7 +466,7 @@ fn names_of_pods_guard_against_a_roll_back_where_clients_are_pinned_to_pods() {
     }
 }
 
-/// Whether a judge rolls back who sees these outcomes, one after the other.
+/// Whether a judge with these outcomes, one after the other, rolls back.
 fn is_rolled_back(mut next: impl FnMut(u64) -> (Option<Release>, Outcome)) -> [bool; 1] {
     let mut judge = Judge::new(Settings::default());
     for number in 0..5_000 {
@@ -477,7 +477,7 @@ fn is_rolled_back(mut next: impl FnMut(u64) -> (Option<Release>, Outcome)) -> [b
     [is_roll_back(&judge)]
 }
 
-/// The canary is each 4th, 10th or 20th pod whose turn it is.
+/// Pods take turns, and the canary is each 4th, 10th or 20th of them.
 fn in_turn(number: u64, pods: u64) -> Release {
     if number.is_multiple_of(pods) { Release::Canary } else { Release::Stable }
 }
@@ -501,7 +501,7 @@ fn bursts_where_pods_take_turns_roll_the_canary_back_in_at_most_alpha_of_runs() 
     }
 }
 
-/// What `docs/verdict.md` says that the judge assumes, it does assume.
+/// The judge really needs the assumptions in `docs/verdict.md`.
 #[test]
 fn routing_or_names_that_go_with_outcomes_break_the_promise() {
     let [in_step] = shares_of_runs(|rng| {
@@ -545,14 +545,14 @@ fn routing_or_names_that_go_with_outcomes_break_the_promise() {
     }
 }
 
-/// The requests within which something came about in half of the runs, and in 95 % of them.
+/// The number of requests until an event in half of the runs, and in 95 % of them.
 #[derive(Debug)]
 struct Requests {
     median: u64,
     in_95_percent: u64,
 }
 
-/// After so many requests a run ends that has shown nothing.
+/// A run without a result ends after this many requests.
 const AT_MOST: u64 = 500_000;
 
 impl Requests {
@@ -578,7 +578,7 @@ fn requests_until_roll_back(moment: Moment) -> Requests {
     })
 }
 
-/// What an oracle needs on average that knows both rates: each answer of the canary is worth their
+/// The average number of requests of an oracle that knows both rates: each answer of the canary counts their
 /// Kullback-Leibler divergence.
 fn oracle(Moment { share, stable, canary }: Moment) -> f64 {
     let part = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
@@ -612,7 +612,8 @@ fn a_worse_canary_is_found_soon() {
     }
 }
 
-/// How many answers of the canary, and of both releases, a promotion takes; [`AT_MOST`] where there is none.
+/// The number of answers of the canary, and of both releases, until a promotion; [`AT_MOST`] without a
+/// promotion.
 fn answers_until_promotion(moment: Moment, rng: &mut Rng) -> (u64, u64) {
     let mut judge = Judge::new(Settings::default());
     for number in 1..AT_MOST {
@@ -666,8 +667,7 @@ fn names_of_pods_do_not_delay_a_roll_back_much() {
     assert!(with.median <= without.median * 5 / 4, "{with:?}, {without:?}");
 }
 
-/// The simulation can tell a valid test from one that is not: the z-test of two proportions holds its level
-/// for one look.
+/// The simulation detects an invalid test: the z-test of two proportions keeps its level only for one look.
 #[test]
 fn a_test_for_one_look_would_break_the_level() {
     let [called] = shares_of_runs(|rng| {
@@ -687,15 +687,16 @@ fn a_test_for_one_look_would_break_the_level() {
     assert!(called > 2.0 * ALPHA, "{called}");
 }
 
-/// The probability that the interval after any of so many answers misses the true rate: not by simulation, but by
-/// the probabilities of every number of failures up to which no interval has missed it.
+/// The probability that one of the intervals after each of `answers` answers misses the true rate. It is
+/// computed exactly, from the probabilities of all numbers of failures for which no interval has missed it so
+/// far.
 fn probability_to_miss(rate: f64, answers: u64) -> f64 {
     let sequence = ConfidenceSequence::new(ALPHA);
     let holds = |failures, requests| {
         let interval = sequence.interval(Counts { requests, failures, slow: 0 });
         interval.lower <= rate && rate <= interval.upper
     };
-    // With one more answer, the fewest and the most failures for which it holds grow by one or not at all.
+    // With one more answer, the smallest and the largest number of failures grow by at most one.
     let (mut fewest, mut most) = (0_u64, 0_u64);
     let mut probabilities = vec![1.0];
     let mut missed = 0.0;
@@ -729,7 +730,7 @@ fn the_interval_misses_the_truth_with_probability_at_most_alpha() {
     }
 }
 
-/// The shortest of several times, each of which another program may have made longer.
+/// The shortest of several times, because other programs may make some of them longer.
 fn shortest(mut what: impl FnMut()) -> Duration {
     let times = (0..10).map(|_| {
         let start = Instant::now();

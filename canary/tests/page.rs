@@ -1,6 +1,7 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
-//! `PAGE_PICTURE=FILE` has the picture in docs/ made anew, and `PAGE_LOOKS=DIRECTORY` keeps one of each look.
+//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and `PAGE_LOOKS=DIRECTORY` keeps pictures of
+//! all looks.
 
 mod common;
 
@@ -15,8 +16,8 @@ use common::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A trial after `rounds` of four requests each, the last of which the canary answers. `fails` says whether it
-/// always fails.
+/// A trial after `rounds` of four requests each. The canary answers the last one of each. `fails` says whether
+/// it always fails.
 fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
     let (failed, rate, round) = if fails { (rounds, 1.0, "sssC") } else { (0, 0.0, "sssc") };
     let pod = |name: &str, release: &str, labels: Value, failed: u32| {
@@ -52,7 +53,7 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
     })
 }
 
-/// Evidence and bounds that look like the judge's: what they are is not the page's business.
+/// Made-up evidence and bounds in the form of the judge's. The page shows any values.
 fn ln_e_value(seen: u32, fails: bool) -> f64 {
     if fails { f64::from(seen) * 1.1 } else { -f64::from(seen) / 60.0 }
 }
@@ -93,13 +94,13 @@ fn fixed_canary() -> Value {
     state
 }
 
-/// A page that shows such a state.
+/// A page that shows this state.
 fn page_of(state: Value) -> Option<(Browser, Scripted)> {
     let browser = Browser::open(1280, 720)?;
     let server = Scripted::new(state);
     browser.prefers("light");
     browser.go(&server.url);
-    // all parts of a state are drawn at once, which may be a while after it has come
+    // the page draws all parts of a state at once, but maybe a moment after it received it
     eventually("the first state is drawn", || !["", "Waiting"].contains(&browser.text("#word").as_str()));
     Some((browser, server))
 }
@@ -431,7 +432,7 @@ fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     browser.until_shows("#message", "a reset needs --allow-reset");
 }
 
-/// Whether an element is wholly in the window, without scrolling.
+/// Whether the whole element is in the window, without scrolling.
 fn is_in_the_window(browser: &Browser, id: &str) -> bool {
     let script = format!(
         "const {{left, right, top, bottom}} = document.getElementById({}).getBoundingClientRect(); \
@@ -501,7 +502,7 @@ fn light_and_dark_are_both_legible() {
     assert_eq!(ground, "rgb(13, 17, 23)");
 }
 
-/// What a page at that address must show, of a service with three stable pods and a canary that always fails.
+/// What the page at this address must show for a service with three stable pods and a canary that always fails.
 fn shows_a_broken_canary(browser: &Browser, url: &str) {
     browser.go(url);
     browser.until_shows("#word", "Roll back");
@@ -511,7 +512,7 @@ fn shows_a_broken_canary(browser: &Browser, url: &str) {
     browser.until_shows("#side-stable", "0 failed");
     browser.until_shows("#pods-title", "Pods: 4");
     eventually("300 marks", || browser.count("#wall use") == 300);
-    // in one look, since the marks change all the time
+    // counted in one call, because the marks change all the time
     let marks = browser.run(
         "return ['canary-failed', 'stable'] \
              .map(name => document.querySelectorAll(`#wall use[href='#${name}']`).length)",
@@ -560,7 +561,8 @@ fn what_canary_serve_watches_is_to_be_seen() {
     assert_eq!(browser.text("#lost"), "");
 }
 
-/// Which texts are too pale. <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio> has the formula and the limits.
+/// The texts with too little contrast. <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio> has the formula and
+/// the limits.
 const CONTRAST: &str = "
     const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
     const luminance = (colour) => {
@@ -585,7 +587,7 @@ const CONTRAST: &str = "
         .map((element) => element.textContent);
 ";
 
-/// Waits until a rehearsal's step is done, whose number and title are these, and what its button then says.
+/// Waits until the rehearsal's step with this number and title is done, and checks the text of its button.
 fn until_done(browser: &Browser, (number, title): (usize, &str), button: &str) {
     browser.until_shows("#step", &format!("Step {number} of 10: {title}"));
     browser.until_shows("#next", button);
@@ -657,7 +659,7 @@ fn is_the_picture_in_the_documents(browser: &Browser) {
     }
 }
 
-/// Saves a picture for people who change the page, where `PAGE_LOOKS` names a directory for them.
+/// Saves a picture for developers of the page, if `PAGE_LOOKS` names a directory.
 fn keep(browser: &Browser, name: &str) {
     if let Ok(directory) = std::env::var("PAGE_LOOKS") {
         std::fs::write(format!("{directory}/{name}.png"), picture(browser)).expect("written");

@@ -1,8 +1,8 @@
-// Shows the states that the server sends. Names and labels come from strangers: they are only ever set as text.
+// Shows the states that the server sends. Names and labels come from the service, so they are only set as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
-const watched = new URLSearchParams(location.search).get("trial"); // the current one where it is null
-let state = null; // the newest
+const watched = new URLSearchParams(location.search).get("trial"); // null: the current trial
+let state = null; // the newest state
 let spoken = null; // the decision that was announced last
 
 // ---- Text and numbers
@@ -32,15 +32,15 @@ const clock = (seconds) => {
   return `${hours > 0 ? `${hours}:` : ""}${two((seconds % 3600) / 60)}:${two(seconds % 60)}`;
 };
 
-// A part of 1 with two significant digits. `round` keeps a bound a bound; a rate that is not quite 0 or 1 does
-// not become so.
+// A rate from 0 to 1 in per cent, with two significant digits. `round` is the direction for bounds. A rate that is
+// not exactly 0 or 1 is never shown as 0 % or 100 %.
 function percent(part, round = Math.round) {
   if (part === null) return "–";
   const value = part * 100;
   if (value === 0 || value === 100) return `${value}\u00a0%`;
   if (value < 0.0001) return round === Math.floor ? "0\u00a0%" : "<0.0001\u00a0%";
   const decimals = value >= 10 ? 0 : Math.min(4, 1 - Math.floor(Math.log10(value)));
-  // the product is taken to 9 digits, so that 7 % stays 7 % in spite of 0.07 * 100
+  // rounded to 9 digits, because 0.07 * 100 is not exactly 7
   const rounded = round(Number((value * 10 ** decimals).toPrecision(9))) / 10 ** decimals;
   if (rounded >= 100 && round === Math.round) return ">99\u00a0%";
   return `${Number(rounded.toFixed(decimals))}\u00a0%`;
@@ -64,7 +64,7 @@ function milliseconds(time) {
 const superscript = (number) =>
   String(number).replace(/[-\d]/g, (digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]);
 
-// e to that power, which may be too large for a number.
+// e to this power, as text, because it may be too large for a number.
 function exponential(ln) {
   if (ln < Math.log(0.001)) return "<0.001";
   if (ln < Math.log(1e5)) return count(Number(Math.exp(ln).toPrecision(2)));
@@ -72,7 +72,7 @@ function exponential(ln) {
   return `10${superscript(Math.floor(log10))}`;
 }
 
-// ---- The parts of the page, in its order. Each takes the newest state.
+// ---- The parts of the page, from top to bottom. Each function draws the newest state.
 
 function showHeader({ title, requests, rate, seconds, paused, trial }) {
   setText($("title"), title);
@@ -93,7 +93,7 @@ function showRehearsal({ rehearsal }) {
     $("commands").dataset.shown = commands;
     $("commands").replaceChildren(...rehearsal.commands.map((command) => element("li", "", command)));
   }
-  // neither `disabled` nor hidden: either would take the focus away from a keyboard's user
+  // not `disabled` and not hidden, because a keyboard user would lose the focus
   const is_over = rehearsal.next === null;
   $("next").setAttribute("aria-disabled", String(rehearsal.under_way || is_over));
   const told = is_over ? "That was the last step" : `Next: ${rehearsal.next}`;
@@ -104,7 +104,7 @@ const WORDS = { promote: "Promote", roll_back: "Roll back", not_yet: "Not yet", 
 
 function showVerdict({ decision, sentence, price_sentence }) {
   const word = WORDS[decision];
-  // the sentence begins with the word, which stands above it
+  // without the first word, which is shown in large letters above
   const rest = sentence.startsWith(`${word}: `) ? sentence.slice(word.length + 2) : sentence;
   const below = rest.charAt(0).toUpperCase() + rest.slice(1);
   $("verdict").dataset.decision = decision;
@@ -156,13 +156,13 @@ const MARKS = {
   s: "stable", S: "stable-failed", c: "canary", C: "canary-failed", o: "other", O: "other-failed",
   u: "unnamed", U: "unnamed-failed", "!": "no-answer",
 };
-const LONGEST = 300; // as many are sent
+const LONGEST = 300; // the number of requests in a state
 
 let columns = 1;
 
-// How large a mark may be, in pixels.
+// The size of a mark that fits, in pixels.
 function cellOf({ width, height }, columns) {
-  const rows = Math.ceil((LONGEST + columns - 1) / columns); // the first may stand in the last column
+  const rows = Math.ceil((LONGEST + columns - 1) / columns); // the first mark may be in the last column
   return Math.max(Math.floor(Math.min(width / columns, height / rows)), 1);
 }
 
@@ -171,15 +171,15 @@ function bestColumns(room) {
   return choices.reduce((best, choice) => (cellOf(room, choice) > cellOf(room, best) ? choice : best));
 }
 
-// A request keeps its column while it is shown: the wall moves by whole rows.
+// A request stays in its column while it is shown: the wall moves by whole rows.
 function showWall({ dots: { first, outcomes }, sides }) {
-  // counters of requests that others sent tell no single one
+  // with counters, single requests are not known
   $("requests").hidden = outcomes === "" && hasAnswered(sides);
   if ($("requests").hidden) return;
   const wall = $("wall");
   const { width, height } = wall.getBoundingClientRect();
   const best = bestColumns({ width, height });
-  // not for a little: the eye would lose its place
+  // small changes of the size are left out, because all marks would move
   if (cellOf({ width, height }, best) > 1.2 * cellOf({ width, height }, columns)) columns = best;
   const cell = cellOf({ width, height }, columns);
   const offset = first % columns;
@@ -205,12 +205,12 @@ function showWall({ dots: { first, outcomes }, sides }) {
 
 // ---- Charts
 
-// The trial's course from its beginning, when the bounds were 0 and 1, and the evidence 1.
+// The trial's course. At its beginning the bounds are 0 and 1, and the evidence is 1.
 function course(history) {
   return history[0]?.[0] > 0 ? [[0, null, 0, 1, null, 0, 1, 0], ...history] : history;
 }
 
-// A chart's frame in pixels, and where times and heights (0 to 1) are in it.
+// The frame of a chart in pixels, with the positions of times and heights (0 to 1).
 function frame(svg, history, left) {
   const { width, height } = svg.getBoundingClientRect();
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
@@ -236,7 +236,7 @@ function level(box, part, label, className = "grid", strong = "") {
   ];
 }
 
-// A line through the points, with gaps where one is unknown.
+// A line through the points, with gaps at unknown points.
 function path(box, points) {
   let pen = "M";
   let commands = "";
@@ -259,7 +259,7 @@ function band(box, lower, upper) {
 
 const scaled = (points, scale) => points.map(([seconds, value]) => [seconds, value === null ? null : scale(value)]);
 
-// Where a rate stands on the axis: the cube root tells 0 from 0.1 %, and has room for 100 %.
+// The position of a rate on the axis: a cube root, so that both 0.1 % and 100 % can be read.
 const RATES = [0, 1, 0.1, 0.01, 0.001];
 
 function showRates({ history: seen, limit, sides }) {
@@ -268,7 +268,7 @@ function showRates({ history: seen, limit, sides }) {
   const box = frame(svg, history, 4.2);
   const column = (index) => scaled(history.map((point) => [point[0], point[index]]), Math.cbrt);
   const parts = [];
-  // a label must not cover another
+  // labels must not overlap
   const told = [limit];
   for (const rate of RATES) {
     const near = (other) => Math.abs(box.y(Math.cbrt(rate)) - box.y(Math.cbrt(other))) < 1.1 * box.rem;
@@ -298,7 +298,7 @@ function showRates({ history: seen, limit, sides }) {
   svg.setAttribute("aria-label", `Failure rate: ${bounds.join(", ")}; the limit is ${limitPercent(limit)}`);
 }
 
-// When the line through the points first reaches the threshold; null if it never does.
+// The time at which the line first reaches the threshold; null if it never does.
 function crossing(points, threshold) {
   const after = points.findIndex(([, ln]) => ln !== null && ln >= threshold);
   if (after < 0) return null;
@@ -307,7 +307,7 @@ function crossing(points, threshold) {
   return low === null ? ended : began + ((ended - began) * (threshold - low)) / (high - low);
 }
 
-// The axis is logarithmic. It ends at the threshold to the power of six: beyond, more says no more.
+// The axis is logarithmic. It ends at the sixth power of the threshold: more evidence makes no difference.
 function showEvidence({ history, evidence: { ln_e_value: now, ln_threshold: threshold } }) {
   const svg = $("evidence-chart");
   const known = course(history).map((point) => [point[0], point[7]]);
@@ -376,7 +376,7 @@ function showPod(pod) {
     known.side.setAttribute("href", `#${isSide ? pod.release : "other"}`);
     const all = [["release", pod.release], ["namespace", pod.namespace || "none"], ...Object.entries(pod.labels)];
     const items = all.map(([key, value]) => label(key, value, pod.changed.includes(key)));
-    // the mark tells it to the eye
+    // the mark shows it already
     if (isSide && !pod.changed.includes("release")) items[0].className = "spoken";
     known.labels.replaceChildren(...items);
   }
@@ -384,7 +384,7 @@ function showPod(pod) {
 }
 
 function showPods({ pods, more_pods, sides }) {
-  $("pods").hidden = pods.length === 0 && hasAnswered(sides); // as for the wall
+  $("pods").hidden = pods.length === 0 && hasAnswered(sides); // as with the wall
   const names = new Set(pods.map((pod) => pod.name));
   for (const [name, { root }] of cards) {
     if (!names.has(name)) {
@@ -402,11 +402,11 @@ function showPods({ pods, more_pods, sides }) {
 
 // ---- Drawing
 
-// Text first: it decides how much room is left for the rest.
+// The texts come first, because they decide how much space the charts get.
 const PARTS = [showHeader, showRehearsal, showVerdict, showSides, showPods, showWall, showRates, showEvidence];
 let due = false;
 
-// Draws the newest state once, however many have come since the last frame.
+// Draws only the newest state of those that have arrived since the last frame.
 function drawSoon() {
   if (due || state === null) return;
   due = true;
@@ -426,7 +426,7 @@ const SILENCE = 20000; // in milliseconds, as the two above
 let pause = FIRST_PAUSE;
 let events = null;
 let silence = null;
-let lastState = null; // when it came
+let lastState = null; // the time of its arrival
 
 function connect() {
   events = new EventSource(`v1/events${watched === null ? "" : `?trial=${encodeURIComponent(watched)}`}`);
@@ -449,7 +449,7 @@ function connected() {
   silence = setTimeout(askWhetherItIsThere, SILENCE);
 }
 
-// The browser gives up on some errors, so the next attempt is made here.
+// The browser does not reconnect after some errors, so this does.
 function disconnected() {
   events.close();
   clearTimeout(silence);
@@ -463,7 +463,7 @@ function disconnected() {
   pause = Math.min(pause * 2, LONGEST_PAUSE);
 }
 
-// No state may mean that nothing has changed, or that the server can no longer be reached.
+// Without events, either nothing has changed, or the server cannot be reached any more.
 async function askWhetherItIsThere() {
   const asked = events;
   try {
@@ -496,7 +496,7 @@ async function post(path, body) {
 const enabled = (button) => button.getAttribute("aria-disabled") !== "true";
 
 $("next").addEventListener("click", () => {
-  // the number tells the server which step is meant, so a double click takes one
+  // with the step's number, so that a double click takes only one step
   if (enabled($("next"))) post("v1/step", { step: state.rehearsal.number + 1 });
 });
 $("reset").addEventListener("click", () => {
