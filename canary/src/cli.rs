@@ -15,7 +15,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::header::HeaderName;
 
 use crate::{
-    judge::{Budget, Fraction, Ratio, Settings, Traffic},
     rehearse::Faults,
     serve::HostName,
     source::{
@@ -24,6 +23,7 @@ use crate::{
     },
     trial::{Coverage, Trial},
 };
+use canary_judge::{Budget, Fraction, Ratio, Settings, Traffic};
 
 /// Watch a canary rollout, judge it, and rehearse it without a cluster
 #[derive(Clone, Debug, Parser)]

@@ -5,10 +5,8 @@
 //! - [`cli`]: all flags. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
 //!   messages on standard error.
 //! - [`commands`]: watch, judge, serve and rehearse, one file each. They use the modules below.
-//! - [`release`]: stable and canary, attribution of requests, and counts.
 //! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
 //! - [`tally`]: counts, latencies and pods so far.
-//! - [`judge`]: the decision, by statistics that stay valid however often you look.
 //! - [`trial`]: a tally and a judge of the same requests.
 //! - [`view`]: shows a trial as a picture in a terminal, as lines of JSON, or as a page.
 //! - [`serve`]: a server that keeps watching, and shows the result on a page and in an API.
@@ -19,10 +17,8 @@
 pub mod cli;
 pub mod commands;
 pub mod exit;
-pub mod judge;
 pub mod messages;
 pub mod rehearse;
-pub mod release;
 pub mod serve;
 pub mod signals;
 pub mod source;

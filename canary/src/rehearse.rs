@@ -25,11 +25,11 @@ use tokio::net::TcpListener;
 use self::cluster::Cluster;
 use crate::{
     exit::Exit,
-    judge::{Budget, Fraction, InvalidNumber, Settings, Traffic},
     serve::Access,
     signals::Signals,
     trial::{Coverage, Trial},
 };
+use canary_judge::{Budget, Fraction, InvalidNumber, Settings, Traffic};
 
 /// What a real cluster has, and the rehearsal does not.
 const LEFT_OUT: &str = "\

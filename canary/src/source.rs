@@ -7,6 +7,7 @@
 //!
 //! Commands use the trait [`Source`], so that they work with each of them.
 
+mod attribution;
 pub mod lines;
 pub mod probe;
 pub mod prometheus;
@@ -20,7 +21,9 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::Serialize;
 
-use crate::release::{Attribution, Batch, Counts, Outcome};
+pub use self::attribution::Attribution;
+
+use canary_judge::{Batch, Counts, Outcome};
 
 /// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
 /// `DaemonSet`s. In Prometheus, each `-` is a `_`.

@@ -11,10 +11,8 @@ use std::{
 pub use latencies::Latencies;
 pub use pods::{Pods, SeenPod};
 
-use crate::{
-    release::{Attribution, Batch, Counts, Release, share},
-    source::{Cause, Observation, Response},
-};
+use crate::source::{Attribution, Cause, Observation, Response};
+use canary_judge::{Batch, Counts, Release};
 
 /// The number of last requests that are kept one by one. A share of 1/4, estimated from 300 requests, has a
 /// standard error of √(1/4 · 3/4 / 300) = 2.5 %.
@@ -199,6 +197,11 @@ impl Tally {
     }
 }
 
+/// `part / whole`, from 0 to 1; `None` if `whole` is 0.
+pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
 fn count_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
@@ -206,10 +209,8 @@ fn count_of(length: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        release::Outcome,
-        source::{Answer, NoAnswer},
-    };
+    use crate::source::{Answer, NoAnswer};
+    use canary_judge::Outcome;
 
     fn answered(outcome: Outcome, release: Option<&str>) -> Observation {
         let answer = Answer {

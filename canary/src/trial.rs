@@ -2,17 +2,15 @@
 
 mod edges;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use self::edges::Edges;
 use crate::{
-    judge::{Budget, Decision, Fraction, Judge, Price, Settings, Traffic, Verdict},
-    release::{Attribution, Batch, Outcome, Release, real},
-    source::{Interval, Observation, Seen},
+    source::{Attribution, Interval, Observation, Seen},
     tally::{Pods, Tally},
+};
+use canary_judge::{
+    Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,
 };
 
 /// The part of the service's requests that a trial sees.
@@ -37,7 +35,6 @@ pub struct Trial {
     given_share: Option<Fraction>,
     tally: Tally,
     judge: Judge,
-    in_order: InOrder,
     edges: Edges,
     /// The time that intervals were counted in.
     counted_for: Duration,
@@ -47,7 +44,7 @@ impl Trial {
     /// A trial without requests that starts `now`. Without a budget, the price has no share of the budget.
     pub fn new(settings: Settings, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Self {
         let (tally, judge) = (Tally::new(now), Judge::new(settings));
-        let (in_order, edges) = (InOrder::default(), Edges::default());
+        let edges = Edges::default();
         Self {
             settings,
             budget,
@@ -55,7 +52,6 @@ impl Trial {
             given_share: None,
             tally,
             judge,
-            in_order,
             edges,
             counted_for: Duration::ZERO,
         }
@@ -72,8 +68,7 @@ impl Trial {
     /// count, even if they end later.
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
-        self.judge = Judge::new(self.settings);
-        self.in_order.discard();
+        self.judge.reset();
         self.edges.forget();
         self.counted_for = Duration::ZERO;
     }
@@ -94,14 +89,17 @@ impl Trial {
             self.tally.observe(observation);
         }
         let attributed = observation.attributed().filter(|_| counts);
-        let outcome = attributed.map(|(attribution, outcome)| (attribution.release(), outcome));
-        self.in_order.add(observation.number, outcome, observation.pod(), &mut self.judge);
+        let request = attributed.map(|(attribution, outcome)| {
+            let (release, pod) = (attribution.release(), observation.pod());
+            Request { release, outcome, pod }
+        });
+        self.judge.observe_numbered(observation.number, request);
     }
 
     /// Skips the request with this number: the number is part of the order of sending, but the request is not
     /// part of this trial.
     pub fn skip(&mut self, number: u64) {
-        self.in_order.add(number, None, None, &mut self.judge);
+        self.judge.observe_numbered(number, None);
     }
 
     /// Counts the requests of one interval of time.
@@ -132,7 +130,7 @@ impl Trial {
     /// The counted requests a second; `None` for single requests, and before the first interval.
     pub fn counted_rate(&self) -> Option<f64> {
         let seconds = self.counted_for.as_secs_f64();
-        (seconds > 0.0).then(|| real(self.tally.total().requests) / seconds)
+        (seconds > 0.0).then(|| (self.tally.total().requests as f64) / seconds)
     }
 
     /// The judge's settings.
@@ -174,7 +172,7 @@ impl Trial {
         let scale = match (self.coverage, self.budget) {
             (Coverage::Sample, Some(budget)) => {
                 let elapsed = now.saturating_duration_since(self.tally.began()).as_secs_f64();
-                budget.traffic.get() * elapsed / real(self.tally.total().requests)
+                budget.traffic.get() * elapsed / (self.tally.total().requests as f64)
             }
             _ => 1.0,
         };
@@ -189,76 +187,13 @@ impl Trial {
     }
 }
 
-/// Puts outcomes into the order of sending. An outcome waits until all requests sent before it have ended.
-///
-/// Failures take longer than successes: a time-out comes seconds after the answers to requests that were sent
-/// later. In the order of arrival, a canary would be promoted by its fast successes, before its failures arrive.
-#[derive(Clone, Debug, Default)]
-struct InOrder {
-    /// The number of the request that the judge takes next.
-    next: u64,
-    /// The results of `next` and later requests; `None` for requests that have not ended.
-    waiting: VecDeque<Option<Waiting>>,
-}
-
-/// A request that has ended.
-#[derive(Clone, Debug)]
-struct Waiting {
-    /// The release, if it is known, and the outcome; `None` if the request does not count.
-    outcome: Option<(Option<Release>, Outcome)>,
-    pod: Option<String>,
-}
-
-impl InOrder {
-    /// Requests that are waiting will not count.
-    fn discard(&mut self) {
-        self.waiting.iter_mut().flatten().for_each(|waiting| waiting.outcome = None);
-    }
-
-    fn add(
-        &mut self,
-        number: u64,
-        outcome: Option<(Option<Release>, Outcome)>,
-        pod: Option<&str>,
-        judge: &mut Judge,
-    ) {
-        if number == self.next && self.waiting.is_empty() {
-            // the usual case: outcomes come in order, and need no copy
-            self.next += 1;
-            observe(judge, outcome, pod);
-            return;
-        }
-        let Some(place) = number.checked_sub(self.next).and_then(|place| usize::try_from(place).ok()) else {
-            return; // this number was counted before
-        };
-        if self.waiting.len() <= place {
-            self.waiting.resize(place + 1, None);
-        }
-        self.waiting[place] = Some(Waiting { outcome, pod: pod.map(str::to_owned) });
-        while let Some(waiting) = self.waiting.front_mut().and_then(Option::take) {
-            self.waiting.pop_front();
-            self.next += 1;
-            observe(judge, waiting.outcome, waiting.pod.as_deref());
-        }
-    }
-}
-
-fn observe(judge: &mut Judge, outcome: Option<(Option<Release>, Outcome)>, pod: Option<&str>) {
-    if let Some((release, outcome)) = outcome {
-        judge.observe(release, outcome, pod);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        judge::FailingPods,
-        release::{Attribution, Counts},
-        source::{Answer, Cause, NoAnswer, Response},
-    };
+    use crate::source::{Answer, Attribution, Cause, NoAnswer, Response};
+    use canary_judge::{Counts, FailingPods, Outcome};
 
     fn trial(now: Instant) -> Trial {
         Trial::new(Settings::default(), None, Coverage::Sample, now)

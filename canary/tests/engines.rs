@@ -6,10 +6,7 @@ mod common;
 
 use std::{fs, net::SocketAddr, time::Instant};
 
-use canary::{
-    judge::{Decision, Evidence, Reason},
-    release::Counts,
-};
+use canary_judge::{Counts, Decision, Evidence, Reason};
 use common::{
     Fleet, Version, eventually,
     http::{Answer, Serving, send},

@@ -15,14 +15,13 @@ use super::unusable;
 use crate::{
     cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
-    judge::{Decision, Verdict},
     messages::message,
-    release::{Counts, Release},
     signals::{self, Signals},
     source::{Seen, Source, probe::Probe},
     trial::Trial,
     view::report::{Report, every_second},
 };
+use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// The service counts as unreachable after this time plus `--timeout` without an answer.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -13,10 +13,11 @@ use tokio::{
 };
 
 use crate::{
-    release::{Attribution, Release},
+    source::Attribution,
     source::probe::{Client, Limits, Pace, Probe, Service, Target},
     tally::Tally,
 };
+use canary_judge::Release;
 
 /// Requests a second on new connections, and as many on kept ones.
 const RATE: u32 = 60;

@@ -21,13 +21,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    release::Outcome,
-    source::{
-        Response,
-        probe::{Client, Limits, Service, Target},
-    },
+use crate::source::{
+    Response,
+    probe::{Client, Limits, Service, Target},
 };
+use canary_judge::Outcome;
 
 /// The namespace of all pods.
 pub(super) const NAMESPACE: &str = "default";

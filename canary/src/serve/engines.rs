@@ -18,7 +18,7 @@ use super::{
     access::Refusal,
     server::{read_json, trial_name},
 };
-use crate::judge::{Decision, Verdict};
+use canary_judge::{Decision, Verdict};
 
 /// The body of Flagger's calls.
 #[derive(Debug, Deserialize)]
@@ -148,10 +148,7 @@ impl Serve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        judge::{Evidence, Reason},
-        release::Counts,
-    };
+    use canary_judge::{Counts, Evidence, Reason};
 
     #[test]
     fn a_hook_says_yes_to_these_decisions() {

@@ -160,11 +160,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        judge::Settings,
-        release::Counts,
         source::{Interval, Seen},
         trial::{Coverage, Trial},
     };
+    use canary_judge::{Counts, Settings};
 
     const HEADING: Heading = Heading { title: "http://a", rehearsal: None };
 

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::{
-    judge::{Estimate, Verdict},
-    trial::Trial,
-};
+use crate::trial::Trial;
+use canary_judge::{Estimate, Verdict};
 
 /// The maximum number of points that are kept. The present is added when they are shown.
 pub(super) const MOST_POINTS: usize = 119;
@@ -77,7 +75,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{judge::Settings, trial::Coverage};
+    use crate::trial::Coverage;
+    use canary_judge::Settings;
 
     #[test]
     fn many_points_are_thinned_evenly() {

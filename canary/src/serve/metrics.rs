@@ -8,11 +8,8 @@ use prometheus::{
 };
 
 use super::{Serve, state::word};
-use crate::{
-    judge::Verdict,
-    release::{Attribution, Batch, Counts, Release},
-    source::{Response, Seen},
-};
+use crate::source::{Attribution, Response, Seen};
+use canary_judge::{Batch, Counts, Release, Verdict};
 
 const DECISIONS: [&str; 4] = ["promote", "roll_back", "not_yet", "hold"];
 const RELEASES: [&str; 5] = ["stable", "canary", "other", "unnamed", "no_answer"];

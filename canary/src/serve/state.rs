@@ -13,12 +13,11 @@ use super::{
     trials::OnTrial,
 };
 use crate::{
-    judge::{Decision, Estimate, Price, Verdict},
-    release::{Attribution, Release},
-    source::Cause,
+    source::{Attribution, Cause},
     tally::{Latencies, Recent, SeenPod},
     trial::Trial,
 };
+use canary_judge::{Decision, Estimate, Price, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;

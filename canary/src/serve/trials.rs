@@ -13,11 +13,10 @@ use std::{
 pub use self::on_trial::OnTrial;
 use super::versions::{Version, Versions};
 use crate::{
-    judge::Verdict,
-    release::Release,
     source::{Interval, Observation, Response, Seen},
     trial::Trial,
 };
+use canary_judge::{Release, Verdict};
 
 /// The maximum number of trials.
 pub const MOST_TRIALS: usize = 64;
@@ -290,12 +289,11 @@ impl Trials {
 mod tests {
     use super::*;
     use crate::{
-        judge::{Decision, Settings},
-        release::{Attribution, Counts, Outcome},
-        source::{Answer, Cause, NoAnswer},
+        source::{Answer, Attribution, Cause, NoAnswer},
         trial::Coverage,
     };
     use Outcome::{Failure, Success};
+    use canary_judge::{Counts, Decision, Outcome, Settings};
 
     /// Trials, the time, and the number of the next request.
     struct Watched {

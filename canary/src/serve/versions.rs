@@ -178,7 +178,8 @@ mod tests {
     use appinfo::{app_info::AppInfo, labels::Labels};
 
     use super::*;
-    use crate::release::{Attribution, Outcome, Release};
+    use crate::source::Attribution;
+    use canary_judge::{Outcome, Release};
 
     fn answer(pod: Option<&str>, labels: Option<&str>) -> Answer {
         Answer {

@@ -21,7 +21,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
 use super::{Answer, Observation, Response};
-use crate::release::{Attribution, Batch, Counts, Outcome, Release, real};
+use crate::source::Attribution;
+use canary_judge::{Batch, Counts, Outcome, Release};
 
 /// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill
 /// the memory.
@@ -251,7 +252,7 @@ struct Number(f64);
 impl Number {
     fn count(self, of: &str) -> Result<u64, String> {
         let Self(number) = self;
-        if (0.0..=real(MAX_REQUESTS)).contains(&number) && number.fract() == 0.0 {
+        if (0.0..=(MAX_REQUESTS as f64)).contains(&number) && number.fract() == 0.0 {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -283,11 +284,11 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-                Ok(Number(real(number)))
+                Ok(Number(number as f64))
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-                Ok(Number(-real(number.unsigned_abs()))) // positive numbers come as u64
+                Ok(Number(-(number.unsigned_abs() as f64))) // positive numbers come as u64
             }
         }
         deserializer.deserialize_f64(Visitor)

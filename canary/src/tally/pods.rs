@@ -5,11 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::count_of;
-use crate::{
-    release::{Attribution, Counts, share},
-    source::Answer,
-};
+use super::{count_of, share};
+use crate::source::{Answer, Attribution};
+use canary_judge::Counts;
 
 /// A pod counts as gone after this many answers from other pods, for each pod that is present. With n pods, the
 /// probability to miss a present pod that long is (1 − 1/n)^(10 n), at most e^−10 = 1 in 22,000.
@@ -154,7 +152,7 @@ mod tests {
     use appinfo::{app_info::AppInfo, labels::Labels};
 
     use super::*;
-    use crate::release::{Outcome, Release};
+    use canary_judge::{Outcome, Release};
 
     const CANARY: Attribution = Attribution::Release(Release::Canary);
 

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::release::{Batch, Counts, real};
+use canary_judge::{Batch, Counts};
 
 /// A jump is a difference of more than this many standard errors. With three, incidents that repeat every 90 s, with
 /// scrapes every 60 s, are blamed on the canary in 6.0 % of runs; with two, in 2.8 %.
@@ -61,7 +61,7 @@ fn unless_near((batch, near): (Batch, bool)) -> Option<Batch> {
 fn jumps(one: Counts, other: Counts) -> bool {
     let (Some(first), Some(second)) = (one.rate(), other.rate()) else { return false };
     let pooled = (one + other).rate().unwrap_or(0.0);
-    let variance = pooled * (1.0 - pooled) * (1.0 / real(one.requests) + 1.0 / real(other.requests));
+    let variance = pooled * (1.0 - pooled) * (1.0 / (one.requests as f64) + 1.0 / (other.requests as f64));
     (first - second).abs() > JUMP * variance.sqrt()
 }
 

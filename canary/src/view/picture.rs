@@ -17,10 +17,11 @@ use ratatui::{
 pub use self::palette::Palette;
 use self::traffic::attributions;
 use crate::{
-    release::{Attribution, Release},
+    source::Attribution,
     tally::{Recent, Tally},
     trial::Trial,
 };
+use canary_judge::Release;
 
 /// From this height on, there are empty lines between the parts.
 const ROOMY: u16 = 20;
@@ -201,11 +202,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        judge::{Budget, Fraction, Settings, Traffic},
-        release::Outcome,
         source::{Answer, Cause, NoAnswer, Observation, Response},
         trial::Coverage,
     };
+    use canary_judge::{Budget, Fraction, Outcome, Settings, Traffic};
 
     const COLOUR: Palette = Palette { colour: true };
     const PLAIN: Palette = Palette { colour: false };

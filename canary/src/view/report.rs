@@ -10,12 +10,11 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{
-    judge::{Price, Verdict},
-    release::{Attribution, Counts, share},
-    source::{Cause, Seen},
-    tally::Tally,
+    source::{Attribution, Cause, Seen},
+    tally::{Tally, share},
     trial::Trial,
 };
+use canary_judge::{Counts, Price, Verdict};
 
 /// Ticks each second, for the first time after one second. If the process was stopped, there is one tick for
 /// the whole stop.

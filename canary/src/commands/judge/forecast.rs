@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::{cli::JudgeFlags, judge::Verdict, release::Counts};
+use crate::cli::JudgeFlags;
+use canary_judge::{Counts, Verdict};
 
 /// The forecast as a sentence, after the requests `seen` in the time `elapsed`, at `rate` requests a second.
 pub(super) fn forecast(
@@ -61,10 +62,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        cli::{Cli, Command},
-        release::Batch,
-    };
+    use crate::cli::{Cli, Command};
+    use canary_judge::Batch;
 
     /// The forecast after 8 seconds with this number of answers of each release, all successful.
     fn forecast_after(canary: u64, stable: u64, arguments: &[&str]) -> String {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use crate::{
-    judge::{Decision, Verdict},
     rehearse::{
         cluster::Cluster,
         default_trial,
@@ -16,13 +15,13 @@ use crate::{
         pod::NAMESPACE,
         steps::{NEW_LABEL, REPLICAS, Step},
     },
-    release::{Attribution, Counts, Release, real},
     source::{
-        Response,
+        Attribution, Response,
         probe::{Client, Limits, Pace, Probe, Service, Target},
     },
     tally::{SeenPod, Tally},
 };
+use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// The result of a step: what was measured, or what was wrong.
 pub(super) type Measured = Result<String, String>;
@@ -216,9 +215,9 @@ fn ensure(holds: bool, wanted: &str, saw: &str) -> Result<(), String> {
 /// a standard deviation of √(n p (1 − p)). A range of five on either side gives a false alarm in a million
 /// runs. With 400 requests it still tells 1/4 from 1/3 and 1/6.
 fn within_five_deviations(requests: u64, probability: f64) -> RangeInclusive<u64> {
-    let mean = real(requests) * probability;
+    let mean = (requests as f64) * probability;
     let five = 5.0 * (mean * (1.0 - probability)).sqrt();
-    let within = |count: &u64| (real(*count) - mean).abs() <= five;
+    let within = |count: &u64| ((*count as f64) - mean).abs() <= five;
     let first = (0..=requests).find(within).unwrap_or(0);
     let last = (0..=requests).rev().find(within).unwrap_or(requests);
     first..=last

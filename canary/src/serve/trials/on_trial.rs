@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    judge::{Decision, Verdict},
     serve::{history::History, versions::Version},
     source::{Interval, Observation},
     trial::Trial,
 };
+use canary_judge::{Decision, Verdict};
 
 /// A trial, with what the server keeps about it.
 #[derive(Clone, Debug)]

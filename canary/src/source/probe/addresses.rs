@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::release::Attribution;
+use crate::source::Attribution;
 
 /// The delay after which the next connection attempt starts in parallel: RFC 8305, section 8.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

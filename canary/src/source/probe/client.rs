@@ -24,10 +24,8 @@ use super::{
     service::Naming,
     tls,
 };
-use crate::{
-    release::Outcome,
-    source::{Answer, Cause, NoAnswer, Observation, Response},
-};
+use crate::source::{Answer, Cause, NoAnswer, Observation, Response};
+use canary_judge::Outcome;
 
 /// The maximum size of an answer's body, in bytes. The labels of a pod in Kubernetes always fit.
 const MAX_BODY: usize = 2 << 20;

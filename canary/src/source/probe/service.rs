@@ -10,7 +10,8 @@ use super::{
     addresses::{Addresses, Resolve},
     tls::{self, Trust},
 };
-use crate::release::{Attribution, Release};
+use crate::source::Attribution;
+use canary_judge::Release;
 
 /// Headers that users cannot set: they control message framing and connections in HTTP/1.1 (RFC 9112).
 const RESERVED_HEADERS: [HeaderName; 7] = [

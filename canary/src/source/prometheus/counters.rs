@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::release::{Counts, Release};
+use canary_judge::{Counts, Release};
 
 /// A time in seconds since 1970, and the counter's value at that time.
 pub(super) type Sample = (f64, f64);

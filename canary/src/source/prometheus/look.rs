@@ -11,10 +11,8 @@ use super::{
     counters::{Closed, Counters, Kind, Quantity, Series},
     queries::Queries,
 };
-use crate::{
-    release::Release,
-    source::{HASH_LABELS, Interval},
-};
+use crate::source::{HASH_LABELS, Interval};
+use canary_judge::Release;
 
 /// How far before the last round the query window reaches: two of the longest usual scrape intervals.
 const LOOK_BACK: Duration = Duration::from_secs(120);

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::counters::{Kind, Quantity};
-use crate::release::Release;
+use canary_judge::Release;
 
 /// One label matcher of `PromQL`, as `status=~"5.."`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,10 @@ use fastrand::Rng;
 
 use super::counters::{Closed, Counters, Kind, Quantity, Sample, Series};
 use crate::{
-    judge::{Decision, Settings},
-    release::Release,
     source::Interval,
     trial::{Coverage, Trial},
 };
+use canary_judge::{Decision, Release, Settings};
 
 /// Seconds between scrapes.
 const INTERVALS: [f64; 4] = [5.0, 15.0, 30.0, 60.0];

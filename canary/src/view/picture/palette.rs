@@ -4,7 +4,8 @@ use std::env;
 
 use ratatui::style::{Color, Modifier, Style};
 
-use crate::release::{Attribution, Release};
+use crate::source::Attribution;
+use canary_judge::Release;
 
 /// The styles of the picture. Colours only repeat what the text and other styles show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

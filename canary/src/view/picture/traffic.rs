@@ -8,11 +8,8 @@ use ratatui::{
 };
 
 use super::Picture;
-use crate::{
-    judge,
-    release::{Attribution, Counts, Release},
-    tally::Tally,
-};
+use crate::{source::Attribution, tally::Tally};
+use canary_judge::{Counts, Release};
 
 impl Picture<'_> {
     /// A row for each attribution: its share as a bar and in numbers, and its failures.
@@ -22,7 +19,7 @@ impl Picture<'_> {
         let name_width = u16::try_from(name_length.clamp(9, 20)).unwrap_or(20);
         let bar_width = width.saturating_sub(name_width + NUMBERS.iter().sum::<u16>() + 6);
         let (mark, given_by) = match self.trial.given_share() {
-            Some(share) => (format!("│ given by --share: {}", judge::percent(share.get())), "given"),
+            Some(share) => (format!("│ given by --share: {}", canary_judge::percent(share.get())), "given"),
             None => ("│ expected from the pods".to_owned(), "by pods"),
         };
         let numbers = ["share", given_by, "success", "failure", "failing"];
@@ -138,7 +135,7 @@ fn percent(share: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::share;
+    use crate::tally::share;
 
     #[test]
     fn only_0_is_shown_as_0_per_cent_and_only_1_as_100() {

@@ -9,11 +9,12 @@ use super::{
     bounds::{ConfidenceSequence, Interval},
     numbers::{Fraction, Ratio},
     odds::{GREATER, OddsTest, Table},
+    order::{Order, Request},
     pods::PodComparison,
     promotion::Promotion,
     verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
-use crate::release::{Batch, Counts, Outcome, Release};
+use crate::{Batch, Counts, Outcome, Release};
 
 /// The settings of a judge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -64,6 +65,7 @@ fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 #[derive(Clone, Debug)]
 pub struct Judge {
     settings: Settings,
+    order: Order,
     open: Batch,
     length: BatchLength,
     /// The number of requests in the open batch so far, and the number at which it is complete.
@@ -94,6 +96,7 @@ impl Judge {
         let length = BatchLength::UNKNOWN;
         Self {
             settings,
+            order: Order::default(),
             open: Batch::default(),
             length,
             requests: (0, length.requests()),
@@ -106,6 +109,21 @@ impl Judge {
             roll_back: None,
             promote: None,
         }
+    }
+
+    /// Adds the request with this number in the order of sending, from 0, when it has ended: `None` if it does not count.
+    /// It is judged when all requests before it have ended.
+    pub fn observe_numbered(&mut self, number: u64, request: Option<Request<'_>>) {
+        let mut order = mem::take(&mut self.order);
+        order.add(number, request, |request| self.observe(request.release, request.outcome, request.pod));
+        self.order = order;
+    }
+
+    /// Forgets all outcomes. Requests that were sent before, and have not ended, must be passed as `None`.
+    pub fn reset(&mut self) {
+        let mut order = mem::take(&mut self.order);
+        order.discard();
+        *self = Self { order, ..Self::new(self.settings) };
     }
 
     /// Adds the outcome of the next request in the order of sending. `release` is `None` if the answer names no
@@ -277,7 +295,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::testing::counts;
+    use crate::testing::counts;
     use Outcome::{Failure, Success};
     use Release::{Canary, Stable};
 

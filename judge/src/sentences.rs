@@ -8,7 +8,7 @@ use super::{
     price::Price,
     verdict::{Decision, Estimate, Evidence, Reason, Verdict},
 };
-use crate::release::{Counts, Release};
+use crate::{Counts, Release};
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
@@ -205,8 +205,8 @@ impl Display for Price {
     }
 }
 
-/// A limit in per cent, with all its digits.
-pub(crate) fn percent(rate: f64) -> String {
+/// A share in per cent, with all its digits, as in verdicts: "0.1 %".
+pub fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     // the multiplication by 100 may add wrong digits after the twelfth decimal
     if percent >= 1e-9 { percent_with_decimals(percent, 12) } else { format!("{percent:.1e} %") }

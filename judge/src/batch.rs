@@ -1,6 +1,6 @@
 //! Splits requests into batches: contiguous, in the order of sending, each with a length that is fixed beforehand.
 
-use crate::release::{Batch, real};
+use crate::{Batch, real};
 
 /// The length of the next batch: about [`ANSWERS`] answers of the release that answers less.
 ///
@@ -57,7 +57,7 @@ impl BatchLength {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::testing::counts;
+    use crate::testing::counts;
 
     fn length_after_batches_of(stable: u64, canary: u64) -> BatchLength {
         let mut length = BatchLength::UNKNOWN;

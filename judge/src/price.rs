@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::numbers::{Fraction, Traffic};
-use crate::release::{Batch, real};
+use crate::{Batch, real};
 
 /// A service's error budget: the number of requests that it may fail in a month.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -64,7 +64,7 @@ impl Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::testing::counts;
+    use crate::testing::counts;
 
     fn budget() -> Budget {
         Budget { traffic: Traffic::new(100.0).unwrap(), slo: Fraction::new(0.999).unwrap() }

@@ -6,7 +6,7 @@ use super::{
     decision::Settings,
     odds::{OddsTest, Table, ln_sum},
 };
-use crate::release::{Batch, Counts, real};
+use crate::{Batch, Counts, real};
 
 /// The part of α for the promotion by the limit.
 const LIMIT_PART: f64 = 0.9;
@@ -184,7 +184,7 @@ impl RecentFailures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::testing::{assert_close, counts};
+    use crate::testing::{assert_close, counts};
 
     const ALPHA: f64 = 0.045;
 

@@ -1,5 +1,5 @@
-//! The promises of `canary judge`, tested by simulation. Each run looks at the verdict after every request, and
-//! the verdict at any time counts. Seeds are fixed. `cargo test -p canary --test guarantees -- --nocapture`
+//! The judge's promises, tested by simulation. Each run looks at the verdict after every request, and
+//! the verdict at any time counts. Seeds are fixed. `cargo test -p canary-judge --test guarantees -- --nocapture`
 //! prints the measured figures, and `SIMULATION_RUNS=10000` sets more runs. `docs/verdict.md` has the figures.
 
 use std::{
@@ -10,11 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canary::{
-    judge::{ConfidenceSequence, Decision, Fraction, Judge, Settings, Verdict},
-    release::{Attribution, Counts, Outcome, Release},
-    source::{Answer, Cause, NoAnswer, Observation, Response},
-    trial::{Coverage, Trial},
+use canary_judge::{
+    ConfidenceSequence, Counts, Decision, Fraction, Judge, Outcome, Release, Request, Settings, Verdict,
 };
 use fastrand::Rng;
 
@@ -294,52 +291,33 @@ impl Delays {
         }
     }
 
-    /// Whether a trial ever rolls back and ever promotes, and whether its final verdict is that of a judge with
+    /// Whether a judge ever rolls back and ever promotes, and whether its final verdict is that of a judge with
     /// the outcomes in the order of sending.
     fn ever(&self, rng: &mut Rng) -> [bool; 3] {
         let max_failure_rate = Fraction::new(self.limit).unwrap();
         let settings = Settings { max_failure_rate, ..Settings::default() };
-        let now = Instant::now();
-        let mut trial = Trial::new(settings, None, Coverage::Sample, now);
-        let mut in_order = Judge::new(settings);
-        let mut observations: Vec<_> = (0..3_000)
+        let (mut in_order, mut as_they_end) = (Judge::new(settings), Judge::new(settings));
+        let mut requests: Vec<_> = (0..3_000)
             .map(|number| {
-                let (arrival, response) = match self.ending(rng) {
-                    Ending::Hang(takes) => {
-                        in_order.observe(None, Outcome::Failure, None);
-                        (number + takes, no_answer())
-                    }
-                    Ending::Answer(release, outcome, takes) => {
-                        in_order.observe(Some(release), outcome, None);
-                        (number + takes, answer(release, outcome))
-                    }
+                let (takes, release, outcome) = match self.ending(rng) {
+                    Ending::Hang(takes) => (takes, None, Outcome::Failure),
+                    Ending::Answer(release, outcome, takes) => (takes, Some(release), outcome),
                 };
-                let number = u64::try_from(number).unwrap();
-                (arrival, Observation { number, sent: now, response })
+                in_order.observe(release, outcome, None);
+                (number + takes, number, Request { release, outcome, pod: None })
             })
             .collect();
-        observations.sort_by_key(|(arrival, _)| *arrival);
+        requests.sort_by_key(|(end, ..)| *end);
         let mut promoted = false;
-        for (_, observation) in &observations {
-            trial.observe(observation);
-            promoted |= matches!(trial.decided(), Some(Decision::Promote { .. }));
+        for (_, number, request) in requests {
+            as_they_end.observe_numbered(u64::try_from(number).unwrap(), Some(request));
+            promoted |= is_promotion(&as_they_end);
         }
-        trial.end();
+        as_they_end.end();
         in_order.end();
-        promoted |= matches!(trial.decided(), Some(Decision::Promote { .. }));
-        let rolled_back = matches!(trial.decided(), Some(Decision::RollBack { .. }));
-        [rolled_back, promoted, trial.verdict() == in_order.verdict()]
+        promoted |= is_promotion(&as_they_end);
+        [is_roll_back(&as_they_end), promoted, as_they_end.verdict() == in_order.verdict()]
     }
-}
-
-fn answer(release: Release, outcome: Outcome) -> Response {
-    let attribution = Attribution::Release(release);
-    Response::Answer(Answer { attribution, outcome, latency: None, pod: None, info: None })
-}
-
-fn no_answer() -> Response {
-    let (attribution, cause) = (Attribution::NoAnswer, Cause::TimedOut);
-    Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new() })
 }
 
 #[test]

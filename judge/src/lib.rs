@@ -1,7 +1,9 @@
 //! The verdict on a canary: the decision, the numbers behind it, and the cost of the canary.
 //!
-//! This module is pure: it uses neither clock nor network. Outcomes go into the [`Judge`] in the order of
-//! sending, and a [`Verdict`] comes out. `docs/verdict.md` explains the mathematics and the assumptions.
+//! This library is pure: it uses neither clock nor network. Outcomes go into the [`Judge`], and a [`Verdict`] comes
+//! out. `docs/verdict.md` explains the mathematics and the assumptions.
+//!
+//! - `release`: the two sides of a rollout, outcomes, and counts. `order`: the order of sending.
 //!
 //! - `decision`: the rules for promotion and roll-back.
 //! - `batch`: which requests are compared with each other.
@@ -18,9 +20,11 @@ mod bounds;
 mod decision;
 mod numbers;
 mod odds;
+mod order;
 mod pods;
 mod price;
 mod promotion;
+mod release;
 mod sentences;
 mod verdict;
 
@@ -28,16 +32,19 @@ pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::{Judge, Settings},
     numbers::{Fraction, InvalidNumber, Ratio, Traffic},
+    order::Request,
     pods::FailingPod,
     price::{Budget, Price},
+    release::{Batch, Counts, Outcome, Release},
+    sentences::percent,
     verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
 
-pub(crate) use self::sentences::percent;
+pub(crate) use self::release::real;
 
 #[cfg(test)]
 mod testing {
-    use crate::release::Counts;
+    use crate::Counts;
 
     pub(super) fn counts(failures: u64, requests: u64) -> Counts {
         Counts { requests, failures, slow: 0 }

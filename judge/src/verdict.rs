@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{bounds::Interval, decision::Settings, pods::FailingPod};
-use crate::release::Counts;
+use crate::Counts;
 
 /// What to do with a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

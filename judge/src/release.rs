@@ -1,4 +1,4 @@
-//! The two sides of a rollout, the attribution of requests, and the counts of failures.
+//! The two sides of a rollout, the outcomes of their requests, and the counts of failures.
 
 use std::{
     fmt,
@@ -30,50 +30,6 @@ impl fmt::Display for Release {
             Self::Stable => "stable",
             Self::Canary => "canary",
         })
-    }
-}
-
-/// The release that a request is attributed to, if any.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Attribution {
-    /// One of the two sides.
-    Release(Release),
-    /// A release with another name.
-    Other(String),
-    /// An answer that names no release, such as a proxy's 502.
-    Unnamed,
-    /// There was no answer.
-    NoAnswer,
-}
-
-impl Attribution {
-    /// The attribution of an answer that names `release`; `None` if it names no release.
-    pub fn of_answer(release: Option<&str>) -> Self {
-        match release {
-            Some("stable") => Self::Release(Release::Stable),
-            Some("canary") => Self::Release(Release::Canary),
-            Some(other) => Self::Other(other.to_owned()),
-            None => Self::Unnamed,
-        }
-    }
-
-    /// Stable or canary; `None` for anything else.
-    pub fn release(&self) -> Option<Release> {
-        match self {
-            Self::Release(release) => Some(*release),
-            Self::Other(_) | Self::Unnamed | Self::NoAnswer => None,
-        }
-    }
-}
-
-impl fmt::Display for Attribution {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Release(release) => release.fmt(f),
-            Self::Other(name) => f.pad(name),
-            Self::Unnamed => f.pad("unnamed"),
-            Self::NoAnswer => f.pad("no answer"),
-        }
     }
 }
 
@@ -127,7 +83,7 @@ impl Counts {
 
     /// The observed failure rate, between 0 and 1; `None` before the first request.
     pub fn rate(self) -> Option<f64> {
-        share(self.failures, self.requests)
+        (self.requests > 0).then(|| real(self.failures) / real(self.requests))
     }
 }
 
@@ -185,7 +141,7 @@ impl Batch {
     }
 
     /// All requests that count: those that name a release, and all failures.
-    pub(crate) fn total(&self) -> Counts {
+    pub fn total(&self) -> Counts {
         self.stable + self.canary_at_worst()
     }
 }
@@ -196,11 +152,6 @@ impl AddAssign for Batch {
         self.canary += other.canary;
         self.unattributed += other.unattributed;
     }
-}
-
-/// `part / whole`, from 0 to 1; `None` if `whole` is 0.
-pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| real(part) / real(whole))
 }
 
 /// A count as a real number.

@@ -3,7 +3,7 @@
 use libm::lgamma;
 use serde::Serialize;
 
-use crate::release::{Counts, real};
+use crate::{Counts, real};
 
 /// An interval that contains a failure rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -91,8 +91,8 @@ fn ln_likelihood(counts: Counts, rate: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::testing::{assert_close, counts};
-    use crate::release::Outcome;
+    use crate::Outcome;
+    use crate::testing::{assert_close, counts};
 
     #[test]
     fn an_interval_follows_the_formula() {

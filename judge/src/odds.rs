@@ -31,7 +31,7 @@ use std::sync::LazyLock;
 
 use libm::lgamma;
 
-use crate::release::{Counts, real};
+use crate::{Counts, real};
 
 /// The answers of two sides at the same time: a 2×2 table of side and outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::judge::testing::{assert_close, counts};
+    use crate::testing::{assert_close, counts};
 
     fn table(reference: Counts, suspect: Counts) -> Table {
         Table { reference, suspect }

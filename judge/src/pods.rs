@@ -11,7 +11,7 @@ use std::mem;
 use serde::Serialize;
 
 use super::odds::{GREATER, OddsTest, Table};
-use crate::release::{Counts, Outcome, real};
+use crate::{Counts, Outcome, real};
 
 /// The most pods of a release that are tested. Answers of later pods count only as answers of "the other pods".
 const MOST_PODS: usize = 64;
