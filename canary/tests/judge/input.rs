@@ -193,7 +193,7 @@ fn an_empty_input_gives_a_message() {
 #[test]
 fn the_message_names_an_input_that_cannot_be_read() {
     let (code, output, messages) = run(&["judge", "--input=/no/such/file"]);
-    assert_eq!((code, output.as_str()), (Some(3), ""));
+    assert_eq!((code, output.as_str()), (Some(6), ""));
     assert_eq!(messages, "canary: cannot open /no/such/file: No such file or directory (os error 2)\n");
     let (code, output, messages) = run(&["judge", "--input=/"]);
     assert_eq!((code, output.as_str()), (Some(6), ""));

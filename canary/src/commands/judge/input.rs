@@ -27,10 +27,9 @@ const BUFFER: usize = 1 << 17;
 pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     let start = Instant::now();
-    let (name, input) = match open(path) {
-        Ok(input) => input,
-        Err(error) => return Ok(unusable(format!("cannot open {}: {error}", path.display()))),
-    };
+    let opened = open(path);
+    let (name, input) = opened
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
     let lines = Lines::new(input, flags.trial.max_latency);
     let trial = Arc::new(Mutex::new(flags.trial.of_all(start)));
     let most = flags.probe.count.unwrap_or(u64::MAX);
