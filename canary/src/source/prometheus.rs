@@ -2,14 +2,17 @@
 //! next.
 //!
 //! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
+//! - `twice`, `gauge`: series that cannot be counted.
 //! - `counters`: increases of counters, summed by interval.
 
 mod client;
 mod counters;
+mod gauge;
 mod look;
 mod queries;
 #[cfg(test)]
 mod simulation;
+mod twice;
 
 use std::{
     sync::{
@@ -26,7 +29,7 @@ use tokio::{
 };
 
 pub use self::{
-    client::Credentials,
+    client::{Address, Credentials},
     queries::{Bucket, Matchers, Metric, Queries},
 };
 use self::{
@@ -41,8 +44,10 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// The Prometheus to query, and the queries.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://HOST:PORT`, or `https://`, with a path if a proxy needs one.
-    pub url: String,
+    /// Where it is.
+    pub address: Address,
+    /// More headers of each query, as `Name: value`.
+    pub headers: Vec<String>,
     /// The credentials for it.
     pub credentials: Credentials,
     /// The certificates that are accepted.
