@@ -134,7 +134,7 @@ impl Serve {
                     let mut trials = self.trials();
                     trials.remember(now);
                     self.viewers.tell(&mut trials, &self.heading(), now);
-                    for (trial, verdict) in trials.new_decisions() {
+                    for (trial, verdict) in trials.new_decisions(now) {
                         message(format_args!("trial {}: {verdict}", trial.escape_debug())); // a caller's name
                     }
                 }

@@ -141,7 +141,7 @@ impl Serve {
         let mut trials = self.trials();
         let id = trials.ask_for_rollout(&call.trial()?, Instant::now())?;
         let one = trials.get(&id).ok_or_else(|| Refusal::no_such_trial(&id))?;
-        Ok(one.trial().verdict())
+        Ok(one.trial().verdict(Instant::now()))
     }
 }
 

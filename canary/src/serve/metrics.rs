@@ -3,6 +3,8 @@
 //! Names of trials are not labels, because they come from clients and must not add series. The metrics of the
 //! judge are those of the current trial.
 
+use std::time::Instant;
+
 use prometheus::{
     Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -108,7 +110,7 @@ impl Metrics {
                 (None, _) => {}
             },
             Seen::Interval(interval) => {
-                let Batch { stable, canary, .. } = interval.batch(|_| true);
+                let Batch { stable, canary, .. } = interval.batch();
                 self.count("stable", stable);
                 self.count("canary", canary);
             }
@@ -130,7 +132,7 @@ impl Metrics {
     pub(super) fn text(&self, serve: &Serve) -> Result<String, Error> {
         let (verdict, trials) = {
             let trials = serve.trials();
-            (trials.current().1.trial().verdict(), trials.count())
+            (trials.current().1.trial().verdict(Instant::now()), trials.count())
         };
         self.update(&verdict);
         self.trials.set(i64::try_from(trials).unwrap_or(i64::MAX));

@@ -45,13 +45,13 @@ pub struct VerdictAnswer<'a> {
 impl<'a> VerdictAnswer<'a> {
     /// The verdict of the named trial `now`.
     pub fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
-        let (verdict, price) = (trial.verdict(), trial.price(now));
+        let (verdict, price) = (trial.verdict(now), trial.price(now));
         Self {
             trial: id,
             requests: trial.tally().total().requests,
             sentence: verdict.to_string(),
+            price_sentence: price.map(|price| verdict.price_sentence(&price)),
             verdict,
-            price_sentence: price.map(|price| price.to_string()),
             price,
         }
     }
@@ -162,7 +162,7 @@ impl<'a> State<'a> {
     /// The state of the named trial `now`.
     pub(super) fn new(id: &'a str, one: &'a OnTrial, heading: &'a Heading, now: Instant) -> Self {
         let trial = one.trial();
-        let (tally, verdict) = (trial.tally(), trial.verdict());
+        let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
         let settings = trial.settings();
@@ -175,7 +175,7 @@ impl<'a> State<'a> {
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
             sentence: verdict.to_string(),
-            price_sentence: trial.price(now).map(|price| price.to_string()),
+            price_sentence: trial.price(now).map(|price| verdict.price_sentence(&price)),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
             limit: settings.max_failure_rate.get(),

@@ -92,11 +92,11 @@ impl Trials {
 
     fn observe_interval(&mut self, interval: &Interval, now: Instant) {
         let versions = &mut self.versions;
-        let hashes = interval.canary.keys().map(|hash| (hash.as_str(), versions.of_hash(hash)));
-        let hashes: BTreeMap<_, _> = hashes.collect();
+        let canary = interval.canary();
+        let hashes: BTreeMap<_, _> = canary.keys().map(|hash| (*hash, versions.of_hash(hash))).collect();
         for (hash, version) in &hashes {
             // if only one version has answered, all its answers were in a row
-            let alone = if hashes.len() == 1 { interval.canary[*hash].requests } else { 1 };
+            let alone = if hashes.len() == 1 { canary[hash].requests } else { 1 };
             for _ in 0..alone.min(ANSWERS_UNTIL_BACK.into()) {
                 self.follow(version.map_or(Canary::Unknown, Canary::Of), now);
             }
@@ -272,9 +272,9 @@ impl Trials {
     }
 
     /// The trials whose decision is not the same as at the last call, with their verdicts.
-    pub fn new_decisions(&mut self) -> Vec<(String, Verdict)> {
+    pub fn new_decisions(&mut self, now: Instant) -> Vec<(String, Verdict)> {
         let named = self.named.iter_mut();
-        named.filter_map(|(id, one)| Some((id.clone(), one.new_decision()?))).collect()
+        named.filter_map(|(id, one)| Some((id.clone(), one.new_decision(now)?))).collect()
     }
 
     /// Call this when no more outcomes will come.
@@ -289,15 +289,16 @@ impl Trials {
 mod tests {
     use super::*;
     use crate::{
-        source::{Answer, Attribution, Cause, NoAnswer},
+        source::{Answer, Attribution, Cause, CountedWindow, NoAnswer},
         trial::Coverage,
     };
     use Outcome::{Failure, Success};
-    use canary_judge::{Counts, Decision, Outcome, Settings};
+    use canary_judge::{Counts, Decision, Outcome, Settings, Window};
 
     /// Trials, the time, and the number of the next request.
     struct Watched {
         trials: Trials,
+        began: Instant,
         now: Instant,
         number: u64,
     }
@@ -309,7 +310,7 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             let trial = Trial::new(Settings::default(), None, Coverage::Sample, now);
-            Self { trials: Trials::new(trial), now, number: 0 }
+            Self { trials: Trials::new(trial), began: now, now, number: 0 }
         }
 
         /// A request that takes a millisecond.
@@ -341,10 +342,17 @@ mod tests {
 
         /// An interval of a second.
         fn count(&mut self, stable: Counts, canary: &[(&str, Counts)]) {
-            let (since, length) = (Some(self.now), Duration::from_secs(1));
-            self.now += length;
-            let canary = canary.iter().map(|(hash, counts)| ((*hash).to_owned(), *counts)).collect();
-            let interval = Interval { since, length, stable, canary };
+            self.now += Duration::from_secs(1);
+            let clock = self.now.duration_since(self.began).as_secs_f64();
+            let window = |release, version: &str, counts| {
+                let pod = format!("{release} {version}").into();
+                let (since, until, restarted) = (clock - 1.0, clock, false);
+                let window = Window { release, pod, since, until, counts, restarted };
+                CountedWindow { version: version.to_owned(), window }
+            };
+            let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));
+            let windows = [window(Release::Stable, "", stable)].into_iter().chain(canary).collect();
+            let interval = Interval { at: self.now, clock, began: 0.0, windows };
             self.trials.observe(&Seen::Interval(interval), self.now);
         }
 
@@ -353,7 +361,7 @@ mod tests {
         }
 
         fn decision(&self, id: &str) -> &'static str {
-            super::super::state::word(&self.trials.get(id).expect("a trial").trial.verdict().decision)
+            super::super::state::word(&self.trials.get(id).expect("a trial").trial.verdict(self.now).decision)
         }
 
         fn counts(&self, id: &str, release: Release) -> Counts {
@@ -549,7 +557,7 @@ mod tests {
     fn each_new_decision_is_named_once() {
         let mut watched = Watched::new();
         let new = |watched: &mut Watched| -> Vec<_> {
-            let decisions = watched.trials.new_decisions().into_iter();
+            let decisions = watched.trials.new_decisions(watched.now).into_iter();
             decisions.map(|(id, verdict)| (id, super::super::state::word(&verdict.decision))).collect()
         };
         watched.rounds(1, BROKEN, Failure);
@@ -599,7 +607,7 @@ mod tests {
             watched.count(counts(30), &[("", counts(10))]);
         }
         assert_eq!(watched.ask(None), UNKNOWN_VERSION);
-        let verdict = watched.trials.current().1.trial.verdict();
+        let verdict = watched.trials.current().1.trial.verdict(watched.now);
         assert!(matches!(verdict.decision, Decision::Promote { .. }), "{verdict}");
     }
 

@@ -72,7 +72,7 @@ impl OnTrial {
 
     /// Counts the part of an interval whose versions it takes.
     pub(super) fn observe_interval(&mut self, interval: &Interval, takes: impl Fn(&str) -> bool) {
-        self.trial.observe_interval(interval, interval.batch(takes));
+        self.trial.observe_interval(interval, takes);
         self.changes += 1;
     }
 
@@ -82,12 +82,12 @@ impl OnTrial {
     }
 
     /// The verdict, if its decision is not the same as at the last call. The first is compared with "not yet".
-    pub(super) fn new_decision(&mut self) -> Option<Verdict> {
+    pub(super) fn new_decision(&mut self, now: Instant) -> Option<Verdict> {
         let (changes, decision) = self.looked_at;
         if changes == self.changes {
             return None;
         }
-        let verdict = self.trial.verdict();
+        let verdict = self.trial.verdict(now);
         self.looked_at = (self.changes, mem::discriminant(&verdict.decision));
         (decision != self.looked_at.1).then_some(verdict)
     }
