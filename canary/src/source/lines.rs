@@ -434,7 +434,7 @@ mod tests {
             ("canary failed", "expected value at byte 1"),
             (r#"{"release":"canary","failed":fa"#, "its JSON is not complete: the line ends at byte 31"),
             (r#"{"release":"canary","failed":true"#, "its JSON is not complete: the line ends at byte 33"),
-            (r#"{"stable":{"requests":1,"#, "line 3: its JSON is not complete: the line ends at byte 23"),
+            (r#"{"stable":{"requests":1,"#, "line 3: its JSON is not complete: the line ends at byte 24"),
             (r#"["canary",true,null,null,null,null,null]"#, "sequence, expected an object such as"),
             ("[]", "sequence, expected an object such as"),
             ("17", "integer `17`, expected an object such as"),
