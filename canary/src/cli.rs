@@ -160,6 +160,10 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "FILE", conflicts_with_all = NOT_WITH_INPUT)]
     pub input: Option<PathBuf>,
 
+    /// Write what is counted, and the settings, to this file: `canary judge --input FILE` then says the same again
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub record: Option<PathBuf>,
+
     /// How to judge.
     #[command(flatten)]
     pub trial: TrialFlags,
