@@ -187,7 +187,7 @@ fn a_file_without_certificates_is_refused() {
 }
 
 #[test]
-fn a_missing_client_certificate_has_the_same_cause_in_each_version_of_tls() {
+fn a_missing_client_certificate_is_named_in_each_version_of_tls() {
     let authority = Authority::new("one");
     let mut roots = RootCertStore::empty();
     roots.add(authority.issuer.der().clone()).expect("a certificate");
@@ -200,13 +200,13 @@ fn a_missing_client_certificate_has_the_same_cause_in_each_version_of_tls() {
         let port =
             authority.serve_with(config.with_single_cert(vec![certificate], key).expect("a configuration"));
         let url = format!("https://127.0.0.1:{port}");
-        let refused = summary(&mut canary(&["watch", &url, "--insecure"]));
-        assert_eq!(refused["no_answer"], json!({"count": 3, "causes": {"tls": 3}}), "{version:?}: {refused}");
-        let trouble = refused["trouble"].as_str().expect("a text");
-        assert!(
-            trouble.contains("a certificate of the client, and canary has none"),
-            "{version:?}: {trouble}"
-        );
+        // with TLS 1.3, the connection may be reset before the server's reason is read; then nothing tells the cause
+        common::eventually("each request names the cause", || {
+            let refused = summary(&mut canary(&["watch", &url, "--insecure"]));
+            let trouble = refused["trouble"].as_str().expect("a text");
+            refused["no_answer"] == json!({"count": 3, "causes": {"tls": 3}})
+                && trouble.contains("a certificate of the client, and canary has none")
+        });
     }
 }
 
