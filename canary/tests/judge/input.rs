@@ -167,7 +167,7 @@ fn a_bad_line_is_refused_with_its_number_and_cause() {
     let good = outcomes(8, 4, 0.5, 0.0, 0.0);
     for (bad, cause) in [
         (&b"oops"[..], "expected value"),
-        (b"{\"release\":\"canary\",\"failed\":tr", "EOF while parsing"),
+        (b"{\"release\":\"canary\",\"failed\":tr", "its JSON is not complete"),
         (b"[\"canary\",false]", "invalid type: sequence"),
         (b"{\"release\":\"canary\",\"failed\":\"\xff\"}", "not UTF-8 at byte 31"),
         (b"{\"stable\":{\"requests\":1,\"failed\":2}}", "stable has failed 2 of 1 requests"),
@@ -193,7 +193,7 @@ fn an_empty_input_gives_a_message() {
 #[test]
 fn the_message_names_an_input_that_cannot_be_read() {
     let (code, output, messages) = run(&["judge", "--input=/no/such/file"]);
-    assert_eq!((code, output.as_str()), (Some(3), ""));
+    assert_eq!((code, output.as_str()), (Some(6), ""));
     assert_eq!(messages, "canary: cannot open /no/such/file: No such file or directory (os error 2)\n");
     let (code, output, messages) = run(&["judge", "--input=/"]);
     assert_eq!((code, output.as_str()), (Some(6), ""));
