@@ -55,7 +55,7 @@ const WATCH_CODES: &str = "\
 Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend.
 
 If a name has several addresses, each request goes to one of them at random. A request without an
-answer is attributed to the release that this address named last.
+answer is attributed to the release that this address named last, unless it names several.
 
 Exit codes:
   0    ended by a key or Ctrl-C, or after --for or --count
