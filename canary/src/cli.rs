@@ -381,7 +381,7 @@ pub struct PrometheusFlags {
 
     /// The counter of requests, with matchers that select the service
     #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
-    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo"}"#)]
+    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo",method=~"GET|HEAD"}"#)]
     pub metric: Metric,
 
     /// Selects the series of the stable release
