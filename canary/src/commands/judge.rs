@@ -215,6 +215,10 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
 
 fn write_sentences(trial: &Trial) -> io::Result<()> {
     writeln!(io::stdout(), "{}", trial.verdict())?;
+    let statuses = trial.tally().statuses();
+    if !statuses.are_good() {
+        writeln!(io::stdout(), "Status codes of the answers: {statuses}.")?;
+    }
     if let Some(price) = trial.price(Instant::now()) {
         writeln!(io::stdout(), "{price}")?;
     }

@@ -227,6 +227,7 @@ mod tests {
         Response::Answer(Answer {
             attribution: Attribution::of_answer(Some(release).filter(|release| !release.is_empty())),
             outcome: if status == 200 { Outcome::Success } else { Outcome::Failure },
+            status: Some(status),
             latency: Some(Duration::from_millis(2)),
             pod: Some(pod.to_owned()),
             info: (status == 200).then_some(info),

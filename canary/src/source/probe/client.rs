@@ -186,6 +186,7 @@ async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: In
     let answer = Answer {
         attribution: naming.attribution(release.as_deref()),
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        status: Some(head.status.as_u16()),
         latency: None,
         pod: header_text(&head.headers, &naming.pod_header)
             .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name)),
