@@ -100,7 +100,7 @@ Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
   1    with --script: a step had another result
   3    a mistake in the command line
-  6    no terminal, no free port, or a file cannot be written
+  6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary watch`.

@@ -8,7 +8,7 @@ use rustix::{
 };
 
 /// The shortage in words, with the limit if it is known; `None` if the error has another cause.
-pub(crate) fn shortage(error: &io::Error) -> Option<String> {
+pub fn shortage(error: &io::Error) -> Option<String> {
     match Errno::from_io_error(error)? {
         Errno::MFILE => {
             let limit = getrlimit(Resource::Nofile).current.map(|limit| format!(" is {limit}"));

@@ -11,7 +11,6 @@ use hyper::{
     header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -24,7 +23,10 @@ use super::{
     service::Naming,
     tls,
 };
-use crate::source::{Answer, Cause, NoAnswer, Observation, Response};
+use crate::{
+    shortage::shortage,
+    source::{Answer, Cause, NoAnswer, Observation, Response},
+};
 use canary_judge::Outcome;
 
 /// The maximum size of an answer's body, in bytes. The labels of a pod in Kubernetes always fit.
@@ -118,13 +120,13 @@ impl Client {
     fn no_answer(&self, lost: Lost, limits: Limits) -> Response {
         let (cause, detail) = match lost {
             Lost::Name(error) => (Cause::UnknownName, error.to_string()),
-            Lost::Connect(error) => match Errno::from_io_error(&error) {
-                Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS) => {
-                    return Response::Unsent(error.to_string());
+            Lost::Connect(error) => {
+                if let Some(shortage) = shortage(&error) {
+                    return Response::Unsent(shortage);
                 }
-                Some(Errno::CONNREFUSED) => (Cause::Refused, error.to_string()),
-                _ => (Cause::Unreachable, error.to_string()),
-            },
+                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                (if refused { Cause::Refused } else { Cause::Unreachable }, error.to_string())
+            }
             Lost::Tls(error) => (tls::cause_of(&error).unwrap_or(Cause::BrokeOff), format!("TLS: {error}")),
             Lost::Http(error) => (Cause::BrokeOff, with_causes(&error)),
             Lost::Late => {
