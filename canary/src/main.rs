@@ -1,6 +1,6 @@
 //! The `canary` binary: flags, command, exit code.
 
-use std::{io, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use canary::{
     cli::{Cli, Command},
@@ -9,11 +9,10 @@ use canary::{
     messages::message,
     shortage::shortage,
 };
-use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parse_arguments(&env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => {
             let printed = error.print();

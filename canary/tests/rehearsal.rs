@@ -69,7 +69,10 @@ fn a_port_in_use_gives_a_one_line_message() {
     assert_eq!((code, output.as_str()), (Some(6), ""));
     assert_eq!(
         messages,
-        format!("canary: cannot listen on {address}: Address already in use (os error 98)\n")
+        format!(
+            "canary: cannot listen on {address}: Address already in use (os error 98); --listen 127.0.0.1:PORT sets \
+             another port\n"
+        )
     );
 }
 
@@ -138,6 +141,7 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
         run(&["rehearse", "--listen=127.0.0.1:0", &format!("--page={}", taken.address)]);
     assert_eq!(code, Some(6));
     assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", taken.address)), "{messages}");
+    assert!(messages.contains("; --page=127.0.0.1:PORT sets another port"), "{messages}");
 }
 
 #[test]
