@@ -422,6 +422,7 @@ fn unusable_flags_and_ports_are_reported() {
     let (code, _, messages) = run(&["serve", &format!("--listen={}", serving.address)]);
     assert_eq!(code, Some(6));
     assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", serving.address)), "{messages}");
+    assert!(messages.contains("; --listen 127.0.0.1:PORT sets another port"), "{messages}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use appinfo::{config, server};
 use tokio::{select, sync::oneshot};
 
-use super::unusable;
+use super::{cannot_listen, unusable};
 use crate::{
     cli::ServeFlags,
     exit::Exit,
@@ -52,9 +52,7 @@ async fn serve(
     trial: Trial,
 ) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let listener = server::bind(flags.listen).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", flags.listen))
-    })?;
+    let listener = server::bind(flags.listen).map_err(cannot_listen("--listen ", flags.listen))?;
     let address = listener.local_addr()?;
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));

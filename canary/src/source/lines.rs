@@ -248,7 +248,7 @@ impl Converter {
         let number = self.outcomes;
         self.outcomes += 1;
         let pod = pod.map(|Text(pod)| pod.into_owned()).filter(|pod| !pod.is_empty());
-        let answer = Answer { attribution, outcome, latency, pod, info: None };
+        let answer = Answer { attribution, outcome, status: None, latency, pod, info: None };
         Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod http;
+pub mod prometheus;
 pub mod scripted;
 pub mod terminal;
 

@@ -110,10 +110,10 @@ impl Client {
 
     /// The response for a request without an answer.
     fn no_answer(&self, lost: &Lost, limits: Limits) -> Response {
-        let detail = lost.detail(limits.timeout);
-        if lost.is_shortage() {
-            return Response::Unsent(detail);
+        if let Some(shortage) = lost.shortage() {
+            return Response::Unsent(shortage);
         }
+        let detail = lost.detail(limits.timeout);
         let attribution = self.service.addresses.attribution_of(self.destination);
         Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail })
     }
@@ -141,6 +141,7 @@ async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: In
     let answer = Answer {
         attribution: naming.attribution(release.as_deref()),
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        status: Some(head.status.as_u16()),
         latency: None,
         pod: header_text(&head.headers, &naming.pod_header)
             .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name)),
