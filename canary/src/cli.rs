@@ -216,6 +216,10 @@ pub struct ServeFlags {
     #[arg(long, value_name = "[ADDRESS]:PORT", default_value = "127.0.0.1:8090")]
     pub listen: Listen,
 
+    /// Where to serve /healthz, /readyz and /metrics as well, for probes that must not wait behind clients
+    #[arg(long, value_name = "[ADDRESS]:PORT")]
+    pub admin_listen: Option<Listen>,
+
     /// A host name that clients may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<HostName>,

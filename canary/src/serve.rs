@@ -6,19 +6,18 @@
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
 //! - [`state`]: the JSON of a trial. `history`: its course.
-//! - `server`: the routes. `access`: which requests are allowed. `connections`: the port, and the drain.
+//! - `routes`: the routes. `access`: which requests are allowed. The port and the drain are [`appinfo::server`]'s.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
-mod connections;
 mod engines;
 mod events;
 mod history;
 mod metrics;
 mod rehearsal;
-mod server;
+mod routes;
 pub mod state;
 pub mod trials;
 mod versions;
@@ -29,20 +28,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appinfo::server::Phase;
+use appinfo::server::{Phase, Server, Shutdown};
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
+pub use self::access::{Access, HostName};
 pub(crate) use self::rehearsal::{Progress, Rehearsal};
-pub use self::{
-    access::{Access, HostName},
-    connections::Drain,
-};
 use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
 use crate::{
     messages::message,
     source::{Seen, Source},
     trial::Trial,
 };
+
+/// The maximum number of open connections. Others wait.
+const MOST_CONNECTIONS: u32 = 512;
+/// How long a connection may be idle between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum length of a request head, in bytes. Browsers send cookies of other programs on the same host.
+const HEAD_BYTES: usize = 16 << 10;
+/// Files that the source may open: a connection for each request under way, and those for names and certificates.
+const FILES_OF_SOURCE: u64 = 64;
 
 /// The minimum time between two events for a viewer.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
@@ -82,16 +87,32 @@ impl Serve {
         }))
     }
 
-    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains.
+    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Probes are
+    /// answered on `admin`, too, where connections of clients cannot use up the places.
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
         listener: TcpListener,
-        end: impl Future<Output = Drain>,
+        admin: Option<TcpListener>,
+        end: impl Future<Output = Shutdown>,
     ) {
+        let public = (listener, routes::router(Arc::clone(self)));
+        let admin = admin.map(|listener| (listener, routes::admin(Arc::clone(self))));
+        let mut server = Server::of_routers(public, admin, self.phase.clone());
+        server.max_connections = MOST_CONNECTIONS;
+        server.own_files += FILES_OF_SOURCE;
+        server.head_bytes = HEAD_BYTES;
+        server.idle_timeout = IDLE_TIMEOUT;
+        server.streams = true;
+        let possible = server.possible_connections();
+        if possible < MOST_CONNECTIONS {
+            message(format_args!(
+                "{possible} connections at most: the limit of open files is low (ulimit -n)"
+            ));
+        }
         select! {
             () = self.follow(source) => {}
-            () = connections::serve(listener, server::router(Arc::clone(self)), &self.phase, end) => {}
+            () = server.run(end) => {}
         }
     }
 
@@ -144,7 +165,7 @@ impl Serve {
 }
 
 /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Each
-/// trial starts as a copy of `trial`. `title` names what is watched.
+/// trial starts as a copy of `trial`. `title` names what is watched. `admin` is for probes.
 ///
 /// # Errors
 /// If the metrics library refuses a metric.
@@ -154,8 +175,9 @@ pub async fn run(
     trial: Trial,
     access: Access,
     listener: TcpListener,
-    end: impl Future<Output = Drain>,
+    admin: Option<TcpListener>,
+    end: impl Future<Output = Shutdown>,
 ) -> io::Result<()> {
-    Serve::new(title, None, trial, access)?.run(source, listener, end).await;
+    Serve::new(title, None, trial, access)?.run(source, listener, admin, end).await;
     Ok(())
 }

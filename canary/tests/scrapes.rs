@@ -19,10 +19,11 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume},
+    labels::LabelFile,
     server::{self, Server},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService},
 };
+use canary::rehearse::volume::LabelVolume;
 use common::{eventually, json_lines, prometheus::Prometheus, start};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -9,10 +9,11 @@ use std::{
     str::FromStr,
 };
 
+use appinfo::server;
 use axum::{
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{CONTENT_TYPE, HOST, ORIGIN},
+        HeaderMap, HeaderValue, StatusCode, Uri, Version,
+        header::{CONTENT_TYPE, ORIGIN},
         uri::Authority,
     },
     response::{IntoResponse, Response},
@@ -148,11 +149,9 @@ fn is_this_machine(remote: Option<SocketAddr>) -> bool {
 }
 
 fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().filter(|_| hosts.next().is_none());
-    host.and_then(|host| Authority::try_from(host.as_bytes()).ok())
-        .filter(|host| !host.as_str().contains('@'))
-        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "want one header host, with a host in it"))
+    let refused = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
+    let host = server::host(Version::HTTP_11, headers).map_err(|error| refused(error.to_string()))?;
+    host.ok_or_else(|| refused("the Host header is empty".to_owned()))
 }
 
 fn is_own(origin: &[u8], host: &Authority) -> bool {
@@ -169,7 +168,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderName;
+    use axum::http::{HeaderName, header::HOST};
 
     use super::*;
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{
     Serve,
     access::{Access, Refusal, json},
-    server::read_json,
+    routes::read_json,
 };
 
 /// The progress of a rehearsal.

@@ -23,10 +23,11 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume},
+    labels::LabelFile,
     server::{self, Server},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
+use canary::rehearse::volume::LabelVolume;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
