@@ -94,7 +94,11 @@ fn accounted(trial: &Trial, now: Instant) -> Batch {
 /// Whether the sentence denies an answer or a failure of the canary.
 fn denies(trial: &Trial, counted: Batch, now: Instant) -> bool {
     let sentence = trial.verdict(now).to_string();
-    counted.canary.requests > 0 && sentence.contains("the canary has not answered")
+    let never = ["the canary has not answered.", "the canary has not answered "];
+    let silent = "the canary has not answered for ";
+    counted.canary.requests > 0
+        && never.iter().any(|text| sentence.contains(text))
+        && !sentence.contains(silent)
 }
 
 /// What a record of the trial says.

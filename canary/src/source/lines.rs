@@ -264,6 +264,9 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
             };
             Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string() })
         }
+        (Response::Answer(answer), None) => {
+            Response::Answer(Answer { status: recorded.status().or(answer.status), ..answer })
+        }
         (response, _) => response,
     };
     Ok(Observation { number: recorded.number().unwrap_or(plain.number), sent, response })

@@ -45,6 +45,9 @@ pub(super) struct Recorded {
     sent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
+    /// The status code of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
     /// Why there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<Cause>,
@@ -192,17 +195,17 @@ impl<W: Write> Recorder<W> {
         let Some((attribution, outcome)) = observation.attributed() else {
             return self.write(&RecordLine { canary_record: Recorded { unsent: true, ..recorded } });
         };
-        let (ms, cause) = match &observation.response {
-            Response::Answer(answer) => (answer.latency.map(milliseconds), None),
-            Response::NoAnswer(no_answer) => (None, Some(no_answer.cause)),
-            Response::Unsent(_) => (None, None),
+        let (ms, status, cause) = match &observation.response {
+            Response::Answer(answer) => (answer.latency.map(milliseconds), answer.status, None),
+            Response::NoAnswer(no_answer) => (None, None, Some(no_answer.cause)),
+            Response::Unsent(_) => (None, None, None),
         };
         self.write(&OutcomeLine {
             release: attribution.release(),
             failed: outcome == Outcome::Failure,
             ms,
             pod: observation.pod(),
-            canary_record: Recorded { cause, ..recorded },
+            canary_record: Recorded { status, cause, ..recorded },
         })
     }
 
@@ -319,6 +322,11 @@ impl Recorded {
     /// Its place in the order of sending.
     pub(super) fn number(&self) -> Option<u64> {
         self.number
+    }
+
+    /// The status code of the answer.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// Why there was no answer.
