@@ -5,8 +5,9 @@
 //! which requests are answered.
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
-//! - [`state`]: the JSON of a trial. `history`: its course.
-//! - `server`: the routes. `access`: which requests are allowed. `connections`: the port, and the drain.
+//! - `server`: the routes. `access`: which requests are allowed. `input`: what they say. `connections`: the port,
+//!   and the drain.
+//! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal.
 //! - `metrics`: the metrics for Prometheus.
@@ -15,12 +16,13 @@ mod access;
 mod connections;
 mod engines;
 mod events;
-mod history;
+mod input;
 mod metrics;
 mod rehearsal;
+mod reset;
 mod server;
-pub mod state;
 pub mod trials;
+mod verdict;
 mod versions;
 
 use std::{
@@ -32,16 +34,17 @@ use std::{
 use appinfo::server::Phase;
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
-pub(crate) use self::rehearsal::{Progress, Rehearsal};
+pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName},
     connections::Drain,
 };
-use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
+use self::{events::Viewers, metrics::Metrics, trials::Trials};
 use crate::{
     messages::message,
     source::{Seen, Source},
     trial::Trial,
+    view::page::Heading,
 };
 
 /// The minimum time between two events for a viewer.
@@ -141,21 +144,4 @@ impl Serve {
             }
         }
     }
-}
-
-/// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Each
-/// trial starts as a copy of `trial`. `title` names what is watched.
-///
-/// # Errors
-/// If the metrics library refuses a metric.
-pub async fn run(
-    title: String,
-    source: impl Source,
-    trial: Trial,
-    access: Access,
-    listener: TcpListener,
-    end: impl Future<Output = Drain>,
-) -> io::Result<()> {
-    Serve::new(title, None, trial, access)?.run(source, listener, end).await;
-    Ok(())
 }

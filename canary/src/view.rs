@@ -10,3 +10,15 @@ pub(crate) mod page;
 pub mod picture;
 pub mod report;
 pub mod terminal;
+
+use canary_judge::Decision;
+
+/// The word for a decision in JSON.
+pub(crate) fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Promote { .. } => "promote",
+        Decision::RollBack { .. } => "roll_back",
+        Decision::NotYet => "not_yet",
+        Decision::Hold => "hold",
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     cli::ServeFlags,
     exit::Exit,
     messages::message,
-    serve::{self, Access, Drain},
+    serve::{Access, Drain, Serve},
     signals,
     source::{Source, probe::Probe},
     trial::Trial,
@@ -28,7 +28,7 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     if flags.prometheus.is_used() {
         let title = flags.prometheus.title();
         return match flags.prometheus.start(&flags.probe.service.trust(), None) {
-            Ok(source) => serve(flags, &title, &title, source, flags.trial.of_counters(now)).await,
+            Ok(source) => follow(flags, &title, &title, source, flags.trial.of_counters(now)).await,
             Err(error) => Ok(unusable(error)),
         };
     }
@@ -40,11 +40,11 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let probe = Probe::paused(service, flags.probe.pace(None, flags.trial.max_latency));
     let title = flags.probe.target.to_string();
     let how = format!("{title} {} times a second", flags.probe.rate);
-    serve(flags, &title, &how, probe, trial).await
+    follow(flags, &title, &how, probe, trial).await
 }
 
 /// Serves the verdict on the outcomes of the source. `how` describes the source in messages.
-async fn serve(
+async fn follow(
     flags: &ServeFlags,
     title: &str,
     how: &str,
@@ -61,16 +61,17 @@ async fn serve(
     let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset };
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(drain_after(Exit::Done)) };
-    let serving = serve::run(title.to_owned(), source, trial, access, listener, end);
+    let serve = Serve::new(title.to_owned(), None, trial, access)?;
+    let serving = serve.run(source, listener, end);
     tokio::pin!(serving);
     select! {
-        ended = &mut serving => return ended.map(|()| Exit::Done),
+        () = &mut serving => return Ok(Exit::Done),
         signal = signals.next() => {
             let _ = ask_to_end.send(drain_after(signal));
         }
     }
     select! {
-        ended = serving => ended.map(|()| Exit::Done),
+        () = serving => Ok(Exit::Done),
         signal = signals.next() => Ok(signal),
     }
 }

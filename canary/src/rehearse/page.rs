@@ -12,12 +12,13 @@ use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
     messages::message,
-    serve::{Access, Progress, Rehearsal, Serve},
+    serve::{Access, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
         Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
+    view::page::Progress,
 };
 
 /// Serves the page, and goes through the steps by its button.

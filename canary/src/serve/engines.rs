@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::{
     Serve,
     access::Refusal,
-    server::{read_json, trial_name},
+    input::{read_json, trial_name},
 };
 use canary_judge::{Decision, Verdict};
 

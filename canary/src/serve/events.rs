@@ -17,11 +17,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    rehearsal::Progress,
-    state::{Heading, State},
-    trials::{OnTrial, Trials},
-};
+use super::trials::{OnTrial, Trials};
+use crate::view::page::{Heading, Progress, State};
 
 /// The maximum number of viewers.
 pub(super) const MOST_VIEWERS: usize = 256;
@@ -119,7 +116,7 @@ impl Viewers {
 }
 
 fn event(id: &str, one: &OnTrial, heading: &Heading, now: Instant) -> Bytes {
-    match serde_json::to_string(&State::new(id, one, heading, now)) {
+    match serde_json::to_string(&State::new(id, one.trial(), one.history(), heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON
     }

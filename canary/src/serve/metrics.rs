@@ -7,8 +7,11 @@ use prometheus::{
     Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::{Serve, state::word};
-use crate::source::{Attribution, Response, Seen};
+use super::Serve;
+use crate::{
+    source::{Attribution, Response, Seen},
+    view::word,
+};
 use canary_judge::{Batch, Counts, Release, Verdict};
 
 const DECISIONS: [&str; 4] = ["promote", "roll_back", "not_yet", "hold"];

@@ -353,7 +353,7 @@ mod tests {
         }
 
         fn decision(&self, id: &str) -> &'static str {
-            super::super::state::word(&self.trials.get(id).expect("a trial").trial.verdict().decision)
+            crate::view::word(&self.trials.get(id).expect("a trial").trial.verdict().decision)
         }
 
         fn counts(&self, id: &str, release: Release) -> Counts {
@@ -550,7 +550,7 @@ mod tests {
         let mut watched = Watched::new();
         let new = |watched: &mut Watched| -> Vec<_> {
             let decisions = watched.trials.new_decisions().into_iter();
-            decisions.map(|(id, verdict)| (id, super::super::state::word(&verdict.decision))).collect()
+            decisions.map(|(id, verdict)| (id, crate::view::word(&verdict.decision))).collect()
         };
         watched.rounds(1, BROKEN, Failure);
         assert_eq!(new(&mut watched), [], "not yet");

@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    serve::{history::History, versions::Version},
+    serve::versions::Version,
     source::{Interval, Observation},
     trial::Trial,
+    view::page::History,
 };
 use canary_judge::{Decision, Verdict};
 

@@ -1,4 +1,4 @@
-//! The JSON of a trial: the verdict for scripts, and the state for the page.
+//! The state of a trial that the page shows, as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -9,76 +9,33 @@ use serde::Serialize;
 
 use super::{
     history::{History, Point},
-    rehearsal::Progress,
-    trials::OnTrial,
+    progress::Progress,
 };
 use crate::{
     source::{Attribution, Cause},
     tally::{Latencies, Recent, SeenPod},
     trial::Trial,
+    view::word,
 };
-use canary_judge::{Decision, Estimate, Price, Release, Verdict};
+use canary_judge::{Estimate, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
 /// How long a changed label is marked.
 const STANDS_OUT: Duration = Duration::from_secs(15);
 
-/// The answer to `GET /v1/verdict`.
-#[derive(Clone, Debug, Serialize)]
-pub struct VerdictAnswer<'a> {
-    /// The trial's name.
-    pub trial: &'a str,
-    /// The number of requests since it began.
-    pub requests: u64,
-    /// The verdict. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// The same in words.
-    pub sentence: String,
-    /// The cost of the canary; `None` before stable has answered.
-    pub price: Option<Price>,
-    /// The same in words.
-    pub price_sentence: Option<String>,
-}
-
-impl<'a> VerdictAnswer<'a> {
-    /// The verdict of the named trial `now`.
-    pub fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
-        let (verdict, price) = (trial.verdict(), trial.price(now));
-        Self {
-            trial: id,
-            requests: trial.tally().total().requests,
-            sentence: verdict.to_string(),
-            verdict,
-            price_sentence: price.map(|price| price.to_string()),
-            price,
-        }
-    }
-}
-
-/// The word for a decision in JSON.
-pub(super) fn word(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Promote { .. } => "promote",
-        Decision::RollBack { .. } => "roll_back",
-        Decision::NotYet => "not_yet",
-        Decision::Hold => "hold",
-    }
-}
-
 /// What the page shows above the trial.
 #[derive(Clone, Debug)]
-pub(super) struct Heading<'a> {
+pub(crate) struct Heading<'a> {
     /// The name of what is watched.
-    pub(super) title: &'a str,
+    pub(crate) title: &'a str,
     /// The progress of the rehearsal, if this is one.
-    pub(super) rehearsal: Option<Progress>,
+    pub(crate) rehearsal: Option<Progress>,
 }
 
 /// What the page shows of a trial.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct State<'a> {
+pub(crate) struct State<'a> {
     trial: &'a str,
     /// Seconds since the trial began.
     seconds: f64,
@@ -160,8 +117,13 @@ struct PodState<'a> {
 
 impl<'a> State<'a> {
     /// The state of the named trial `now`.
-    pub(super) fn new(id: &'a str, one: &'a OnTrial, heading: &'a Heading, now: Instant) -> Self {
-        let trial = one.trial();
+    pub(crate) fn new(
+        id: &'a str,
+        trial: &'a Trial,
+        history: &History,
+        heading: &'a Heading,
+        now: Instant,
+    ) -> Self {
         let (tally, verdict) = (trial.tally(), trial.verdict());
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
@@ -190,7 +152,7 @@ impl<'a> State<'a> {
             no_answer: tally.of(&Attribution::NoAnswer).requests,
             causes: tally.causes(),
             dots: dots(trial),
-            history: history(one.history(), trial, &verdict, now),
+            history: points(history, trial, &verdict, now),
             pods,
             more_pods,
             rehearsal,
@@ -239,7 +201,7 @@ fn dot(Recent { attribution, failed, .. }: &Recent) -> char {
     if *failed { letter.to_ascii_uppercase() } else { letter }
 }
 
-fn history(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> Vec<Point> {
+fn points(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> Vec<Point> {
     history.points().iter().copied().chain([Point::new(trial, verdict, now)]).collect()
 }
 
