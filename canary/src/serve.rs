@@ -9,7 +9,7 @@
 //!   and the drain.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal.
+//!   rehearsal. `outage`: messages when answers stop and come back.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
@@ -18,6 +18,7 @@ mod engines;
 mod events;
 mod input;
 mod metrics;
+mod outage;
 mod rehearsal;
 mod reset;
 mod server;
@@ -28,7 +29,7 @@ mod versions;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use appinfo::server::Phase;
@@ -36,10 +37,15 @@ use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
 pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
-    access::{Access, HostName},
+    access::{Access, HostName, Token},
     connections::Drain,
 };
-use self::{events::Viewers, metrics::Metrics, trials::Trials};
+use self::{
+    events::Viewers,
+    metrics::Metrics,
+    outage::Outage,
+    trials::{Full, MOST_TRIALS, Trials, Wanted},
+};
 use crate::{
     messages::message,
     source::{Seen, Source},
@@ -49,6 +55,62 @@ use crate::{
 
 /// The minimum time between two events for a viewer.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
+/// The minimum time between two messages about the limit of trials.
+const LIMIT_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// A moment on both clocks: the one that measures, and the one that people read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    instant: Instant,
+    time: SystemTime,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// The time of a moment. A clock that is set meanwhile makes no difference.
+    fn time_of(self, moment: Instant) -> SystemTime {
+        match moment.checked_duration_since(self.instant) {
+            Some(after) => self.time + after,
+            None => self.time - self.instant.saturating_duration_since(moment),
+        }
+    }
+
+    /// The same as text, in UTC.
+    fn text_of(self, moment: Instant) -> String {
+        humantime::format_rfc3339_seconds(self.time_of(moment)).to_string()
+    }
+
+    /// The same in seconds since 1970.
+    fn seconds_of(self, moment: Instant) -> f64 {
+        self.time_of(moment).duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    }
+}
+
+/// What was said about the limit of trials.
+#[derive(Debug, Default)]
+struct Limit {
+    said: Option<Instant>,
+    full: Full,
+}
+
+impl Limit {
+    /// A message, if the limit was reached since the last one, which was some time ago.
+    fn reached(&mut self, full: Full, now: Instant) -> Option<String> {
+        let soon = |said: Instant| now.saturating_duration_since(said) < LIMIT_SAID_EVERY;
+        if full == self.full || self.said.is_some_and(soon) {
+            return None;
+        }
+        let replaced = full.replaced - self.full.replaced;
+        let refused = full.refused - self.full.refused;
+        (self.said, self.full) = (Some(now), full);
+        Some(format!(
+            "there are {MOST_TRIALS} trials: {replaced} gave way to others, and {refused} names were refused"
+        ))
+    }
+}
 
 /// The state that all requests share.
 pub(crate) struct Serve {
@@ -57,6 +119,8 @@ pub(crate) struct Serve {
     /// The steps, if this is a rehearsal.
     rehearsal: Option<Arc<Rehearsal>>,
     access: Access,
+    /// When this process began to count.
+    started: Start,
     trials: Mutex<Trials>,
     viewers: Viewers,
     metrics: Metrics,
@@ -78,6 +142,7 @@ impl Serve {
             title,
             rehearsal,
             access,
+            started: Start::now(),
             trials: Mutex::new(Trials::new(trial)),
             viewers: Viewers::default(),
             metrics: Metrics::new().map_err(io::Error::other)?,
@@ -100,12 +165,17 @@ impl Serve {
 
     /// Resets the trial of that name, if there is one.
     pub(crate) fn reset(&self, id: &str) {
-        self.trials().reset(Some(id), Instant::now());
+        self.trials().reset(&Wanted::Named(id.to_owned()), Instant::now());
     }
 
     fn heading(&self) -> Heading<'_> {
         let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
-        Heading { title: &self.title, rehearsal: self.rehearsal.as_ref().map(progress) }
+        let started = self.started.text_of(self.started.instant);
+        Heading {
+            title: &self.title,
+            counting_since: started,
+            rehearsal: self.rehearsal.as_ref().map(progress),
+        }
     }
 
     fn trials(&self) -> MutexGuard<'_, Trials> {
@@ -116,11 +186,14 @@ impl Serve {
     async fn follow(&self, mut source: impl Source) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over = false;
+        let (mut over, mut limit, mut outage) = (false, Limit::default(), Outage::new(Instant::now()));
         loop {
             select! {
                 seen = source.next(), if !over => {
                     if let Some(Seen::Trouble(text)) = &seen {
+                        message(text);
+                    }
+                    if let Some(text) = seen.as_ref().and_then(|seen| outage.observe(seen, Instant::now())) {
                         message(text);
                     }
                     let mut trials = self.trials();
@@ -137,8 +210,11 @@ impl Serve {
                     let mut trials = self.trials();
                     trials.remember(now);
                     self.viewers.tell(&mut trials, &self.heading(), now);
+                    if let Some(text) = limit.reached(trials.full(), now) {
+                        message(text);
+                    }
                     for (trial, verdict) in trials.new_decisions() {
-                        message(format_args!("trial {}: {verdict}", trial.escape_debug())); // a caller's name
+                        message(format_args!("trial {trial}: {verdict}"));
                     }
                 }
             }

@@ -10,7 +10,11 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::access::{Access, Refusal};
+use super::{
+    access::{Access, Refusal},
+    trials::Wanted,
+};
+use crate::foreign::is_safe;
 
 /// The longest body of a request, in bytes.
 const MOST_BYTES: usize = 64 << 10;
@@ -19,14 +23,21 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// The longest name of a trial, in bytes. A namespace, a name and a checksum are shorter.
 const LONGEST_NAME: usize = 400;
 
-/// The value of `?trial=`, if there is one.
-pub(super) fn named_trial(uri: &Uri) -> Result<Option<String>, Refusal> {
+/// The trial that `?trial=` or `?version=` names, or the current one.
+pub(super) fn wanted_trial(uri: &Uri) -> Result<Wanted, Refusal> {
     let query = uri.query().unwrap_or_default();
-    let mut names = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "trial");
+    let mut names =
+        form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "trial" || key == "version");
     match (names.next(), names.next()) {
-        (None, _) => Ok(None),
-        (Some((_, name)), None) => trial_name(name.into_owned()).map(Some),
-        _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "trial occurs twice: want one name")),
+        (None, _) => Ok(Wanted::Current),
+        (Some((key, name)), None) => {
+            let name = trial_name(name.into_owned())?;
+            Ok(if key == "trial" { Wanted::Named(name) } else { Wanted::Version(name) })
+        }
+        (Some((one, _)), Some((other, _))) if one == other => {
+            Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{one} occurs twice: want one name")))
+        }
+        _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "want a trial or a version, not both")),
     }
 }
 
@@ -38,6 +49,8 @@ pub(super) fn trial_name(name: String) -> Result<String, Refusal> {
         format!("has {} bytes: want at most {LONGEST_NAME}", name.len())
     } else if name.chars().any(char::is_control) {
         "has control characters".to_owned()
+    } else if !name.chars().all(is_safe) {
+        "has invisible characters".to_owned()
     } else {
         return Ok(name);
     };
@@ -49,6 +62,10 @@ pub(super) async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Bo
     Access::check_origin(headers)?;
     let body = read(body).await?;
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    // serde would also take a list of the values
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the body: want an object, not a list"));
+    }
     serde_json::from_slice(text)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }

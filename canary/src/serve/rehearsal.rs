@@ -78,6 +78,7 @@ impl Rehearsal {
 
 /// The body of `POST /v1/step`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WantedStep {
     /// The step's number, so that a double click takes one step.
     step: usize,

@@ -6,22 +6,40 @@ use axum::{
     Extension,
     body::Body,
     extract::{ConnectInfo, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Serve,
-    access::{Refusal, json},
+    access::{Refusal, caller, json},
+    engines::resource,
     input::read_json,
+    trials::Wanted,
 };
+use crate::messages::message;
 
-/// The body of `POST /v1/reset`.
+/// The body of `POST /v1/reset`. Without a name, it is about the current trial.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Reset {
-    /// The current trial if `None`.
+    /// The name of a trial.
     trial: Option<String>,
+    /// The namespace and the name of one of Flagger's resources `Canary`: the trial of its last rollout.
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+impl Reset {
+    fn wanted(self) -> Result<Wanted, Refusal> {
+        match (self.trial, self.namespace, self.name) {
+            (None, None, None) => Ok(Wanted::Current),
+            (Some(trial), None, None) => Ok(Wanted::Named(trial)),
+            (None, Some(namespace), Some(name)) => Ok(Wanted::Named(resource(&namespace, &name)?)),
+            _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "want a trial, or a namespace and a name, or {}")),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -36,11 +54,20 @@ pub(super) async fn reset(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    serve.access.check_reset(remote.map(|remote| remote.0.0))?;
-    let Reset { trial } = read_json(&headers, body).await?;
-    let id = serve.trials().reset(trial.as_deref(), Instant::now());
-    let id = id.ok_or_else(|| Refusal::no_such_trial(trial.as_deref().unwrap_or_default()))?;
+    let remote = remote.map(|remote| remote.0.0);
+    serve.access.check_reset(remote, &headers)?;
+    let wanted = read_json::<Reset>(&headers, body).await?.wanted()?;
+    let id = serve.trials().reset(&wanted, Instant::now()).ok_or_else(|| no_such_trial(&wanted))?;
+    message(format_args!("trial {id} begins anew: POST /v1/reset from {}", caller(remote)));
     let sentence = "The trial begins anew. Each reset is another chance to err: what --alpha promises holds for \
                     each trial between two resets.";
     Ok(json(&HasReset { trial: id, sentence }))
+}
+
+fn no_such_trial(wanted: &Wanted) -> Refusal {
+    let id = match wanted {
+        Wanted::Current => "",
+        Wanted::Named(id) | Wanted::Version(id) => id,
+    };
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no trial {id:?}"))
 }

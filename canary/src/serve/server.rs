@@ -23,7 +23,7 @@ use super::{
     access::{Access, Refusal},
     engines,
     events::MOST_VIEWERS,
-    input::named_trial,
+    input::wanted_trial,
     rehearsal, reset, verdict,
 };
 use crate::view::page;
@@ -78,10 +78,10 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
     if *serve.phase.borrow() != Phase::Serving {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is about to end"));
     }
-    let named = named_trial(&uri)?;
+    let wanted = wanted_trial(&uri)?;
     let mut trials = serve.trials();
-    let named = named.map(|id| trials.ask(Some(&id), Instant::now())).transpose()?;
-    let events = serve.viewers.events(named.as_deref(), &trials, &serve.heading(), serve.phase.subscribe());
+    let found = trials.ask(&wanted, Instant::now())?;
+    let events = serve.viewers.events(wanted.clone(), &found, &serve.heading(), serve.phase.subscribe());
     let events = events.ok_or_else(|| {
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)

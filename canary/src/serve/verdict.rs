@@ -10,13 +10,13 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    Serve,
+    Serve, Start,
     access::{Access, Refusal, json},
-    input::named_trial,
-    trials::TooMany,
+    input::wanted_trial,
+    trials::{Found, TooMany, Wanted},
 };
-use crate::trial::Trial;
-use canary_judge::{Price, Verdict};
+use crate::view::{sentence, word};
+use canary_judge::{Decision, Price, Verdict};
 
 /// The answer to `GET /v1/verdict`.
 #[derive(Clone, Debug, Serialize)]
@@ -30,23 +30,43 @@ struct VerdictAnswer<'a> {
     verdict: Verdict,
     /// The same in words.
     sentence: String,
+    /// The other versions that answer now. The verdict is the most cautious of all of them.
+    others: Vec<Other<'a>>,
     /// The cost of the canary; `None` before stable has answered.
     price: Option<Price>,
     /// The same in words.
     price_sentence: Option<String>,
+    /// When the trial began, in UTC.
+    trial_began: String,
+    /// Since when this server has counted requests.
+    counting_since: String,
+    /// When this process started.
+    process_started: String,
+}
+
+/// Another version of the canary.
+#[derive(Clone, Debug, Serialize)]
+struct Other<'a> {
+    trial: &'a str,
+    decision: &'static str,
 }
 
 impl<'a> VerdictAnswer<'a> {
-    /// The verdict of the named trial `now`.
-    fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
+    fn new(found: &Found<'a>, started: Start, now: Instant) -> Self {
+        let trial = found.one.trial();
         let (verdict, price) = (trial.verdict(), trial.price(now));
+        let other = |(trial, decision): &(&'a str, Decision)| Other { trial, decision: word(decision) };
         Self {
-            trial: id,
+            trial: found.id,
             requests: trial.tally().total().requests,
-            sentence: verdict.to_string(),
+            sentence: sentence(&verdict, found.note().as_deref()),
+            others: found.others.iter().map(other).collect(),
             verdict,
             price_sentence: price.map(|price| price.to_string()),
             price,
+            trial_began: started.text_of(trial.tally().began()),
+            counting_since: started.text_of(started.instant),
+            process_started: started.text_of(started.instant),
         }
     }
 }
@@ -56,25 +76,18 @@ pub(super) async fn verdict(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let named = named_trial(&uri)?;
-    if named.is_some() {
+    let wanted = wanted_trial(&uri)?;
+    if wanted != Wanted::Current {
         Access::check_site(&headers)?;
     }
     let now = Instant::now();
     let mut trials = serve.trials();
-    let id = trials.ask(named.as_deref(), now)?;
-    let one = trials.get(&id).ok_or_else(|| Refusal::no_such_trial(&id))?;
-    Ok(json(&VerdictAnswer::new(&id, one.trial(), now)))
+    let found = trials.ask(&wanted, now)?;
+    Ok(json(&VerdictAnswer::new(&found, serve.started, now)))
 }
 
 impl From<TooMany> for Refusal {
     fn from(error: TooMany) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
-    }
-}
-
-impl Refusal {
-    pub(super) fn no_such_trial(id: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no trial {id:?}"))
     }
 }

@@ -21,7 +21,10 @@ use std::{
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
 use super::{Answer, Observation, Response};
-use crate::source::Attribution;
+use crate::{
+    foreign::{self, bounded},
+    source::Attribution,
+};
 use canary_judge::{Batch, Counts, Outcome, Release};
 
 /// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill
@@ -191,7 +194,7 @@ impl Converter {
         };
         let number = self.outcomes;
         self.outcomes += 1;
-        let pod = pod.map(|Text(pod)| pod.into_owned()).filter(|pod| !pod.is_empty());
+        let pod = pod.filter(|Text(pod)| !pod.is_empty()).map(|Text(pod)| bounded(&pod, foreign::NAME));
         let answer = Answer { attribution, outcome, latency, pod, info: None };
         Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
     }

@@ -17,7 +17,7 @@ use self::pace::{Orders, Turns};
 pub use self::{
     addresses::Resolve,
     pace::{Limits, Pace},
-    service::{Naming, Options, Service},
+    service::{Naming, Options, PodPattern, PodsOfReleases, Service},
     target::Target,
     tls::Trust,
 };

@@ -9,7 +9,7 @@ mod state;
 pub(crate) use self::{
     history::History,
     progress::Progress,
-    state::{Heading, State},
+    state::{Heading, State, Subject},
 };
 
 /// A file of the page by its path: its content type, and its bytes.

@@ -2,40 +2,111 @@
 
 use std::{
     mem::{self, Discriminant},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     serve::versions::Version,
-    source::{Interval, Observation},
+    source::{Attribution, Interval, Observation, Response},
     trial::Trial,
     view::page::History,
 };
-use canary_judge::{Decision, Verdict};
+use canary_judge::{Decision, Release, Verdict};
+
+/// A version answers now if its last answer is not older than this. With counters: than two intervals.
+pub(super) const ANSWERS_NOW: Duration = Duration::from_secs(10);
+/// Nor does it count as gone before so many answers of other versions have come: it may get few requests.
+const ANSWERS_OF_OTHERS: u64 = 10;
+/// A canary that has not answered for this long is silent.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(30);
+/// It is not silent before this many times the number of requests between two of its answers. If it still gets
+/// its share, the probability of that is e^−10 = 1 in 22,000.
+const REQUESTS_UNTIL_SILENT: u64 = 10;
+/// After this time it is silent, however few requests there were.
+const SILENT_ANYWAY: Duration = Duration::from_secs(600);
+
+/// The answers of the canary that a trial takes. It takes everything else, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// All: the trial has a name of its caller.
+    All,
+    /// Those that tell this version.
+    Version(Version),
+    /// Those that tell no version.
+    NoVersion,
+}
+
+/// The canary's version in an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canary {
+    /// It is not an answer of the canary.
+    No,
+    /// It is the canary's, of an unknown version.
+    Unknown,
+    /// It is the canary's, of this version.
+    Of(Version),
+}
+
+/// Whether the rollout of a trial is over, so that the next request of an engine begins the trial anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    No,
+    /// A hook without a token said so. It counts once the canary is silent.
+    OnceSilent,
+    Yes,
+}
 
 /// A trial, with what the server keeps about it.
 #[derive(Clone, Debug)]
 pub struct OnTrial {
     pub(super) trial: Trial,
-    /// The version whose answers count; `None` for all.
-    pub(super) version: Option<Version>,
-    /// When a client asked for it last.
-    pub(super) asked: Instant,
-    /// Its rollout has ended: the next request about it resets it.
-    pub(super) ended: bool,
+    pub(super) takes: Takes,
+    /// Its place in the order in which trials were made.
+    pub(super) number: u64,
+    /// When a client asked for it last, and how often.
+    pub(super) asked: (Instant, u64),
+    /// When an engine asked for it last. Only an engine's trial is the trial of a rollout.
+    engine: Option<Instant>,
+    over: Over,
+    /// Whether an engine has heard of the roll-back.
+    told: bool,
+    last_answer: Option<Instant>,
+    /// How long an answer counts as one of now.
+    window: Duration,
+    /// Since the last answer of its canary.
+    answers_of_others: u64,
+    requests_since: u64,
     changes: u64,
     /// The number of changes at the last look at the decision, and that decision.
     looked_at: (u64, Discriminant<Decision>),
     history: History,
 }
 
+impl Canary {
+    /// Whether a trial that `takes` these answers counts it.
+    fn is_taken(self, takes: Takes) -> bool {
+        match (self, takes) {
+            (Self::No, _) | (_, Takes::All) | (Self::Unknown, Takes::NoVersion) => true,
+            (Self::Of(version), Takes::Version(own)) => version == own,
+            (Self::Of(_), Takes::NoVersion) | (Self::Unknown, Takes::Version(_)) => false,
+        }
+    }
+}
+
 impl OnTrial {
-    pub(super) fn new(trial: Trial, now: Instant) -> Self {
+    pub(super) fn new(trial: Trial, takes: Takes, number: u64, now: Instant) -> Self {
         Self {
             trial,
-            version: None,
-            asked: now,
-            ended: false,
+            takes,
+            number,
+            asked: (now, 0),
+            engine: None,
+            over: Over::No,
+            told: false,
+            last_answer: None,
+            window: ANSWERS_NOW,
+            answers_of_others: 0,
+            requests_since: 0,
             changes: 0,
             looked_at: (0, mem::discriminant(&Decision::NotYet)),
             history: History::default(),
@@ -61,19 +132,141 @@ impl OnTrial {
     pub(super) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
         self.history = History::default();
-        self.ended = false;
+        (self.over, self.told) = (Over::No, false);
         self.changes += 1;
+    }
+
+    /// Notes that a client asks for it.
+    pub(super) fn is_asked(&mut self, now: Instant) {
+        self.asked = (now, self.asked.1.saturating_add(1));
+    }
+
+    /// Notes that an engine asks for it. If its rollout is over, it is reset, and the answer is true.
+    pub(super) fn is_asked_by_engine(&mut self, now: Instant) -> bool {
+        let over = self.is_over(now);
+        if over {
+            self.reset(now);
+        }
+        self.engine = Some(now);
+        self.told |= self.is_rolled_back();
+        over
+    }
+
+    /// Whether an engine has asked for it.
+    pub(super) fn is_rollout(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// When an engine asked for it last.
+    pub(super) fn asked_by_engine(&self) -> Option<Instant> {
+        self.engine
+    }
+
+    /// Ends its rollout. A promotion ends at once. Otherwise, a caller without a token must wait until the canary
+    /// is silent. Returns whether it has ended.
+    pub(super) fn end_rollout(&mut self, has_token: bool, now: Instant) -> bool {
+        let promoted = matches!(self.trial.decided(), Some(Decision::Promote { .. }));
+        if has_token || promoted || self.is_silent(now) {
+            self.over = Over::Yes;
+        } else if self.over == Over::No {
+            self.over = Over::OnceSilent;
+        }
+        self.over == Over::Yes
+    }
+
+    /// A rollout is also over, although no hook has said so, if the canary is silent and the engine has not asked
+    /// in that time. But a roll-back that no engine has heard of is kept.
+    fn is_over(&self, now: Instant) -> bool {
+        let missed = || {
+            let idle = |last: Instant| now.saturating_duration_since(last) >= SILENT_AFTER;
+            self.last_answer.is_some()
+                && self.engine.is_some_and(idle)
+                && (self.told || !self.is_rolled_back())
+        };
+        match self.over {
+            Over::Yes => true,
+            Over::OnceSilent => self.is_silent(now),
+            Over::No => self.is_silent(now) && missed(),
+        }
+    }
+
+    fn is_rolled_back(&self) -> bool {
+        matches!(self.trial.decided(), Some(Decision::RollBack { .. }))
+    }
+
+    /// Whether the canary has not answered for [`SILENT_AFTER`], and this is no chance.
+    pub(in crate::serve) fn is_silent(&self, now: Instant) -> bool {
+        let Some(last) = self.last_answer else { return true };
+        let silent_for = now.saturating_duration_since(last);
+        let tally = self.trial.tally();
+        let answers = tally.of_release(Release::Canary).requests.max(1);
+        let requests = tally.total().requests.saturating_sub(self.requests_since); // while it answered
+        let enough =
+            self.requests_since.saturating_mul(answers) >= REQUESTS_UNTIL_SILENT.saturating_mul(requests);
+        silent_for >= SILENT_ANYWAY || (silent_for >= SILENT_AFTER && enough)
+    }
+
+    /// Whether its version answers now.
+    pub(super) fn answers_now(&self, now: Instant) -> bool {
+        let is_recent = |last| now.saturating_duration_since(last) <= self.window;
+        self.last_answer.is_some_and(|last| is_recent(last) || self.answers_of_others < ANSWERS_OF_OTHERS)
+    }
+
+    /// Notes whose answers these are: so many `requests`, in an interval of that `length`.
+    fn note(&mut self, canary: Canary, requests: u64, length: Duration, now: Instant) {
+        if canary != Canary::No && canary.is_taken(self.takes) {
+            if self.is_over(now) {
+                self.over = Over::Yes; // the next rollout has begun
+            }
+            self.last_answer = Some(now);
+            self.window = ANSWERS_NOW.max(length.saturating_mul(2));
+            (self.answers_of_others, self.requests_since) = (0, 0);
+        } else {
+            self.answers_of_others += if canary == Canary::No { 0 } else { requests };
+            self.requests_since += requests;
+        }
     }
 
     /// Counts the result of one request.
-    pub(super) fn observe(&mut self, observation: &Observation) {
-        self.trial.observe(observation);
+    ///
+    /// An answer of the canary that tells no version may be of any version. So in the trial of a version, it counts
+    /// as one that names no release: a failure counts against the canary, and a success does not count.
+    pub(super) fn observe(&mut self, observation: &Observation, canary: Canary, now: Instant) {
+        self.note(canary, 1, Duration::ZERO, now);
+        if canary.is_taken(self.takes) {
+            self.trial.observe(observation);
+        } else if canary == Canary::Unknown {
+            self.trial.observe(&without_release(observation));
+        } else {
+            return self.trial.skip(observation.number);
+        }
         self.changes += 1;
     }
 
-    /// Counts the part of an interval whose versions it takes.
-    pub(super) fn observe_interval(&mut self, interval: &Interval, takes: impl Fn(&str) -> bool) {
-        self.trial.observe_interval(interval, interval.batch(takes));
+    /// Counts the part of an interval that it takes. `versions` has the version of each hash.
+    pub(super) fn observe_interval(
+        &mut self,
+        interval: &Interval,
+        version: impl Fn(&str) -> Canary,
+        now: Instant,
+    ) {
+        self.note(Canary::No, interval.stable.requests, interval.length, now);
+        // the others first, so that they do not end what is its own
+        let answered = || interval.canary.iter().filter(|(_, counts)| counts.requests > 0);
+        for own in [false, true] {
+            for (hash, counts) in answered() {
+                let canary = version(hash);
+                if canary.is_taken(self.takes) == own {
+                    self.note(canary, counts.requests, interval.length, now);
+                }
+            }
+        }
+        let takes = self.takes;
+        let mut batch = interval.batch(|hash| version(hash).is_taken(takes));
+        if matches!(takes, Takes::Version(_)) {
+            batch.unattributed += interval.batch(|hash| version(hash) == Canary::Unknown).canary.failures;
+        }
+        self.trial.observe_interval(interval, batch);
         self.changes += 1;
     }
 
@@ -98,4 +291,12 @@ impl OnTrial {
         self.trial.end();
         self.changes += 1;
     }
+}
+
+fn without_release(observation: &Observation) -> Observation {
+    let mut observation = observation.clone();
+    if let Response::Answer(answer) = &mut observation.response {
+        answer.attribution = Attribution::Unnamed;
+    }
+    observation
 }

@@ -15,7 +15,7 @@ use crate::{
     source::{Attribution, Cause},
     tally::{Latencies, Recent, SeenPod},
     trial::Trial,
-    view::word,
+    view::{sentence, word},
 };
 use canary_judge::{Estimate, Release, Verdict};
 
@@ -29,8 +29,21 @@ const STANDS_OUT: Duration = Duration::from_secs(15);
 pub(crate) struct Heading<'a> {
     /// The name of what is watched.
     pub(crate) title: &'a str,
+    /// When this process began to count, in UTC.
+    pub(crate) counting_since: String,
     /// The progress of the rehearsal, if this is one.
     pub(crate) rehearsal: Option<Progress>,
+}
+
+/// The trial that the page shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// Its name.
+    pub(crate) id: &'a str,
+    pub(crate) trial: &'a Trial,
+    pub(crate) history: &'a History,
+    /// What there is to know besides the verdict, as a sentence.
+    pub(crate) note: Option<&'a str>,
 }
 
 /// What the page shows of a trial.
@@ -41,6 +54,8 @@ pub(crate) struct State<'a> {
     seconds: f64,
     /// The name of what is watched.
     title: &'a str,
+    /// When the process began to count.
+    counting_since: &'a str,
     paused: bool,
     decision: &'static str,
     sentence: String,
@@ -116,14 +131,9 @@ struct PodState<'a> {
 }
 
 impl<'a> State<'a> {
-    /// The state of the named trial `now`.
-    pub(crate) fn new(
-        id: &'a str,
-        trial: &'a Trial,
-        history: &History,
-        heading: &'a Heading,
-        now: Instant,
-    ) -> Self {
+    /// The state of the trial `now`.
+    pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
+        let Subject { id, trial, history, note } = *subject;
         let (tally, verdict) = (trial.tally(), trial.verdict());
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
@@ -134,9 +144,10 @@ impl<'a> State<'a> {
             trial: id,
             seconds: (seconds * 1e3).round() / 1e3,
             title: heading.title,
+            counting_since: &heading.counting_since,
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
-            sentence: verdict.to_string(),
+            sentence: sentence(&verdict, note),
             price_sentence: trial.price(now).map(|price| price.to_string()),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
