@@ -213,7 +213,7 @@ impl Serve {
                     if let Some(text) = limit.reached(trials.full(), now) {
                         message(text);
                     }
-                    for (trial, verdict) in trials.new_decisions() {
+                    for (trial, verdict) in trials.new_decisions(now) {
                         message(format_args!("trial {trial}: {verdict}"));
                     }
                 }

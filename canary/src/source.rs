@@ -23,7 +23,7 @@ use serde::Serialize;
 
 pub use self::attribution::Attribution;
 
-use canary_judge::{Batch, Counts, Outcome};
+use canary_judge::{Batch, Counts, Outcome, Release, Window};
 
 /// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
 /// `DaemonSet`s. In Prometheus, each `-` is a `_`.
@@ -40,34 +40,71 @@ pub trait Source: Send {
 }
 
 /// What a source yields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     /// The result of one request.
     Request(Observation),
-    /// The counts of one interval of time.
+    /// The counts since the last round.
     Interval(Interval),
     /// There is no outcome at the moment: the cause, in words.
     Trouble(String),
 }
 
-/// The counts of one interval of time, if single requests are not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was counted since the last round, if single requests are not known: the increases of the counters of pods, each
+/// from one scrape to the next.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// When the interval began; `None` if it counts in every trial.
-    pub since: Option<Instant>,
-    /// Its length, which adds to the total counted time.
-    pub length: Duration,
-    /// The stable release's answers.
-    pub stable: Counts,
-    /// The canary's answers by the hash of their pod template; the hash is empty if no label tells it.
-    pub canary: BTreeMap<String, Counts>,
+    /// The time of the round.
+    pub at: Instant,
+    /// The same, by the clock of the windows: in seconds.
+    pub clock: f64,
+    /// When counting began, by the clock of the windows.
+    pub began: f64,
+    /// The windows of both releases. Those of one pod are in the order of time.
+    pub windows: Vec<CountedWindow>,
+}
+
+/// A window of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CountedWindow {
+    /// The hash of the pod's template; empty if no label tells it.
+    pub version: String,
+    /// What was counted.
+    pub window: Window,
 }
 
 impl Interval {
-    /// The counts of both sides, with those versions of the canary for which `takes` is true.
-    pub fn batch(&self, takes: impl Fn(&str) -> bool) -> Batch {
-        let canary = self.canary.iter().filter(|(version, _)| takes(version)).map(|(_, counts)| *counts);
-        Batch { stable: self.stable, canary: canary.sum(), unattributed: 0 }
+    /// The windows of stable, and of those versions of the canary for which `takes` is true.
+    pub fn windows<'a>(&'a self, takes: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a Window> {
+        let is_taken =
+            move |one: &&CountedWindow| one.window.release == Release::Stable || takes(&one.version);
+        self.windows.iter().filter(is_taken).map(|one| &one.window)
+    }
+
+    /// When a window began. What was counted shortly before the first round counts from its beginning.
+    pub fn since(&self, window: &Window) -> Option<Instant> {
+        let age = (self.clock - window.since.max(self.began)).max(0.0);
+        self.at.checked_sub(Duration::try_from_secs_f64(age).ok()?)
+    }
+
+    /// The canary's answers by version.
+    pub fn canary(&self) -> BTreeMap<&str, Counts> {
+        let mut versions: BTreeMap<&str, Counts> = BTreeMap::new();
+        for CountedWindow { version, window } in &self.windows {
+            if window.release == Release::Canary && window.counts.requests > 0 {
+                *versions.entry(version).or_default() += window.counts;
+            }
+        }
+        versions
+    }
+
+    /// The counts of both sides.
+    pub fn batch(&self) -> Batch {
+        let of = |release| {
+            let windows = self.windows.iter().filter(move |one| one.window.release == release);
+            windows.map(|one| one.window.counts).sum()
+        };
+        Batch { stable: of(Release::Stable), canary: of(Release::Canary), unattributed: 0 }
     }
 }
 

@@ -1,16 +1,15 @@
-//! A canary on trial: the requests seen so far, and the verdict on them.
-
-mod edges;
+//! A canary on trial: what was counted, and the verdict on it.
 
 use std::time::{Duration, Instant};
 
-use self::edges::Edges;
-use crate::{
-    source::{Attribution, Interval, Observation, Seen},
-    tally::{Pods, Tally},
-};
 use canary_judge::{
-    Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,
+    Absence, Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,
+    Window,
+};
+
+use crate::{
+    source::{Attribution, Interval, Observation, Response, Seen},
+    tally::{Pods, Tally},
 };
 
 /// The part of the service's requests that a trial sees.
@@ -24,8 +23,8 @@ pub enum Coverage {
     Counted(Fraction),
 }
 
-/// A tally and a judge of the same requests. The tally counts requests as they end. The judge gets them in the
-/// order in which they were sent.
+/// A tally and a judge of the same requests. The tally counts requests as they end. The judge counts what the verdict rests
+/// on, and what waits for it. Both together are always what the tally has counted.
 #[derive(Clone, Debug)]
 pub struct Trial {
     settings: Settings,
@@ -35,25 +34,75 @@ pub struct Trial {
     given_share: Option<Fraction>,
     tally: Tally,
     judge: Judge,
-    edges: Edges,
-    /// The time that intervals were counted in.
-    counted_for: Duration,
+    presence: Presence,
+    /// The oldest beginning and the newest end of the windows that were counted, by their clock.
+    counted_from: Option<(f64, f64)>,
+}
+
+/// When the canary answered last, and when one of its pods restarted last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Presence {
+    answered: Option<Instant>,
+    restarted: Option<Instant>,
+    /// The time between two scrapes, if there are scrapes.
+    scrape: Duration,
+}
+
+/// A canary that does not answer for this long is absent, or for three scrapes if that is longer.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Or for this many times the usual time between two of its answers, if that is longer: with little traffic, a longer
+/// silence has a probability of e^−5.
+const USUAL_GAPS: u32 = 5;
+
+/// A longer time between two scrapes is an interruption.
+const LONGEST_SCRAPE: Duration = Duration::from_secs(300);
+
+impl Presence {
+    fn see_answer(&mut self, at: Instant) {
+        self.answered = self.answered.max(Some(at));
+    }
+
+    fn see_window(&mut self, window: &Window, at: Instant) {
+        if window.until > window.since {
+            let length = Duration::try_from_secs_f64(window.until - window.since).unwrap_or_default();
+            self.scrape = length.min(LONGEST_SCRAPE);
+        }
+        if window.release == Release::Canary {
+            if window.counts.requests > 0 {
+                self.see_answer(at);
+            }
+            if window.restarted {
+                self.restarted = Some(at);
+            }
+        }
+    }
+
+    /// Whether the canary is absent `now`, after so many answers since `began`.
+    fn absence(&self, answers: u64, began: Instant, now: Instant) -> Option<Absence> {
+        let answered = self.answered?;
+        let long = SILENCE.max(3 * self.scrape);
+        let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
+        let silent = now.saturating_duration_since(answered);
+        if silent >= long.max(gap * USUAL_GAPS) {
+            return Some(Absence::Silent(silent));
+        }
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < long;
+        self.restarted.filter(|at| is_recent(*at)).map(|_| Absence::Restarted)
+    }
 }
 
 impl Trial {
     /// A trial without requests that starts `now`. Without a budget, the price has no share of the budget.
     pub fn new(settings: Settings, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Self {
-        let (tally, judge) = (Tally::new(now), Judge::new(settings));
-        let edges = Edges::default();
         Self {
             settings,
             budget,
             coverage,
             given_share: None,
-            tally,
-            judge,
-            edges,
-            counted_for: Duration::ZERO,
+            tally: Tally::new(now),
+            judge: Judge::new(settings),
+            presence: Presence::default(),
+            counted_from: None,
         }
     }
 
@@ -69,15 +118,15 @@ impl Trial {
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
         self.judge.reset();
-        self.edges.forget();
-        self.counted_for = Duration::ZERO;
+        self.presence = Presence::default();
+        self.counted_from = None;
     }
 
     /// Counts what a source yields.
     pub fn see(&mut self, seen: &Seen) {
         match seen {
             Seen::Request(observation) => self.observe(observation),
-            Seen::Interval(interval) => self.observe_interval(interval, interval.batch(|_| true)),
+            Seen::Interval(interval) => self.observe_interval(interval, |_| true),
             Seen::Trouble(why) => self.tally.observe_trouble(why),
         }
     }
@@ -87,6 +136,11 @@ impl Trial {
         let counts = observation.sent >= self.tally.began();
         if counts {
             self.tally.observe(observation);
+            if let Response::Answer(answer) = &observation.response
+                && answer.attribution.release() == Some(Release::Canary)
+            {
+                self.presence.see_answer(observation.sent + answer.latency.unwrap_or_default());
+            }
         }
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
@@ -94,6 +148,7 @@ impl Trial {
             Request { release, outcome, pod }
         });
         self.judge.observe_numbered(observation.number, request);
+        self.check();
     }
 
     /// Skips the request with this number: the number is part of the order of sending, but the request is not
@@ -106,31 +161,43 @@ impl Trial {
     pub fn observe_batch(&mut self, batch: Batch) {
         self.tally.observe_batch(&batch);
         self.judge.observe_batch(batch);
+        self.check();
     }
 
-    /// Counts `batch`, the part of the interval that belongs to this trial. The judge gets it a few batches later,
-    /// unless it lies at the edge of a change: the counters of different pods are read at different moments.
-    pub fn observe_interval(&mut self, interval: &Interval, batch: Batch) {
-        let counts = interval.since.is_none_or(|since| since >= self.tally.began());
-        if counts {
-            self.tally.observe_batch(&batch);
-            self.counted_for += interval.length;
+    /// Counts the windows of stable, and of those versions of the canary for which `takes` is true.
+    pub fn observe_interval(&mut self, interval: &Interval, takes: impl Fn(&str) -> bool) {
+        let mut counted = Batch::default();
+        let mut windows = Vec::new();
+        let began = self.tally.began();
+        for window in interval.windows(takes) {
+            if interval.since(window).is_none_or(|since| since < began) {
+                continue;
+            }
+            let (from, until) = self.counted_from.unwrap_or((window.since, window.until));
+            self.counted_from = Some((from.min(window.since), until.max(window.until)));
+            counted.add(window.release, window.counts);
+            self.presence.see_window(window, interval.at);
+            windows.push(window.clone());
         }
-        if let Some(batch) = self.edges.next(batch, counts) {
-            self.judge.observe_batch(batch);
-        }
+        self.tally.observe_batch(&counted);
+        self.judge.observe_scrapes(windows);
+        self.check();
+    }
+
+    /// What was counted is what the verdict rests on and what waits.
+    fn check(&self) {
+        debug_assert_eq!(self.tally.sides(), self.judge.counted(), "each request counts once");
     }
 
     /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.
     pub fn end(&mut self) {
-        self.edges.end().for_each(|batch| self.judge.observe_batch(batch));
         self.judge.end();
     }
 
     /// The counted requests a second; `None` for single requests, and before the first interval.
     pub fn counted_rate(&self) -> Option<f64> {
-        let seconds = self.counted_for.as_secs_f64();
-        (seconds > 0.0).then(|| (self.tally.total().requests as f64) / seconds)
+        let seconds = self.counted_from.map(|(from, until)| until - from)?;
+        (seconds > 0.0).then(|| self.tally.total().requests as f64 / seconds)
     }
 
     /// The judge's settings.
@@ -157,14 +224,22 @@ impl Trial {
         })
     }
 
-    /// The roll-back or promotion, once decided.
-    pub fn decided(&self) -> Option<Decision> {
-        self.judge.decided()
+    /// Whether the canary is absent `now`. Then there is no promotion.
+    fn absence(&self, now: Instant) -> Option<Absence> {
+        let answers = self.tally.of_release(Release::Canary).requests;
+        self.presence.absence(answers, self.tally.began(), now)
+    }
+
+    /// The roll-back or promotion, once decided. A promotion is not decided while the canary is absent.
+    pub fn decided(&self, now: Instant) -> Option<Decision> {
+        self.judge
+            .decided()
+            .filter(|decision| !matches!(decision, Decision::Promote { .. }) || self.absence(now).is_none())
     }
 
     /// The verdict on the requests so far.
-    pub fn verdict(&self) -> Verdict {
-        self.judge.verdict()
+    pub fn verdict(&self, now: Instant) -> Verdict {
+        self.judge.verdict().during(self.absence(now))
     }
 
     /// The cost of the canary until `now`; `None` before stable has answered.
@@ -172,7 +247,7 @@ impl Trial {
         let scale = match (self.coverage, self.budget) {
             (Coverage::Sample, Some(budget)) => {
                 let elapsed = now.saturating_duration_since(self.tally.began()).as_secs_f64();
-                budget.traffic.get() * elapsed / (self.tally.total().requests as f64)
+                budget.traffic.get() * elapsed / self.tally.total().requests as f64
             }
             _ => 1.0,
         };
@@ -183,7 +258,7 @@ impl Trial {
             }
             Coverage::Sample | Coverage::All => self.budget,
         };
-        Price::new(&self.tally.sides(), scale, budget)
+        Price::new(&self.judge.counted(), scale, budget)
     }
 }
 
@@ -232,7 +307,7 @@ mod tests {
                 trial.observe(&outcomes[*place]);
             }
             trial.end();
-            trial.verdict()
+            trial.verdict(now)
         };
         let mut order: Vec<_> = (0..4000).collect();
         let in_order = verdict_of(&order);
@@ -251,11 +326,11 @@ mod tests {
         for number in 1..10_000 {
             trial.observe(&turn(number, now, |_| true));
         }
-        assert_eq!((trial.decided(), trial.verdict().canary.counts.requests), (None, 0));
+        assert_eq!((trial.decided(now), trial.verdict(now).canary.counts.requests), (None, 0));
         assert_eq!(trial.tally().of_release(Release::Canary).failures, 2500, "the tally counts them at once");
         trial.observe(&no_answer(0, now));
-        assert!(matches!(trial.decided(), Some(Decision::RollBack { .. })), "{}", trial.verdict());
-        assert_eq!(trial.verdict().unattributed, 1);
+        assert!(matches!(trial.decided(now), Some(Decision::RollBack { .. })), "{}", trial.verdict(now));
+        assert_eq!(trial.verdict(now).unattributed, 1);
     }
 
     #[test]
@@ -266,8 +341,8 @@ mod tests {
             trial.observe(&turn(number, now, |_| true));
         }
         trial.observe(&Observation { response: Response::Unsent("no port".to_owned()), ..no_answer(0, now) });
-        assert!(matches!(trial.decided(), Some(Decision::RollBack { .. })), "{}", trial.verdict());
-        assert_eq!(trial.verdict().unattributed, 0);
+        assert!(matches!(trial.decided(now), Some(Decision::RollBack { .. })), "{}", trial.verdict(now));
+        assert_eq!(trial.verdict(now).unattributed, 0);
     }
 
     #[test]
@@ -287,9 +362,9 @@ mod tests {
         }
         trial.end();
         let counts = |requests| Counts { requests, failures: 0, slow: 0 };
-        let verdict = trial.verdict();
+        let verdict = trial.verdict(now);
         assert_eq!((verdict.canary.counts, verdict.stable.counts), (counts(10), counts(30)));
-        assert_eq!((trial.tally().total(), trial.decided()), (counts(40), None));
+        assert_eq!((trial.tally().total(), trial.decided(now)), (counts(40), None));
         assert_eq!(verdict.failing_pods, FailingPods::default());
     }
 }

@@ -74,7 +74,12 @@ fn answer(number: u64) -> String {
         1 => format!("release-{number}-{}", "r".repeat(10_000)),
         _ => "canary".to_owned(),
     };
-    let pod = format!("{}-{}-{}", "p".repeat(2000 * usize::from(number.is_multiple_of(3))), hash(number / 7), "bcdfg");
+    let pod = format!(
+        "{}-{}-{}",
+        "p".repeat(2000 * usize::from(number.is_multiple_of(3))),
+        hash(number / 7),
+        "bcdfg"
+    );
     let (count, length) = [(10, 100), (60, 1000), (1100, 1000)][usize::try_from(number % 3).expect("small")];
     let labels: Vec<_> =
         (0..count).map(|n| format!("\"k{n}-{}\":\"{}\"", number % 5, "v".repeat(length))).collect();
@@ -131,7 +136,8 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         // each viewer of another trial, who reads nothing
         if idle.len() < 250 {
             let mut viewer = connect(serving.address);
-            let request = format!("GET /v1/events?trial=x{number} HTTP/1.1\r\nhost: {}\r\n\r\n", serving.address);
+            let request =
+                format!("GET /v1/events?trial=x{number} HTTP/1.1\r\nhost: {}\r\n\r\n", serving.address);
             viewer.write_all(request.as_bytes()).expect("it reads");
             idle.push(viewer);
         }
@@ -147,7 +153,11 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         answers.load(Ordering::Relaxed) >= 2000 && began.elapsed() > Duration::from_secs(20)
     });
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
-    println!("at most {:.1} MiB after {} answers", most as f64 / (1 << 20) as f64, answers.load(Ordering::Relaxed));
+    println!(
+        "at most {:.1} MiB after {} answers",
+        most as f64 / (1 << 20) as f64,
+        answers.load(Ordering::Relaxed)
+    );
     assert!(most < MOST, "{most} bytes");
     drop(serving);
 }

@@ -1,50 +1,19 @@
 //! The rules for promotion and roll-back.
 
-use std::{mem, time::Duration};
+use std::{mem, slice};
 
-use serde::{Serialize, Serializer};
-
-use super::{
+use crate::{
+    Batch, Counts, Outcome, Release,
     batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
-    numbers::{Fraction, Ratio},
-    odds::{GREATER, OddsTest, Table},
+    by_limit::ByLimit,
+    comparison::{self, Comparison},
     order::{Order, Request},
     pods::PodComparison,
-    promotion::Promotion,
+    scrapes::{Scrapes, Window},
+    settings::Settings,
     verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
-use crate::{Batch, Counts, Outcome, Release};
-
-/// The settings of a judge.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Settings {
-    /// The maximum probability, however often you look, of a roll-back although the canary is no worse than
-    /// stable. Also the maximum probability of a promotion although the canary fails more than
-    /// `max_failure_rate` and more than `max_ratio` times as often as stable.
-    pub alpha: Fraction,
-    /// The failure rate that a canary may have, whatever the failure rate of stable is.
-    pub max_failure_rate: Fraction,
-    /// A canary may fail this many times as often as stable, while stable itself fails more than
-    /// `max_failure_rate`.
-    pub max_ratio: Ratio,
-    /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
-    #[serde(rename = "max_latency_ms", serialize_with = "milliseconds")]
-    pub max_latency: Option<Duration>,
-}
-
-impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and no limit on latency.
-    fn default() -> Self {
-        let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
-        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
-    }
-}
-
-#[expect(clippy::ref_option, reason = "serde defines the signature")]
-fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
-}
 
 /// Judges a canary that runs beside the stable release, by the outcomes of their requests.
 ///
@@ -65,25 +34,42 @@ fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 #[derive(Clone, Debug)]
 pub struct Judge {
     settings: Settings,
+    /// Everything that was counted.
+    counted: Batch,
+    /// The part of it that the verdict rests on.
+    judged: Batch,
     order: Order,
     open: Batch,
     length: BatchLength,
     /// The number of requests in the open batch so far, and the number at which it is complete.
     requests: (u64, u64),
-    /// The sum of all complete batches.
-    seen: Batch,
-    /// Stable's answers in batches in which the canary answered, too.
-    stable_beside_canary: u64,
-    comparison: OddsTest,
-    promotion: Promotion,
+    compared: Compared,
+    by_limit: ByLimit,
     stable_pods: PodComparison,
     canary_pods: PodComparison,
+    /// Restarts of the canary's pods.
+    restarts: u64,
     roll_back: Option<Evidence>,
     promote: Option<(Reason, Evidence)>,
 }
 
-/// If a promotion takes more further answers than this, the number is not computed.
-pub(super) const FORESIGHT: u64 = 100_000;
+/// The evidence from the comparison with stable.
+#[derive(Clone, Debug)]
+enum Compared {
+    /// From batches of requests, or of counters of the same time.
+    Batches(Box<Comparison>),
+    /// From counters that are scraped at different moments.
+    Scrapes(Box<Scrapes>),
+}
+
+impl Compared {
+    fn comparisons(&self) -> &[Comparison] {
+        match self {
+            Self::Batches(comparison) => slice::from_ref(comparison),
+            Self::Scrapes(scrapes) => scrapes.comparisons(),
+        }
+    }
+}
 
 /// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at
 /// least this part of the canary's. In simulations, this does not delay the roll-back of a canary that is
@@ -96,27 +82,78 @@ impl Judge {
         let length = BatchLength::UNKNOWN;
         Self {
             settings,
+            counted: Batch::default(),
+            judged: Batch::default(),
             order: Order::default(),
             open: Batch::default(),
             length,
             requests: (0, length.requests()),
-            seen: Batch::default(),
-            stable_beside_canary: 0,
-            comparison: OddsTest::new(1.0, GREATER),
-            promotion: Promotion::new(settings),
-            stable_pods: PodComparison::new(),
-            canary_pods: PodComparison::new(),
+            compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
+            by_limit: ByLimit::new(settings),
+            stable_pods: PodComparison::new(settings.alpha.get()),
+            canary_pods: PodComparison::new(settings.alpha.get()),
+            restarts: 0,
             roll_back: None,
             promote: None,
         }
     }
 
-    /// Adds the request with this number in the order of sending, from 0, when it has ended: `None` if it does not count.
-    /// It is judged when all requests before it have ended.
+    /// Adds the request with this number in the order of sending, from 0, when it has ended: `None` if it does not
+    /// count. It counts at once, and is judged when all requests before it have ended. A number that was added before
+    /// changes nothing.
     pub fn observe_numbered(&mut self, number: u64, request: Option<Request<'_>>) {
         let mut order = mem::take(&mut self.order);
-        order.add(number, request, |request| self.observe(request.release, request.outcome, request.pod));
+        let is_new = order.add(number, request, |request| self.judge(request));
         self.order = order;
+        if let Some(request) = request.filter(|_| is_new) {
+            self.counted.record(request.release, request.outcome);
+        }
+    }
+
+    /// Adds the next request in the order of sending. `release` is `None` if the answer names no release.
+    pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
+        self.counted.record(release, outcome);
+        self.judge(Request { release, outcome, pod });
+    }
+
+    /// Adds the counts of one interval of time, as a batch of its own.
+    pub fn observe_batch(&mut self, batch: Batch) {
+        self.counted += batch;
+        self.end_batch();
+        self.open = batch;
+        self.end_batch();
+    }
+
+    /// Adds the increases of counters that are scraped at different moments. They are judged at once, but compared only
+    /// when other pods were scraped, too. A judge compares either these or requests: what comes second is not compared.
+    pub fn observe_scrapes(&mut self, windows: impl IntoIterator<Item = Window>) {
+        if matches!(self.compared, Compared::Batches(_)) && self.counted == Batch::default() {
+            self.compared = Compared::Scrapes(Box::new(Scrapes::new(self.settings)));
+        }
+        let (mut counted, mut restarts) = (Batch::default(), 0);
+        let windows = windows.into_iter().inspect(|window| {
+            counted.add(window.release, window.counts);
+            restarts += u64::from(window.restarted && window.release == Release::Canary);
+        });
+        match &mut self.compared {
+            Compared::Scrapes(scrapes) => scrapes.observe(windows),
+            Compared::Batches(_) => windows.for_each(drop),
+        }
+        self.counted += counted;
+        self.judged += counted;
+        self.restarts += restarts;
+        self.decide();
+    }
+
+    /// Call this when no more outcomes will come: the last batch then counts, even if it is incomplete.
+    pub fn end(&mut self) {
+        self.stable_pods.end_batch();
+        self.canary_pods.end_batch();
+        self.end_batch();
+        if let Compared::Scrapes(scrapes) = &mut self.compared {
+            scrapes.end();
+            self.decide();
+        }
     }
 
     /// Forgets all outcomes. Requests that were sent before, and have not ended, must be passed as `None`.
@@ -126,14 +163,8 @@ impl Judge {
         *self = Self { order, ..Self::new(self.settings) };
     }
 
-    /// Adds the outcome of the next request in the order of sending. `release` is `None` if the answer names no
-    /// release.
-    pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
-        match release {
-            None => self.open.unattributed += u64::from(outcome.failed()),
-            Some(Release::Stable) => self.open.stable.record(outcome),
-            Some(Release::Canary) => self.open.canary.record(outcome),
-        }
+    fn judge(&mut self, Request { release, outcome, pod }: Request<'_>) {
+        self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
             self.pods_mut(release).observe(pod, outcome);
         }
@@ -143,58 +174,47 @@ impl Judge {
         }
     }
 
-    /// Adds the counts of one interval of time, as a batch of its own.
-    pub fn observe_batch(&mut self, batch: Batch) {
-        self.end_batch();
-        self.open = batch;
-        self.end_batch();
-    }
-
-    /// Call this when no more outcomes will come: the last batch then counts, even if it is incomplete.
-    pub fn end(&mut self) {
-        self.stable_pods.end_batch();
-        self.canary_pods.end_batch();
-        self.end_batch();
-    }
-
     fn end_batch(&mut self) {
         let batch = mem::take(&mut self.open);
         self.length.update(&batch);
         self.requests = (0, self.length.requests());
-        self.seen += batch;
-        if batch.canary.requests > 0 {
-            self.stable_beside_canary += batch.stable.requests;
+        self.judged += batch;
+        if let Compared::Batches(comparison) = &mut self.compared {
+            comparison.observe(&comparison::Tables::of_batch(&batch));
         }
-        self.comparison.observe(Table { reference: batch.stable, suspect: batch.canary });
-        self.promotion.observe(&batch);
         self.decide();
     }
 
     fn decide(&mut self) {
-        let Batch { stable, canary, unattributed } = self.seen;
-        let evidence = Evidence { canary, stable, unattributed };
+        let Batch { stable, canary, unattributed } = self.judged;
+        let clear = Evidence { canary, stable, unattributed };
         if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
-            self.roll_back = Some(evidence);
+            self.roll_back = Some(clear);
         }
-        if self.promote.is_none() && self.missing_stable_answers() == 0 {
-            let reason = if self.promotion.by_limit(self.seen.canary_at_worst()) {
+        if self.promote.is_none() && self.missing_stable_answers() == 0 && self.missing_scrapes() == 0 {
+            let reason = if self.by_limit.is_shown(self.judged.canary_at_worst()) {
                 Some(Reason::Limit)
             } else {
-                self.promotion.by_ratio().then_some(Reason::Ratio)
+                self.compared.comparisons().iter().any(Comparison::shows_ratio).then_some(Reason::Ratio)
             };
-            self.promote = reason.map(|reason| (reason, evidence));
+            self.promote = reason.map(|reason| (reason, clear));
         }
     }
 
     /// Whether the canary has more of the failures than its share of the requests explains.
     fn is_worse(&self) -> bool {
-        self.comparison.peak_ln_e_value() >= -self.settings.alpha.get().ln()
+        self.ln_e_value() >= -self.settings.alpha.get().ln()
+    }
+
+    /// The natural logarithm of the greatest e-value so far; at least 0.
+    fn ln_e_value(&self) -> f64 {
+        self.compared.comparisons().iter().map(Comparison::peak_ln_e_value).fold(0.0, f64::max)
     }
 
     /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
     /// pod, its node, or clients that always reach the same pod.
     fn stable_pods_differ_as_much(&self) -> bool {
-        let canary = self.seen.canary.rate().unwrap_or(0.0);
+        let canary = self.judged.canary.rate().unwrap_or(0.0);
         self.stable_pods.any_fails_at(AS_MUCH * canary)
     }
 
@@ -204,13 +224,21 @@ impl Judge {
         let limit = self.settings.max_failure_rate.get();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let enough = (1.0 / limit).ceil() as u64;
-        enough.saturating_sub(self.stable_beside_canary)
+        let seen = self.compared.comparisons().iter().map(Comparison::stable_beside_canary).max();
+        enough.saturating_sub(seen.unwrap_or(0))
+    }
+
+    fn missing_scrapes(&self) -> u64 {
+        match &self.compared {
+            Compared::Batches(_) => 0,
+            Compared::Scrapes(scrapes) => scrapes.missing_scrapes(),
+        }
     }
 
     /// The number of further requests in which the canary gives `canary` answers and stable gives `stable`
     /// answers, if both keep their shares.
     fn requests_until(&self, canary: u64, stable: u64) -> Option<u64> {
-        let requests = self.seen.total().requests;
+        let requests = self.judged.total().requests;
         let requests_until = |answers: u64, seen: Counts| match answers {
             0 => Some(0),
             _ => (u128::from(answers) * u128::from(requests))
@@ -218,9 +246,9 @@ impl Judge {
                 .try_into()
                 .ok(),
         };
-        let both_answer = self.seen.canary.requests > 0 && self.seen.stable.requests > 0;
+        let both_answer = self.judged.canary.requests > 0 && self.judged.stable.requests > 0;
         both_answer.then(|| {
-            Some(requests_until(canary, self.seen.canary)?.max(requests_until(stable, self.seen.stable)?))
+            Some(requests_until(canary, self.judged.canary)?.max(requests_until(stable, self.judged.stable)?))
         })?
     }
 
@@ -229,6 +257,12 @@ impl Judge {
             Release::Stable => &mut self.stable_pods,
             Release::Canary => &mut self.canary_pods,
         }
+    }
+
+    /// Everything that was counted: what the verdict rests on, and what waits. Requests wait while one that was sent
+    /// before them has not ended, or while their batch is incomplete.
+    pub fn counted(&self) -> Batch {
+        self.counted
     }
 
     /// The judge's settings.
@@ -255,7 +289,7 @@ impl Judge {
     fn both_fail(&self) -> bool {
         let limit = self.settings.max_failure_rate.get();
         let fails = |counts: Counts| counts.rate().is_some_and(|rate| rate > limit);
-        let Batch { stable, canary, .. } = self.seen;
+        let Batch { stable, canary, .. } = self.judged;
         fails(stable) && fails(canary) && self.bounds(stable + canary).lower > limit
     }
 
@@ -267,17 +301,21 @@ impl Judge {
     /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
-        let against_canary = self.seen.canary_at_worst();
-        let ln_e_value = self.comparison.peak_ln_e_value();
-        let more_answers = self.promotion.successes_until_by_limit(against_canary, FORESIGHT);
+        let against_canary = self.judged.canary_at_worst();
+        let ln_e_value = self.ln_e_value();
+        let more_answers = self.by_limit.successes_until_shown(against_canary);
         Verdict {
             decision: self.decision(),
-            canary: estimate(self.seen.canary),
-            stable: estimate(self.seen.stable),
-            unattributed: self.seen.unattributed,
-            promotion_bound: self.promotion.bound(against_canary),
+            canary: estimate(self.judged.canary),
+            stable: estimate(self.judged.stable),
+            unattributed: self.judged.unattributed,
+            waiting: self.counted - self.judged,
+            absence: None,
+            restarts: self.restarts,
+            promotion_bound: self.by_limit.bound(against_canary),
             more_answers,
             more_stable_answers: self.missing_stable_answers(),
+            more_scrapes: self.missing_scrapes(),
             more_requests: more_answers
                 .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
             ln_e_value,
@@ -294,6 +332,8 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::counts;
     use Outcome::{Failure, Success};
@@ -348,7 +388,7 @@ mod tests {
         assert_eq!(
             after.to_string(),
             "Promote: the canary has failed 0 of 345 requests, so at most 1 % of its requests fail (the limit is 1 %). \
-             There is no evidence that it is worse than stable, which has failed 0 of 1035 requests."
+             There is no evidence that it is worse than stable, which has failed 0 of 1,035 requests."
         );
     }
 
@@ -360,7 +400,7 @@ mod tests {
         assert_eq!(
             verdict.to_string(),
             "Roll back: the canary is worse than stable (clear after 4 of its answers). It has failed 6 of 6 requests \
-             (between 6.1 % and 100 %), and stable 0 of 18 requests (between 0 % and 17 %)."
+             (between 42 % and 100 %), and stable 0 of 18 requests (between 0 % and 20 %)."
         );
     }
 
@@ -427,7 +467,7 @@ mod tests {
         });
         let verdict = judged(requests);
         assert!(is_promotion(&verdict, Reason::Ratio), "{verdict}");
-        assert!(verdict.to_string().contains("the canary fails at most 2 times as often"), "{verdict}");
+        assert!(verdict.to_string().contains("is shown to fail less than 2 times as often"), "{verdict}");
     }
 
     #[test]

@@ -3,41 +3,47 @@
 //! This library is pure: it uses neither clock nor network. Outcomes go into the [`Judge`], and a [`Verdict`] comes
 //! out. `docs/verdict.md` explains the mathematics and the assumptions.
 //!
-//! - `release`: the two sides of a rollout, outcomes, and counts. `order`: the order of sending.
-//!
-//! - `decision`: the rules for promotion and roll-back.
-//! - `batch`: which requests are compared with each other.
-//! - `odds`: the test whether the canary is worse than stable. It decides a roll-back.
-//! - `promotion`: the two ways to a promotion.
+//! - `release`: the two sides of a rollout, outcomes, and counts.
+//! - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
+//!   that are scraped at different moments.
+//! - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
+//! - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion. `alpha`:
+//!   how α is divided.
 //! - `pods`: which pods of a release fail more often than its other pods.
 //! - `bounds`: confidence intervals for failure rates.
-//! - `verdict`: the result.
-//! - `sentences`: a verdict and its price in words. `price`: the cost of a canary.
-//! - `numbers`: the numbers in a judge's settings.
+//! - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+//! - `settings`, and `numbers` in them.
 
+mod alpha;
 mod batch;
 mod bounds;
+mod by_limit;
+mod by_ratio;
+mod comparison;
 mod decision;
 mod numbers;
 mod odds;
 mod order;
 mod pods;
 mod price;
-mod promotion;
 mod release;
+mod scrapes;
 mod sentences;
+mod settings;
 mod verdict;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
-    decision::{Judge, Settings},
+    decision::Judge,
     numbers::{Fraction, InvalidNumber, Ratio, Traffic},
     order::Request,
     pods::FailingPod,
     price::{Budget, Price},
     release::{Batch, Counts, Outcome, Release},
-    sentences::percent,
-    verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    scrapes::Window,
+    sentences::{count, percent},
+    settings::Settings,
+    verdict::{Absence, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
 
 pub(crate) use self::release::real;

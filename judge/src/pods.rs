@@ -1,26 +1,21 @@
 //! Finds the pods that fail more often than the other pods of their release.
 //!
 //! Each pod is compared with the release's other pods by the test that compares the canary with stable: the
-//! test of the odds ratio, conditional on the number of failures in a batch. The pods share α. The shares are
-//! fixed in the first batch with a failure, because earlier batches have no information. Four fifths are shared
-//! equally among the pods that are known then. The rest is for later pods: the j-th of them gets the part 1/(j
-//! (j + 1)) of it. So the error probability of all pods together is at most α.
+//! test of the odds ratio, conditional on the number of failures in a batch. The pods share α (see
+//! [`crate::alpha`]). The shares are fixed in the first batch with a failure, because earlier batches have no
+//! information. So the error probability of all pods together is at most α.
 
 use std::mem;
 
 use serde::Serialize;
 
-use super::odds::{GREATER, OddsTest, Table};
-use crate::{Counts, Outcome, real};
+use crate::odds::{GREATER, OddsTest, Table};
+use crate::{Counts, Outcome, alpha};
 
 /// The most pods of a release that are tested. Answers of later pods count only as answers of "the other pods".
 const MOST_PODS: usize = 64;
 /// The number of answers in a batch, for each known pod.
 const ANSWERS_PER_POD: u64 = 2;
-/// The probability that any pod is named although all pods are alike.
-const ALPHA: f64 = 0.05;
-/// The part of α for the pods that are known at the first failure.
-const FIRST_PODS_PART: f64 = 0.8;
 
 /// A pod with at least this e-value stands out: then the release may not be the cause of the difference.
 const STANDS_OUT: f64 = 2.0;
@@ -28,6 +23,7 @@ const STANDS_OUT: f64 = 2.0;
 /// The pods of one release.
 #[derive(Clone, Debug)]
 pub(super) struct PodComparison {
+    alpha: f64,
     pods: Vec<Pod>,
     /// The number of pods known in the first batch with a failure.
     first_pods: Option<usize>,
@@ -59,8 +55,10 @@ pub struct FailingPod {
 }
 
 impl PodComparison {
-    pub(super) fn new() -> Self {
+    /// `alpha` is the probability that any pod is named although all pods are alike.
+    pub(super) fn new(alpha: f64) -> Self {
         Self {
+            alpha,
             pods: Vec::new(),
             first_pods: None,
             batch: Counts::default(),
@@ -117,10 +115,7 @@ impl PodComparison {
     pub(super) fn failing(&self) -> Vec<FailingPod> {
         let first = self.first_pods.unwrap_or(self.pods.len());
         let failing = self.pods.iter().enumerate().filter(|(index, pod)| {
-            let alpha = match index.checked_sub(first) {
-                None => FIRST_PODS_PART * ALPHA / number(first),
-                Some(later) => (1.0 - FIRST_PODS_PART) * ALPHA / (number(later + 1) * number(later + 2)),
-            };
+            let alpha = self.alpha * alpha::of_pod(*index, first);
             pod.test.peak_ln_e_value() >= -alpha.ln()
         });
         failing
@@ -133,16 +128,12 @@ impl PodComparison {
     }
 }
 
-fn number(pods: usize) -> f64 {
-    real(u64::try_from(pods).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn observed(rounds: u64, failing: &[&str]) -> PodComparison {
-        let mut pods = PodComparison::new();
+        let mut pods = PodComparison::new(0.05);
         for _ in 0..rounds {
             for pod in ["one", "two", "three", "four"] {
                 let failed = failing.contains(&pod);
@@ -171,7 +162,7 @@ mod tests {
 
     #[test]
     fn pods_beyond_the_limit_take_no_memory_and_still_count_as_others() {
-        let mut pods = PodComparison::new();
+        let mut pods = PodComparison::new(0.05);
         for number in 0..100_000 {
             pods.observe(&format!("pod-{}", number % 1000), Outcome::Success);
         }

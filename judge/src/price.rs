@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::numbers::{Fraction, Traffic};
+use crate::numbers::{Fraction, Traffic};
 use crate::{Batch, real};
 
 /// A service's error budget: the number of requests that it may fail in a month.
@@ -78,21 +78,13 @@ mod tests {
         // a quarter of 6,000 requests, of 0.1 % of 259,200,000 in a month
         assert!((price.failed_requests - 1500.0).abs() < 1e-6);
         assert!((price.budget_share.unwrap() - 1500.0 / 259_200.0).abs() < 1e-9);
-        assert_eq!(
-            price.to_string(),
-            "The canary has cost about 1500 failed requests, 0.58 % of a month's error budget."
-        );
     }
 
     #[test]
     fn failures_that_name_no_release_are_not_part_of_the_price() {
         let seen = Batch { stable: counts(0, 750), canary: counts(0, 240), unattributed: 10 };
         let price = Price::new(&seen, 1.0, Some(budget())).unwrap();
-        assert_eq!(
-            price.to_string(),
-            "The canary has cost no failed requests: it has not failed more often than stable. \
-             About 10 more failed requests name no release, and are not counted here."
-        );
+        assert_eq!((price.failed_requests, price.unattributed_failed_requests), (0.0, 10.0));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Sum for Counts {
 }
 
 /// The counts of both releases in the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Batch {
     /// The stable release's answers.
     pub stable: Counts,
@@ -135,6 +135,31 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Counts one more request. Successes without a release are ignored.
+    pub fn record(&mut self, release: Option<Release>, outcome: Outcome) {
+        match release {
+            None => self.unattributed += u64::from(outcome.failed()),
+            Some(Release::Stable) => self.stable.record(outcome),
+            Some(Release::Canary) => self.canary.record(outcome),
+        }
+    }
+
+    /// Adds counts to one side.
+    pub fn add(&mut self, release: Release, counts: Counts) {
+        match release {
+            Release::Stable => self.stable += counts,
+            Release::Canary => self.canary += counts,
+        }
+    }
+
+    /// The counts of one side.
+    pub fn of(&self, release: Release) -> Counts {
+        match release {
+            Release::Stable => self.stable,
+            Release::Canary => self.canary,
+        }
+    }
+
     /// The canary's counts in the worst case: all failures that name no release are the canary's.
     pub(crate) fn canary_at_worst(&self) -> Counts {
         self.canary + Counts::all_failed(self.unattributed)
@@ -143,6 +168,18 @@ impl Batch {
     /// All requests that count: those that name a release, and all failures.
     pub fn total(&self) -> Counts {
         self.stable + self.canary_at_worst()
+    }
+}
+
+impl Sub for Batch {
+    type Output = Self;
+
+    fn sub(self, part: Self) -> Self {
+        Self {
+            stable: self.stable - part.stable,
+            canary: self.canary - part.canary,
+            unattributed: self.unattributed - part.unattributed,
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! A verdict and its price, in sentences.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
 
-use super::{
-    decision::FORESIGHT,
+use crate::{Counts, Release};
+use crate::{
+    by_limit::FORESIGHT,
     pods::FailingPod,
     price::Price,
-    verdict::{Decision, Estimate, Evidence, Reason, Verdict},
+    verdict::{Absence, Decision, Estimate, Evidence, Reason, Verdict},
 };
-use crate::{Counts, Release};
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
@@ -21,7 +24,9 @@ impl Display for Verdict {
         f.write_str(".")?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
+        self.waiting(f)?;
         self.slow(f)?;
+        self.restarts(f)?;
         self.failing_pods(f)
     }
 }
@@ -40,8 +45,8 @@ impl Verdict {
             )?,
             Reason::Ratio => write!(
                 f,
-                ", and stable {}. Stable itself fails more than the limit of {}, and the canary fails at most \
-                 {} times as often",
+                ", and stable {}. Stable itself fails more than the limit of {}, and the canary is shown to fail less \
+                 than {} times as often",
                 ratio(*stable),
                 self.limit(),
                 self.settings.max_ratio.get(),
@@ -55,22 +60,40 @@ impl Verdict {
             f,
             "Roll back: the canary is worse than stable (clear after {} of its answers). It has failed {}, and \
              stable {}",
-            clear_after.canary.requests, self.canary, self.stable
+            count(clear_after.canary.requests),
+            self.canary,
+            self.stable
         )
     }
 
     fn not_yet(&self, f: &mut Formatter) -> fmt::Result {
-        let Counts { requests, .. } = self.canary.counts;
-        if requests == 0 {
-            return write!(f, "Not yet: the canary has not answered");
+        f.write_str("Not yet: ")?;
+        match self.absence {
+            Some(Absence::Silent(time)) => {
+                let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
+                write!(f, "the canary has not answered for {time}, and a promotion takes one that does. ")?;
+            }
+            Some(Absence::Restarted) => {
+                f.write_str(
+                    "a pod of the canary has just restarted, and a promotion takes one that does not. ",
+                )?;
+            }
+            None => {}
+        }
+        let the = if self.absence.is_some() { "The" } else { "the" };
+        if self.canary.counts.requests == 0 {
+            return match self.waiting.canary.requests {
+                0 => write!(f, "{the} canary has not answered"),
+                _ => write!(f, "none of {the} canary's answers is judged yet", the = the.to_lowercase()),
+            };
         }
         let bound = percent_rounded(self.promotion_bound, f64::ceil);
         let (canary, limit) = (ratio(self.canary.counts), self.limit());
         write!(
             f,
-            "Not yet: the canary has failed {canary}, so at most {bound} of its requests fail (the limit is {limit})"
+            "{the} canary has failed {canary}, so at most {bound} of its requests fail (the limit is {limit})"
         )?;
-        match self.stable.counts.requests {
+        match self.stable.counts.requests + self.waiting.stable.requests {
             0 => write!(f, ". Stable has not answered")?,
             _ => write!(f, ". Stable has failed {}", ratio(self.stable.counts))?,
         }
@@ -83,13 +106,21 @@ impl Verdict {
             Some(more) => {
                 write!(
                     f,
-                    ". A promotion takes about {more} more answers of the canary if all of them succeed"
+                    ". A promotion takes about {} more answers of the canary if all of them succeed",
+                    count(more)
                 )?;
             }
-            None => write!(f, ". A promotion would take more than {FORESIGHT} more successes of the canary")?,
+            None => write!(
+                f,
+                ". A promotion would take more than {} more successes of the canary",
+                count(FORESIGHT)
+            )?,
+        }
+        if self.more_scrapes > 0 && self.more_answers == Some(0) {
+            write!(f, ". A promotion takes {} more scrapes of the canary", self.more_scrapes)?;
         }
         if self.more_stable_answers > 0 {
-            let (more, limit) = (self.more_stable_answers, self.limit());
+            let (more, limit) = (count(self.more_stable_answers), self.limit());
             write!(
                 f,
                 ". It also takes {more} more answers of stable in the same time: with fewer, a stable release that \
@@ -134,22 +165,47 @@ impl Verdict {
         match self.unattributed {
             0 => return Ok(()),
             1 => write!(f, " 1 failure names no release: it counts")?,
-            more => write!(f, " {more} failures name no release: they count")?,
+            more => write!(f, " {} failures name no release: they count", count(more))?,
         }
         f.write_str(" in full against a promotion, and not at all for a roll-back.")
     }
 
+    /// What was counted, and is not judged yet.
+    fn waiting(&self, f: &mut Formatter) -> fmt::Result {
+        let Counts { requests, failures, .. } = self.waiting.canary;
+        match requests {
+            0 => return Ok(()),
+            1 => write!(f, " 1 more answer of the canary waits")?,
+            more => write!(f, " {} more answers of the canary wait", count(more))?,
+        }
+        f.write_str(" for requests that were sent at the same time")?;
+        match failures {
+            0 => f.write_str("."),
+            _ if failures == requests => f.write_str(". It has failed."),
+            1 => f.write_str("; 1 of them has failed."),
+            failures => write!(f, "; {} of them have failed.", count(failures)),
+        }
+    }
+
     fn slow(&self, f: &mut Formatter) -> fmt::Result {
-        let Some(limit) = self.settings.max_latency else { return Ok(()) };
         let (canary, stable) = (self.canary.counts.slow, self.stable.counts.slow);
         if canary + stable == 0 {
             return Ok(());
         }
-        let limit = humantime::format_duration(limit);
-        write!(
-            f,
-            " Answers slower than {limit} count as failures: {canary} of the canary's, {stable} of stable's."
-        )
+        match self.settings.max_latency {
+            Some(limit) => write!(f, " Answers slower than {}", humantime::format_duration(limit))?,
+            None => f.write_str(" Slow answers")?,
+        }
+        write!(f, " count as failures: {} of the canary's, {} of stable's.", count(canary), count(stable))
+    }
+
+    fn restarts(&self, f: &mut Formatter) -> fmt::Result {
+        match self.restarts {
+            0 => return Ok(()),
+            1 => f.write_str(" A pod of the canary has restarted.")?,
+            times => write!(f, " Pods of the canary have restarted {} times.", count(times))?,
+        }
+        f.write_str(" What a pod counts just before a restart is lost.")
     }
 
     fn failing_pods(&self, f: &mut Formatter) -> fmt::Result {
@@ -172,7 +228,7 @@ impl Verdict {
 
 /// For example "7 of 21 requests".
 fn ratio(counts: Counts) -> String {
-    format!("{} of {} requests", counts.failures, counts.requests)
+    format!("{} of {} requests", count(counts.failures), count(counts.requests))
 }
 
 impl Display for Estimate {
@@ -183,26 +239,42 @@ impl Display for Estimate {
     }
 }
 
-impl Display for Price {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        if self.failed_requests <= 0.0 {
-            f.write_str("The canary has cost no failed requests: it has not failed more often than stable.")?;
+impl Verdict {
+    /// The cost of the canary in words.
+    pub fn price_sentence(&self, price: &Price) -> String {
+        let budget = price.budget_share.map(|share| format!("{} of a month's error budget", about(share)));
+        let mut text = if price.failed_requests <= 0.0 {
+            "The canary has cost no failed requests: it has not failed more often than stable.".to_owned()
+        } else if matches!(self.decision, Decision::RollBack { .. }) {
+            let budget = budget.map(|budget| format!(", {budget}")).unwrap_or_default();
+            format!("The canary has cost about {}{budget}.", failed_requests(price.failed_requests))
         } else {
-            write!(f, "The canary has cost about {:.0} failed requests", self.failed_requests.max(1.0))?;
-            if let Some(share) = self.budget_share {
-                write!(f, ", {} of a month's error budget", about(share))?;
-            }
-            f.write_str(".")?;
+            let budget = budget.map(|budget| format!(" ({budget})")).unwrap_or_default();
+            let more = failed_requests(price.failed_requests).replacen(' ', " more ", 1);
+            format!("The canary has about {more} than at stable's failure rate{budget}. This may be chance.")
+        };
+        if price.unattributed_failed_requests > 0.0 {
+            let more = failed_requests(price.unattributed_failed_requests).replacen(' ', " more ", 1);
+            text.push_str(" About ");
+            text.push_str(&more);
+            text.push_str(" without a release are not counted here.");
         }
-        if self.unattributed_failed_requests > 0.0 {
-            let requests = self.unattributed_failed_requests.max(1.0);
-            write!(
-                f,
-                " About {requests:.0} more failed requests name no release, and are not counted here."
-            )?;
-        }
-        Ok(())
+        text
     }
+}
+
+/// For example "1,500 failed requests"; at least 1.
+fn failed_requests(number: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let number = number.max(1.0).round() as u64;
+    format!("{} failed request{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// A number with a comma between thousands: "1,500".
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 /// A share in per cent, with all its digits, as in verdicts: "0.1 %".
@@ -246,6 +318,107 @@ fn percent_with_decimals(percent: f64, decimals: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Fraction, Judge, Outcome, Request, Settings, Traffic, price::Budget};
+    use Outcome::{Failure, Success};
+
+    /// A judge that saw so many rounds of three answers of stable and one of the canary.
+    fn judge(rounds: u64, stable: Outcome, canary: Outcome) -> Judge {
+        let mut judge = Judge::new(Settings::default());
+        for _ in 0..rounds {
+            (0..3).for_each(|_| judge.observe(Some(Release::Stable), stable, None));
+            judge.observe(Some(Release::Canary), canary, None);
+        }
+        judge
+    }
+
+    fn price(failed: f64) -> Price {
+        let budget = Budget { traffic: Traffic::new(100.0).unwrap(), slo: Fraction::new(0.999).unwrap() };
+        Price {
+            failed_requests: failed,
+            unattributed_failed_requests: 0.0,
+            budget_share: Some(failed / budget.failed_requests()),
+        }
+    }
+
+    #[test]
+    fn a_price_is_said_as_surely_as_the_verdict() {
+        let (bad, open) = (judge(6, Success, Failure).verdict(), judge(0, Success, Success).verdict());
+        assert_eq!(
+            bad.price_sentence(&price(1500.0)),
+            "The canary has cost about 1,500 failed requests, 0.58 % of a month's error budget."
+        );
+        assert_eq!(
+            bad.price_sentence(&price(0.3)),
+            "The canary has cost about 1 failed request, 0.0001 % of a month's error budget."
+        );
+        assert_eq!(
+            open.price_sentence(&price(8.0)),
+            "The canary has about 8 more failed requests than at stable's failure rate (0.0031 % of a month's error \
+             budget). This may be chance."
+        );
+        let free = Price { unattributed_failed_requests: 10.0, ..price(0.0) };
+        assert_eq!(
+            open.price_sentence(&free),
+            "The canary has cost no failed requests: it has not failed more often than stable. About 10 more failed \
+             requests without a release are not counted here."
+        );
+    }
+
+    #[test]
+    fn answers_that_wait_are_named_and_none_is_denied() {
+        let mut judge = judge(0, Success, Success);
+        let canary = |outcome| Some(Request { release: Some(Release::Canary), outcome, pod: None });
+        judge.observe_numbered(1, canary(Failure));
+        assert_eq!(
+            judge.verdict().to_string(),
+            "Not yet: none of the canary's answers is judged yet. 1 more answer of the canary waits for requests that \
+             were sent at the same time. It has failed."
+        );
+        judge.observe_numbered(2, canary(Success));
+        judge.observe_numbered(3, canary(Failure));
+        assert!(judge.verdict().to_string().ends_with(
+            "3 more answers of the canary wait for requests that were sent at the same time; 2 of them have failed."
+        ));
+    }
+
+    #[test]
+    fn a_canary_that_is_absent_is_not_promoted() {
+        let good = judge(400, Success, Success).verdict();
+        assert!(matches!(good.decision, Decision::Promote { .. }));
+        let silent = good.clone().during(Some(Absence::Silent(Duration::from_millis(35_400))));
+        assert_eq!(silent.decision, Decision::NotYet);
+        assert!(
+            silent.to_string().starts_with(
+                "Not yet: the canary has not answered for 35s, and a promotion takes one that does. The canary has \
+                 failed 0 of 400 requests, so at most 0.87 % of its requests fail (the limit is 1 %)"
+            ),
+            "{silent}"
+        );
+        let json = serde_json::to_value(&silent).unwrap();
+        assert_eq!((&json["decision"], &json["absence"]["silent"]), (&"not_yet".into(), &35.into()));
+        let restarted = good.clone().during(Some(Absence::Restarted)).to_string();
+        assert!(restarted.starts_with("Not yet: a pod of the canary has just restarted"), "{restarted}");
+        let bad = judge(6, Success, Failure).verdict().during(Some(Absence::Restarted));
+        assert!(matches!(bad.decision, Decision::RollBack { .. }), "a roll-back stays");
+        assert_eq!(good.clone().during(None), good);
+    }
+
+    #[test]
+    fn numbers_have_a_comma_between_thousands() {
+        let shown = [0, 999, 1000, 1_234_567, u64::MAX].map(count);
+        assert_eq!(shown, ["0", "999", "1,000", "1,234,567", "18,446,744,073,709,551,615"]);
+    }
+
+    #[test]
+    fn slow_answers_are_named_even_if_the_limit_is_the_sources_own() {
+        let verdict = judge(6, Success, Outcome::Slow).verdict();
+        assert!(
+            verdict
+                .to_string()
+                .ends_with(" Slow answers count as failures: 6 of the canary's, 0 of stable's."),
+            "{verdict}"
+        );
+    }
 
     #[test]
     fn bounds_are_shown_rounded_outwards() {

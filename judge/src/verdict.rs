@@ -1,9 +1,11 @@
 //! The result of a judge: the decision, and the numbers behind it.
 
-use serde::Serialize;
+use std::time::Duration;
 
-use super::{bounds::Interval, decision::Settings, pods::FailingPod};
-use crate::Counts;
+use serde::{Serialize, Serializer};
+
+use crate::{Batch, Counts};
+use crate::{bounds::Interval, pods::FailingPod, settings::Settings};
 
 /// What to do with a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +41,15 @@ pub struct Verdict {
     pub stable: Estimate,
     /// Failures that name no release.
     pub unattributed: u64,
+    /// What was counted, and is not judged yet: it waits for requests that were sent before it, or for the rest of its
+    /// batch. All other counts of a verdict are without it.
+    pub waiting: Batch,
+    /// Whether the canary answers at the moment; `None` if it does, or if that is unknown. There is no promotion while
+    /// it does not.
+    pub absence: Option<Absence>,
+    /// How often the canary's pods have restarted, where that is known. What a pod counted between the last scrape and
+    /// its end is lost.
+    pub restarts: u64,
     /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All
     /// failures that name no release count against the canary.
     pub promotion_bound: f64,
@@ -47,6 +58,8 @@ pub struct Verdict {
     pub more_answers: Option<u64>,
     /// The number of further answers of stable that a promotion needs for the comparison.
     pub more_stable_answers: u64,
+    /// The number of further scrapes of the canary that a promotion needs; 0 for a source that is not scraped.
+    pub more_scrapes: u64,
     /// The number of further requests until both are reached, if the releases keep their shares; `None` if
     /// unknown.
     pub more_requests: Option<u64>,
@@ -60,6 +73,32 @@ pub struct Verdict {
     pub failing_pods: FailingPods,
     /// The judge's settings.
     pub settings: Settings,
+}
+
+/// Why there is no promotion at the moment, although the evidence is enough for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Absence {
+    /// The canary has not answered for this long. In JSON, in whole seconds.
+    Silent(#[serde(serialize_with = "seconds")] Duration),
+    /// One of its pods has just restarted.
+    Restarted,
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    time.as_secs().serialize(serializer)
+}
+
+impl Verdict {
+    /// The verdict while the canary is absent: a promotion would rest on answers from before.
+    #[must_use]
+    pub fn during(self, absence: Option<Absence>) -> Self {
+        let decision = match self.decision {
+            Decision::Promote { .. } if absence.is_some() => Decision::NotYet,
+            decision => decision,
+        };
+        Self { decision, absence, ..self }
+    }
 }
 
 /// The counts of one release, and its estimated failure rate.

@@ -75,11 +75,11 @@ async fn judge(
 ) -> io::Result<Exit> {
     let start = trial.tally().began();
     let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
-    let exit = follow(flags, signals, source, trial, patience, report.as_mut()).await?;
+    let Ended { exit, at } = follow(flags, signals, source, trial, patience, report.as_mut()).await?;
     match &mut report {
-        Some(report) => unless_unread(report.end(trial, Instant::now()))?,
+        Some(report) => unless_unread(report.end(trial, at))?,
         None if exit == Exit::NoAnswer => {}
-        None => unless_unread(write_sentences(trial))?,
+        None => unless_unread(write_sentences(trial, at))?,
     }
     Ok(exit)
 }
@@ -107,6 +107,12 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
     Ok(exit)
 }
 
+/// How a trial ended, and when.
+struct Ended {
+    exit: Exit,
+    at: Instant,
+}
+
 /// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second
 /// if there is a report, and otherwise a message every few seconds.
 async fn follow(
@@ -116,15 +122,17 @@ async fn follow(
     trial: &mut Trial,
     patience: Option<Duration>,
     mut report: Option<&mut Report<io::Stdout>>,
-) -> io::Result<Exit> {
+) -> io::Result<Ended> {
+    let ended = |exit, at| Ok(Ended { exit, at });
     let mut seconds = every_second();
     let (mut passed, mut has_forecast) = (0, false);
     loop {
         select! {
             seen = source.next() => {
+                let now = Instant::now();
                 let Some(seen) = seen else {
                     trial.end();
-                    return Ok(exit_at_the_end(trial));
+                    return ended(exit_at_the_end(trial, now), now);
                 };
                 trial.see(&seen);
                 if let Some(report) = &mut report {
@@ -133,46 +141,47 @@ async fn follow(
                 if let Seen::Trouble(text) = seen {
                     message(text);
                 }
-                if let Some(exit) = exit_by_verdict(trial) {
-                    return Ok(exit);
+                if let Some(exit) = exit_by_verdict(trial, now) {
+                    return ended(exit, now);
                 }
                 let elapsed = trial.tally().began().elapsed();
                 if trial.tally().answered() == 0 && patience.is_some_and(|patience| elapsed > patience) {
-                    return Ok(Exit::NoAnswer);
+                    return ended(Exit::NoAnswer, now);
                 }
-                if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial) {
+                if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {
                     has_forecast = true;
                     let rate = trial.counted_rate().unwrap_or(flags.probe.rate);
                     message(forecast(&verdict, flags, rate, trial.tally().total(), elapsed));
                 }
             }
             _ = seconds.tick() => {
+                let now = Instant::now();
                 passed += 1;
                 if let Some(report) = &mut report {
-                    report.end_second(trial, Instant::now())?;
+                    report.end_second(trial, now)?;
                 } else if passed % PROGRESS == 0 {
                     let elapsed = trial.tally().began().elapsed().as_secs();
-                    message(format_args!("after {elapsed} s: {}", trial.verdict()));
+                    message(format_args!("after {elapsed} s: {}", trial.verdict(now)));
                 }
             }
-            signal = signals.next() => return Ok(signal),
+            signal = signals.next() => return ended(signal, Instant::now()),
         }
     }
 }
 
 /// The verdict, once it rests on enough answers of the canary for a forecast. Answers do not count while earlier requests
 /// are open.
-fn verdict_to_forecast_from(trial: &Trial) -> Option<Verdict> {
+fn verdict_to_forecast_from(trial: &Trial, now: Instant) -> Option<Verdict> {
     let enough = |canary: Counts| canary.requests >= ANSWERS_UNTIL_FORECAST;
     if !enough(trial.tally().of_release(Release::Canary)) {
         return None; // checked first, because a verdict takes longer to compute
     }
-    Some(trial.verdict()).filter(|verdict| enough(verdict.canary.counts))
+    Some(trial.verdict(now)).filter(|verdict| enough(verdict.canary.counts))
 }
 
 /// The exit code of a decided verdict.
-fn exit_by_verdict(trial: &Trial) -> Option<Exit> {
-    trial.decided().map(|decision| exit_of(&decision))
+fn exit_by_verdict(trial: &Trial, now: Instant) -> Option<Exit> {
+    trial.decided(now).map(|decision| exit_of(&decision))
 }
 
 fn exit_of(decision: &Decision) -> Exit {
@@ -185,15 +194,15 @@ fn exit_of(decision: &Decision) -> Exit {
 }
 
 /// The exit code when no more outcomes will come.
-fn exit_at_the_end(trial: &Trial) -> Exit {
-    if let Some(exit) = exit_by_verdict(trial) {
+fn exit_at_the_end(trial: &Trial, now: Instant) -> Exit {
+    if let Some(exit) = exit_by_verdict(trial, now) {
         exit
     } else if trial.tally().answered() == 0 {
         Exit::NoAnswer
     } else if Release::BOTH.into_iter().any(|release| never_seen(trial, release)) {
         Exit::ReleaseNeverSeen
     } else {
-        exit_of(&trial.verdict().decision)
+        exit_of(&trial.verdict(now).decision)
     }
 }
 
@@ -213,10 +222,11 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-fn write_sentences(trial: &Trial) -> io::Result<()> {
-    writeln!(io::stdout(), "{}", trial.verdict())?;
-    if let Some(price) = trial.price(Instant::now()) {
-        writeln!(io::stdout(), "{price}")?;
+fn write_sentences(trial: &Trial, now: Instant) -> io::Result<()> {
+    let verdict = trial.verdict(now);
+    writeln!(io::stdout(), "{verdict}")?;
+    if let Some(price) = trial.price(now) {
+        writeln!(io::stdout(), "{}", verdict.price_sentence(&price))?;
     }
     Ok(())
 }

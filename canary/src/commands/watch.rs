@@ -78,7 +78,7 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
     }
     let mut trial = picture.close();
     trial.end();
-    let (total, verdict) = (trial.tally().total(), trial.verdict());
+    let (total, verdict) = (trial.tally().total(), trial.verdict(Instant::now()));
     writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures)?;
     Ok(ended(&trial))
 }

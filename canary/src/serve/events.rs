@@ -156,10 +156,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        source::{Interval, Seen},
+        source::{Answer, Attribution, Observation, Response, Seen},
         trial::{Coverage, Trial},
     };
-    use canary_judge::{Counts, Settings};
+    use canary_judge::{Outcome, Release, Settings};
 
     const HEADING: Heading = Heading { title: "http://a", counting_since: String::new(), rehearsal: None };
 
@@ -178,10 +178,17 @@ mod tests {
         let mut events = events.expect("a place");
         assert_eq!(next(&mut events).await, RETRY);
         assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
-        let stable = Counts { requests: 1, failures: 0, slow: 0 };
-        let interval = Interval { since: None, length: Duration::ZERO, stable, canary: BTreeMap::new() };
-        for _ in 0..1000 {
-            trials.observe(&Seen::Interval(interval.clone()), Instant::now());
+        for number in 0..1000 {
+            let answer = Answer {
+                attribution: Attribution::Release(Release::Stable),
+                outcome: Outcome::Success,
+                latency: None,
+                pod: None,
+                info: None,
+            };
+            let observation =
+                Observation { number, sent: Instant::now(), response: Response::Answer(answer) };
+            trials.observe(&Seen::Request(observation), Instant::now());
             viewers.tell(&mut trials, &HEADING, Instant::now());
             tokio::task::yield_now().await;
         }

@@ -14,7 +14,7 @@ use crate::{
     source::{Attribution, Response, Seen},
     view::word,
 };
-use canary_judge::{Batch, Counts, Decision, Release, Verdict};
+use canary_judge::{Batch, Counts, Release, Verdict};
 
 const DECISIONS: [&str; 4] = ["promote", "roll_back", "not_yet", "hold"];
 const RELEASES: [&str; 5] = ["stable", "canary", "other", "unnamed", "no_answer"];
@@ -150,7 +150,7 @@ impl Metrics {
                 (None, _) => {}
             },
             Seen::Interval(interval) => {
-                let Batch { stable, canary, .. } = interval.batch(|_| true);
+                let Batch { stable, canary, .. } = interval.batch();
                 self.count("stable", stable);
                 self.count("canary", canary);
             }
@@ -170,19 +170,16 @@ impl Metrics {
     /// # Errors
     /// If the metrics library cannot write them.
     pub(super) fn text(&self, serve: &Serve) -> Result<String, Error> {
-        let (verdict, stale, trials, full) = {
+        let (verdict, trials, full) = {
             let (trials, now) = (serve.trials(), Instant::now());
             let current = trials.current(now).one;
-            // a promotion is about a canary that is there: it must not count for the next one
-            let stale =
-                current.is_silent(now) && matches!(current.trial().decided(), Some(Decision::Promote { .. }));
             self.trial_began.set(serve.started.seconds_of(current.trial().tally().began()));
-            (current.trial().verdict(), stale, trials.count(), trials.full())
+            (current.trial().verdict(now), trials.count(), trials.full())
         };
         let started = serve.started.seconds_of(serve.started.instant);
         self.counting_since.set(started);
         self.process_started.set(started);
-        self.update(&verdict, stale);
+        self.update(&verdict);
         for (counter, now) in [(&self.replaced, full.replaced), (&self.refused, full.refused)] {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
@@ -191,9 +188,9 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    fn update(&self, verdict: &Verdict, stale: bool) {
+    fn update(&self, verdict: &Verdict) {
         for decision in DECISIONS {
-            let is_it = decision == word(&verdict.decision) && !stale;
+            let is_it = decision == word(&verdict.decision);
             self.decision.with_label_values(&[decision]).set(is_it.into());
         }
         self.ln_e_value.set(verdict.ln_e_value);

@@ -133,18 +133,15 @@ impl Trials {
     }
 
     fn observe_interval(&mut self, interval: &Interval, now: Instant) {
+        let counts = interval.canary();
         let versions = &mut self.versions;
-        let canary = |hash: &str| versions.of_hash(hash).map_or(Canary::Unknown, Canary::Of);
-        let canaries: Vec<_> = interval.canary.keys().map(String::as_str).map(canary).collect();
-        for (canary, counts) in canaries.iter().zip(interval.canary.values()) {
-            if counts.requests > 0 {
-                self.begin_for(*canary, None, now);
-            }
+        let mut canary = |hash: &str| versions.of_hash(hash).map_or(Canary::Unknown, Canary::Of);
+        let canaries: BTreeMap<&str, Canary> = counts.keys().map(|hash| (*hash, canary(hash))).collect();
+        for canary in canaries.values() {
+            self.begin_for(*canary, None, now);
         }
-        let canaries: BTreeMap<_, _> = interval.canary.keys().map(String::as_str).zip(canaries).collect();
         for one in self.named.values_mut().chain([&mut self.all]) {
-            let version = |hash: &str| canaries.get(hash).copied().unwrap_or(Canary::Unknown);
-            one.observe_interval(interval, version, now);
+            one.observe_interval(interval, &counts, &canaries, now);
         }
     }
 
@@ -267,9 +264,9 @@ impl Trials {
             Some(one) => {
                 one.is_asked(now);
                 let anew = one.is_asked_by_engine(now);
-                (one.trial().verdict(), anew)
+                (one.trial().verdict(now), anew)
             }
-            None => (self.unseen.trial().verdict(), false),
+            None => (self.unseen.trial().verdict(now), false),
         }
     }
 
@@ -316,7 +313,7 @@ impl Trials {
     pub fn current(&self, now: Instant) -> Found<'_> {
         let current = self.current_id(now);
         let answering = || self.answering(now).filter(|(id, _)| current.as_deref() != Some(*id));
-        let others = answering().map(|(id, one)| (id, one.trial.verdict().decision)).collect();
+        let others = answering().map(|(id, one)| (id, one.trial.verdict(now).decision)).collect();
         let named = current.as_ref().and_then(|id| self.named.get_key_value(id));
         let (id, one) = named.map_or((NO_CANARY, &self.all), |(id, one)| (id.as_str(), one));
         Found { id, one, others, unseen: false }
@@ -326,7 +323,7 @@ impl Trials {
         let mut answering: Vec<_> = self.answering(now).collect();
         answering.sort_by_key(|(_, one)| Reverse(one.number));
         if answering.len() > 1 {
-            answering.sort_by_key(|(_, one)| Reverse(caution(&one.trial.verdict().decision))); // stable
+            answering.sort_by_key(|(_, one)| Reverse(caution(&one.trial.verdict(now).decision))); // stable
         }
         answering.first().map(|(id, _)| (*id).to_owned())
     }
@@ -355,9 +352,9 @@ impl Trials {
     }
 
     /// The trials whose decision is not the same as at the last call, with their verdicts.
-    pub fn new_decisions(&mut self) -> Vec<(String, Verdict)> {
+    pub fn new_decisions(&mut self, now: Instant) -> Vec<(String, Verdict)> {
         let named = self.named.iter_mut();
-        named.filter_map(|(id, one)| Some((id.clone(), one.new_decision()?))).collect()
+        named.filter_map(|(id, one)| Some((id.clone(), one.new_decision(now)?))).collect()
     }
 
     /// Call this when no more outcomes will come.
@@ -410,15 +407,16 @@ mod tests {
     use super::on_trial::{ANSWERS_NOW, SILENT_AFTER};
     use super::*;
     use crate::{
-        source::{Answer, Attribution, Cause, NoAnswer},
+        source::{Answer, Attribution, Cause, CountedWindow, NoAnswer},
         trial::Coverage,
     };
     use Outcome::{Failure, Success};
-    use canary_judge::{Counts, Decision, Outcome, Settings};
+    use canary_judge::{Counts, Decision, Outcome, Settings, Window};
 
     /// Trials, the time, and the number of the next request.
     struct Watched {
         trials: Trials,
+        began: Instant,
         now: Instant,
         number: u64,
     }
@@ -434,7 +432,7 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             let trial = Trial::new(Settings::default(), None, Coverage::Sample, now);
-            Self { trials: Trials::new(trial), now, number: 0 }
+            Self { trials: Trials::new(trial), began: now, now, number: 0 }
         }
 
         /// A request that takes a millisecond.
@@ -466,10 +464,17 @@ mod tests {
 
         /// An interval of a second.
         fn count(&mut self, stable: Counts, canary: &[(&str, Counts)]) {
-            let (since, length) = (Some(self.now), Duration::from_secs(1));
-            self.now += length;
-            let canary = canary.iter().map(|(hash, counts)| ((*hash).to_owned(), *counts)).collect();
-            let interval = Interval { since, length, stable, canary };
+            self.now += Duration::from_secs(1);
+            let clock = self.now.duration_since(self.began).as_secs_f64();
+            let window = |release, version: &str, counts| {
+                let pod = format!("{release} {version}").into();
+                let (since, until, restarted) = (clock - 1.0, clock, false);
+                let window = Window { release, pod, since, until, counts, restarted };
+                CountedWindow { version: version.to_owned(), window }
+            };
+            let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));
+            let windows = [window(Release::Stable, "", stable)].into_iter().chain(canary).collect();
+            let interval = Interval { at: self.now, clock, began: 0.0, windows };
             self.trials.observe(&Seen::Interval(interval), self.now);
         }
 
@@ -480,13 +485,13 @@ mod tests {
 
         /// The decision in the trial of that name, as a client gets it.
         fn decision(&self, id: &str) -> &'static str {
-            word(&self.trials.find(&named(id), self.now).one.trial.verdict().decision)
+            word(&self.trials.find(&named(id), self.now).one.trial.verdict(self.now).decision)
         }
 
         /// The decision for those who name no trial.
         fn current(&self) -> (&str, &'static str) {
             let found = self.trials.current(self.now);
-            (found.id, word(&found.one.trial.verdict().decision))
+            (found.id, word(&found.one.trial.verdict(self.now).decision))
         }
 
         fn counts(&self, id: &str, release: Release) -> Counts {
@@ -660,8 +665,9 @@ mod tests {
         for wanted in
             [named("5d8f7c9b6d"), Wanted::Version("5d8f7c9b6d".to_owned()), Wanted::Version("v2".to_owned())]
         {
-            let found = watched.trials.ask(&wanted, watched.now).expect("room");
-            assert_eq!(found.one.trial.verdict().decision, Decision::NotYet, "{wanted:?}");
+            let now = watched.now;
+            let found = watched.trials.ask(&wanted, now).expect("room");
+            assert_eq!(found.one.trial.verdict(now).decision, Decision::NotYet, "{wanted:?}");
             assert_eq!(found.one.trial.tally().total().requests, 0);
             assert!(found.note().is_some_and(|note| note.starts_with("No answer of the canary has told")));
         }
@@ -807,7 +813,7 @@ mod tests {
     fn each_new_decision_is_named_once() {
         let mut watched = Watched::new();
         let new = |watched: &mut Watched| -> Vec<_> {
-            let decisions = watched.trials.new_decisions().into_iter();
+            let decisions = watched.trials.new_decisions(watched.now).into_iter();
             decisions.map(|(id, verdict)| (id, word(&verdict.decision))).collect()
         };
         watched.rounds(1, BROKEN, Failure);
@@ -924,7 +930,7 @@ mod tests {
             watched.count(counts(30), &[("", counts(10))]);
         }
         assert_eq!(watched.ask(None), UNKNOWN_VERSION);
-        let verdict = watched.trials.current(watched.now).one.trial.verdict();
+        let verdict = watched.trials.current(watched.now).one.trial.verdict(watched.now);
         assert!(matches!(verdict.decision, Decision::Promote { .. }), "{verdict}");
     }
 

@@ -54,15 +54,15 @@ struct Other<'a> {
 impl<'a> VerdictAnswer<'a> {
     fn new(found: &Found<'a>, started: Start, now: Instant) -> Self {
         let trial = found.one.trial();
-        let (verdict, price) = (trial.verdict(), trial.price(now));
+        let (verdict, price) = (trial.verdict(now), trial.price(now));
         let other = |(trial, decision): &(&'a str, Decision)| Other { trial, decision: word(decision) };
         Self {
             trial: found.id,
             requests: trial.tally().total().requests,
             sentence: sentence(&verdict, found.note().as_deref()),
             others: found.others.iter().map(other).collect(),
+            price_sentence: price.map(|price| verdict.price_sentence(&price)),
             verdict,
-            price_sentence: price.map(|price| price.to_string()),
             price,
             trial_began: started.text_of(trial.tally().began()),
             counting_since: started.text_of(started.instant),

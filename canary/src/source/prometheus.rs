@@ -2,14 +2,12 @@
 //! next.
 //!
 //! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
-//! - `counters`: increases of counters, summed by interval.
+//! - `counters`: increases of counters, by pod.
 
 mod client;
 mod counters;
 mod look;
 mod queries;
-#[cfg(test)]
-mod simulation;
 
 use std::{
     sync::{
@@ -25,15 +23,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
+use self::look::{Looks, Trouble};
 pub use self::{
     client::Credentials,
     queries::{Bucket, Matchers, Metric, Queries},
 };
-use self::{
-    counters::Closed,
-    look::{Looks, Trouble},
-};
-use super::{Seen, Source, probe::Trust};
+use super::{Interval, Seen, Source, probe::Trust};
 
 /// The time between two messages about the same problem.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
@@ -133,14 +128,14 @@ impl Task {
 
     async fn tell(
         &mut self,
-        found: Result<Option<Closed>, Trouble>,
+        found: Result<Option<Interval>, Trouble>,
     ) -> Result<(), mpsc::error::SendError<Seen>> {
         let is_answer = found.as_ref().map_or_else(|trouble| trouble.is_answer, |_| true);
         self.has_answered.fetch_or(is_answer, Ordering::Relaxed);
         let trouble = match found {
-            Ok(closed) => {
-                if let Some(closed) = closed {
-                    self.sender.send(Seen::Interval(self.looks.interval(closed))).await?;
+            Ok(found) => {
+                if let Some(interval) = found {
+                    self.sender.send(Seen::Interval(interval)).await?;
                 }
                 self.looks.unseen()
             }

@@ -51,8 +51,9 @@ const MIN_PODS: usize = 3;
 impl Widget for Picture<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let tally = self.trial.tally();
+        let verdict = self.trial.verdict(self.now);
         let price = self.trial.price(self.now).filter(|price| price.failed_requests > 0.0);
-        let price = price.map(|price| format!(" {price}")).unwrap_or_default();
+        let price = price.map(|price| format!(" {}", verdict.price_sentence(&price))).unwrap_or_default();
         let gap = u16::from(area.height >= ROOMY);
         let strip_height = (area.height / 10).clamp(1, 4);
         let length = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
@@ -63,7 +64,7 @@ impl Widget for Picture<'_> {
         let others =
             u16::try_from(others).unwrap_or(u16::MAX).saturating_add(strip_height + 3 * gap + keys_height);
         let verdict = cut(
-            wrapped(&format!("{}{price}", self.trial.verdict()), area.width),
+            wrapped(&format!("{verdict}{price}"), area.width),
             area.height.saturating_sub(others).clamp(1, MAX_VERDICT_ROWS),
         );
         let [head, traffic, _, pods, _, strip_head, strip, _, judged, keys] = Layout::vertical([

@@ -44,7 +44,7 @@ impl<W: Write> Report<W> {
     pub fn observe(&mut self, seen: &Seen) {
         match seen {
             Seen::Request(observation) => self.second.observe(observation),
-            Seen::Interval(interval) => self.second.observe_batch(&interval.batch(|_| true)),
+            Seen::Interval(interval) => self.second.observe_batch(&interval.batch()),
             Seen::Trouble(why) => self.second.observe_trouble(why),
         }
     }
@@ -138,7 +138,7 @@ struct PodEntry<'a> {
 
 impl<'a> Line<'a> {
     fn new(kind: &'a str, time: Duration, tally: &'a Tally, trial: &Trial, now: Instant) -> Self {
-        let verdict = trial.verdict();
+        let verdict = trial.verdict(now);
         let total = tally.total();
         let named = tally
             .counts()

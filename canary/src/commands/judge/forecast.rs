@@ -72,7 +72,13 @@ mod tests {
         let counts = |requests| Counts { requests, failures: 0, slow: 0 };
         let mut trial = flags.trial.of_all(Instant::now());
         trial.observe_batch(Batch { stable: counts(stable), canary: counts(canary), unattributed: 0 });
-        forecast(&trial.verdict(), &flags, flags.probe.rate, trial.tally().total(), Duration::from_secs(8))
+        forecast(
+            &trial.verdict(Instant::now()),
+            &flags,
+            flags.probe.rate,
+            trial.tally().total(),
+            Duration::from_secs(8),
+        )
     }
 
     #[test]

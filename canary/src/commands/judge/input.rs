@@ -50,16 +50,17 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         signal = signals.next() => Some(signal),
     };
     let trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
     let is_empty = trial.tally().total().requests == 0;
     let exit = match signal {
         Some(signal) => signal,
         None if is_empty => Exit::ReleaseNeverSeen,
-        None => exit_at_the_end(&trial),
+        None => exit_at_the_end(&trial, now),
     };
     match flags.output {
-        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(&trial, Instant::now()))?,
+        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(&trial, now))?,
         JudgeOutput::Text if is_empty => {}
-        JudgeOutput::Text => unless_unread(write_sentences(&trial))?,
+        JudgeOutput::Text => unless_unread(write_sentences(&trial, now))?,
     }
     if is_empty {
         message(format_args!("{name} has no outcomes"));
@@ -99,7 +100,7 @@ fn judge(lines: Lines<Input>, most: u64, trial: &Mutex<Trial>) -> Result<(), Lin
                 trial.observe_batch(batch);
             }
         }
-        if trial.decided().is_some() {
+        if trial.decided(Instant::now()).is_some() {
             return Ok(());
         }
         if requests >= most {

@@ -236,12 +236,12 @@ async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
     let mut probe = start(target, count);
     while let Some(observation) = probe.next().await {
         trial.observe(&observation);
-        if trial.decided().is_some() {
-            return Ok(trial.verdict());
+        if trial.decided(Instant::now()).is_some() {
+            return Ok(trial.verdict(Instant::now()));
         }
     }
     trial.end();
-    Ok(trial.verdict())
+    Ok(trial.verdict(Instant::now()))
 }
 
 /// Sends requests until the judge promotes the canary.

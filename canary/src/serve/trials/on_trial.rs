@@ -1,6 +1,7 @@
 //! One of the trials.
 
 use std::{
+    collections::BTreeMap,
     mem::{self, Discriminant},
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use crate::{
     trial::Trial,
     view::page::History,
 };
-use canary_judge::{Decision, Release, Verdict};
+use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// A version answers now if its last answer is not older than this. With counters: than two intervals.
 pub(super) const ANSWERS_NOW: Duration = Duration::from_secs(10);
@@ -148,7 +149,7 @@ impl OnTrial {
             self.reset(now);
         }
         self.engine = Some(now);
-        self.told |= self.is_rolled_back();
+        self.told |= self.is_rolled_back(now);
         over
     }
 
@@ -165,7 +166,7 @@ impl OnTrial {
     /// Ends its rollout. A promotion ends at once. Otherwise, a caller without a token must wait until the canary
     /// is silent. Returns whether it has ended.
     pub(super) fn end_rollout(&mut self, has_token: bool, now: Instant) -> bool {
-        let promoted = matches!(self.trial.decided(), Some(Decision::Promote { .. }));
+        let promoted = matches!(self.trial.decided(now), Some(Decision::Promote { .. }));
         if has_token || promoted || self.is_silent(now) {
             self.over = Over::Yes;
         } else if self.over == Over::No {
@@ -181,7 +182,7 @@ impl OnTrial {
             let idle = |last: Instant| now.saturating_duration_since(last) >= SILENT_AFTER;
             self.last_answer.is_some()
                 && self.engine.is_some_and(idle)
-                && (self.told || !self.is_rolled_back())
+                && (self.told || !self.is_rolled_back(now))
         };
         match self.over {
             Over::Yes => true,
@@ -190,8 +191,8 @@ impl OnTrial {
         }
     }
 
-    fn is_rolled_back(&self) -> bool {
-        matches!(self.trial.decided(), Some(Decision::RollBack { .. }))
+    fn is_rolled_back(&self, now: Instant) -> bool {
+        matches!(self.trial.decided(now), Some(Decision::RollBack { .. }))
     }
 
     /// Whether the canary has not answered for [`SILENT_AFTER`], and this is no chance.
@@ -243,30 +244,29 @@ impl OnTrial {
         self.changes += 1;
     }
 
-    /// Counts the part of an interval that it takes. `versions` has the version of each hash.
+    /// Counts the part of an interval that it takes. `counts` and `canaries` have the canary's answers and the version
+    /// of each hash.
     pub(super) fn observe_interval(
         &mut self,
         interval: &Interval,
-        version: impl Fn(&str) -> Canary,
+        counts: &BTreeMap<&str, Counts>,
+        canaries: &BTreeMap<&str, Canary>,
         now: Instant,
     ) {
-        self.note(Canary::No, interval.stable.requests, interval.length, now);
+        let lengths = interval.windows.iter().map(|one| one.window.until - one.window.since);
+        let length = Duration::try_from_secs_f64(lengths.fold(0.0, f64::max)).unwrap_or_default();
+        self.note(Canary::No, interval.batch().stable.requests, length, now);
         // the others first, so that they do not end what is its own
-        let answered = || interval.canary.iter().filter(|(_, counts)| counts.requests > 0);
         for own in [false, true] {
-            for (hash, counts) in answered() {
-                let canary = version(hash);
+            for (hash, canary) in canaries {
                 if canary.is_taken(self.takes) == own {
-                    self.note(canary, counts.requests, interval.length, now);
+                    self.note(*canary, counts[hash].requests, length, now);
                 }
             }
         }
         let takes = self.takes;
-        let mut batch = interval.batch(|hash| version(hash).is_taken(takes));
-        if matches!(takes, Takes::Version(_)) {
-            batch.unattributed += interval.batch(|hash| version(hash) == Canary::Unknown).canary.failures;
-        }
-        self.trial.observe_interval(interval, batch);
+        let version = |hash: &str| canaries.get(hash).copied().unwrap_or(Canary::Unknown);
+        self.trial.observe_interval(interval, |hash| version(hash).is_taken(takes));
         self.changes += 1;
     }
 
@@ -276,12 +276,12 @@ impl OnTrial {
     }
 
     /// The verdict, if its decision is not the same as at the last call. The first is compared with "not yet".
-    pub(super) fn new_decision(&mut self) -> Option<Verdict> {
+    pub(super) fn new_decision(&mut self, now: Instant) -> Option<Verdict> {
         let (changes, decision) = self.looked_at;
         if changes == self.changes {
             return None;
         }
-        let verdict = self.trial.verdict();
+        let verdict = self.trial.verdict(now);
         self.looked_at = (self.changes, mem::discriminant(&verdict.decision));
         (decision != self.looked_at.1).then_some(verdict)
     }

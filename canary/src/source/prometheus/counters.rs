@@ -1,18 +1,18 @@
-//! Increases of counters: from the samples of each series, summed by interval.
+//! Increases of counters: from the samples of each series, summed by pod.
 //!
-//! Scrapes of different pods happen at different moments. So an interval ends when every live series has a
-//! newer sample than at the end of the last interval. It follows the scrapes, however often Prometheus is
-//! queried.
+//! Scrapes of different pods happen at different moments. So each target has windows of its own: one ends when every
+//! live series of the target has a newer sample than at the end of the last one. It follows the scrapes, however often
+//! Prometheus is queried. The judge compares windows of different pods.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{collections::BTreeMap, sync::Arc};
 
-use canary_judge::{Counts, Release};
+use canary_judge::{Counts, Release, Window};
 
 /// A time in seconds since 1970, and the counter's value at that time.
 pub(super) type Sample = (f64, f64);
 
 /// The quantity that a series counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Quantity {
     /// Requests.
     Requests,
@@ -25,7 +25,7 @@ pub(super) enum Quantity {
 }
 
 /// The release and the quantity of a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) release: Release,
     pub(super) quantity: Quantity,
@@ -46,16 +46,12 @@ pub(super) struct Series {
     pub(super) samples: Vec<Sample>,
 }
 
-/// The increases of one interval.
+/// The increase of a pod's counters from one scrape to the next, and the hash of its template.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Closed {
-    /// The time of the oldest sample that an increase starts from, in seconds since 1970.
-    pub(super) since: f64,
-    /// The time of the newest sample.
-    pub(super) until: f64,
-    pub(super) stable: Counts,
-    /// The canary's increases by version.
-    pub(super) canary: BTreeMap<String, Counts>,
+    pub(super) window: Window,
+    /// Empty if no label has it.
+    pub(super) version: String,
 }
 
 /// A series without a scrape for this many of its intervals is gone: its pod has ended.
@@ -66,56 +62,77 @@ const REMEMBERED_FOR: f64 = 3600.0;
 /// The maximum plausible scrape interval, in seconds.
 const LONGEST_INTERVAL: f64 = 300.0;
 
-/// The state of all series.
+/// The state of all series, by what is scraped at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
-    series: HashMap<(Kind, String), Known>,
+    targets: BTreeMap<Target, Scraped>,
 }
 
-#[derive(Clone, Debug)]
-struct Known {
-    target: Option<String>,
+/// The series of one release and version that are scraped together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    release: Release,
     version: String,
+    /// Empty for series that do not tell their target, as with recording rules: these are evaluated together.
+    name: String,
+}
+
+impl Target {
+    fn of(series: &Series) -> Self {
+        let (release, version) = (series.kind.release, series.version.clone());
+        Self { release, version, name: series.target.clone().unwrap_or_default() }
+    }
+}
+
+/// The state of a target's series.
+#[derive(Clone, Debug)]
+struct Scraped {
+    name: Arc<str>,
+    series: BTreeMap<(Quantity, String), Known>,
+    /// The end of the last window, in seconds since 1970.
+    until: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
     /// The time of its first sample.
     first: f64,
     last: Sample,
     /// The time between its last two samples, once there are two.
     interval: Option<f64>,
-    /// The time of the sample that the increase starts from.
-    from: f64,
-    /// The increase since the last interval.
+    /// The increase since the last window.
     increase: f64,
-    /// Whether it has a newer sample than at the end of the last interval.
+    /// Whether it was smaller than before since the last window.
+    was_reset: bool,
+    /// Whether it has a newer sample than at the end of the last window.
     is_newer: bool,
 }
 
 impl Counters {
-    /// Adds the answers of one round of queries. Samples that are already known are ignored.
-    pub(super) fn observe(&mut self, found: &[Series]) {
-        if self.series.is_empty() {
-            for series in found {
-                self.begin(series);
-            }
-            return;
-        }
+    /// Adds the answers of one round of queries. Samples that are already known are ignored. Returns the windows that
+    /// are complete, those of each target in the order of time.
+    pub(super) fn observe(&mut self, found: &[Series]) -> Vec<Closed> {
+        let is_first = self.targets.is_empty();
         let born: Vec<_> = found.iter().map(|series| self.is_born(series, found)).collect();
+        let mut by_target: BTreeMap<Target, Vec<(&Series, bool)>> = BTreeMap::new();
         for (series, born) in found.iter().zip(born) {
-            let Some(&first) = series.samples.first() else { continue };
-            let known = self.series.entry((series.kind, series.labels.clone()));
-            let known = known.or_insert_with(|| Known::new(series, first, born));
-            series.samples.iter().for_each(|sample| known.take(*sample));
+            if !series.samples.is_empty() {
+                by_target.entry(Target::of(series)).or_default().push((series, born));
+            }
+        }
+        let mut closed = Vec::new();
+        for (target, series) in by_target {
+            if let Some(scraped) = self.targets.get_mut(&target) {
+                scraped.observe(&series, &target, &mut closed);
+            } else {
+                let mut scraped = Scraped::begin(&target, &series, is_first);
+                closed.push(scraped.close(&target, scraped.until));
+                scraped.observe(&series, &target, &mut closed);
+                self.targets.insert(target, scraped);
+            }
         }
         self.forget();
-    }
-
-    /// Increases before the first round do not count: its newest samples are the baseline.
-    fn begin(&mut self, series: &Series) {
-        let [.., last] = series.samples[..] else { return };
-        let mut known = Known::new(series, last, false);
-        if let [.., before, last] = series.samples[..] {
-            known.interval = Some(interval(before, last));
-        }
-        self.series.insert((series.kind, series.labels.clone()), known);
+        closed
     }
 
     /// Whether a new series has started at 0 between two scrapes of a live target. A counter of a status starts
@@ -123,11 +140,10 @@ impl Counters {
     /// changed.
     fn is_born(&self, series: &Series, found: &[Series]) -> bool {
         let Some(&(first, _)) = series.samples.first() else { return false };
-        let is_new = !self.series.contains_key(&(series.kind, series.labels.clone()));
-        is_new
-            && series.target.is_some()
+        series.target.is_some()
+            && self.known(series).is_none()
             && found.iter().any(|other| {
-                let known = || self.series.get(&(other.kind, other.labels.clone())).map(|known| known.first);
+                let known = || self.known(other).map(|known| known.first);
                 let began = || known().or_else(|| other.samples.first().map(|first| first.0));
                 other.target == series.target
                     && began().is_some_and(|began| began < first)
@@ -135,47 +151,97 @@ impl Counters {
             })
     }
 
+    fn known(&self, series: &Series) -> Option<&Known> {
+        let key = (series.kind.quantity, series.labels.clone());
+        self.targets.get(&Target::of(series))?.series.get(&key)
+    }
+
+    /// Forgets targets that are gone for long.
     fn forget(&mut self) {
-        let newest = self.newest();
-        let is_recent = |known: &Known| newest - known.last.0 <= REMEMBERED_FOR;
-        let recent = self.series.values().filter(|known| is_recent(known));
-        let targets: HashSet<_> = recent.filter_map(|known| known.target.clone()).collect();
-        let goes_on = |target: &Option<String>| target.as_ref().is_some_and(|it| targets.contains(it));
-        self.series.retain(|_, known| is_recent(known) || goes_on(&known.target));
+        let newest = self.targets.values().map(Scraped::newest).fold(f64::NEG_INFINITY, f64::max);
+        self.targets.retain(|_, scraped| newest - scraped.newest() <= REMEMBERED_FOR);
+    }
+}
+
+impl Scraped {
+    /// The baseline. In the first round it is the newest sample of each series: increases before it do not count. For a
+    /// target that appears later, it is the first sample.
+    fn begin(target: &Target, found: &[(&Series, bool)], is_first: bool) -> Self {
+        let mut scraped = Self {
+            name: format!("{} {}", target.name, target.version).into(),
+            series: BTreeMap::new(),
+            until: 0.0,
+        };
+        let firsts = found.iter().filter_map(|(series, _)| series.samples.first());
+        let first = firsts.map(|sample| sample.0).fold(f64::INFINITY, f64::min);
+        for (series, _) in found {
+            let baseline = if is_first { series.samples.last() } else { series.samples.first() };
+            let Some(&baseline) = baseline else { continue };
+            if !is_first && baseline.0 - first > SAME_SCRAPE {
+                continue; // it was born later
+            }
+            let mut known = Known::new(baseline, 0.0);
+            if let [.., before, last] = series.samples[..]
+                && is_first
+            {
+                known.interval = Some(interval(before, last));
+            }
+            scraped.series.insert((series.kind.quantity, series.labels.clone()), known);
+        }
+        scraped.until = scraped.newest();
+        scraped
+    }
+
+    /// Takes the samples in the order of time, and closes a window each time all live series have a newer one.
+    fn observe(&mut self, found: &[(&Series, bool)], target: &Target, closed: &mut Vec<Closed>) {
+        let times = found.iter().flat_map(|(series, _)| series.samples.iter().map(|sample| sample.0));
+        let mut times: Vec<_> = times.collect();
+        times.sort_by(f64::total_cmp);
+        times.dedup_by(|later, earlier| *later - *earlier < SAME_SCRAPE);
+        for time in times {
+            for (series, born) in found {
+                let of_time = |sample: &&Sample| (0.0..SAME_SCRAPE).contains(&(sample.0 - time));
+                let Some(sample) = series.samples.iter().find(of_time) else { continue };
+                let key = (series.kind.quantity, series.labels.clone());
+                if let Some(known) = self.series.get_mut(&key) {
+                    known.take(*sample);
+                } else {
+                    let increase = if *born { sample.1 } else { 0.0 };
+                    self.series.insert(key, Known { is_newer: *born, ..Known::new(*sample, increase) });
+                }
+            }
+            if self.is_ready() {
+                closed.push(self.close(target, self.newest()));
+            }
+        }
     }
 
     fn newest(&self) -> f64 {
         self.series.values().map(|known| known.last.0).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// The increases since the last interval, if every live series has a newer sample.
-    pub(super) fn close(&mut self) -> Option<Closed> {
+    /// Whether every live series has a newer sample than at the end of the last window.
+    fn is_ready(&self) -> bool {
         let newest = self.newest();
         let usual = self.series.values().filter_map(|known| known.interval).fold(0.0, f64::max);
         let usual = if usual > 0.0 { usual } else { LONGEST_INTERVAL };
         let is_alive = |known: &Known| newest - known.last.0 <= GONE_AFTER * known.interval.unwrap_or(usual);
         let is_ready = self.series.values().filter(|known| is_alive(known)).all(|known| known.is_newer);
-        (is_ready && self.series.values().any(|known| known.is_newer)).then(|| self.take_increases(newest))
+        is_ready && self.series.values().any(|known| known.is_newer)
     }
 
-    fn take_increases(&mut self, until: f64) -> Closed {
-        let mut since = until;
-        let mut sides: HashMap<Release, BTreeMap<String, Sums>> = HashMap::new();
-        for ((Kind { release, quantity }, _), known) in &mut self.series {
-            if known.is_newer {
-                since = since.min(known.from);
-            }
-            let versions = sides.entry(*release).or_default();
-            *versions.entry(known.version.clone()).or_default().of(*quantity) += known.increase;
-            known.close();
+    fn close(&mut self, target: &Target, until: f64) -> Closed {
+        let mut sums = Sums::default();
+        let mut restarted = false;
+        for ((quantity, _), known) in &mut self.series {
+            *sums.of(*quantity) += known.increase;
+            restarted |= known.was_reset;
+            (known.increase, known.was_reset, known.is_newer) = (0.0, false, false);
         }
-        let mut counts = |release| {
-            let versions = sides.remove(&release).unwrap_or_default().into_iter();
-            versions.map(|(version, sums)| (version, sums.counts()))
-        };
-        let stable = counts(Release::Stable).map(|(_, counts)| counts).sum();
-        let canary = counts(Release::Canary).filter(|(_, counts)| counts.requests > 0).collect();
-        Closed { since, until, stable, canary }
+        let since = std::mem::replace(&mut self.until, until);
+        let (release, pod) = (target.release, Arc::clone(&self.name));
+        let window = Window { release, pod, since, until, counts: sums.counts(), restarted };
+        Closed { window, version: target.version.clone() }
     }
 }
 
@@ -212,19 +278,10 @@ impl Sums {
 }
 
 impl Known {
-    /// A new series. Its value counts from 0 if it was `born` between two scrapes. Otherwise its first value is
-    /// the baseline.
-    fn new(series: &Series, first: Sample, born: bool) -> Self {
-        Self {
-            target: series.target.clone(),
-            version: series.version.clone(),
-            first: first.0,
-            last: first,
-            interval: None,
-            from: first.0,
-            increase: if born { first.1 } else { 0.0 },
-            is_newer: born,
-        }
+    /// A new series, which has increased by `increase` since the last scrape of its target.
+    fn new(sample: Sample, increase: f64) -> Self {
+        let (first, interval) = (sample.0, None);
+        Self { first, last: sample, interval, increase, was_reset: false, is_newer: false }
     }
 
     fn take(&mut self, sample: Sample) {
@@ -233,16 +290,11 @@ impl Known {
             return;
         }
         // a counter that is smaller than before was reset to 0 in between
+        self.was_reset |= value < before;
         self.increase += if value < before { value } else { value - before };
         self.interval = Some(interval(self.last, sample));
         self.last = sample;
         self.is_newer = true;
-    }
-
-    fn close(&mut self) {
-        self.from = self.last.0;
-        self.increase = 0.0;
-        self.is_newer = false;
     }
 }
 
@@ -280,90 +332,82 @@ mod tests {
     /// Counters that have seen a stable and a canary pod once, at their own moments.
     fn begun() -> Counters {
         let mut counters = Counters::default();
-        counters.observe(&[
+        let closed = counters.observe(&[
             series(STABLE, "one", &[(80.0, 90.0), (100.0, 100.0)]),
             series(CANARY, "two", &[(107.0, 50.0)]),
         ]);
-        assert_eq!(counters.close(), None, "the first look is where it begins");
+        assert_eq!(shown(&closed), [("one", 100.0, 100.0, 0, 0), ("two", 107.0, 107.0, 0, 0)]);
         counters
     }
 
-    fn requests(closed: Option<Closed>) -> Option<(u64, u64)> {
-        closed.map(|closed| {
-            let canary: Counts = closed.canary.into_values().sum();
-            (closed.stable.requests, canary.requests)
-        })
-    }
-
-    #[test]
-    fn a_batch_closes_when_every_series_has_a_newer_sample() {
-        let mut counters = begun();
-        counters
-            .observe(&[series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(107.0, 50.0)])]);
-        assert_eq!(counters.close(), None, "the canary was not scraped again");
-        counters
-            .observe(&[series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(122.0, 60.0)])]);
-        assert_eq!(requests(counters.close()), Some((30, 10)));
-        assert_eq!(counters.close(), None, "and nothing counts twice");
-        counters
-            .observe(&[series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(122.0, 60.0)])]);
-        assert_eq!(counters.close(), None);
+    /// Of each window: the target, its beginning and end, the requests and the failures. Stable comes first.
+    fn shown(closed: &[Closed]) -> Vec<(&str, f64, f64, u64, u64)> {
+        let shown = closed.iter().map(|Closed { window, .. }| {
+            let (pod, counts) = (window.pod.split(' ').next().unwrap_or_default(), window.counts);
+            (pod, window.since, window.until, counts.requests, counts.failures)
+        });
+        shown.collect()
     }
 
     #[test]
-    fn several_samples_between_two_looks_count_once_each() {
+    fn a_target_has_a_window_from_scrape_to_scrape_whatever_others_do() {
         let mut counters = begun();
-        counters.observe(&[
+        let found = [series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(107.0, 50.0)])];
+        assert_eq!(shown(&counters.observe(&found)), [("one", 100.0, 115.0, 30, 0)]);
+        let found = [series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(122.0, 60.0)])];
+        assert_eq!(shown(&counters.observe(&found)), [("two", 107.0, 122.0, 10, 0)]);
+        assert_eq!(counters.observe(&found), [], "and nothing counts twice");
+    }
+
+    #[test]
+    fn each_of_several_scrapes_between_two_looks_is_a_window() {
+        let mut counters = begun();
+        let closed = counters.observe(&[
             series(STABLE, "one", &[(100.0, 100.0), (115.0, 130.0), (130.0, 131.0)]),
             series(CANARY, "two", &[(107.0, 50.0), (122.0, 55.0)]),
         ]);
-        counters.observe(&[series(STABLE, "one", &[(115.0, 130.0), (130.0, 131.0)])]);
-        assert_eq!(requests(counters.close()), Some((31, 5)));
+        assert_eq!(
+            shown(&closed),
+            [("one", 100.0, 115.0, 30, 0), ("one", 115.0, 130.0, 1, 0), ("two", 107.0, 122.0, 5, 0)]
+        );
+        assert_eq!(counters.observe(&[series(STABLE, "one", &[(115.0, 130.0), (130.0, 131.0)])]), []);
     }
 
     #[test]
-    fn a_reset_counts_from_zero() {
+    fn a_reset_counts_from_zero_and_is_a_restart() {
         let mut counters = begun();
-        counters.observe(&[
-            series(STABLE, "one", &[(115.0, 7.0), (130.0, 9.0)]),
-            series(CANARY, "two", &[(122.0, 50.0)]),
-        ]);
-        assert_eq!(requests(counters.close()), Some((9, 0)));
+        let closed = counters.observe(&[series(STABLE, "one", &[(115.0, 7.0), (130.0, 9.0)])]);
+        assert_eq!(shown(&closed), [("one", 100.0, 115.0, 7, 0), ("one", 115.0, 130.0, 2, 0)]);
+        assert_eq!(closed.iter().map(|one| one.window.restarted).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
     fn a_new_pod_counts_from_its_first_sample_and_a_new_series_of_an_old_pod_from_zero() {
         let mut counters = begun();
-        counters.observe(&[
+        let closed = counters.observe(&[
             series(STABLE, "one", &[(115.0, 130.0)]),
             series(STABLE_FAILURES, "one", &[(115.0, 3.0)]),
             series(STABLE, "new", &[(116.0, 1000.0)]),
-            series(CANARY, "two", &[(122.0, 60.0)]),
         ]);
-        counters.observe(&[series(STABLE, "new", &[(116.0, 1000.0), (131.0, 1004.0)])]);
-        let closed = counters.close().expect("all are newer");
-        assert_eq!((closed.stable.requests, closed.stable.failures), (34, 3));
-        assert_eq!(requests(Some(closed)), Some((34, 10)));
+        assert_eq!(shown(&closed), [("new", 116.0, 116.0, 0, 0), ("one", 100.0, 115.0, 30, 3)]);
+        let closed = counters.observe(&[series(STABLE, "new", &[(116.0, 1000.0), (131.0, 1004.0)])]);
+        assert_eq!(shown(&closed), [("new", 116.0, 131.0, 4, 0)]);
     }
 
     #[test]
-    fn a_series_that_is_gone_holds_nothing_up_and_counts_once_if_it_comes_back() {
-        let mut counters = begun();
-        for round in 1..=4 {
-            let at = 100.0 + 15.0 * f64::from(round);
-            let value = 100.0 + f64::from(round);
-            let mut found = vec![series(STABLE, "one", &[(at, value)])];
-            if round == 1 {
-                found.push(series(CANARY, "two", &[(122.0, 60.0)]));
-            }
-            counters.observe(&found);
-            counters.close();
-        }
-        counters.observe(&[series(STABLE, "one", &[(175.0, 110.0)])]);
-        assert_eq!(requests(counters.close()), Some((6, 0)));
-        counters
-            .observe(&[series(STABLE, "one", &[(190.0, 111.0)]), series(CANARY, "two", &[(188.0, 90.0)])]);
-        assert_eq!(requests(counters.close()), Some((1, 30)));
+    fn a_series_of_a_target_that_is_gone_holds_nothing_up_and_counts_once_if_it_comes_back() {
+        let mut counters = Counters::default();
+        let look = |at: f64, all: f64, failed: Option<f64>| {
+            let mut found = vec![series(STABLE, "one", &[(at, all)])];
+            found.extend(failed.map(|failed| series(STABLE_FAILURES, "one", &[(at, failed)])));
+            found
+        };
+        counters.observe(&look(0.0, 0.0, Some(0.0)));
+        assert_eq!(shown(&counters.observe(&look(15.0, 10.0, Some(1.0)))), [("one", 0.0, 15.0, 10, 1)]);
+        assert_eq!(counters.observe(&look(30.0, 20.0, None)), []);
+        assert_eq!(counters.observe(&look(45.0, 30.0, None)), []);
+        assert_eq!(shown(&counters.observe(&look(60.0, 40.0, None))), [("one", 15.0, 60.0, 30, 0)]);
+        assert_eq!(shown(&counters.observe(&look(75.0, 50.0, Some(4.0)))), [("one", 60.0, 75.0, 10, 3)]);
     }
 
     #[test]
@@ -378,26 +422,24 @@ mod tests {
             ]
         };
         counters.observe(&look(0.0, 0.0, 0.0, 0.0));
-        counters.observe(&look(15.0, 100.0, 10.0, 70.0));
-        let stable = counters.close().expect("newer").stable;
-        assert_eq!(stable, Counts { requests: 100, failures: 40, slow: 30 });
-        counters.observe(&look(30.0, 200.0, 100.0, 100.0));
-        let stable = counters.close().expect("newer").stable;
-        assert_eq!(stable, Counts { requests: 100, failures: 100, slow: 10 });
+        let closed = counters.observe(&look(15.0, 100.0, 10.0, 70.0));
+        assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 40, slow: 30 });
+        let closed = counters.observe(&look(30.0, 200.0, 100.0, 100.0));
+        assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 100, slow: 10 });
     }
 
     #[test]
     fn a_pod_whose_labels_change_counts_from_its_first_sample_on_the_other_side() {
         let mut counters = begun();
-        counters.observe(&[
+        let closed = counters.observe(&[
             series(STABLE, "one", &[(115.0, 130.0)]),
             Series {
                 labels: "was stable".to_owned(),
                 ..series(CANARY, "one", &[(130.0, 140.0), (145.0, 141.0)])
             },
-            series(CANARY, "two", &[(122.0, 60.0)]),
         ]);
-        assert_eq!(requests(counters.close()), Some((30, 11)), "not 140 more");
+        let shown = shown(&closed);
+        assert!(shown.contains(&("one", 130.0, 145.0, 1, 0)), "not 140 more: {shown:?}");
     }
 
     #[test]
@@ -405,26 +447,21 @@ mod tests {
         let mut counters = Counters::default();
         let of_rule = |kind, samples: &[Sample]| Series { target: None, ..series(kind, "rule", samples) };
         counters.observe(&[of_rule(STABLE, &[(100.0, 5.0)])]);
-        counters
-            .observe(&[of_rule(STABLE, &[(100.0, 5.0), (115.0, 7.0)]), of_rule(CANARY, &[(115.0, 400.0)])]);
-        counters.observe(&[of_rule(STABLE, &[(130.0, 9.0)]), of_rule(CANARY, &[(130.0, 403.0)])]);
-        assert_eq!(requests(counters.close()), Some((4, 3)));
+        let found = [of_rule(STABLE, &[(100.0, 5.0), (115.0, 7.0)]), of_rule(CANARY, &[(115.0, 400.0)])];
+        assert_eq!(shown(&counters.observe(&found)), [("", 100.0, 115.0, 2, 0), ("", 115.0, 115.0, 0, 0)]);
+        let closed =
+            counters.observe(&[of_rule(STABLE, &[(130.0, 9.0)]), of_rule(CANARY, &[(130.0, 403.0)])]);
+        assert_eq!(shown(&closed), [("", 115.0, 130.0, 2, 0), ("", 115.0, 130.0, 3, 0)]);
     }
 
     #[test]
-    fn what_was_counted_is_told_with_its_time_and_by_version() {
+    fn versions_have_windows_of_their_own() {
         let mut counters = begun();
         let new =
             Series { version: "b".to_owned(), ..series(CANARY, "three", &[(111.0, 1.0), (126.0, 8.0)]) };
-        counters.observe(&[
-            series(STABLE, "one", &[(115.0, 130.0)]),
-            series(CANARY, "two", &[(122.0, 60.0)]),
-            new,
-        ]);
-        let closed = counters.close().expect("all are newer");
-        assert_eq!((closed.since, closed.until), (100.0, 126.0));
-        let canary: Vec<_> =
-            closed.canary.iter().map(|(version, it)| (version.as_str(), it.requests)).collect();
-        assert_eq!(canary, [("", 10), ("b", 7)]);
+        let closed = counters.observe(&[series(CANARY, "two", &[(122.0, 60.0)]), new]);
+        let versions: Vec<_> =
+            closed.iter().map(|one| (one.version.as_str(), one.window.counts.requests)).collect();
+        assert_eq!(versions, [("", 10), ("b", 0), ("b", 7)]);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     counters::{Closed, Counters, Kind, Quantity, Series},
     queries::Queries,
 };
-use crate::source::{HASH_LABELS, Interval};
+use crate::source::{CountedWindow, HASH_LABELS, Interval};
 use canary_judge::Release;
 
 /// How far before the last round the query window reaches: two of the longest usual scrape intervals.
@@ -38,8 +38,8 @@ pub(super) struct Looks {
     counters: Counters,
     /// The time of the last round with a result: by Prometheus' clock, in seconds since 1970, and by this machine's.
     last: Option<(f64, Instant)>,
-    /// The beginning and the current end of the counted time, by Prometheus' clock.
-    counted: Option<(f64, f64)>,
+    /// When counting began, by Prometheus' clock.
+    began: Option<f64>,
     /// Selectors of requests that match no series.
     unseen: Vec<String>,
 }
@@ -56,16 +56,16 @@ impl Looks {
         }
         let client = Prometheus::new(url, credentials.clone(), trust)?;
         let (counters, queries) = (Counters::default(), queries.clone());
-        Ok(Self { client, queries, counters, last: None, counted: None, unseen: Vec::new() })
+        Ok(Self { client, queries, counters, last: None, began: None, unseen: Vec::new() })
     }
 
     /// Starts counting again with the next round.
     pub(super) fn begin_anew(&mut self) {
-        (self.counters, self.last, self.counted) = (Counters::default(), None, None);
+        (self.counters, self.last, self.began) = (Counters::default(), None, None);
     }
 
     /// Makes one round of queries. A cancelled round changes nothing.
-    pub(super) async fn look(&mut self) -> Result<Option<Closed>, Trouble> {
+    pub(super) async fn look(&mut self) -> Result<Option<Interval>, Trouble> {
         let time = self.client.time().await?;
         let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
         let window = LOOK_BACK + Duration::from_secs_f64(since.ceil());
@@ -85,9 +85,12 @@ impl Looks {
         let series =
             found.into_iter().flat_map(|(kind, _, all)| all.into_iter().map(move |series| (kind, series)));
         let series: Vec<_> = series.map(|(kind, raw)| counted(kind, raw, &newest)).collect();
-        self.counters.observe(&series);
-        self.last = Some((time, Instant::now()));
-        Ok(self.counters.close())
+        let windows = self.counters.observe(&series);
+        let (at, began) = (Instant::now(), *self.began.get_or_insert(time));
+        self.last = Some((time, at));
+        let windows: Vec<_> =
+            windows.into_iter().map(|Closed { version, window }| CountedWindow { version, window }).collect();
+        Ok((!windows.is_empty()).then_some(Interval { at, clock: time, began, windows }))
     }
 
     /// The message about sides without series.
@@ -96,19 +99,6 @@ impl Looks {
             let (selectors, is) = (self.unseen.join(" and "), LOOK_BACK.as_secs());
             format!("Prometheus has no samples of {selectors} in the last {is} s")
         })
-    }
-
-    /// The counts, with times of this machine's clock.
-    pub(super) fn interval(&mut self, closed: Closed) -> Interval {
-        let Closed { since, until, stable, canary } = closed;
-        let (start, before) = self.counted.unwrap_or((since, since));
-        self.counted = Some((start, until.max(before)));
-        let length = Duration::try_from_secs_f64(until - before).unwrap_or_default();
-        let (now, at) = self.last.unwrap_or((until, Instant::now()));
-        let age = Duration::try_from_secs_f64(now - since).unwrap_or_default();
-        // increases since the first round's samples count, although these are a little older
-        let since = if before <= start { None } else { at.checked_sub(age) };
-        Interval { since, length, stable, canary }
     }
 
     /// Checks whether the series can be used.

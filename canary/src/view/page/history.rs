@@ -67,7 +67,7 @@ impl History {
             self.points.retain(|_| keep.next().unwrap_or(true));
             self.spacing = self.spacing.saturating_mul(2);
         }
-        self.points.push(Point::new(trial, &trial.verdict(), now));
+        self.points.push(Point::new(trial, &trial.verdict(now), now));
         self.last = Some((now, changes));
     }
 }

@@ -134,7 +134,7 @@ impl<'a> State<'a> {
     /// The state of the trial `now`.
     pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
         let Subject { id, trial, history, note } = *subject;
-        let (tally, verdict) = (trial.tally(), trial.verdict());
+        let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
         let settings = trial.settings();
@@ -148,7 +148,7 @@ impl<'a> State<'a> {
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
             sentence: sentence(&verdict, note),
-            price_sentence: trial.price(now).map(|price| price.to_string()),
+            price_sentence: trial.price(now).map(|price| verdict.price_sentence(&price)),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
             limit: settings.max_failure_rate.get(),

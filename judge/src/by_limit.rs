@@ -1,17 +1,9 @@
-//! The two ways to a promotion. A promotion is wrong if the canary fails more than the limit, and also more
-//! than `max_ratio` times as often as stable. Each way has its own part of α as error probability, so the error
-//! probability of both together is at most α.
+//! The promotion by the limit: the canary is shown to fail at most `max_failure_rate`.
+//!
+//! A promotion is wrong if the canary fails more than the limit, and also more than `max_ratio` times as often as stable.
+//! This way and the promotion [by the ratio](crate::by_ratio) share α.
 
-use super::{
-    decision::Settings,
-    odds::{OddsTest, Table, ln_sum},
-};
-use crate::{Batch, Counts, real};
-
-/// The part of α for the promotion by the limit.
-const LIMIT_PART: f64 = 0.9;
-/// The part of α for the promotion by the ratio.
-const RATIO_PART: f64 = 0.1;
+use crate::{Counts, alpha, odds::ln_sum, real, settings::Settings};
 
 /// The upper bound of a failure rate p, valid however often you look.
 ///
@@ -84,102 +76,38 @@ impl UpperBound {
     }
 }
 
-/// The evidence for a promotion.
-#[derive(Clone, Debug)]
-pub(super) struct Promotion {
+/// The evidence for the promotion by the limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByLimit {
     limit: f64,
-    /// For the promotion by the limit.
     upper_bound: UpperBound,
-    /// For the promotion by the ratio. The null hypothesis is that the odds ratio is at least `max_ratio`. If a
-    /// canary fails more than `max_ratio` times as often as stable, its odds ratio is above `max_ratio`, too.
-    ratio: OddsTest,
-    ratio_ln_threshold: f64,
-    recent: RecentFailures,
-    /// Stable's answers in the batches that count for the ratio.
-    stable_beside_ratio: Counts,
 }
 
-/// The alternatives for the test of the ratio, as parts of `max_ratio`.
-const PARTS_OF_RATIO: [f64; 6] = [1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 3.0 / 8.0, 1.0 / 2.0, 0.65];
-
-impl Promotion {
+impl ByLimit {
     pub(super) fn new(settings: Settings) -> Self {
-        let (alpha, limit) = (settings.alpha.get(), settings.max_failure_rate.get());
-        let max_ratio = settings.max_ratio.get();
-        Self {
-            limit,
-            upper_bound: UpperBound::new(LIMIT_PART * alpha),
-            ratio: OddsTest::new(max_ratio, PARTS_OF_RATIO.map(|part| part * max_ratio)),
-            ratio_ln_threshold: -(RATIO_PART * alpha).ln(),
-            recent: RecentFailures::new(limit),
-            stable_beside_ratio: Counts::default(),
-        }
-    }
-
-    pub(super) fn observe(&mut self, batch: &Batch) {
-        self.recent.observe(batch.total());
-        // This selection uses only totals. The test is conditional on them, so it stays valid.
-        if !self.recent.is_incident() {
-            self.ratio.observe(Table { reference: batch.stable, suspect: batch.canary_at_worst() });
-            self.stable_beside_ratio += batch.stable;
-        }
+        let upper_bound = UpperBound::new(alpha::LIMIT * settings.alpha.get());
+        Self { limit: settings.max_failure_rate.get(), upper_bound }
     }
 
     /// The upper bound of the canary's failure rate after these answers.
-    pub(super) fn bound(&self, canary: Counts) -> f64 {
+    pub(super) fn bound(self, canary: Counts) -> f64 {
         self.upper_bound.bound(canary)
     }
 
     /// Whether the canary's failure rate is shown to be within the limit.
-    pub(super) fn by_limit(&self, canary: Counts) -> bool {
+    pub(super) fn is_shown(self, canary: Counts) -> bool {
         self.upper_bound.is_within(canary, self.limit)
     }
 
-    /// Whether stable fails more than the limit, and the canary is shown to fail at most `max_ratio` times as
-    /// often.
-    pub(super) fn by_ratio(&self) -> bool {
-        self.stable_beside_ratio.rate().is_some_and(|rate| rate > self.limit)
-            && self.ratio.ln_e_value() >= self.ratio_ln_threshold
-    }
-
-    /// The number of further successes of the canary until [`Promotion::by_limit`] is true.
-    pub(super) fn successes_until_by_limit(&self, canary: Counts, most: u64) -> Option<u64> {
-        self.upper_bound.successes_until_within(canary, self.limit, most)
+    /// The number of further successes of the canary until [`ByLimit::is_shown`] is true; `None` if it is more than
+    /// [`FORESIGHT`].
+    pub(super) fn successes_until_shown(self, canary: Counts) -> Option<u64> {
+        self.upper_bound.successes_until_within(canary, self.limit, FORESIGHT)
     }
 }
 
-/// The recent failure rate of all requests together: a weighted average. The weight of a request falls by a
-/// factor of e with every 1/limit later requests.
-///
-/// An incident that hits both releases makes them alike while it lasts. It must not promote a canary that is worse
-/// without an incident, so the ratio is not tested during one.
-#[derive(Clone, Copy, Debug)]
-struct RecentFailures {
-    limit: f64,
-    rate: f64,
-}
-
-/// There is an incident while the odds of the recent failure rate are more than this many times the odds of the
-/// limit. (It uses odds because no rate can be six times a limit of 20 %.) At a failure rate of twice a limit
-/// of 1 %, the average has a mean of 2 % and a standard deviation of 1 %.
-const INCIDENT: f64 = 6.0;
-
-impl RecentFailures {
-    fn new(limit: f64) -> Self {
-        Self { limit, rate: 0.0 }
-    }
-
-    fn observe(&mut self, counts: Counts) {
-        let Some(rate) = counts.rate() else { return };
-        let kept = (-real(counts.requests) * self.limit).exp();
-        self.rate = self.rate * kept + rate * (1.0 - kept);
-    }
-
-    fn is_incident(self) -> bool {
-        let odds = |rate: f64| rate / (1.0 - rate);
-        odds(self.rate) > INCIDENT * odds(self.limit)
-    }
-}
+/// If a promotion takes more further answers than this, the number is not computed.
+pub(super) const FORESIGHT: u64 = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -204,7 +132,6 @@ mod tests {
     #[test]
     fn the_weights_add_up_to_one() {
         assert_close(LOWER_RATES.iter().map(|(_, weight)| weight).sum(), 1.0);
-        assert_close(LIMIT_PART + RATIO_PART, 1.0);
     }
 
     /// Each answer multiplies the e-process by a factor with expectation 1 at the limit. So the expectation is
@@ -256,25 +183,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn old_failures_count_less_in_the_recent_failure_rate() {
-        let mut recent = RecentFailures::new(0.01);
-        recent.observe(counts(10, 10));
-        assert!(recent.is_incident(), "ten failures of ten");
-        recent.observe(counts(0, 100));
-        assert!(!recent.is_incident(), "ten have become fewer than four");
-        (0..1000).for_each(|_| recent.observe(counts(1, 25)));
-        assert!(
-            !recent.is_incident() && (recent.rate - 0.04).abs() < 0.006,
-            "4 % is four times the limit: {recent:?}"
-        );
-        let mut counters = RecentFailures::new(0.01);
-        counters.observe(counts(40_000, 1_000_000));
-        assert_close(counters.rate, 0.04);
-        let mut high = RecentFailures::new(0.3);
-        high.observe(counts(80, 100));
-        assert!(high.is_incident(), "even if no rate can be six times the limit");
     }
 }

@@ -1,0 +1,39 @@
+//! How α is divided. Each part is the error probability of one way to a decision, so all ways together err with a
+//! probability of at most α.
+
+/// The part for the promotion by the limit.
+pub(crate) const LIMIT: f64 = 0.9;
+/// The part for the promotion by the ratio.
+pub(crate) const RATIO: f64 = 0.1;
+
+/// Counters that are scraped are compared in batches of four lengths. These are the parts for them, shortest first: of
+/// α for the roll-back, and of [`RATIO`] for the promotion. The longest has most of the power for small differences.
+pub(crate) const LENGTHS: [f64; 4] = [0.2, 0.2, 0.2, 0.4];
+
+/// The pods of a release share α. This part is for the pods that are known at the first failure, in equal parts.
+const FIRST_PODS: f64 = 0.8;
+
+/// The part for pod `index`, from 0, if `first` pods were known at the first failure. The j-th later pod gets
+/// 1/(j (j + 1)) of the rest.
+pub(crate) fn of_pod(index: usize, first: usize) -> f64 {
+    match index.checked_sub(first) {
+        None => FIRST_PODS / first as f64,
+        Some(later) => (1.0 - FIRST_PODS) / ((later + 1) as f64 * (later + 2) as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::assert_close;
+
+    #[test]
+    fn the_parts_add_up_to_one() {
+        assert_close(LIMIT + RATIO, 1.0);
+        assert_close(LENGTHS.iter().sum(), 1.0);
+        for first in [1, 4, 50] {
+            let parts: f64 = (0..1_000_000).map(|index| of_pod(index, first)).sum();
+            assert!((0.999..=1.0 + 1e-9).contains(&parts), "{parts}");
+        }
+    }
+}

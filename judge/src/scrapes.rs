@@ -1,0 +1,582 @@
+//! Counters of pods that are scraped at different moments.
+//!
+//! # The bracket
+//!
+//! Prometheus reads the counters of each pod at moments of its own. So the increases of two pods never belong to the
+//! same time, and an incident that hits both releases at once reaches their counters in different intervals. To
+//! compare such intervals as if they were of the same time would blame one side.
+//!
+//! A batch is the time between two scrapes of one pod of the canary, the *lead*. For the roll-back, the table of the
+//! batch is the worst for that decision among all tables that the scrapes admit:
+//!
+//! - the canary: the failures of the [windows](Window) that lie within the batch, and the requests of all windows that
+//!   touch it. (For the lead, these are the same windows.)
+//! - stable: the failures of all windows that touch the batch, and the requests of those that lie within it, and at
+//!   least as many requests as failures.
+//!
+//! The likelihood ratio P(x; θ₁) / P(x; 1) of Fisher's noncentral hypergeometric distribution, with θ₁ > 1, falls if
+//! one of these happens: the suspect has a failure less, or a success more; the reference has a failure more, or a
+//! success less. (It is θ₁^x / E(θ₁^X), where X is hypergeometric. X rises, in the usual stochastic order, with the
+//! suspect's requests and with the number of failures, and falls with the reference's requests. One failure more
+//! raises X by at most 1, so E(θ₁^X) by at most the factor θ₁.) So the ratio is at most that of the exact table of
+//! this time, and the product over all batches is at most a test supermartingale: whatever the moments of the scrapes
+//! are, and however the common failure rate changes.
+//!
+//! For the promotion by the ratio, the roles are reversed: for the canary, failures that touch and requests within;
+//! for stable, failures within and requests that touch. (The same argument, with θ₁ < θ₀.)
+//!
+//! # Several lengths
+//!
+//! A bracket costs stable about one window of its requests, at both ends together, so a short batch has little
+//! power, and a long one is late. Batches of four lengths run beside each other. They contain the same requests, so
+//! their e-values are not e-processes in one filtration, and their mean would not be one. So each has a part of α.
+//!
+//! The length of a batch is fixed when it begins, from the sizes of earlier windows. A batch begins with a window in
+//! which the canary has answered. Neither depends on which of the batch's requests fail.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    Counts, Release, alpha,
+    comparison::{Comparison, Tables},
+    odds::Table,
+    real,
+    settings::Settings,
+};
+
+/// The increase of a pod's counters from one scrape to the next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// The pod's release.
+    pub release: Release,
+    /// The pod, or what else has counters of its own that are scraped at one moment.
+    pub pod: Arc<str>,
+    /// The time of the earlier scrape, in seconds. All windows of a judge have the same clock.
+    pub since: f64,
+    /// The time of the later scrape. A pod's windows follow each other. `since` = `until` for a pod's first scrape: it
+    /// has no increase yet.
+    pub until: f64,
+    /// The increase.
+    pub counts: Counts,
+    /// Whether the pod has started anew, with counters at 0. What it counted after the earlier scrape is lost.
+    pub restarted: bool,
+}
+
+/// The lengths of batches, as multiples of the shortest.
+const LENGTHS: [u32; 4] = [1, 2, 4, 8];
+/// The shortest batch has at least this many windows of the lead.
+const SHORTEST: f64 = 2.0;
+/// And it has about this many more answers of the canary than the one that it begins with.
+const ANSWERS: f64 = 2.0;
+/// The shortest batch has at most this many windows.
+const LONGEST: f64 = 128.0;
+/// A promotion takes this many windows of the lead, or as many as there are in [`ENOUGH_TIME`]. With much traffic, its
+/// first window has enough answers, and says nothing about the next minute.
+const ENOUGH_WINDOWS: f64 = 8.0;
+/// In seconds.
+const ENOUGH_TIME: f64 = 120.0;
+/// The factor by which the weight of a window falls with each later window of the lead.
+const DECAY: f64 = 0.99;
+/// A pod without a scrape for this many of its intervals is gone.
+const GONE_AFTER: f64 = 2.5;
+/// The maximum plausible time between two scrapes of a pod, in seconds.
+const LONGEST_INTERVAL: f64 = 300.0;
+/// The maximum number of windows that are kept. With more, the batches that have not ended are not compared.
+const MOST_WINDOWS: usize = 1 << 16;
+/// A pod that is gone for this long is forgotten, in seconds.
+const REMEMBERED_FOR: f64 = 3600.0;
+
+/// The comparison of both releases by their pods' windows.
+#[derive(Clone, Debug)]
+pub(crate) struct Scrapes {
+    pods: Vec<Pod>,
+    /// The windows that a batch may still need, in the order in which they came.
+    windows: VecDeque<Window>,
+    /// The canary's pod whose scrapes divide the time into batches.
+    lead: Option<Arc<str>>,
+    /// The number of the lead's windows, and the length of the last one in seconds.
+    led: (u64, f64),
+    /// Answers of the canary in the lead's recent windows, and the number of these windows, weighted by [`DECAY`].
+    recent: (f64, f64),
+    lanes: [Lane; LENGTHS.len()],
+    /// The evidence from the batches of each length.
+    comparisons: [Comparison; LENGTHS.len()],
+}
+
+#[derive(Clone, Debug)]
+struct Pod {
+    release: Release,
+    name: Arc<str>,
+    since: f64,
+    until: f64,
+    /// The length of its last window; 0 before there is one.
+    interval: f64,
+}
+
+/// The batches of one length.
+#[derive(Clone, Debug)]
+struct Lane {
+    multiple: u32,
+    /// The open batch: the time at which it began, and the number of the lead's windows until it ends.
+    open: Option<(f64, u32)>,
+    /// Batches that have ended, and wait for the scrapes of other pods: their beginning and end.
+    ended: VecDeque<(f64, f64)>,
+}
+
+impl Scrapes {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            pods: Vec::new(),
+            windows: VecDeque::new(),
+            lead: None,
+            led: (0, 0.0),
+            recent: (0.0, 0.0),
+            lanes: LENGTHS.map(|multiple| Lane { multiple, open: None, ended: VecDeque::new() }),
+            comparisons: alpha::LENGTHS.map(|part| Comparison::new(settings, part)),
+        }
+    }
+
+    /// The evidence from the batches of each length.
+    pub(crate) fn comparisons(&self) -> &[Comparison] {
+        &self.comparisons
+    }
+
+    /// The number of further scrapes of the canary that a promotion takes.
+    pub(crate) fn missing_scrapes(&self) -> u64 {
+        let (windows, length) = self.led;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 8")]
+        let enough = (ENOUGH_TIME / length).ceil().clamp(1.0, ENOUGH_WINDOWS) as u64;
+        enough.saturating_sub(windows)
+    }
+
+    /// Adds windows. Those of one pod come in the order of time.
+    pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Window>) {
+        for window in windows {
+            self.follow(&window);
+            if window.until > window.since {
+                self.windows.push_back(window);
+            }
+        }
+        self.choose_lead();
+        self.compare();
+        self.forget();
+    }
+
+    /// Ends the open batches with the last scrape of the lead after which all pods were scraped.
+    pub(crate) fn end(&mut self) {
+        let Some(lead) = self.lead.clone() else { return };
+        let scraped = self.scraped_until();
+        let end = self.windows_of(&lead).map(|window| window.until).filter(|until| *until <= scraped);
+        let Some(end) = end.reduce(f64::max) else { return };
+        self.end_open_batches(end);
+        self.compare();
+    }
+
+    /// Notes a pod's window, and ends the batches that it completes.
+    fn follow(&mut self, window: &Window) {
+        let Window { release, pod: name, since, until, .. } = window;
+        let known = self.pods.iter_mut().find(|pod| pod.name == *name && pod.release == *release);
+        if let Some(pod) = known {
+            (pod.since, pod.until) = (*since, pod.until.max(*until));
+            pod.interval = (until - since).min(LONGEST_INTERVAL);
+        } else {
+            let (name, interval) = (Arc::clone(name), (until - since).min(LONGEST_INTERVAL));
+            self.pods.push(Pod { release: *release, name, since: *since, until: *until, interval });
+        }
+        if *release == Release::Canary && self.lead.as_ref() == Some(name) && until > since {
+            self.lead_scraped(window);
+        }
+    }
+
+    fn lead_scraped(&mut self, window: &Window) {
+        self.led = (self.led.0 + 1, window.until - window.since);
+        let answers = real(window.counts.requests);
+        self.recent = (self.recent.0 * DECAY + answers, self.recent.1 * DECAY + 1.0);
+        let shortest = self.shortest();
+        for lane in &mut self.lanes {
+            if lane.open.is_none() && window.counts.requests > 0 {
+                lane.open = Some((window.since, shortest * lane.multiple));
+            }
+            let Some((since, left)) = &mut lane.open else { continue };
+            *left -= 1;
+            if *left == 0 {
+                lane.ended.push_back((*since, window.until));
+                lane.open = None;
+            }
+        }
+    }
+
+    /// The usual number of the canary's answers in a window of the lead.
+    fn typical(&self) -> u64 {
+        let (answers, windows) = self.recent;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
+        let typical = (answers / windows.max(1.0)).ceil() as u64;
+        typical
+    }
+
+    /// The number of windows in the shortest batch.
+    fn shortest(&self) -> u32 {
+        let (answers, windows) = self.recent;
+        let windows = (ANSWERS * windows / answers.max(f64::MIN_POSITIVE)).clamp(SHORTEST, LONGEST).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two bounds")]
+        let windows = windows as u32;
+        windows
+    }
+
+    /// Ends the open batches when the lead is gone. Another pod of the canary is the lead then, if there is one, or if
+    /// the canary's requests go to that one.
+    fn choose_lead(&mut self) {
+        let newest = self.newest();
+        let lead = self.lead.as_ref().and_then(|lead| self.pod_of_canary(lead));
+        let (is_gone, until) =
+            lead.map_or((true, f64::NEG_INFINITY), |lead| (lead.is_gone(newest), lead.until));
+        if is_gone {
+            self.end_open_batches(until);
+        } else if self.lanes.iter().any(|lane| lane.open.is_some()) {
+            return;
+        }
+        let answers =
+            |name: &Arc<str>| self.windows_of(name).map(|window| window.counts.requests).sum::<u64>();
+        let others = self.pods.iter().filter(|pod| {
+            pod.release == Release::Canary && !pod.is_gone(newest) && self.lead.as_ref() != Some(&pod.name)
+        });
+        let next = others.max_by_key(|pod| answers(&pod.name)).map(|pod| Arc::clone(&pod.name));
+        let Some(next) = next.filter(|next| is_gone || answers(next) > 0) else { return };
+        let of_next: Vec<_> =
+            self.windows_of(&next).filter(|window| window.since >= until).cloned().collect();
+        self.lead = Some(next);
+        for window in &of_next {
+            self.lead_scraped(window);
+        }
+    }
+
+    fn pod_of_canary(&self, name: &Arc<str>) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.release == Release::Canary && pod.name == *name)
+    }
+
+    fn end_open_batches(&mut self, end: f64) {
+        for lane in &mut self.lanes {
+            if let Some((since, _)) = lane.open.take()
+                && since < end
+            {
+                lane.ended.push_back((since, end));
+            }
+        }
+    }
+
+    fn windows_of(&self, name: &Arc<str>) -> impl Iterator<Item = &Window> {
+        self.windows.iter().filter(move |one| one.release == Release::Canary && one.pod == *name)
+    }
+
+    fn newest(&self) -> f64 {
+        self.pods.iter().map(|pod| pod.until).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The time until which all pods that are not gone were scraped.
+    fn scraped_until(&self) -> f64 {
+        let newest = self.newest();
+        let there = self.pods.iter().filter(|pod| !pod.is_gone(newest));
+        there.map(|pod| pod.until).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Adds all batches that no scrape can change any more.
+    fn compare(&mut self) {
+        let lead = self.lead.as_deref().unwrap_or_default();
+        let (scraped, typical) = (self.scraped_until(), self.typical());
+        for (lane, comparison) in self.lanes.iter_mut().zip(&mut self.comparisons) {
+            while let Some((since, until)) = lane.ended.front().copied()
+                && until <= scraped
+            {
+                lane.ended.pop_front();
+                comparison.observe(&bracket(&self.windows, lead, since, until, typical));
+            }
+        }
+    }
+
+    /// Forgets windows that no batch needs, and pods that are gone for long.
+    fn forget(&mut self) {
+        let newest = self.newest();
+        self.pods.retain(|pod| newest - pod.until <= REMEMBERED_FOR);
+        let lead = self.lead.as_ref().and_then(|lead| self.pod_of_canary(lead));
+        // the next batch begins at the earliest at the lead's last scrape
+        let next = lead.map_or(newest, |lead| lead.until);
+        let begun = self.lanes.iter().filter_map(|lane| {
+            let open = lane.open.map(|(since, _)| since);
+            lane.ended.front().map(|(since, _)| *since).or(open)
+        });
+        let needed = begun.fold(next, f64::min);
+        self.windows.retain(|window| window.until > needed);
+        if self.windows.len() > MOST_WINDOWS {
+            self.windows.clear();
+            for lane in &mut self.lanes {
+                lane.open = None;
+                lane.ended.clear();
+            }
+        }
+    }
+}
+
+impl Pod {
+    fn is_gone(&self, newest: f64) -> bool {
+        let interval = if self.interval > 0.0 { self.interval } else { LONGEST_INTERVAL };
+        newest - self.until > GONE_AFTER * interval
+    }
+}
+
+/// What a pod's windows tell about the time of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    release: Release,
+    since: f64,
+    until: f64,
+    within: Counts,
+    touching: Counts,
+    restarts: u64,
+}
+
+/// The tables of the time from `since` to `until`, from the windows of the pods that were scraped in all of it.
+/// `typical` is the usual number of requests in a window of the canary. The lead's windows divide the totals.
+fn bracket(windows: &VecDeque<Window>, lead: &str, since: f64, until: f64, typical: u64) -> Tables {
+    let mut parts: HashMap<(Release, &str), Part> = HashMap::new();
+    let touching = || windows.iter().filter(|window| window.since < until && window.until > since);
+    for window in touching() {
+        let none = Part {
+            release: window.release,
+            since: window.since,
+            until: window.until,
+            within: Counts::default(),
+            touching: Counts::default(),
+            restarts: 0,
+        };
+        let part = parts.entry((window.release, &window.pod)).or_insert(none);
+        part.since = part.since.min(window.since);
+        part.until = part.until.max(window.until);
+        part.restarts += u64::from(window.restarted);
+        part.touching += window.counts;
+        if window.since >= since && window.until <= until {
+            part.within += window.counts;
+        }
+    }
+    let covers = |part: &&Part| part.since <= since && part.until >= until;
+    let of = |release| parts.values().filter(covers).filter(move |part| part.release == release);
+    // what a pod of stable counted just before a restart is lost, failures too
+    let stable = || of(Release::Stable).filter(|part| part.restarts == 0);
+    let canary = || of(Release::Canary);
+    let restarts: u64 = canary().map(|part| part.restarts).sum();
+    let sum = |parts: &mut dyn Iterator<Item = &Part>| {
+        parts.fold((Counts::default(), Counts::default()), |(within, touching), part| {
+            (within + part.within, touching + part.touching)
+        })
+    };
+    let (stable_within, stable_touching) = sum(&mut stable());
+    let (canary_within, canary_touching) = sum(&mut canary());
+    let table_of =
+        |failures: Counts, requests: u64| Counts { requests: requests.max(failures.failures), ..failures };
+    let worse = Table {
+        reference: table_of(stable_touching, stable_within.requests),
+        // the successes that it counted just before a restart are lost
+        suspect: table_of(canary_within, canary_touching.requests + restarts * typical),
+    };
+    let ratio = Table {
+        reference: table_of(stable_within, stable_touching.requests),
+        suspect: table_of(canary_touching, canary_within.requests),
+    };
+    // failures that the canary counted just before a restart are lost
+    let ratio = if restarts == 0 { ratio } else { Table::default() };
+    let is_of_lead = |window: &&Window| window.release == Release::Canary && *window.pod == *lead;
+    let ends: Vec<_> = touching().filter(is_of_lead).map(|window| window.until).collect();
+    let mut totals = vec![Counts::default(); ends.len() + 1];
+    for window in touching() {
+        let middle = f64::midpoint(window.since, window.until);
+        totals[ends.partition_point(|end| *end < middle)] += window.counts;
+    }
+    Tables { worse, ratio, totals }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{odds::GREATER, testing::counts};
+
+    fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
+        Window { release, pod: pod.into(), since, until, counts, restarted: false }
+    }
+
+    fn stable(pod: &str, since: f64, until: f64, counts: Counts) -> Window {
+        window(Release::Stable, pod, since, until, counts)
+    }
+
+    fn canary(since: f64, until: f64, counts: Counts) -> Window {
+        window(Release::Canary, "canary", since, until, counts)
+    }
+
+    fn tables(windows: &[Window], since: f64, until: f64) -> Tables {
+        bracket(&windows.iter().cloned().collect(), "canary", since, until, 10)
+    }
+
+    #[test]
+    fn stable_has_the_failures_that_touch_a_batch_and_the_requests_within_it() {
+        let windows = [
+            canary(0.0, 10.0, counts(1, 10)),
+            canary(10.0, 20.0, counts(2, 10)),
+            canary(20.0, 30.0, counts(4, 10)),
+            stable("one", -5.0, 5.0, counts(1, 30)),
+            stable("one", 5.0, 15.0, counts(2, 30)),
+            stable("one", 15.0, 25.0, counts(4, 30)),
+            stable("one", 25.0, 35.0, counts(8, 30)),
+        ];
+        let tables = tables(&windows, 0.0, 20.0);
+        assert_eq!(tables.worse, Table { reference: counts(7, 30), suspect: counts(3, 20) });
+        assert_eq!(tables.ratio, Table { reference: counts(2, 90), suspect: counts(3, 20) });
+    }
+
+    #[test]
+    fn stable_has_at_least_as_many_requests_as_failures() {
+        let windows = [canary(0.0, 10.0, counts(0, 10)), stable("one", -5.0, 15.0, counts(30, 30))];
+        assert_eq!(tables(&windows, 0.0, 10.0).worse.reference, counts(30, 30));
+    }
+
+    /// Its share of the requests would change within the batch, perhaps together with an incident.
+    #[test]
+    fn a_pod_that_was_not_scraped_in_all_of_a_batch_is_not_part_of_it() {
+        let windows = [
+            canary(0.0, 20.0, counts(0, 10)),
+            stable("new", 5.0, 25.0, counts(1, 10)),
+            stable("gone", -5.0, 15.0, counts(1, 10)),
+            stable("restarted", -5.0, 25.0, counts(1, 10)),
+            stable("there", -5.0, 25.0, counts(2, 20)),
+        ];
+        let mut windows = windows.to_vec();
+        windows[3].restarted = true;
+        assert_eq!(tables(&windows, 0.0, 20.0).worse.reference, counts(2, 2));
+    }
+
+    #[test]
+    fn what_a_canary_counts_before_a_restart_is_taken_for_successes_and_never_promotes_it() {
+        let mut windows = [canary(0.0, 20.0, counts(5, 5)), stable("there", 0.0, 20.0, counts(0, 30))];
+        windows[0].restarted = true;
+        let tables = tables(&windows, 0.0, 20.0);
+        assert_eq!(tables.worse.suspect, counts(5, 15));
+        assert_eq!(tables.ratio, Table::default());
+    }
+
+    /// A pod of the canary, and a window of 10 s for each count.
+    fn observed(counts_of_windows: impl IntoIterator<Item = Counts>) -> Scrapes {
+        let mut scrapes = Scrapes::new(Settings::default());
+        scrapes.observe([canary(0.0, 0.0, counts(0, 0)), stable("one", 5.0, 5.0, counts(0, 0))]);
+        for (number, of_canary) in (0..).zip(counts_of_windows) {
+            let since = f64::from(number) * 10.0;
+            scrapes.observe([canary(since, since + 10.0, of_canary)]);
+            scrapes.observe([stable("one", since + 5.0, since + 15.0, counts(0, 30))]);
+        }
+        scrapes
+    }
+
+    #[test]
+    fn a_canary_that_fails_everything_is_found_in_short_batches() {
+        let scrapes = observed(std::iter::repeat_n(counts(10, 10), 6));
+        assert!(scrapes.comparisons()[0].peak_ln_e_value() > 20_f64.ln());
+        assert!(scrapes.comparisons()[3].peak_ln_e_value() < 0.0, "its first batch is open");
+    }
+
+    #[test]
+    fn windows_are_kept_only_as_long_as_a_batch_needs_them() {
+        let scrapes = observed(std::iter::repeat_n(counts(0, 10), 10_000));
+        assert!(scrapes.windows.len() < 100, "{}", scrapes.windows.len());
+        let scrapes = observed(std::iter::repeat_n(counts(0, 0), 10_000));
+        assert!(scrapes.windows.len() < 100, "{}", scrapes.windows.len());
+    }
+
+    #[test]
+    fn windows_are_bounded_after_the_canary_has_gone() {
+        let mut scrapes = observed([counts(0, 10)]);
+        for number in 2..100_000 {
+            let since = f64::from(number) * 10.0 + 5.0;
+            scrapes.observe([stable("one", since, since + 10.0, counts(0, 30))]);
+        }
+        assert!(scrapes.windows.len() <= 1000, "{}", scrapes.windows.len());
+        assert!(scrapes.pods.len() <= 2);
+    }
+
+    #[test]
+    fn another_pod_of_the_canary_leads_once_the_lead_is_gone() {
+        let mut scrapes = observed(std::iter::repeat_n(counts(0, 10), 5));
+        let next = |since: f64| window(Release::Canary, "next", since, since + 10.0, counts(10, 10));
+        scrapes.observe([window(Release::Canary, "next", 52.0, 52.0, counts(0, 0))]);
+        for number in 0..20 {
+            let since = 52.0 + f64::from(number) * 10.0;
+            scrapes.observe([next(since), stable("one", since + 3.0, since + 13.0, counts(0, 30))]);
+        }
+        assert_eq!(scrapes.lead.as_deref(), Some("next"));
+        assert!(scrapes.comparisons()[0].peak_ln_e_value() > 20_f64.ln());
+    }
+
+    /// The requests of a pod: the moment and the outcome of each. It is scraped at these moments.
+    #[derive(Clone, Debug)]
+    struct Requests {
+        requests: Vec<(f64, bool)>,
+        scrapes: Vec<f64>,
+    }
+
+    impl Requests {
+        fn counts(&self, since: f64, until: f64) -> Counts {
+            let during = self.requests.iter().filter(|(at, _)| *at > since && *at <= until);
+            during.fold(Counts::default(), |sum, (_, failed)| sum + counts(u64::from(*failed), 1))
+        }
+
+        fn windows(&self, release: Release, pod: &str) -> Vec<Window> {
+            let pairs = self.scrapes.windows(2).map(|pair| (pair[0], pair[1]));
+            pairs
+                .map(|(since, until)| window(release, pod, since, until, self.counts(since, until)))
+                .collect()
+        }
+    }
+
+    fn requests() -> impl Strategy<Value = Requests> {
+        let requests = prop::collection::vec((0.0..100.0_f64, any::<bool>()), 0..40);
+        (requests, prop::collection::vec(5.0..95.0_f64, 2..12)).prop_map(|(requests, mut scrapes)| {
+            scrapes.extend([0.0, 100.0]);
+            scrapes.sort_by(f64::total_cmp);
+            Requests { requests, scrapes }
+        })
+    }
+
+    fn ln_ratio(table: Table, null: f64, alternative: f64) -> f64 {
+        let mut test = crate::odds::OddsTest::new(null, [alternative]);
+        test.observe(table);
+        test.ln_e_value()
+    }
+
+    proptest! {
+        /// The claim in the documentation of this module, whatever the moments of requests and scrapes are.
+        #[test]
+        fn the_bracket_is_never_more_evidence_than_the_exact_table(
+            stable in prop::collection::vec(requests(), 1..4),
+            canary in prop::collection::vec(requests(), 1..3),
+            (begin, end) in (0..11_usize, 1..12_usize),
+        ) {
+            let lead = &canary[0].scrapes;
+            let (begin, end) = (begin % (lead.len() - 1), end);
+            let (since, until) = (lead[begin], lead[(begin + end).min(lead.len() - 1)]);
+            let windows = |pods: &[Requests], release| -> Vec<Window> {
+                pods.iter().enumerate().flat_map(|(pod, it)| it.windows(release, &pod.to_string())).collect()
+            };
+            let all: VecDeque<_> =
+                [windows(&stable, Release::Stable), windows(&canary, Release::Canary)].concat().into();
+            let exact = |pods: &[Requests]| pods.iter().map(|pod| pod.counts(since, until)).sum();
+            let exact = Table { reference: exact(&stable), suspect: exact(&canary) };
+            let Tables { worse, ratio, .. } = bracket(&all, "0", since, until, 0);
+            for odds in GREATER {
+                prop_assert!(ln_ratio(worse, 1.0, odds) <= ln_ratio(exact, 1.0, odds) + 1e-9, "{worse:?} {exact:?}");
+            }
+            for odds in [0.125, 0.5, 1.3] {
+                prop_assert!(ln_ratio(ratio, 2.0, odds) <= ln_ratio(exact, 2.0, odds) + 1e-9, "{ratio:?} {exact:?}");
+            }
+        }
+    }
+}

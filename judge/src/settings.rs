@@ -1,0 +1,37 @@
+//! The settings of a judge.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::numbers::{Fraction, Ratio};
+
+/// The settings of a judge.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// The maximum probability, however often you look, of a roll-back although the canary is no worse than
+    /// stable. Also the maximum probability of a promotion although the canary fails more than
+    /// `max_failure_rate` and more than `max_ratio` times as often as stable.
+    pub alpha: Fraction,
+    /// The failure rate that a canary may have, whatever the failure rate of stable is.
+    pub max_failure_rate: Fraction,
+    /// A canary may fail this many times as often as stable, while stable itself fails more than
+    /// `max_failure_rate`.
+    pub max_ratio: Ratio,
+    /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
+    #[serde(rename = "max_latency_ms", serialize_with = "milliseconds")]
+    pub max_latency: Option<Duration>,
+}
+
+impl Default for Settings {
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and no limit on latency.
+    fn default() -> Self {
+        let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
+        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde defines the signature")]
+fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
+}
