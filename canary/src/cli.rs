@@ -156,6 +156,10 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "FILE", conflicts_with_all = NOT_WITH_INPUT)]
     pub input: Option<PathBuf>,
 
+    /// Write what is counted, and the settings, to this file: `canary judge --input FILE` then says the same again
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub record: Option<PathBuf>,
+
     /// How to judge.
     #[command(flatten)]
     pub trial: TrialFlags,
@@ -215,6 +219,10 @@ pub struct ServeFlags {
     /// Let other machines reset a trial; each reset is another chance to err
     #[arg(long)]
     pub allow_reset: bool,
+
+    /// Write what is counted, and the settings, to this file, up to 256 MiB: `canary judge --input FILE` reads it
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// A file with a secret. Who shows it may reset a trial, and end a rollout at once
     #[arg(long, value_name = "FILE")]

@@ -58,12 +58,17 @@ pub fn safe(text: &str) -> Cow<'_, str> {
 /// The safe text, in at most this many bytes. What is longer is cut, and ends with `…`.
 pub fn bounded(text: &str, most: usize) -> String {
     // what is far too long is not even looked at
-    let text = safe(&text[..text.floor_char_boundary(2 * most)]);
+    let text = safe(&text[..boundary(text, 2 * most)]);
     if text.len() <= most {
         return text.into_owned();
     }
-    let end = text.floor_char_boundary(most.saturating_sub(CUT.len_utf8()));
+    let end = boundary(&text, most.saturating_sub(CUT.len_utf8()));
     format!("{}{CUT}", &text[..end])
+}
+
+/// The last boundary of a character in the first `most` bytes.
+fn boundary(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// The same description of a pod, with bounded names and labels. The label `…` says how many labels were left out.
@@ -147,7 +152,8 @@ mod tests {
 
     #[test]
     fn the_labels_of_a_pod_are_bounded_and_keep_the_version() {
-        let many: String = (0..10_000).map(|n| format!("a{n}=\"{}\"\n", "b".repeat(100))).collect();
+        let many: Vec<_> = (0..10_000).map(|n| format!("a{n}=\"{}\"\n", "b".repeat(100))).collect();
+        let many = many.concat();
         let labels = Labels::parse(format!("{many}pod-template-hash=\"c66665c44\"").as_bytes());
         let info = bounded_info(&AppInfo::new(&"p".repeat(1000), "space", &labels));
         assert_eq!(info.pod_name.len(), NAME);

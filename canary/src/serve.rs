@@ -9,7 +9,7 @@
 //!   and the drain.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal. `outage`: messages when answers stop and come back.
+//!   rehearsal. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
@@ -19,6 +19,7 @@ mod events;
 mod input;
 mod metrics;
 mod outage;
+mod record;
 mod rehearsal;
 mod reset;
 mod server;
@@ -39,6 +40,7 @@ pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
     connections::Drain,
+    record::{LONGEST as LONGEST_RECORD, Record},
 };
 use self::{
     events::Viewers,
@@ -154,12 +156,16 @@ impl Serve {
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
+        mut record: Option<Record>,
         listener: TcpListener,
         end: impl Future<Output = Drain>,
     ) {
         select! {
-            () = self.follow(source) => {}
+            () = self.follow(source, record.as_mut()) => {}
             () = connections::serve(listener, server::router(Arc::clone(self)), &self.phase, end) => {}
+        }
+        if let Some(record) = &mut record {
+            record.end(Instant::now());
         }
     }
 
@@ -183,7 +189,7 @@ impl Serve {
     }
 
     /// Follows the source, without end.
-    async fn follow(&self, mut source: impl Source) {
+    async fn follow(&self, mut source: impl Source, mut record: Option<&mut Record>) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut over, mut limit, mut outage) = (false, Limit::default(), Outage::new(Instant::now()));
@@ -193,8 +199,10 @@ impl Serve {
                     if let Some(Seen::Trouble(text)) = &seen {
                         message(text);
                     }
-                    if let Some(text) = seen.as_ref().and_then(|seen| outage.observe(seen, Instant::now())) {
-                        message(text);
+                    let now = Instant::now();
+                    if let Some(seen) = &seen {
+                        let recorded = record.as_mut().and_then(|record| record.observe(seen, now));
+                        [recorded, outage.observe(seen, now)].into_iter().flatten().for_each(message);
                     }
                     let mut trials = self.trials();
                     if let Some(seen) = seen {
@@ -207,6 +215,9 @@ impl Serve {
                 }
                 _ = ticks.tick() => {
                     let now = Instant::now();
+                    if let Some(record) = &mut record {
+                        record.flush();
+                    }
                     let mut trials = self.trials();
                     trials.remember(now);
                     self.viewers.tell(&mut trials, &self.heading(), now);

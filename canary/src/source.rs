@@ -19,7 +19,7 @@ use std::{
 };
 
 use appinfo::app_info::AppInfo;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::attribution::Attribution;
 
@@ -177,7 +177,7 @@ pub struct NoAnswer {
 }
 
 /// A kind of cause why there was no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The name does not resolve.

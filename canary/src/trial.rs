@@ -200,6 +200,11 @@ impl Trial {
         (seconds > 0.0).then(|| self.tally.total().requests as f64 / seconds)
     }
 
+    /// What the price is computed from.
+    pub fn basis_of_price(&self) -> (Coverage, Option<Budget>) {
+        (self.coverage, self.budget)
+    }
+
     /// The judge's settings.
     pub fn settings(&self) -> Settings {
         self.settings

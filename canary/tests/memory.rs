@@ -155,7 +155,7 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
     println!(
         "at most {:.1} MiB after {} answers",
-        most as f64 / (1 << 20) as f64,
+        most as f64 / f64::from(1 << 20),
         answers.load(Ordering::Relaxed)
     );
     assert!(most < MOST, "{most} bytes");

@@ -281,7 +281,8 @@ fn a_viewer_who_is_slow_gets_the_newest_state() {
     let mut fleet = Fleet::new();
     let serving = Serving::start(&fleet.url(), &["--rate=100"]);
     // each state has 40 kilobytes, so the buffers on the way hold few
-    let labels: String = (0..12).map(|n| format!("label-{n}=\"{}\"\n", "a".repeat(60))).collect();
+    let labels: Vec<_> = (0..12).map(|n| format!("label-{n}=\"{}\"\n", "a".repeat(60))).collect();
+    let labels = labels.concat();
     for number in 0..50 {
         fleet.add(&format!("appinfo-{number}"), &format!("release=\"stable\"\n{labels}"), Version::Baseline);
     }
@@ -470,6 +471,19 @@ fn a_second_signal_ends_it_at_once() {
         serving.signal(signal);
         assert_eq!(serving.end(), Some(code));
     }
+}
+
+#[test]
+fn a_record_can_be_judged_again() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    let mut serving = Serving::start(&fleet.url(), &[FAST, &format!("--record={path}")]);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    serving.signal(Signal::INT);
+    assert_eq!(serving.end(), Some(0));
+    let (code, output, messages) = run(&["judge", "--input", path]);
+    assert_eq!(code, Some(1), "{output}{messages}");
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::{
     ops::{Add, AddAssign, Sub},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One of the two sides of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Release {
     /// The release that is in use.

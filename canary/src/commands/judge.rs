@@ -4,7 +4,9 @@ mod forecast;
 mod input;
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -17,7 +19,11 @@ use crate::{
     exit::Exit,
     messages::message,
     signals::{self, Signals},
-    source::{Seen, Source, probe::Probe},
+    source::{
+        Seen, Source,
+        lines::{End, Recorder},
+        probe::Probe,
+    },
     trial::Trial,
     view::report::{Report, every_second},
 };
@@ -74,8 +80,19 @@ async fn judge(
     patience: Option<Duration>,
 ) -> io::Result<Exit> {
     let start = trial.tally().began();
+    let mut recorder = match flags.record.as_deref().map(|path| record(path, trial)).transpose() {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            message(error);
+            return Ok(Exit::Failed);
+        }
+    };
     let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
-    let Ended { exit, at } = follow(flags, signals, source, trial, patience, report.as_mut()).await?;
+    let Ended { exit, at, end } =
+        follow(flags, signals, source, trial, patience, report.as_mut(), recorder.as_mut()).await?;
+    if let Some(recorder) = &mut recorder {
+        recorder.end(end, at)?;
+    }
     match &mut report {
         Some(report) => unless_unread(report.end(trial, at))?,
         None if exit == Exit::NoAnswer => {}
@@ -111,6 +128,18 @@ async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
 struct Ended {
     exit: Exit,
     at: Instant,
+    end: End,
+}
+
+/// A record in a new file.
+type FileRecorder = Recorder<BufWriter<File>>;
+
+fn record(path: &Path, trial: &Trial) -> io::Result<FileRecorder> {
+    let failed = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot write --record {}: {error}", path.display()))
+    };
+    let file = File::create(path).map_err(failed)?;
+    Recorder::new(BufWriter::new(file), trial).map_err(failed)
 }
 
 /// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second
@@ -122,8 +151,9 @@ async fn follow(
     trial: &mut Trial,
     patience: Option<Duration>,
     mut report: Option<&mut Report<io::Stdout>>,
+    mut recorder: Option<&mut FileRecorder>,
 ) -> io::Result<Ended> {
-    let ended = |exit, at| Ok(Ended { exit, at });
+    let ended = |exit, at, end| Ok(Ended { exit, at, end });
     let mut seconds = every_second();
     let (mut passed, mut has_forecast) = (0, false);
     loop {
@@ -132,8 +162,11 @@ async fn follow(
                 let now = Instant::now();
                 let Some(seen) = seen else {
                     trial.end();
-                    return ended(exit_at_the_end(trial, now), now);
+                    return ended(exit_at_the_end(trial, now), now, End::Over);
                 };
+                if let Some(recorder) = &mut recorder {
+                    recorder.observe(&seen, now)?;
+                }
                 trial.see(&seen);
                 if let Some(report) = &mut report {
                     report.observe(&seen);
@@ -142,11 +175,11 @@ async fn follow(
                     message(text);
                 }
                 if let Some(exit) = exit_by_verdict(trial, now) {
-                    return ended(exit, now);
+                    return ended(exit, now, End::Decided);
                 }
                 let elapsed = trial.tally().began().elapsed();
                 if trial.tally().answered() == 0 && patience.is_some_and(|patience| elapsed > patience) {
-                    return ended(Exit::NoAnswer, now);
+                    return ended(Exit::NoAnswer, now, End::Stopped);
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {
                     has_forecast = true;
@@ -157,6 +190,9 @@ async fn follow(
             _ = seconds.tick() => {
                 let now = Instant::now();
                 passed += 1;
+                if let Some(recorder) = &mut recorder {
+                    recorder.flush()?;
+                }
                 if let Some(report) = &mut report {
                     report.end_second(trial, now)?;
                 } else if passed % PROGRESS == 0 {
@@ -164,7 +200,7 @@ async fn follow(
                     message(format_args!("after {elapsed} s: {}", trial.verdict(now)));
                 }
             }
-            signal = signals.next() => return ended(signal, Instant::now()),
+            signal = signals.next() => return ended(signal, Instant::now(), End::Stopped),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     cli::ServeFlags,
     exit::Exit,
     messages::message,
-    serve::{Access, Drain, Serve, Token},
+    serve::{Access, Drain, LONGEST_RECORD, Record, Serve, Token},
     signals,
     source::{Source, probe::Probe},
     trial::Trial,
@@ -62,12 +62,14 @@ async fn follow(
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", flags.listen))
     })?;
     let address = listener.local_addr()?;
+    let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
+    let record = record.transpose()?;
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(drain_after(Exit::Done)) };
     let serve = Serve::new(title.to_owned(), None, trial, access)?;
-    let serving = serve.run(source, listener, end);
+    let serving = serve.run(source, record, listener, end);
     tokio::pin!(serving);
     select! {
         () = &mut serving => return Ok(Exit::Done),

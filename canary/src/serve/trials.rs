@@ -274,7 +274,8 @@ impl Trials {
     /// them have ended: without a token, a canary that may still be judged must be silent first.
     pub fn end_rollouts(&mut self, prefix: &str, has_token: bool, now: Instant) -> bool {
         let ending = self.named.iter_mut().filter(|(id, _)| id.starts_with(prefix));
-        ending.map(|(_, one)| one.end_rollout(has_token, now)).fold(true, |all, one| all && one)
+        let ended: Vec<_> = ending.map(|(_, one)| one.end_rollout(has_token, now)).collect();
+        ended.iter().all(|ended| *ended)
     }
 
     /// Resets the trial. `None` if there is no such trial.

@@ -11,6 +11,8 @@
 //! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
 //! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
 
+mod record;
+
 use std::{
     borrow::Cow,
     fmt,
@@ -20,7 +22,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
-use super::{Answer, Observation, Response};
+use self::record::{Part, Recorded};
+use super::{Answer, Interval, NoAnswer, Observation, Response};
 use crate::{
     foreign::{self, bounded},
     source::Attribution,
@@ -36,13 +39,23 @@ const MAX_REQUESTS: u64 = 1_000_000_000_000;
 /// The maximum number of requests in all intervals. The judge calculates with `f64`, which is exact up to here.
 const MAX_TOTAL: u64 = 1 << 53;
 
+pub use self::record::{End, Header, Recorder};
+
 /// The content of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Line {
     /// The result of one request.
     Outcome(Observation),
     /// The counts of one interval of time.
     Interval(Batch),
+    /// The settings of a record.
+    Header(Box<Header>),
+    /// What was scraped, in a record.
+    Scraped(Interval),
+    /// A request of a record that was not sent: its number.
+    Unsent(u64),
+    /// How the trial of a record ended.
+    End(End),
 }
 
 /// Why there is no next line.
@@ -70,14 +83,24 @@ pub struct Lines<R> {
     converter: Converter,
 }
 
+/// A line, and the time at which it was counted if it is of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedLine {
+    /// Its content.
+    pub line: Line,
+    /// The time; `None` for a line that tells none.
+    pub at: Option<Instant>,
+}
+
 impl<R: BufRead> Lines<R> {
-    /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure.
-    pub fn new(input: R, max_latency: Option<Duration>) -> Self {
-        let converter = Converter { max_latency, outcomes: 0, counted: 0, began: Instant::now() };
+    /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure. The times of a record are
+    /// relative to `began`.
+    pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
+        let converter = Converter { max_latency, outcomes: 0, counted: 0, began };
         Self { input, buffer: Vec::new(), number: 0, converter }
     }
 
-    fn read(&mut self) -> Result<Option<Line>, LineError> {
+    fn read(&mut self) -> Result<Option<TimedLine>, LineError> {
         loop {
             self.buffer.clear();
             let mut line = Read::take(&mut self.input, MAX_LINE as u64 + 1);
@@ -104,7 +127,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<Line, LineError>;
+    type Item = Result<TimedLine, LineError>;
 
     /// The next line; `None` at the end of the input.
     fn next(&mut self) -> Option<Self::Item> {
@@ -137,7 +160,32 @@ struct Converter {
 }
 
 impl Converter {
-    fn line(&mut self, fields: Fields<'_>) -> Result<Line, String> {
+    fn line(&mut self, fields: Fields<'_>) -> Result<TimedLine, String> {
+        let Some(Object(recorded)) = &fields.canary_record else {
+            return Ok(TimedLine { line: self.plain_line(fields)?, at: None });
+        };
+        let (began, recorded) = (self.began, recorded.clone());
+        let line = match recorded.part(began)? {
+            Part::Header(header) => {
+                self.max_latency = header.settings.max_latency;
+                Line::Header(Box::new(header))
+            }
+            Part::Interval(interval) => {
+                let Batch { stable, canary, .. } = interval.batch();
+                self.count(stable.requests + canary.requests)?;
+                Line::Scraped(interval)
+            }
+            Part::Unsent(number) => Line::Unsent(number),
+            Part::End(end) => Line::End(end),
+            Part::Outcome => match self.plain_line(fields)? {
+                Line::Outcome(observation) => Line::Outcome(as_recorded(observation, &recorded, began)?),
+                line => line,
+            },
+        };
+        Ok(TimedLine { line, at: recorded.at()?.map(|at| began + at) })
+    }
+
+    fn plain_line(&mut self, fields: Fields<'_>) -> Result<Line, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
             (None, None) if is_interval => {
@@ -165,11 +213,16 @@ impl Converter {
             canary: counts("canary", canary)?,
             unattributed: failed.count("unattributed.failed")?,
         };
-        self.counted += batch.stable.requests + batch.canary.requests + batch.unattributed;
+        self.count(batch.stable.requests + batch.canary.requests + batch.unattributed)?;
+        Ok(batch)
+    }
+
+    fn count(&mut self, requests: u64) -> Result<(), String> {
+        self.counted = self.counted.saturating_add(requests);
         if self.counted > MAX_TOTAL {
             return Err(format!("the requests so far are more than {MAX_TOTAL}"));
         }
-        Ok(batch)
+        Ok(())
     }
 
     fn outcome(
@@ -200,6 +253,22 @@ impl Converter {
     }
 }
 
+/// The observation with what its record adds.
+fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Result<Observation, String> {
+    let sent = recorded.sent()?.map_or(plain.sent, |sent| began + sent);
+    let response = match (plain.response, recorded.cause()) {
+        (Response::Answer(answer), Some(cause)) => {
+            let attribution = match answer.attribution {
+                Attribution::Unnamed => Attribution::NoAnswer,
+                named => named,
+            };
+            Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string() })
+        }
+        (response, _) => response,
+    };
+    Ok(Observation { number: recorded.number().unwrap_or(plain.number), sent, response })
+}
+
 /// The keys of a line.
 #[derive(Deserialize)]
 #[serde(expecting = "an object such as {\"release\":\"canary\",\"failed\":false}")]
@@ -214,6 +283,7 @@ struct Fields<'a> {
     stable: Option<Object<Counter>>,
     canary: Option<Object<Counter>>,
     unattributed: Option<Object<Unattributed>>,
+    canary_record: Option<Object<Recorded>>,
 }
 
 /// The release that an outcome names, or null.
@@ -335,7 +405,10 @@ mod tests {
     }
 
     fn lines_with(input: impl AsRef<[u8]>, max_latency: Option<Duration>) -> Result<Vec<Line>, String> {
-        Lines::new(input.as_ref(), max_latency).collect::<Result<_, _>>().map_err(|error| error.to_string())
+        Lines::new(input.as_ref(), max_latency, Instant::now())
+            .map(|read| Ok(read?.line))
+            .collect::<Result<_, LineError>>()
+            .map_err(|error| error.to_string())
     }
 
     /// Of an outcome: number, release, outcome, milliseconds, pod.

@@ -45,10 +45,7 @@ pub struct SeenPod {
     pub present: bool,
     /// Whether it has not answered for so long that a picture may leave it out.
     pub gone_for_long: bool,
-    /// Whether an answer had labels. Failures have none.
-    has_labels: bool,
-    /// Whether its labels are kept.
-    keeps_labels: bool,
+    its_labels: ItsLabels,
     last_answer: u64,
 }
 
@@ -60,6 +57,16 @@ impl SeenPod {
             .filter(move |(_, at)| now.saturating_duration_since(**at) < age)
             .map(|(label, _)| label.as_str())
     }
+}
+
+/// What is known of a pod's labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItsLabels {
+    /// No answer had labels. Failures have none.
+    None,
+    Kept,
+    /// There are too many pods with labels.
+    LeftOut,
 }
 
 /// The pods that have answered, by name.
@@ -99,11 +106,14 @@ impl Pods {
         } else if self.by_name.len() < MOST_PODS {
             self.by_name.insert(name.clone(), SeenPod::new(release));
         }
-        let first_labels = answer.info.is_some() && self.by_name.get(name).is_some_and(|pod| !pod.has_labels);
+        let first_labels = answer.info.is_some()
+            && self.by_name.get(name).is_some_and(|pod| pod.its_labels == ItsLabels::None);
         let room = first_labels && self.with_labels() < MOST_WITH_LABELS;
         if let Some(pod) = self.by_name.get_mut(name) {
-            pod.keeps_labels |= room;
-            pod.update(at, answer);
+            if first_labels {
+                pod.its_labels = if room { ItsLabels::Kept } else { ItsLabels::LeftOut };
+            }
+            pod.update(at, answer, first_labels);
             pod.last_answer = self.answers;
             (pod.present, pod.gone_for_long) = (true, false);
         }
@@ -114,7 +124,7 @@ impl Pods {
 
     /// The number of pods whose labels are kept.
     fn with_labels(&self) -> usize {
-        self.by_name.values().filter(|pod| pod.keeps_labels).count()
+        self.by_name.values().filter(|pod| pod.its_labels == ItsLabels::Kept).count()
     }
 
     /// Finds the pods that are gone.
@@ -142,21 +152,19 @@ impl SeenPod {
             counts: Counts::default(),
             present: true,
             gone_for_long: false,
-            has_labels: false,
-            keeps_labels: false,
+            its_labels: ItsLabels::None,
             last_answer: 0,
         }
     }
 
-    fn update(&mut self, at: Instant, answer: &Answer) {
+    fn update(&mut self, at: Instant, answer: &Answer, is_first: bool) {
         self.counts.record(answer.outcome);
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);
-        let had_labels = std::mem::replace(&mut self.has_labels, true);
-        if !self.keeps_labels {
+        if self.its_labels == ItsLabels::LeftOut {
             return;
         }
-        if had_labels {
+        if !is_first {
             let keys = self.labels.keys().chain(info.labels.keys());
             let changed = keys.filter(|key| self.labels.get(*key) != info.labels.get(*key));
             let changed: Vec<_> = changed.take(MOST_CHANGED).map(|key| (key.clone(), at)).collect();

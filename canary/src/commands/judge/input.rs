@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use canary_judge::Batch;
 use tokio::{select, task};
 
 use super::{exit_at_the_end, explain_unseen, unless_unread, unusable, write_sentences};
@@ -16,7 +17,7 @@ use crate::{
     exit::Exit,
     messages::message,
     signals,
-    source::lines::{Line, LineError, Lines},
+    source::lines::{End, Header, Line, LineError, Lines, TimedLine},
     trial::Trial,
     view::report::Report,
 };
@@ -31,13 +32,13 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         Ok(input) => input,
         Err(error) => return Ok(unusable(format!("cannot open {}: {error}", path.display()))),
     };
-    let lines = Lines::new(input, flags.trial.max_latency);
-    let trial = Arc::new(Mutex::new(flags.trial.of_all(start)));
+    let lines = Lines::new(input, flags.trial.max_latency, start);
+    let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
     let most = flags.probe.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
     let judging = task::spawn_blocking({
-        let trial = Arc::clone(&trial);
-        move || judge(lines, most, &trial)
+        let judged = Arc::clone(&judged);
+        move || judge(lines, most, start, &judged)
     });
     let signal = select! {
         judged = judging => match judged.map_err(io::Error::other)? {
@@ -49,23 +50,23 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         },
         signal = signals.next() => Some(signal),
     };
-    let trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
+    let judged = judged.lock().unwrap_or_else(PoisonError::into_inner);
+    let (trial, now) = (&judged.trial, judged.at);
     let is_empty = trial.tally().total().requests == 0;
     let exit = match signal {
         Some(signal) => signal,
         None if is_empty => Exit::ReleaseNeverSeen,
-        None => exit_at_the_end(&trial, now),
+        None => exit_at_the_end(trial, now),
     };
     match flags.output {
-        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(&trial, now))?,
+        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(trial, now))?,
         JudgeOutput::Text if is_empty => {}
-        JudgeOutput::Text => unless_unread(write_sentences(&trial, now))?,
+        JudgeOutput::Text => unless_unread(write_sentences(trial, now))?,
     }
     if is_empty {
         message(format_args!("{name} has no outcomes"));
     } else if exit == Exit::ReleaseNeverSeen {
-        explain_unseen(&format!("outcome in {name}"), &trial);
+        explain_unseen(&format!("outcome in {name}"), trial);
     }
     Ok(exit)
 }
@@ -82,15 +83,27 @@ fn open(path: &Path) -> io::Result<(String, Input)> {
     Ok((path.display().to_string(), Box::new(input)))
 }
 
+/// A trial, and the time of the last outcome that it counts.
+struct Judged {
+    trial: Trial,
+    at: Instant,
+}
+
 /// Reads until there is a verdict, the input ends, or `most` requests are seen.
-fn judge(lines: Lines<Input>, most: u64, trial: &Mutex<Trial>) -> Result<(), LineError> {
-    let trial = || trial.lock().unwrap_or_else(PoisonError::into_inner);
+fn judge(lines: Lines<Input>, most: u64, start: Instant, judged: &Mutex<Judged>) -> Result<(), LineError> {
+    let lock = || judged.lock().unwrap_or_else(PoisonError::into_inner);
     let mut requests = 0;
-    for line in lines {
+    for read in lines {
         // the trial is not locked while the next line is read, so that a signal can report it
-        let line = line?;
-        let mut trial = trial();
+        let TimedLine { line, at } = read?;
+        let mut judged = lock();
+        judged.at = at.unwrap_or(judged.at);
+        let Judged { trial, at: now } = &mut *judged;
         match line {
+            Line::Header(header) => {
+                let Header { settings, coverage, budget } = *header;
+                *trial = Trial::new(settings, budget, coverage, start);
+            }
             Line::Outcome(observation) => {
                 requests += 1;
                 trial.observe(&observation);
@@ -99,14 +112,22 @@ fn judge(lines: Lines<Input>, most: u64, trial: &Mutex<Trial>) -> Result<(), Lin
                 requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
                 trial.observe_batch(batch);
             }
+            Line::Scraped(interval) => {
+                let Batch { stable, canary, .. } = interval.batch();
+                requests += stable.requests + canary.requests;
+                trial.observe_interval(&interval, |_| true);
+            }
+            Line::Unsent(number) => trial.skip(number),
+            Line::End(End::Over) => break,
+            Line::End(End::Decided | End::Stopped) => return Ok(()),
         }
-        if trial.decided(Instant::now()).is_some() {
+        if trial.decided(*now).is_some() {
             return Ok(());
         }
         if requests >= most {
             break;
         }
     }
-    trial().end();
+    lock().trial.end();
     Ok(())
 }

@@ -92,9 +92,8 @@ impl PodsOfReleases {
         match (self.stable.matches(pod), self.canary.matches(pod)) {
             (false, false) => None,
             (true, false) => Some(Release::Stable),
-            (false, true) => Some(Release::Canary),
             (true, true) if self.stable.exactness() > self.canary.exactness() => Some(Release::Stable),
-            (true, true) => Some(Release::Canary),
+            (_, true) => Some(Release::Canary),
         }
     }
 }

@@ -1,0 +1,384 @@
+//! A record of a trial, in the form of the lines: what was counted, when, and with which settings. From it, the judge
+//! says the same again.
+//!
+//! Each line has the key `canary_record`. The first line has the settings, and the last one how the trial ended:
+//!
+//! ```text
+//! {"canary_record":{"version":1,"settings":{"alpha":0.05,…},"price":{"coverage":"sample","traffic":10.0,"slo":0.999}}}
+//! {"release":"canary","failed":false,"ms":1.25,"pod":"a","canary_record":{"at":0.1037,"sent":0.1024,"number":0}}
+//! {"canary_record":{"at":9.2,"clock":1763971200.1,"began":1763971190.0,"windows":[{"release":"stable",…}]}}
+//! {"canary_record":{"at":12.5,"end":"decided"}}
+//! ```
+//!
+//! `at` is when canary counted it and `sent` when the request was sent, both in seconds since the trial began. `number`
+//! is its place in the order of sending.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use canary_judge::{Budget, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    source::{Cause, CountedWindow, Interval, Observation, Response, Seen},
+    trial::{Coverage, Trial},
+};
+
+/// The version of the form that is written and read.
+const VERSION: u32 = 1;
+
+/// The part of a line that a record adds. Which keys are there depends on the line.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Recorded {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<RecordedSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<RecordedPrice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    /// Why there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    /// The request was not sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    windows: Option<Vec<RecordedWindow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct RecordedSettings {
+    alpha: f64,
+    max_failure_rate: f64,
+    max_ratio: f64,
+    max_latency_ms: Option<f64>,
+}
+
+/// What the price is computed from.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct RecordedPrice {
+    coverage: RecordedCoverage,
+    traffic: Option<f64>,
+    slo: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum RecordedCoverage {
+    Sample,
+    All,
+    Counted,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RecordedWindow {
+    release: Release,
+    pod: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    version: String,
+    since: f64,
+    until: f64,
+    requests: u64,
+    failed: u64,
+    #[serde(default)]
+    slow: u64,
+    #[serde(default)]
+    restarted: bool,
+}
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// There was a decision.
+    Decided,
+    /// No more outcomes came.
+    Over,
+    /// A signal, or no answer at all, ended it.
+    Stopped,
+}
+
+/// The outcome of a request, in the form of a line.
+#[derive(Serialize)]
+struct OutcomeLine<'a> {
+    release: Option<Release>,
+    failed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
+    canary_record: Recorded,
+}
+
+#[derive(Serialize)]
+struct RecordLine {
+    canary_record: Recorded,
+}
+
+/// Writes a record.
+#[derive(Debug)]
+pub struct Recorder<W: Write> {
+    output: W,
+    began: Instant,
+}
+
+impl<W: Write> Recorder<W> {
+    /// Writes the settings of the trial, which has no requests yet.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn new(output: W, trial: &Trial) -> io::Result<Self> {
+        let mut recorder = Self { output, began: trial.tally().began() };
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency } = trial.settings();
+        let (coverage, budget) = trial.basis_of_price();
+        let (coverage, counted_slo) = match coverage {
+            Coverage::Sample => (RecordedCoverage::Sample, None),
+            Coverage::All => (RecordedCoverage::All, None),
+            Coverage::Counted(slo) => (RecordedCoverage::Counted, Some(slo)),
+        };
+        let slo = budget.map(|budget| budget.slo).or(counted_slo).map(Fraction::get);
+        let settings = RecordedSettings {
+            alpha: alpha.get(),
+            max_failure_rate: max_failure_rate.get(),
+            max_ratio: max_ratio.get(),
+            max_latency_ms: max_latency.map(milliseconds),
+        };
+        let price = RecordedPrice { coverage, traffic: budget.map(|budget| budget.traffic.get()), slo };
+        recorder.write(&RecordLine {
+            canary_record: Recorded {
+                version: Some(VERSION),
+                settings: Some(settings),
+                price: Some(price),
+                ..Recorded::default()
+            },
+        })?;
+        Ok(recorder)
+    }
+
+    /// Writes what a source has yielded, and the trial counts `now`.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn observe(&mut self, seen: &Seen, now: Instant) -> io::Result<()> {
+        match seen {
+            Seen::Request(observation) => self.observe_request(observation, now),
+            Seen::Interval(interval) => self.observe_interval(interval, now),
+            Seen::Trouble(_) => Ok(()),
+        }
+    }
+
+    fn observe_request(&mut self, observation: &Observation, now: Instant) -> io::Result<()> {
+        let recorded = Recorded {
+            at: Some(self.seconds(now)),
+            sent: Some(self.seconds(observation.sent)),
+            number: Some(observation.number),
+            ..Recorded::default()
+        };
+        let Some((attribution, outcome)) = observation.attributed() else {
+            return self.write(&RecordLine { canary_record: Recorded { unsent: true, ..recorded } });
+        };
+        let (ms, cause) = match &observation.response {
+            Response::Answer(answer) => (answer.latency.map(milliseconds), None),
+            Response::NoAnswer(no_answer) => (None, Some(no_answer.cause)),
+            Response::Unsent(_) => (None, None),
+        };
+        self.write(&OutcomeLine {
+            release: attribution.release(),
+            failed: outcome == Outcome::Failure,
+            ms,
+            pod: observation.pod(),
+            canary_record: Recorded { cause, ..recorded },
+        })
+    }
+
+    fn observe_interval(&mut self, interval: &Interval, now: Instant) -> io::Result<()> {
+        let windows = interval.windows.iter().map(|CountedWindow { version, window }| RecordedWindow {
+            release: window.release,
+            pod: window.pod.to_string(),
+            version: version.clone(),
+            since: window.since,
+            until: window.until,
+            requests: window.counts.requests,
+            failed: window.counts.failures,
+            slow: window.counts.slow,
+            restarted: window.restarted,
+        });
+        let canary_record = Recorded {
+            at: Some(self.seconds(now)),
+            sent: Some(self.seconds(interval.at)),
+            clock: Some(interval.clock),
+            began: Some(interval.began),
+            windows: Some(windows.collect()),
+            ..Recorded::default()
+        };
+        self.write(&RecordLine { canary_record })
+    }
+
+    /// Writes how the trial has ended, and writes out everything.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn end(&mut self, end: End, now: Instant) -> io::Result<()> {
+        let canary_record = Recorded { at: Some(self.seconds(now)), end: Some(end), ..Recorded::default() };
+        self.write(&RecordLine { canary_record })?;
+        self.flush()
+    }
+
+    /// Writes out what is in the buffer.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+
+    /// The output, with all that was written.
+    pub fn into_inner(self) -> W {
+        self.output
+    }
+
+    fn seconds(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.began).as_secs_f64()
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.output, line)?;
+        self.output.write_all(b"\n")
+    }
+}
+
+/// The settings in the first line of a record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Header {
+    /// The judge's settings.
+    pub settings: Settings,
+    /// The basis of the price.
+    pub coverage: Coverage,
+    /// The same.
+    pub budget: Option<Budget>,
+}
+
+/// What a record's line says.
+pub(super) enum Part {
+    Header(Header),
+    Interval(Interval),
+    /// A request that was not sent: its number.
+    Unsent(u64),
+    End(End),
+    /// It belongs to an outcome.
+    Outcome,
+}
+
+impl Recorded {
+    /// What the line says. Times of the record are relative to `began`.
+    pub(super) fn part(&self, began: Instant) -> Result<Part, String> {
+        if let Some(settings) = &self.settings {
+            return self.header(settings).map(Part::Header);
+        }
+        if let Some(windows) = &self.windows {
+            let missing = || "canary_record has windows without clock, began or sent".to_owned();
+            let (Some(clock), Some(start), Some(sent)) = (self.clock, self.began, self.sent) else {
+                return Err(missing());
+            };
+            let windows = windows.iter().map(RecordedWindow::counted).collect::<Result<_, _>>()?;
+            let at = began + seconds(sent, "sent")?;
+            return Ok(Part::Interval(Interval { at, clock, began: start, windows }));
+        }
+        match (self.end, self.unsent, self.number) {
+            (Some(end), ..) => Ok(Part::End(end)),
+            (None, true, Some(number)) => Ok(Part::Unsent(number)),
+            _ => Ok(Part::Outcome),
+        }
+    }
+
+    /// When it was counted, after the beginning.
+    pub(super) fn at(&self) -> Result<Option<Duration>, String> {
+        self.at.map(|at| seconds(at, "at")).transpose()
+    }
+
+    /// When the request was sent, after the beginning.
+    pub(super) fn sent(&self) -> Result<Option<Duration>, String> {
+        self.sent.map(|sent| seconds(sent, "sent")).transpose()
+    }
+
+    /// Its place in the order of sending.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// Why there was no answer.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    fn header(&self, settings: &RecordedSettings) -> Result<Header, String> {
+        if self.version != Some(VERSION) {
+            let version = self.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+            return Err(format!(
+                "canary_record has the version {version}; this canary reads version {VERSION}"
+            ));
+        }
+        let bad = |key: &'static str| move |error| format!("canary_record.{key}: {error}");
+        let fraction = |key, value| Fraction::new(value).map_err(bad(key));
+        let settings = Settings {
+            alpha: fraction("settings.alpha", settings.alpha)?,
+            max_failure_rate: fraction("settings.max_failure_rate", settings.max_failure_rate)?,
+            max_ratio: Ratio::new(settings.max_ratio).map_err(bad("settings.max_ratio"))?,
+            max_latency: settings
+                .max_latency_ms
+                .map(|ms| seconds(ms / 1e3, "settings.max_latency_ms"))
+                .transpose()?,
+        };
+        let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
+            return Err("canary_record has settings without price".to_owned());
+        };
+        let slo = slo.map(|slo| fraction("price.slo", slo)).transpose()?;
+        let traffic =
+            traffic.map(|traffic| Traffic::new(traffic).map_err(bad("price.traffic"))).transpose()?;
+        let budget = traffic.zip(slo).map(|(traffic, slo)| Budget { traffic, slo });
+        let coverage = match (coverage, slo) {
+            (RecordedCoverage::Sample, _) => Coverage::Sample,
+            (RecordedCoverage::Counted, Some(slo)) => Coverage::Counted(slo),
+            (RecordedCoverage::All | RecordedCoverage::Counted, _) => Coverage::All,
+        };
+        Ok(Header { settings, coverage, budget })
+    }
+}
+
+impl RecordedWindow {
+    fn counted(&self) -> Result<CountedWindow, String> {
+        let Self { release, requests, failed, slow, since, until, restarted, .. } = *self;
+        let is_valid = slow <= failed && failed <= requests && since.is_finite() && until.is_finite();
+        if !is_valid || since > until || requests > super::MAX_REQUESTS {
+            return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
+        }
+        let counts = Counts { requests, failures: failed, slow };
+        let window = Window { release, pod: self.pod.as_str().into(), since, until, counts, restarted };
+        Ok(CountedWindow { version: self.version.clone(), window })
+    }
+}
+
+fn seconds(value: f64, key: &str) -> Result<Duration, String> {
+    let is_possible = |time: &Duration| *time < Duration::from_secs(100 * 365 * 24 * 3600);
+    let time = Duration::try_from_secs_f64(value).ok().filter(is_possible);
+    time.ok_or_else(|| format!("canary_record.{key} is {value}: want a time of at least 0"))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

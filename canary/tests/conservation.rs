@@ -1,0 +1,269 @@
+//! Conservation: what was counted is what the verdict rests on, what waits, and what was left out. At every moment, for
+//! every source, and no sentence denies it. And a record says the same again.
+
+use std::{
+    io::Cursor,
+    time::{Duration, Instant},
+};
+
+use canary::{
+    source::{
+        Answer, Attribution, Cause, CountedWindow, Interval, NoAnswer, Observation, Response, Seen,
+        lines::{End, Line, Lines, Recorder},
+    },
+    trial::{Coverage, Trial},
+};
+use canary_judge::{Batch, Counts, Decision, Outcome, Release, Settings, Window};
+use proptest::prelude::*;
+
+/// An outcome of a random request, and after how many later requests it is known.
+#[derive(Clone, Debug)]
+struct Ending {
+    response: Response,
+    takes: usize,
+}
+
+fn attribution() -> impl Strategy<Value = Attribution> {
+    prop_oneof![
+        6 => Just(Attribution::Release(Release::Stable)),
+        3 => Just(Attribution::Release(Release::Canary)),
+        1 => Just(Attribution::Unnamed),
+        1 => Just(Attribution::Other("experiment".to_owned())),
+    ]
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    let outcome = prop_oneof![
+        6 => Just(Outcome::Success),
+        1 => Just(Outcome::Slow),
+        3 => Just(Outcome::Failure),
+    ];
+    let answer = (attribution(), outcome, 0..3_usize).prop_map(|(attribution, outcome, pod)| {
+        let latency = Some(Duration::from_millis(if outcome == Outcome::Slow { 400 } else { 2 }));
+        let pod = Some(format!("pod-{pod}"));
+        Response::Answer(Answer { attribution, outcome, latency, pod, info: None })
+    });
+    let no_answer = prop_oneof![
+        Just(Attribution::NoAnswer),
+        Just(Attribution::Release(Release::Canary)),
+        Just(Attribution::Release(Release::Stable)),
+    ];
+    let no_answer = no_answer.prop_map(|attribution| {
+        let cause = Cause::TimedOut;
+        Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string() })
+    });
+    let unsent = Just(Response::Unsent("no open file".to_owned()));
+    let response = prop_oneof![12 => answer, 2 => no_answer, 1 => unsent];
+    (response, prop_oneof![5 => Just(0), 1 => 0..40_usize])
+        .prop_map(|(response, takes)| Ending { response, takes })
+}
+
+/// The requests in the order in which they end.
+fn requests() -> impl Strategy<Value = Vec<(usize, Response)>> {
+    prop::collection::vec(ending(), 0..300).prop_map(|endings| {
+        let mut ended: Vec<_> = endings
+            .into_iter()
+            .enumerate()
+            .map(|(number, Ending { response, takes })| (number + takes, number, response))
+            .collect();
+        ended.sort_by_key(|(end, number, _)| (*end, *number));
+        ended.into_iter().map(|(_, number, response)| (number, response)).collect()
+    })
+}
+
+fn settings() -> Settings {
+    Settings { max_latency: Some(Duration::from_millis(300)), ..Settings::default() }
+}
+
+fn trial(began: Instant) -> Trial {
+    Trial::new(settings(), None, Coverage::All, began)
+}
+
+/// The counts of a trial's verdict: what it rests on, and what waits.
+fn accounted(trial: &Trial, now: Instant) -> Batch {
+    let verdict = trial.verdict(now);
+    let mut sum = verdict.waiting;
+    sum += Batch {
+        stable: verdict.stable.counts,
+        canary: verdict.canary.counts,
+        unattributed: verdict.unattributed,
+    };
+    sum
+}
+
+/// Whether the sentence denies an answer or a failure of the canary.
+fn denies(trial: &Trial, counted: Batch, now: Instant) -> bool {
+    let sentence = trial.verdict(now).to_string();
+    counted.canary.requests > 0 && sentence.contains("the canary has not answered")
+}
+
+/// What a record of the trial says.
+fn replayed(record: Vec<u8>, now: Instant) -> (Trial, Instant) {
+    let (mut trial, mut at) = (trial(now), now);
+    for line in Lines::new(Cursor::new(record), None, now) {
+        let line = line.expect("a good line");
+        at = line.at.unwrap_or(at);
+        match line.line {
+            Line::Header(header) => {
+                trial = Trial::new(header.settings, header.budget, header.coverage, now);
+            }
+            Line::Outcome(observation) => trial.observe(&observation),
+            Line::Scraped(interval) => trial.observe_interval(&interval, |_| true),
+            Line::Unsent(number) => trial.skip(number),
+            Line::Interval(batch) => trial.observe_batch(batch),
+            Line::End(End::Over) => trial.end(),
+            Line::End(End::Decided | End::Stopped) => {}
+        }
+    }
+    (trial, at)
+}
+
+/// A pod's counters, scraped at its own moments: the beginning, the lengths of its windows, and their counts.
+fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window>> {
+    let counts = (0..40_u64)
+        .prop_flat_map(|requests| (Just(requests), 0..=requests))
+        .prop_map(|(requests, failures)| Counts { requests, failures, slow: failures / 2 });
+    let windows = prop::collection::vec((1.0..20.0_f64, counts, prop::bool::weighted(0.1)), 0..30);
+    (0.0..10.0_f64, windows).prop_map(move |(began, windows)| {
+        let mut until = began;
+        let of = |(length, counts, restarted)| {
+            let since = until;
+            until += length;
+            Window { release, pod: name.into(), since, until, counts, restarted }
+        };
+        let baseline = Window {
+            release,
+            pod: name.into(),
+            since: began,
+            until: began,
+            counts: Counts::default(),
+            restarted: false,
+        };
+        [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
+    })
+}
+
+fn intervals() -> impl Strategy<Value = Vec<Vec<Window>>> {
+    let pods = (
+        pod(Release::Stable, "one"),
+        pod(Release::Stable, "two"),
+        pod(Release::Canary, "three"),
+        pod(Release::Canary, "four"),
+    );
+    pods.prop_map(|(one, two, three, four)| {
+        let mut windows = [one, two, three, four].concat();
+        windows.sort_by(|a, b| a.until.total_cmp(&b.until));
+        windows.chunks(5).map(<[Window]>::to_vec).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn each_request_is_judged_or_waits_whatever_the_order_of_arrival(requests in requests()) {
+        let began = Instant::now();
+        let mut trial = trial(began);
+        let mut recorder = Recorder::new(Vec::new(), &trial).unwrap();
+        let mut counted = Batch::default();
+        for (place, (number, response)) in requests.into_iter().enumerate() {
+            let now = began + Duration::from_millis(10 * place as u64);
+            let sent = began + Duration::from_millis(number as u64);
+            let observation = Observation { number: number as u64, sent, response };
+            if let Some((attribution, outcome)) = observation.attributed() {
+                counted.record(attribution.release(), outcome);
+            }
+            let seen = Seen::Request(observation);
+            recorder.observe(&seen, now).unwrap();
+            trial.see(&seen);
+            prop_assert_eq!(accounted(&trial, now), counted);
+            prop_assert!(!denies(&trial, counted, now));
+        }
+        let now = began + Duration::from_secs(20);
+        trial.end();
+        let verdict = trial.verdict(now);
+        prop_assert_eq!(verdict.waiting, Batch::default(), "all requests have ended");
+        prop_assert_eq!(accounted(&trial, now), counted);
+        recorder.end(End::Over, now).unwrap();
+        let (replayed, at) = replayed(recorder.into_inner(), began);
+        prop_assert_eq!(replayed.verdict(at).to_string(), verdict.to_string());
+        let price = |trial: &Trial, at| trial.price(at).map(|price| trial.verdict(at).price_sentence(&price));
+        prop_assert_eq!(price(&replayed, at), price(&trial, now));
+    }
+
+    #[test]
+    fn each_scraped_request_is_judged_at_once(rounds in intervals()) {
+        let began = Instant::now();
+        let mut trial = trial(began);
+        let mut recorder = Recorder::new(Vec::new(), &trial).unwrap();
+        let mut counted = Batch::default();
+        let mut now = began;
+        for windows in rounds {
+            let clock = windows.iter().map(|window| window.until).fold(0.0, f64::max);
+            now = began + Duration::from_secs_f64(clock);
+            for window in &windows {
+                counted.add(window.release, window.counts);
+            }
+            let windows =
+                windows.into_iter().map(|window| CountedWindow { version: String::new(), window }).collect();
+            let seen = Seen::Interval(Interval { at: now, clock, began: 0.0, windows });
+            recorder.observe(&seen, now).unwrap();
+            trial.see(&seen);
+            prop_assert_eq!(accounted(&trial, now), counted);
+            prop_assert_eq!(trial.verdict(now).waiting, Batch::default());
+            prop_assert!(!denies(&trial, counted, now));
+        }
+        trial.end();
+        let verdict = trial.verdict(now);
+        prop_assert_eq!(accounted(&trial, now), counted);
+        if matches!(verdict.decision, Decision::Promote { .. }) {
+            let limit = verdict.settings.max_failure_rate.get();
+            let stable = counted.stable.rate().unwrap_or(0.0);
+            prop_assert!(counted.canary.rate().unwrap_or(0.0) <= limit || stable > limit, "{}", verdict);
+        }
+        recorder.end(End::Over, now).unwrap();
+        let (replayed, at) = replayed(recorder.into_inner(), began);
+        prop_assert_eq!(replayed.verdict(at).to_string(), verdict.to_string());
+    }
+
+    #[test]
+    fn each_batch_is_judged_at_once(batches in prop::collection::vec((0..50_u64, 0..50_u64, 0..5_u64), 0..50)) {
+        let began = Instant::now();
+        let mut trial = trial(began);
+        let mut counted = Batch::default();
+        for (stable, canary, unattributed) in batches {
+            let counts = |requests| Counts { requests, failures: requests / 3, slow: 0 };
+            let batch = Batch { stable: counts(stable), canary: counts(canary), unattributed };
+            counted += batch;
+            trial.observe_batch(batch);
+            prop_assert_eq!(accounted(&trial, began), counted);
+        }
+    }
+}
+
+/// A canary that answered well, and then stops.
+#[test]
+fn a_canary_that_has_stopped_answering_is_not_promoted() {
+    let began = Instant::now();
+    let mut trial = trial(began);
+    let answered = |number: u64, release| {
+        let attribution = Attribution::Release(release);
+        let sent = began + Duration::from_millis(10 * number);
+        let outcome = Outcome::Success;
+        let answer = Answer { attribution, outcome, latency: None, pod: None, info: None };
+        Observation { number, sent, response: Response::Answer(answer) }
+    };
+    for number in 0..2000 {
+        let release = if number % 4 == 3 { Release::Canary } else { Release::Stable };
+        trial.observe(&answered(number, release));
+    }
+    let last = began + Duration::from_secs(20);
+    assert!(matches!(trial.decided(last), Some(Decision::Promote { .. })));
+    for number in 2000..6000 {
+        trial.observe(&answered(number, Release::Stable));
+    }
+    let later = last + Duration::from_secs(40);
+    assert_eq!(trial.decided(later), None);
+    let sentence = trial.verdict(later).to_string();
+    assert!(sentence.starts_with("Not yet: the canary has not answered for 40s"), "{sentence}");
+    trial.observe(&answered(6000, Release::Canary));
+    assert!(matches!(trial.decided(later), Some(Decision::Promote { .. })), "it answers again");
+}
