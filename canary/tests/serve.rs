@@ -250,6 +250,18 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
 }
 
 #[test]
+fn labels_of_strangers_are_shown_escaped_and_cut() {
+    let mut fleet = Fleet::new();
+    let labels = format!("release=\"stable\"\nevil=\"\u{1b}[2J\u{202e}\"\nlong=\"{}\"", "a".repeat(40_000));
+    fleet.add("appinfo-1", &labels, Version::Baseline);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let pod = |state: Value| Some(state["pods"].as_array()?.first()?["labels"].clone());
+    let labels = serving.events("/v1/events").find_map(pod).expect("a pod");
+    assert_eq!(labels["evil"], "\\u{1b}[2J\\u{202e}");
+    assert_eq!(labels["long"], format!("{}…", "a".repeat(60)));
+}
+
+#[test]
 fn a_share_that_is_given_is_the_expected_one() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let serving = Serving::start(&fleet.url(), &["--rate=10", "--share=1%"]);

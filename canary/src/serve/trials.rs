@@ -405,7 +405,7 @@ fn caution(decision: &Decision) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::on_trial::{ANSWERS_NOW, SILENT_AFTER};
+    use super::on_trial::{ANSWERS_NOW, IDLE_AFTER};
     use super::*;
     use crate::{
         source::{Answer, Attribution, Cause, CountedWindow, NoAnswer},
@@ -863,7 +863,7 @@ mod tests {
             assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back");
         }
         watched.stable(200);
-        watched.now += SILENT_AFTER;
+        watched.now += IDLE_AFTER;
         assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet", "it has been silent since");
         let mut good = Watched::new();
         good.ask_for_rollout("flagger/a/b/1");
@@ -878,7 +878,7 @@ mod tests {
         watched.rounds(50, BROKEN, Failure);
         assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back");
         watched.stable(200);
-        watched.now += SILENT_AFTER;
+        watched.now += IDLE_AFTER;
         watched.rounds(2, BROKEN, Success); // it answers before the engine asks
         assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet");
     }
@@ -889,25 +889,26 @@ mod tests {
         watched.ask_for_rollout("flagger/a/b/1");
         watched.rounds(50, BROKEN, Failure);
         watched.stable(200);
-        watched.now += 2 * SILENT_AFTER;
+        watched.now += 2 * IDLE_AFTER;
         assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "it has crashed");
-        watched.now += SILENT_AFTER / 2;
+        watched.now += IDLE_AFTER / 2;
         assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "the engine asks on");
     }
 
     #[test]
     fn a_canary_that_gets_few_requests_is_not_silent() {
         let mut watched = Watched::new();
-        for _ in 0..20 {
+        watched.ask_for_rollout("flagger/a/b/1");
+        for _ in 0..40 {
+            watched.now += Duration::from_secs(20);
+            watched.answer(Release::Canary, Failure, Some(BROKEN));
             watched.stable(99);
-            watched.answer(Release::Canary, Success, Some(FIXED));
+            watched.ask_for_rollout("flagger/a/b/1");
         }
-        watched.stable(900);
-        watched.now += SILENT_AFTER;
-        let silent = |watched: &Watched| watched.trials.current(watched.now).one.is_silent(watched.now);
-        assert!(!silent(&watched), "900 requests for one answer in a hundred");
-        watched.stable(1000);
-        assert!(silent(&watched));
+        watched.now += 3 * IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "it answers every 20 s");
+        watched.now += 3 * IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet");
     }
 
     #[test]

@@ -12,19 +12,14 @@ use crate::{
     trial::Trial,
     view::page::History,
 };
-use canary_judge::{Counts, Decision, Release, Verdict};
+use canary_judge::{Absence, Counts, Decision, Verdict};
 
 /// A version answers now if its last answer is not older than this. With counters: than two intervals.
 pub(super) const ANSWERS_NOW: Duration = Duration::from_secs(10);
 /// Nor does it count as gone before so many answers of other versions have come: it may get few requests.
 const ANSWERS_OF_OTHERS: u64 = 10;
-/// A canary that has not answered for this long is silent.
-pub(super) const SILENT_AFTER: Duration = Duration::from_secs(30);
-/// It is not silent before this many times the number of requests between two of its answers. If it still gets
-/// its share, the probability of that is e^−10 = 1 in 22,000.
-const REQUESTS_UNTIL_SILENT: u64 = 10;
-/// After this time it is silent, however few requests there were.
-const SILENT_ANYWAY: Duration = Duration::from_secs(600);
+/// An engine that has not asked for this long is idle.
+pub(super) const IDLE_AFTER: Duration = Duration::from_secs(30);
 
 /// The answers of the canary that a trial takes. It takes everything else, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +71,6 @@ pub struct OnTrial {
     window: Duration,
     /// Since the last answer of its canary.
     answers_of_others: u64,
-    requests_since: u64,
     changes: u64,
     /// The number of changes at the last look at the decision, and that decision.
     looked_at: (u64, Discriminant<Decision>),
@@ -107,7 +101,6 @@ impl OnTrial {
             last_answer: None,
             window: ANSWERS_NOW,
             answers_of_others: 0,
-            requests_since: 0,
             changes: 0,
             looked_at: (0, mem::discriminant(&Decision::NotYet)),
             history: History::default(),
@@ -179,7 +172,7 @@ impl OnTrial {
     /// in that time. But a roll-back that no engine has heard of is kept.
     fn is_over(&self, now: Instant) -> bool {
         let missed = || {
-            let idle = |last: Instant| now.saturating_duration_since(last) >= SILENT_AFTER;
+            let idle = |last: Instant| now.saturating_duration_since(last) >= IDLE_AFTER;
             self.last_answer.is_some()
                 && self.engine.is_some_and(idle)
                 && (self.told || !self.is_rolled_back(now))
@@ -195,16 +188,9 @@ impl OnTrial {
         matches!(self.trial.decided(now), Some(Decision::RollBack { .. }))
     }
 
-    /// Whether the canary has not answered for [`SILENT_AFTER`], and this is no chance.
-    pub(in crate::serve) fn is_silent(&self, now: Instant) -> bool {
-        let Some(last) = self.last_answer else { return true };
-        let silent_for = now.saturating_duration_since(last);
-        let tally = self.trial.tally();
-        let answers = tally.of_release(Release::Canary).requests.max(1);
-        let requests = tally.total().requests.saturating_sub(self.requests_since); // while it answered
-        let enough =
-            self.requests_since.saturating_mul(answers) >= REQUESTS_UNTIL_SILENT.saturating_mul(requests);
-        silent_for >= SILENT_ANYWAY || (silent_for >= SILENT_AFTER && enough)
+    /// Whether the canary does not answer any more.
+    fn is_silent(&self, now: Instant) -> bool {
+        self.last_answer.is_none() || matches!(self.trial.absence(now), Some(Absence::Silent(_)))
     }
 
     /// Whether its version answers now.
@@ -221,10 +207,9 @@ impl OnTrial {
             }
             self.last_answer = Some(now);
             self.window = ANSWERS_NOW.max(length.saturating_mul(2));
-            (self.answers_of_others, self.requests_since) = (0, 0);
-        } else {
-            self.answers_of_others += if canary == Canary::No { 0 } else { requests };
-            self.requests_since += requests;
+            self.answers_of_others = 0;
+        } else if canary != Canary::No {
+            self.answers_of_others += requests;
         }
     }
 
@@ -255,7 +240,6 @@ impl OnTrial {
     ) {
         let lengths = interval.windows.iter().map(|one| one.window.until - one.window.since);
         let length = Duration::try_from_secs_f64(lengths.fold(0.0, f64::max)).unwrap_or_default();
-        self.note(Canary::No, interval.batch().stable.requests, length, now);
         // the others first, so that they do not end what is its own
         for own in [false, true] {
             for (hash, canary) in canaries {
