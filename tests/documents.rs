@@ -83,3 +83,23 @@ fn the_documents_name_the_rust_version_that_cargo_demands() {
         assert_eq!(named, [env!("CARGO_PKG_RUST_VERSION")], "{document}");
     }
 }
+
+/// Before curl retries, it truncates the file of `-o`. Some versions fail at `/dev/null`, with exit code 23. A 500 of the
+/// broken canary is a reason to retry, so this happens by chance.
+#[test]
+fn no_command_lets_curl_retry_into_a_file() {
+    let retries_into_a_file = |line: &&str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.contains(&"curl") && words.contains(&"--retry") && words.contains(&"-o")
+    };
+    assert!(retries_into_a_file(&"curl -sS -o /dev/null --retry 30 localhost:8080/v1/appinfo"));
+    let mut files = documents();
+    let workflows = fs::read_dir(".github/workflows").expect("the folder");
+    files.extend(workflows.map(|entry| entry.expect("an entry").path()));
+    files.push(".ci/run".into());
+    for file in files {
+        let text = text(&file).replace("\\\n", " ");
+        let found: Vec<_> = text.lines().filter(retries_into_a_file).collect();
+        assert_eq!(found, [""; 0], "{}", file.display());
+    }
+}

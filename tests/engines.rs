@@ -59,6 +59,34 @@ fn the_engines_schemas_accept_the_manifests() {
     }
 }
 
+/// Leaves out no default, so that a second `kubectl apply` changes nothing, and one with `--server-side` finds no
+/// conflict.
+#[test]
+fn a_second_apply_changes_nothing_and_one_by_the_server_finds_no_conflict() {
+    // of each set, no two manifests have the same name and kind
+    for (name, folders) in [
+        ("applied", &["deployment", "deployment/judge", "deployment/monitoring", "deployment/gateway"][..]),
+        ("applied-argo", &["deployment/argo-rollouts"]),
+        ("applied-flagger", &["deployment/flagger"]),
+    ] {
+        let namespace = Namespace::new(name);
+        let apply = |more: &[&str]| {
+            let mut arguments = vec!["apply", "--namespace", &namespace.0];
+            arguments.extend(folders.iter().flat_map(|folder| ["-f", folder]));
+            arguments.extend(more);
+            succeeds(kubectl(&arguments, ""))
+        };
+        let created = apply(&[]);
+        assert!(created.lines().all(|line| line.ends_with(" created")), "{created}");
+        let again = apply(&[]);
+        assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
+        let by_the_server = apply(&["--server-side"]);
+        assert!(by_the_server.lines().all(|line| line.ends_with(" serverside-applied")), "{by_the_server}");
+        assert_eq!(created.lines().count(), again.lines().count());
+        print!("{again}");
+    }
+}
+
 #[test]
 fn the_schemas_refuse_misspelt_fields_and_invalid_values() {
     let namespace = Namespace::new("misspelt");

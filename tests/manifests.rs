@@ -24,7 +24,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
     serde::de::DeserializeOwned,
 };
-use serde_yaml_ng::Value;
+use serde_yaml_ng::{Mapping, Value};
 
 fn all() -> Vec<Deployment> {
     deployments(&documents("deployment"))
@@ -169,6 +169,74 @@ fn the_restricted_profile_would_refuse_a_change_for_the_worse() {
         worsen(&mut pod);
         assert!(!refused_by_restricted_profile(&pod).is_empty(), "change {index} is not noticed");
     }
+}
+
+/// Calls `look` for each mapping of a document, with the keys that lead to it.
+fn for_each_mapping(value: &Value, keys: &mut Vec<String>, look: &mut impl FnMut(&[String], &Mapping)) {
+    match value {
+        Value::Mapping(mapping) => {
+            look(keys, mapping);
+            for (key, value) in mapping {
+                keys.push(key.as_str().unwrap_or_default().to_owned());
+                for_each_mapping(value, keys, look);
+                keys.pop();
+            }
+        }
+        Value::Sequence(items) => items.iter().for_each(|item| for_each_mapping(item, keys, look)),
+        _ => {}
+    }
+}
+
+/// The defaults that `kubectl apply` takes for a change if the manifest leaves them out, because a list or a union
+/// around them is replaced as a whole.
+fn left_out_defaults(documents: &[Document]) -> Vec<String> {
+    let mut left_out = Vec::new();
+    for document in documents {
+        let mut look = |keys: &[String], mapping: &Mapping| {
+            let within = |key: &str| keys.iter().any(|one| one == key);
+            let last = keys.last().map_or("", String::as_str);
+            let wanted = match last {
+                // Argo Rollouts' arguments of an analysis do not have it
+                "fieldRef" if !within("analysis") => Some("apiVersion"),
+                "strategy" if mapping.contains_key("rollingUpdate") => Some("type"),
+                "ports" => Some("protocol"),
+                "listeners" => Some("allowedRoutes"),
+                "parentRefs" | "gatewayRefs" | "backendRefs" => Some("group"),
+                "rules" if document.kind == "HTTPRoute" => Some("matches"),
+                _ => None,
+            };
+            if let Some(wanted) = wanted.filter(|wanted| !mapping.contains_key(wanted)) {
+                left_out.push(format!("{}: {}.{wanted}", document.file, keys.join(".")));
+            }
+        };
+        for_each_mapping(&document.typed(), &mut Vec::new(), &mut look);
+    }
+    left_out
+}
+
+#[test]
+fn no_manifest_leaves_out_a_default_that_a_second_apply_would_take_for_a_change() {
+    let folders = ["", "/argo-rollouts", "/flagger", "/gateway", "/judge", "/monitoring"];
+    let mut found: Vec<_> = fs::read_dir("deployment")
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir())
+        .map(|path| path.to_str().expect("UTF-8").to_owned())
+        .collect();
+    found.sort();
+    let folders = folders.map(|folder| format!("deployment{folder}"));
+    assert_eq!(found, folders[1..]);
+    for folder in folders {
+        assert_eq!(left_out_defaults(&documents(&folder)), [""; 0]);
+    }
+    let changed = fs::read_to_string("deployment/appinfo.yaml")
+        .expect("a manifest")
+        .replace("    type: RollingUpdate\n", "")
+        .replacen("                  apiVersion: v1\n", "", 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("changed.yaml"), changed).expect("written");
+    let noticed = left_out_defaults(&documents(folder.path().to_str().expect("UTF-8")));
+    assert_eq!(noticed.len(), 2, "{noticed:?}");
 }
 
 #[test]

@@ -11,7 +11,10 @@ use appinfo::{
     config::Listen,
     http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting},
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
 use hyper::header::HeaderName;
 
 use crate::{
@@ -19,7 +22,8 @@ use crate::{
     serve::HostName,
     source::{
         probe::{Limits, Naming, Options, Pace, PodPattern, PodsOfReleases, Resolve, Service, Target, Trust},
-        prometheus::{self, Bucket, Credentials, Matchers, Metric, Prometheus, Queries},
+        prometheus::{self, Address, Bucket, Credentials, Matchers, Metric, Prometheus, Queries},
+        shown,
     },
     trial::{Coverage, Trial},
 };
@@ -268,6 +272,37 @@ pub struct RehearseFlags {
     pub fault_delay_ms: f64,
 }
 
+impl Cli {
+    /// Parses the command line. Its errors show no secret of a URL.
+    ///
+    /// # Errors
+    /// For a mistake in the command line, and for `--help` and `--version`.
+    pub fn from_arguments() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(without_secrets)
+    }
+}
+
+/// The same error, with URLs as they may be shown. An invalid URL may have any form, so all that may be one counts.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let is_of_url = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(flag)) if flag.contains("URL"));
+    let hidden = |kind: ContextKind, value: &ContextValue| match value {
+        ContextValue::String(text) => {
+            let may_be = match kind {
+                ContextKind::InvalidValue => is_of_url,
+                ContextKind::InvalidArg | ContextKind::InvalidSubcommand => text.contains('@'),
+                _ => false,
+            };
+            (may_be || text.contains("://")).then(|| (kind, ContextValue::String(shown::url(text))))
+        }
+        _ => None,
+    };
+    let hidden: Vec<_> = error.context().filter_map(|(kind, value)| hidden(kind, value)).collect();
+    for (kind, value) in hidden {
+        error.insert(kind, value);
+    }
+    error
+}
+
 impl RehearseFlags {
     /// What the fixed canary does for a while.
     pub fn faults(&self) -> Faults {
@@ -401,7 +436,7 @@ const NOT_WITH_PROMETHEUS: [&str; 13] = [
 pub struct PrometheusFlags {
     /// Judge by the counters in this Prometheus instead of sending requests: http://HOST:PORT or https://HOST:PORT
     #[arg(long = "prometheus", value_name = "URL", id = "prometheus", conflicts_with_all = NOT_WITH_PROMETHEUS)]
-    pub url: Option<String>,
+    pub url: Option<Address>,
 
     /// How often to query Prometheus
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, requires = "prometheus")]
@@ -409,7 +444,7 @@ pub struct PrometheusFlags {
 
     /// The counter of requests, with matchers that select the service
     #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
-    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo"}"#)]
+    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo",method=~"GET|HEAD"}"#)]
     pub metric: Metric,
 
     /// Selects the series of the stable release
@@ -440,6 +475,10 @@ pub struct PrometheusFlags {
     /// The file with the password for --user
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
+
+    /// Send this header with each query, such as X-Scope-OrgID for Mimir; may be repeated
+    #[arg(long = "prometheus-header", value_name = "NAME: VALUE", requires = "prometheus")]
+    pub prometheus_headers: Vec<String>,
 }
 
 impl PrometheusFlags {
@@ -450,7 +489,8 @@ impl PrometheusFlags {
 
     /// The source, for messages.
     pub fn title(&self) -> String {
-        format!("{} for {}", self.url.as_deref().unwrap_or_default(), self.metric)
+        let address = self.url.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{address} for {}", self.metric)
     }
 
     /// Starts to query Prometheus, for this long. Call it within a tokio runtime.
@@ -460,13 +500,15 @@ impl PrometheusFlags {
     pub fn start(&self, trust: &Trust, time: Option<Duration>) -> Result<Prometheus, String> {
         let Self { metric, stable, canary, failed, slow, bearer_token_file, user, password_file, .. } =
             self.clone();
+        let address = self.url.clone().ok_or("--prometheus is missing")?;
         let credentials = match (bearer_token_file, user, password_file) {
             (Some(token), ..) => Credentials::Bearer(token),
             (None, Some(user), Some(password)) => Credentials::Basic(user, password),
             _ => Credentials::None,
         };
         let options = prometheus::Options {
-            url: self.url.clone().unwrap_or_default(),
+            address,
+            headers: self.prometheus_headers.clone(),
             credentials,
             trust: trust.clone(),
             queries: Queries { requests: metric, stable, canary, failed, slow },

@@ -8,11 +8,10 @@ use canary::{
     exit::Exit,
     messages::message,
 };
-use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_arguments() {
         Ok(cli) => cli,
         Err(error) => {
             let printed = error.print();

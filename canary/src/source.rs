@@ -4,13 +4,16 @@
 //! - [`probe`]: requests that canary sends.
 //! - [`prometheus`]: the service's own counters, as Prometheus has them.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
+//! - `http` is what the first two share. `shown`: how text of others is shown.
 //!
 //! Commands use the trait [`Source`], so that they work with each of them.
 
 mod attribution;
+mod http;
 pub mod lines;
 pub mod probe;
 pub mod prometheus;
+pub(crate) mod shown;
 
 use std::{
     collections::BTreeMap,

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use common::{json_lines, run};
 
-/// The answers to queries: status and body; `None` for no answer.
+/// The answers to the heads of requests: status and body; `None` for no answer. A body that begins with `HTTP/` is the
+/// whole answer.
 type Answers = Arc<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;
 
 /// A server that answers queries as the test defines, and records the requests' headers.
@@ -24,7 +25,13 @@ struct MadeUp {
 }
 
 impl MadeUp {
+    /// Answers by the request's first line.
     fn new(answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Self {
+        Self::with_heads(move |head| answers(head.lines().next().expect("a line")))
+    }
+
+    /// Answers by the request's first line and its headers.
+    fn with_heads(answers: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let (answers, asked): (Answers, _) = (Arc::new(answers), Arc::new(Mutex::new(Vec::new())));
@@ -50,8 +57,9 @@ fn answer(mut client: TcpStream, answers: &Answers, asked: &Mutex<Vec<String>>) 
     while let Some(Ok(request)) = lines.next() {
         let mut head = vec![request.clone()];
         head.extend(lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()));
-        asked.lock().expect("no panic").push(head.join("\n"));
-        let Some((status, body)) = answers(&request) else {
+        let head = head.join("\n");
+        asked.lock().expect("no panic").push(head.clone());
+        let Some((status, body)) = answers(&head) else {
             // it never answers
             let _ = client.read_to_end(&mut Vec::new());
             return;
@@ -60,7 +68,8 @@ fn answer(mut client: TcpStream, answers: &Answers, asked: &Mutex<Vec<String>>) 
         let head = format!(
             "HTTP/1.1 {status} Made-up\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
-        if client.write_all((head + &body).as_bytes()).is_err() {
+        let answer = if body.starts_with("HTTP/") { body } else { head + &body };
+        if client.write_all(answer.as_bytes()).is_err() {
             return;
         }
     }
@@ -146,7 +155,10 @@ fn a_refused_connection_is_reported_and_exits_with_4() {
     drop(listener);
     let (code, said, told) = run(&["judge", "--prometheus", &url, "--interval=200ms", "--for=1s"]);
     assert_eq!(code, Some(4), "{said}{told}");
-    assert!(told.contains("Prometheus does not answer") && told.contains("onnection refused"), "{told}");
+    let says = format!(
+        "Prometheus does not answer: connection refused by {url}: does it run, and is that its port?"
+    );
+    assert!(told.contains(&says), "{told}");
     assert_eq!(said, "", "there is nothing to say");
 }
 
@@ -175,7 +187,7 @@ fn a_release_without_samples_is_named_and_gets_no_verdict() {
         MadeUp::new(|request| if request.contains("canary") { matrix(&json!([])) } else { usual(request) });
     let (code, said, told) = server.judge(&[]);
     assert_eq!(code, Some(5), "{said}{told}");
-    let missing = "Prometheus has no samples of http_requests_total{app=\"appinfo\",path=\"/v1/appinfo\",release=\"canary\"}";
+    let missing = "Prometheus has no samples of http_requests_total{app=\"appinfo\",path=\"/v1/appinfo\",method=~\"GET|HEAD\",release=\"canary\"}";
     assert_eq!(told.matches(missing).count(), 1, "{told}");
     assert!(told.contains("named the release canary"), "{told}");
 }
@@ -242,10 +254,13 @@ fn credentials_are_sent_and_never_printed() {
     for (flags, sent) in [
         (vec!["--bearer-token-file", secret], "authorization: Bearer hush"),
         (vec!["--user", "me", "--password-file", secret], "authorization: Basic bWU6aHVzaA=="),
+        (vec!["--prometheus-header", "X-Scope-OrgID: hush"], "x-scope-orgid: hush"),
     ] {
         let server = MadeUp::new(usual);
         let (_, said, told) = server.judge(&flags);
-        assert!(server.asked.lock().expect("no panic")[0].contains(sent), "{sent}");
+        let asked = server.asked.lock().expect("no panic");
+        assert!(asked.iter().all(|head| head.contains(sent)), "{asked:?}");
+        assert!(asked.iter().any(|head| head.contains("/api/v1/metadata?metric=http_requests_total ")));
         assert!(!(said + &told).contains("hush"));
     }
 }
@@ -266,10 +281,16 @@ fn invalid_options_are_refused_before_the_first_query() {
         (&["--canary-value", "x"], "cannot be used with"),
         (&["http://127.0.0.1:1"], "cannot be used with"),
         (&["--user", "me"], "--password-file"),
+        (&["--prometheus-header", "hush"], "--prometheus-header number 1 has no colon"),
+        (&["--prometheus-header", "Content-Length: hush"], "canary sets this header itself"),
+        (
+            &["--prometheus-header", "Authorization: hush", "--bearer-token-file", "/dev/null"],
+            "the other credentials set this header",
+        ),
     ] {
         let (code, _, told) = server.judge(flags);
         assert_eq!(code, Some(3), "{flags:?}: {told}");
-        assert!(told.contains(says), "{flags:?}: {told}");
+        assert!(told.contains(says) && !told.contains("hush"), "{flags:?}: {told}");
     }
     for url in ["127.0.0.1:9090", "ftp://127.0.0.1", "http://me:hush@127.0.0.1:9090"] {
         let (code, _, told) = run(&["judge", "--prometheus", url]);
@@ -293,4 +314,279 @@ fn watch_prints_counters_as_lines_of_json() {
     assert!(of("stable") <= 70, "ten a second, nothing twice: {summary}");
     let share = summary["price"]["budget_share"].as_f64();
     assert_eq!(share, Some(0.0), "the traffic is measured: {summary}");
+}
+
+/// Answers as [`usual`], but with other series for one release. `of` tells the values of its counter at a time.
+fn with_series(
+    of: impl Fn(&str) -> Option<serde_json::Value> + Send + Sync + 'static,
+) -> impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static {
+    move |request| {
+        let is_requests = request.contains("http_requests_total") && !request.contains("5..");
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        match of(release).filter(|_| is_requests && !request.contains("metadata")) {
+            Some(series) => matrix(&series),
+            None => usual(request),
+        }
+    }
+}
+
+#[test]
+fn an_endless_answer_is_refused_in_little_memory() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"status\":\"success\",\"data\":\"");
+                while client.write_all(&[b'x'; 1 << 13]).is_ok() {}
+            });
+        }
+    });
+    let mut judge = common::start(&["judge", "--prometheus", &url, "--for=60s"]);
+    let told = BufReader::new(judge.stderr.take().expect("its messages"));
+    let says = "Prometheus answers time() with more than 64 MiB: select fewer series with --metric";
+    assert!(told.lines().map_while(Result::ok).any(|line| line.contains(says)));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", judge.id())).expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak of memory");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 300 << 10, "{peak} kB");
+    judge.kill().and_then(|()| judge.wait()).expect("it ends");
+}
+
+#[test]
+fn a_redirect_is_reported_without_its_secrets_and_not_followed() {
+    let elsewhere = MadeUp::new(usual);
+    let answer = format!(
+        "HTTP/1.1 302 Found\r\nlocation: {}/login?token=S3CRET\r\ncontent-length: 0\r\n\r\n",
+        elsewhere.url
+    );
+    let server = MadeUp::new(move |_| Some((302, answer.clone())));
+    let (code, _, told) = server.judge(&[]);
+    assert_eq!(code, Some(4), "{told}");
+    let says = format!(
+        "HTTP 302 Found, a redirect to {}/login?token=***, which canary does not follow",
+        elsewhere.url
+    );
+    assert!(told.contains(&says), "{told}");
+    assert_eq!(elsewhere.asked.lock().expect("no panic").len(), 0);
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_used() {
+    let server = MadeUp::new(usual);
+    let mut judge = common::canary(&["judge", "--prometheus", &server.url, "--interval=200ms", "--for=2s"]);
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        judge.env(variable, "http://127.0.0.1:1");
+    }
+    let output = judge.env_remove("no_proxy").env_remove("NO_PROXY").output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("does not answer"), "{told}");
+    assert!(server.asked.lock().expect("no panic").len() > 4);
+}
+
+#[test]
+fn a_gauge_is_found_behind_credentials_and_refused_metadata_are_reported() {
+    let gauge =
+        json!({"status": "success", "data": {"http_requests_total": [{"type": "gauge"}]}}).to_string();
+    let server = MadeUp::with_heads(move |head| {
+        if !head.contains("authorization: Basic") {
+            return Some((401, "Unauthorized".to_owned()));
+        }
+        if head.contains("metadata") { Some((200, gauge.clone())) } else { usual(head.lines().next()?) }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hush").expect("a file");
+    let (code, _, told) = server.judge(&["--user=me", "--password-file", secret.to_str().expect("a name")]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains("http_requests_total is a gauge; it must be a counter"), "{told}");
+
+    for (status, body) in [
+        (401, "no"),
+        (403, r#"{"status":"error","error":"forbidden path"}"#),
+        (422, r#"{"status":"error","error":"no"}"#),
+    ] {
+        let server = MadeUp::new(move |request| {
+            if request.contains("metadata") { Some((status, body.to_owned())) } else { usual(request) }
+        });
+        let (code, _, told) = server.judge(&[]);
+        assert_eq!(code, Some(5), "{status}: {told}");
+        assert!(told.contains(&format!("HTTP {status}")), "{told}");
+    }
+    let refused =
+        MadeUp::new(
+            |request| {
+                if request.contains("metadata") { Some((403, String::new())) } else { usual(request) }
+            },
+        );
+    let told = refused.judge(&[]).2;
+    let says =
+        "Prometheus refuses /api/v1/metadata, which tells whether http_requests_total is a counter: HTTP 403";
+    assert!(told.contains(says), "{told}");
+}
+
+#[test]
+fn a_server_without_metadata_is_judged_but_not_a_gauge() {
+    let without = |request: &str| {
+        if request.contains("metadata") { Some((404, "not found".to_owned())) } else { usual(request) }
+    };
+    let server = MadeUp::new(without);
+    let (code, said, told) = server.judge(&["--max-failure-rate=50%"]);
+    assert!(code == Some(2) || code == Some(0), "{said}{told}");
+    assert!(!told.contains("gauge"), "{told}");
+
+    let server = MadeUp::new(with_series(|release| {
+        let mut series = series(release, &[("status", "200")]);
+        for sample in series["values"].as_array_mut().expect("samples") {
+            let at = sample[0].as_f64().expect("a time");
+            sample[1] = json!((50.0 + 40.0 * (at / 3.0).sin()).round().to_string());
+        }
+        Some(json!([series]))
+    }));
+    let (code, said, told) = server.judge(&[]);
+    assert_eq!(code, Some(5), "{said}{told}");
+    assert!(told.contains("the values of http_requests_total fall again and again"), "{told}");
+}
+
+#[test]
+fn a_counter_that_two_replicas_have_is_refused_with_what_to_do() {
+    let server = MadeUp::new(with_series(|release| {
+        let mut replicas = ["a", "b"].map(|name| series(release, &[("status", "200"), ("replica", name)]));
+        for sample in replicas[1]["values"].as_array_mut().expect("samples") {
+            sample[0] = json!(sample[0].as_f64().expect("a time") - 0.4);
+        }
+        Some(json!(replicas))
+    }));
+    let (code, said, told) = server.judge(&[]);
+    assert_eq!(code, Some(5), "{said}{told}");
+    for says in [
+        "Prometheus has the same counter twice",
+        "differ only in replica. Select one of them by a matcher of --metric, such as replica=\"a\"",
+    ] {
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
+fn nothing_is_decided_on_an_answer_that_may_be_incomplete() {
+    let incomplete = |more: serde_json::Value| {
+        let mut answer = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
+        answer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        answer.to_string()
+    };
+    for (more, says) in [
+        (json!({"warnings": ["no store matched\u{1b}[1m"]}), "(no store matched\\u{1b}[1m)"),
+        (json!({"isPartial": true}), "(isPartial)"),
+    ] {
+        let body = incomplete(more);
+        // a third of the answers about the canary has no series of it; it fails all requests
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let server = MadeUp::new(move |request| {
+            if request.contains("canary") {
+                let number = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                return if number.is_multiple_of(3) {
+                    Some((200, body.clone()))
+                } else {
+                    matrix(&json!([series("canary", &[("status", "500")])]))
+                };
+            }
+            usual(request)
+        });
+        let (code, said, told) =
+            run(&["judge", "--prometheus", &server.url, "--interval=200ms", "--for=60s"]);
+        assert_eq!(code, Some(1), "{said}{told}");
+        assert!(told.contains("may be incomplete, so it does not count") && told.contains(says), "{told}");
+    }
+}
+
+#[test]
+fn a_time_in_a_vector_of_one_element_is_accepted() {
+    let server = MadeUp::new(|request| {
+        if request.contains("query=time") {
+            success("vector", &json!([{"metric": {}, "value": [now(), now().to_string()]}]))
+        } else {
+            usual(request)
+        }
+    });
+    let (code, said, told) = server.judge(&["--max-failure-rate=50%"]);
+    assert!(code == Some(2) || code == Some(0), "{said}{told}");
+}
+
+#[test]
+fn a_bucket_is_found_however_its_bound_is_spelled_and_counts_once() {
+    // the answers in time are half of all: their bucket has another name since ten seconds ago
+    let server = MadeUp::new(|request| {
+        if !request.contains("a_bucket") && !request.contains("a_count") {
+            return usual(request);
+        }
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        let timed = series(release, &[]);
+        if request.contains("a_count") {
+            return matrix(&json!([timed]));
+        }
+        assert!(request.contains("le%3D%7E%22250%7C250%5C%5C.0%22"), "{request}");
+        let values = timed["values"].as_array().expect("samples").iter().map(|sample| {
+            let count: f64 = sample[1].as_str().and_then(|count| count.parse().ok()).expect("a number");
+            json!([sample[0], (count / 2.0).to_string()])
+        });
+        let values: Vec<_> = values.collect();
+        let before =
+            json!({"metric": {"le": "250", "instance": release, "job": "pods"}, "values": values[..90]});
+        let since =
+            json!({"metric": {"le": "250.0", "instance": release, "job": "pods"}, "values": values[89..]});
+        matrix(&json!([before, since]))
+    });
+    let (code, said, told) = run(&[
+        "watch",
+        "--prometheus",
+        &server.url,
+        "--interval=300ms",
+        "--for=5s",
+        "--output=json",
+        "--slow=a_bucket{le=\"250\"}",
+    ]);
+    assert_eq!(code, Some(0), "{told}");
+    let lines = json_lines(&said);
+    let stable = &lines.last().expect("a summary")["releases"]["stable"];
+    let of = |key: &str| stable[key].as_u64().expect("a count");
+    assert!(of("failure") >= 10 && of("failure").abs_diff(of("success")) <= 2, "{stable}");
+}
+
+#[test]
+fn no_secret_of_a_url_is_shown() {
+    let server = MadeUp::new(usual);
+    let with_password = server.url.replace("http://", "http://user:S3CRET@");
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    let unused = format!("http://127.0.0.1:{port}/path?token=S3CRET");
+    for (arguments, expected) in [
+        (vec!["judge", &with_password], 3),
+        (vec!["judge", "user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["judge", "http://user:S3CRET/@127.0.0.1:80"], 3),
+        (vec!["judge", "127.0.0.1:99999?S3CRET"], 3),
+        (vec!["judge", "--prometheus", &with_password], 3),
+        (vec!["judge", "--prometheus", "http://127.0.0.1:80?token=S3CRET"], 3),
+        (vec!["judge", "--prometheus", "127.0.0.1?token=S3CRET"], 3),
+        (vec!["judge", "http://127.0.0.1:80", "http://user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["judge", "http://127.0.0.1:80", "user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["http://user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["judge", "--rate", "http://user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["judge", &unused, "--resolve=a:80:127.0.0.1"], 3),
+        (vec!["judge", &unused, "--for=200ms"], 4),
+        (vec!["judge", &unused, "--for=200ms", "--output=json"], 4),
+        (vec!["watch", &unused, "--for=200ms", "--output=json"], 4),
+    ] {
+        let (code, said, told) = run(&arguments);
+        assert_eq!(code, Some(expected), "{arguments:?}: {told}");
+        assert!(!(said.clone() + &told).contains("S3CRET"), "{arguments:?}: {said}{told}");
+        assert!(!told.is_empty() || !said.is_empty(), "{arguments:?}");
+    }
+    let serve = common::http::Serving::start(&unused, &[]);
+    for path in ["/", "/v1/verdict", "/metrics"] {
+        let answer = serve.get(path);
+        assert!(answer.status == 200 && !answer.body.contains("S3CRET"), "{path}: {}", answer.body);
+    }
+    let state = serve.events("/v1/events").next().expect("a state").to_string();
+    assert!(state.contains("token=***") && !state.contains("S3CRET"), "{state}");
 }

@@ -37,7 +37,7 @@ fn commands_with_messages(url: &str) -> Vec<(Vec<&str>, i32)> {
         (vec!["judge", url, "--count=120", "--rate=100"], 2), // long enough for a forecast
         (vec!["judge", unreachable, "--timeout=100ms", "--for=1s"], 4),
         (vec!["judge", "--input=/dev/null"], 5),
-        (vec!["judge", "--input=/no/such/file"], 3),
+        (vec!["judge", "--input=/no/such/file"], 6),
         (vec!["judge", "ftp://127.0.0.1"], 3),
         (vec!["dance"], 3),
     ]

@@ -7,9 +7,11 @@ use std::{fs, net::IpAddr, path::PathBuf, process::Command, sync::Arc};
 use common::{canary, json_lines, run};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ServerConfig,
+    ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier,
     crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,17 +52,22 @@ impl Authority {
     /// Starts a server with a certificate for these names, and returns its port. Its answers have the name that the
     /// client asked for (SNI) in `x-served-by`.
     fn serve(&self, names: &[&str]) -> u16 {
+        let (certificate, key) = self.certificate(names);
+        let config = versions(rustls::ALL_VERSIONS).with_no_client_auth();
+        self.serve_with(config.with_single_cert(vec![certificate], key).expect("a configuration"))
+    }
+
+    /// A certificate for these names, and its key.
+    fn certificate(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.issuer);
         let certificate = certificate.expect("a certificate").der().clone();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .expect("a configuration");
+        (certificate, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))
+    }
+
+    /// Starts a server with this configuration.
+    fn serve_with(&self, config: ServerConfig) -> u16 {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("its address").port();
@@ -81,6 +88,11 @@ impl Authority {
         });
         port
     }
+}
+
+fn versions(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_protocol_versions(versions).expect("versions")
 }
 
 fn summary(command: &mut Command) -> Value {
@@ -131,7 +143,13 @@ fn an_untrusted_certificate_has_its_own_cause() {
     let file = file.to_str().expect("UTF-8");
     let unknown = other.serve(&["127.0.0.1"]);
     let of_another_name = authority.serve(&["elsewhere.example"]);
-    for (port, why) in [(unknown, "UnknownIssuer"), (of_another_name, "not valid for")] {
+    for (port, why) in [
+        (
+            unknown,
+            "signed by an authority that is not trusted: name the file of that authority with --cacert",
+        ),
+        (of_another_name, "is for elsewhere.example, and not for 127.0.0.1"),
+    ] {
         let url = format!("https://127.0.0.1:{port}");
         let refused = summary(&mut canary(&["watch", &url, "--cacert", file]));
         assert_eq!(refused["no_answer"], json!({"count": 3, "causes": {"certificate": 3}}), "{refused}");
@@ -152,6 +170,7 @@ fn a_server_without_tls_has_its_own_cause() {
     let url = format!("https://{}", fleet.address);
     let plain = summary(&mut canary(&["watch", &url, "--insecure"]));
     assert_eq!(plain["no_answer"], json!({"count": 3, "causes": {"tls": 3}}), "{plain}");
+    assert!(plain["trouble"].as_str().is_some_and(|why| why.contains("is it http://")), "{plain}");
 }
 
 #[test]
@@ -164,5 +183,123 @@ fn a_file_without_certificates_is_refused() {
         let (code, output, messages) = run(&["judge", "https://127.0.0.1", "--cacert", file]);
         assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");
         assert!(messages.contains(file) && messages.contains(cause), "{messages}");
+    }
+}
+
+#[test]
+fn a_missing_client_certificate_is_named_in_each_version_of_tls() {
+    let authority = Authority::new("one");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).expect("a certificate");
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
+    let verifier = verifier.build().expect("a verifier");
+    for version in [&TLS12, &TLS13] {
+        let (certificate, key) = authority.certificate(&["127.0.0.1"]);
+        let config = versions(&[version]).with_client_cert_verifier(Arc::clone(&verifier));
+        let port =
+            authority.serve_with(config.with_single_cert(vec![certificate], key).expect("a configuration"));
+        let url = format!("https://127.0.0.1:{port}");
+        // with TLS 1.3, the connection may be reset before the server's reason is read; then nothing tells the cause
+        common::eventually("each request names the cause", || {
+            let refused = summary(&mut canary(&["watch", &url, "--insecure"]));
+            let trouble = refused["trouble"].as_str().expect("a text");
+            refused["no_answer"] == json!({"count": 3, "causes": {"tls": 3}})
+                && trouble.contains("a certificate of the client, and canary has none")
+        });
+    }
+}
+
+#[test]
+fn an_authority_that_presents_its_own_certificate_is_explained() {
+    let mut parameters = CertificateParams::new(["127.0.0.1".to_owned()]).expect("parameters");
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    let authority = Authority::new("runtime");
+    let file = authority.directory.path().join("own.pem");
+    fs::write(&file, certificate.pem()).expect("a file");
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = versions(rustls::ALL_VERSIONS).with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate.der().clone()], key).expect("a configuration");
+    let url = format!("https://127.0.0.1:{}", authority.serve_with(config));
+    let refused = summary(&mut canary(&["watch", &url, "--cacert", file.to_str().expect("UTF-8")]));
+    assert_eq!(refused["no_answer"], json!({"count": 3, "causes": {"certificate": 3}}), "{refused}");
+    let trouble = refused["trouble"].as_str().expect("a text");
+    assert!(trouble.contains("presents a certificate of an authority (CA) as its own"), "{trouble}");
+}
+
+#[test]
+fn a_prometheus_is_asked_with_the_same_certificates() {
+    let authority = Authority::new("one");
+    let file = authority.file();
+    let url = format!("https://127.0.0.1:{}", authority.serve(&["127.0.0.1"]));
+    let judge = |flags: &[&str]| {
+        let (code, _, told) = run(&[&["judge", "--prometheus", &url, "--for=2s"], flags].concat());
+        assert_eq!(code, Some(4), "{told}");
+        told
+    };
+    for flags in [&["--cacert", file.to_str().expect("UTF-8")][..], &["--insecure"]] {
+        let told = judge(flags);
+        assert!(told.contains("this is not a Prometheus server: its answer is empty"), "{told}");
+    }
+    let told = judge(&[]);
+    assert!(
+        told.contains("the server's certificate is signed by an authority that is not trusted"),
+        "{told}"
+    );
+}
+
+#[test]
+fn roots_that_the_environment_names_and_that_cannot_be_used_are_reported() {
+    let authority = Authority::new("one");
+    let url = format!("https://127.0.0.1:{}", authority.serve(&["127.0.0.1"]));
+    authority.file();
+    let good = authority.directory.path();
+    let other = tempfile::tempdir().expect("a directory");
+    let (empty, der) = (other.path().join("empty.pem"), other.path().join("ca.der"));
+    fs::write(&empty, "").expect("a file");
+    fs::write(&der, authority.issuer.der()).expect("a file");
+    for (file, says) in [
+        (PathBuf::from("/nope"), "SSL_CERT_FILE /nope: No such file or directory"),
+        (empty, "empty.pem: there is no certificate in it (want PEM)"),
+        (der, "ca.der: it is DER, and canary needs PEM"),
+    ] {
+        let mut watch = canary(&["watch", &url, "--count=1"]);
+        watch.env("SSL_CERT_FILE", &file);
+        // with other roots, the message is all
+        let output = watch.env("SSL_CERT_DIR", good).output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(told.contains(says), "{told}");
+        // without any, it is a mistake in the command line
+        let output = watch.env_remove("SSL_CERT_DIR").output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains(says) && told.contains("needs root certificates"), "{told}");
+    }
+    let mut watch = canary(&["watch", &url, "--count=1"]);
+    let output = watch.env("SSL_CERT_FILE", authority.file()).env("SSL_CERT_DIR", "/nope").output();
+    let told = String::from_utf8_lossy(&output.expect("it runs").stderr).into_owned();
+    assert!(told.contains("SSL_CERT_DIR /nope: No such file or directory"), "{told}");
+}
+
+#[test]
+fn a_damaged_certificate_file_is_explained() {
+    let authority = Authority::new("one");
+    let text = fs::read_to_string(authority.file()).expect("a file");
+    let path = authority.directory.path().join("damaged.pem");
+    let without_its_end = &text[..text.len() - 40];
+    let no_base64 = text.replacen("MII", "M!I", 1);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (text, says) in [
+        (without_its_end, "the last CERTIFICATE in it has no end: the file is not complete"),
+        (&no_base64, "a certificate in it is damaged: its text is not base64"),
+        (no_certificate, "the certificate is damaged"),
+    ] {
+        fs::write(&path, text).expect("a file");
+        let (code, _, told) = run(&["judge", "https://127.0.0.1", "--cacert", path.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains(says) && !told.contains('['), "{told}");
     }
 }

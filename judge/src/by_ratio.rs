@@ -37,8 +37,8 @@ impl ByRatio {
         }
     }
 
-    /// Adds the next batch. `totals` are all its requests, of both sides, in parts of about the same time.
-    pub(super) fn observe(&mut self, table: Table, totals: &[Counts]) {
+    /// Adds the next batch, in which the canary's share moved (see [`OddsTest::observe_with_share`]). `totals` are all its requests, of both sides, in parts of about the same time.
+    pub(super) fn observe(&mut self, table: Table, moved: f64, totals: &[Counts]) {
         let mut is_incident = false;
         for total in totals {
             self.recent.observe(*total);
@@ -46,7 +46,7 @@ impl ByRatio {
         }
         // This selection uses only totals. The test is conditional on them, so it stays valid.
         if !is_incident {
-            self.test.observe(table);
+            self.test.observe_with_share(table, moved);
             self.stable += table.reference;
         }
     }

@@ -10,12 +10,15 @@ use crate::{
 
 /// What a batch says. Both tables are the same for requests that are known one by one. With counters of pods that are
 /// scraped at different moments, each is a bound (see [`crate::scrapes`]).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tables {
     /// For the roll-back.
     pub(crate) worse: Table,
     /// For the promotion by the ratio.
     pub(crate) ratio: Table,
+    /// How far the canary's share of the requests moved up within the batch, and how far down: the logarithm of the ratio
+    /// of its odds. Both are at least 0.
+    pub(crate) share_moved: (f64, f64),
     /// All requests of both sides, in parts of about the same time.
     pub(crate) totals: Vec<Counts>,
 }
@@ -26,6 +29,7 @@ impl Tables {
         Self {
             worse: Table { reference: batch.stable, suspect: batch.canary },
             ratio: Table { reference: batch.stable, suspect: batch.canary_at_worst() },
+            share_moved: (0.0, 0.0),
             totals: vec![batch.total()],
         }
     }
@@ -55,12 +59,12 @@ impl Comparison {
 
     /// Adds the next batch.
     pub(crate) fn observe(&mut self, tables: &Tables) {
-        let Tables { worse, ratio, totals } = tables;
+        let Tables { worse, ratio, share_moved: (up, down), totals } = tables;
         if worse.suspect.requests > 0 {
             self.stable_beside_canary += worse.reference.requests;
         }
-        self.worse.observe(*worse);
-        self.ratio.observe(*ratio, totals);
+        self.worse.observe_with_share(*worse, *up);
+        self.ratio.observe(*ratio, -down, totals);
     }
 
     /// The logarithm of the greatest e-value so far, times the part of α: at ln(1/α), the canary is worse.

@@ -151,12 +151,24 @@ impl OddsTest {
 
     /// Adds the next batch.
     pub(super) fn observe(&mut self, table: Table) {
+        self.observe_with_share(table, 0.0);
+    }
+
+    /// Adds the next batch, in which the suspect's share of the requests moved: at its most favourable moment for the
+    /// alternatives, the odds of the share were `exp(|moved|)` times those of the whole batch. The null hypothesis for this
+    /// batch is wider by that factor. `moved` may depend on the sizes of the batch only. It is positive if the
+    /// alternatives are greater than the null hypothesis, and negative if they are smaller.
+    pub(super) fn observe_with_share(&mut self, table: Table, moved: f64) {
         if !table.is_informative() {
             return; // every likelihood ratio is 1
         }
-        let ln_null_probability = table.ln_probability(self.ln_null);
+        let ln_null = self.ln_null + moved;
+        let ln_null_probability = table.ln_probability(ln_null);
         for (ln_odds, ln_product) in &mut self.alternatives {
-            *ln_product += table.ln_probability(*ln_odds) - ln_null_probability;
+            let is_alternative = (*ln_odds > self.ln_null) == (*ln_odds > ln_null);
+            if is_alternative {
+                *ln_product += table.ln_probability(*ln_odds) - ln_null_probability;
+            }
         }
         self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value());
     }

@@ -25,6 +25,14 @@
 //! For the promotion by the ratio, the roles are reversed: for the canary, failures that touch and requests within;
 //! for stable, failures within and requests that touch. (The same argument, with θ₁ < θ₀.)
 //!
+//! # A share that moves
+//!
+//! If the canary's share of the requests moves within a batch, and an incident comes while it is great, the canary has
+//! more of the failures than its share of the whole batch explains. At the moment with the greatest share, the odds that
+//! a request is the canary's are higher by some factor than in the whole batch. So the null hypothesis for the batch is
+//! wider by this factor: the odds ratio is at most the factor, instead of 1. It is estimated from the sizes between the
+//! lead's scrapes, as far as they differ by more than chance.
+//!
 //! # Several lengths
 //!
 //! A bracket costs stable about one window of its requests, at both ends together, so a short batch has little
@@ -387,13 +395,49 @@ fn bracket(windows: &VecDeque<Window>, lead: &str, since: f64, until: f64, typic
     // failures that the canary counted just before a restart are lost
     let ratio = if restarts == 0 { ratio } else { Table::default() };
     let is_of_lead = |window: &&Window| window.release == Release::Canary && *window.pod == *lead;
-    let ends: Vec<_> = touching().filter(is_of_lead).map(|window| window.until).collect();
-    let mut totals = vec![Counts::default(); ends.len() + 1];
+    let moments: Vec<_> = touching().filter(is_of_lead).map(|window| (window.since, window.until)).collect();
+    let mut totals = vec![Counts::default(); moments.len() + 1];
     for window in touching() {
         let middle = f64::midpoint(window.since, window.until);
-        totals[ends.partition_point(|end| *end < middle)] += window.counts;
+        totals[moments.partition_point(|(_, end)| *end < middle)] += window.counts;
     }
-    Tables { worse, ratio, totals }
+    let is_part =
+        |window: &&Window| parts.get(&(window.release, &*window.pod)).is_some_and(|part| covers(&part));
+    let share_moved = share_moved(&moments, || touching().filter(is_part));
+    Tables { worse, ratio, share_moved, totals }
+}
+
+/// A movement of the share counts as far as it is more than this many standard errors.
+const NOISE: f64 = 2.0;
+
+/// How far the odds of the canary's share moved up and down between the `moments`, compared with the whole time: the
+/// logarithms, at least 0. Only sizes matter. Requests are taken to be spread evenly over their window.
+fn share_moved<'a, W: Iterator<Item = &'a Window>>(
+    moments: &[(f64, f64)],
+    windows: impl Fn() -> W,
+) -> (f64, f64) {
+    let requests = |since: f64, until: f64| {
+        let mut sides = [0.0, 0.0];
+        for window in windows() {
+            let shared = (window.until.min(until) - window.since.max(since)).max(0.0);
+            let part = shared / (window.until - window.since);
+            sides[usize::from(window.release == Release::Canary)] += part * real(window.counts.requests);
+        }
+        sides
+    };
+    let sizes: Vec<_> = moments.iter().map(|(since, until)| requests(*since, *until)).collect();
+    let [stable, canary] =
+        sizes.iter().fold([0.0, 0.0], |[stable, canary], size| [stable + size[0], canary + size[1]]);
+    let (mut up, mut down) = (0.0_f64, 0.0_f64);
+    for [of_stable, of_canary] in sizes {
+        if of_stable > 0.0 && of_canary > 0.0 && stable > 0.0 && canary > 0.0 {
+            let moved = (of_canary / of_stable).ln() - (canary / stable).ln();
+            let noise = NOISE * (1.0 / of_canary + 1.0 / of_stable).sqrt();
+            up = up.max(moved - noise);
+            down = down.max(-moved - noise);
+        }
+    }
+    (up, down)
 }
 
 #[cfg(test)]

@@ -37,10 +37,22 @@ pub struct GatewaySpec {
 }
 
 #[derive(Deserialize, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct Listener {
     pub name: String,
     pub protocol: String,
     pub port: u16,
+    pub allowed_routes: AllowedRoutes,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct AllowedRoutes {
+    pub namespaces: RouteNamespaces,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct RouteNamespaces {
+    pub from: String,
 }
 
 /// An `HTTPRoute` of `gateway.networking.k8s.io/v1`, in the same way.
@@ -66,19 +78,35 @@ pub struct HttpRouteSpec {
 /// A Gateway in the route's own namespace, with all its listeners.
 #[derive(Deserialize, Debug, PartialEq, Eq)]
 pub struct ParentReference {
+    pub group: String,
+    pub kind: String,
     pub name: String,
 }
 
-/// Without matches: for every path.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteRule {
+    pub matches: Vec<HttpRouteMatch>,
     pub backend_refs: Vec<BackendRef>,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct HttpRouteMatch {
+    pub path: HttpPathMatch,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct HttpPathMatch {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub value: String,
 }
 
 /// A Service in the route's own namespace. The schema wants its port, and a weight of 1,000,000 at most.
 #[derive(Deserialize, Debug, PartialEq, Eq)]
 pub struct BackendRef {
+    pub group: String,
+    pub kind: String,
     pub name: String,
     pub port: u16,
     pub weight: u32,

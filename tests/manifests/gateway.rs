@@ -6,7 +6,10 @@ use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOr
 
 use crate::{
     all,
-    common::manifests::{BackendRef, Document, Gateway, HttpRoute, Listener, documents, services},
+    common::manifests::{
+        AllowedRoutes, BackendRef, Document, Gateway, HttpPathMatch, HttpRoute, HttpRouteMatch, Listener,
+        ParentReference, RouteNamespaces, documents, services,
+    },
     container, monitoring, name, pod_labels, selects,
 };
 
@@ -53,10 +56,22 @@ fn the_gateway_has_no_labels() {
 #[test]
 fn the_route_gives_the_canary_one_per_cent() {
     let (gateway, route) = (one("Gateway").typed::<Gateway>(), one("HTTPRoute").typed::<HttpRoute>());
-    let parents: Vec<_> = route.spec.parent_refs.into_iter().map(|parent| parent.name).collect();
-    assert_eq!(parents, [gateway.metadata.name.expect("a name")]);
+    let parent = ParentReference {
+        group: "gateway.networking.k8s.io".to_owned(),
+        kind: "Gateway".to_owned(),
+        name: gateway.metadata.name.expect("a name"),
+    };
+    assert_eq!(route.spec.parent_refs, [parent]);
     let [rule] = route.spec.rules.as_slice() else { panic!("one rule") };
-    let backend = |name: &str, weight| BackendRef { name: name.to_owned(), port: 8080, weight };
+    let every_path = HttpPathMatch { type_: "PathPrefix".to_owned(), value: "/".to_owned() };
+    assert_eq!(rule.matches, [HttpRouteMatch { path: every_path }]);
+    let backend = |name: &str, weight| BackendRef {
+        group: String::new(),
+        kind: "Service".to_owned(),
+        name: name.to_owned(),
+        port: 8080,
+        weight,
+    };
     // in this order, because commands of docs/gateway.md use the index of the second one
     assert_eq!(rule.backend_refs, [backend("appinfo-stable", 99), backend("appinfo-canary", 1)]);
 }
@@ -87,7 +102,12 @@ fn each_service_selects_only_the_pods_of_its_release() {
 fn only_one_line_names_the_class_and_only_one_the_port() {
     let gateway: Gateway = one("Gateway").typed();
     let class = gateway.spec.gateway_class_name;
-    let listener = Listener { name: "http".to_owned(), protocol: "HTTP".to_owned(), port: 8000 };
+    let listener = Listener {
+        name: "http".to_owned(),
+        protocol: "HTTP".to_owned(),
+        port: 8000,
+        allowed_routes: AllowedRoutes { namespaces: RouteNamespaces { from: "Same".to_owned() } },
+    };
     assert_eq!(gateway.spec.listeners, [listener]);
     let chapter = fs::read_to_string("docs/gateway.md").expect("the chapter");
     let commands = chapter.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next());

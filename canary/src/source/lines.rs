@@ -138,6 +138,9 @@ impl<R: BufRead> Iterator for Lines<R> {
 /// The cause of an error in a line, with its key. To find the key, the line is parsed again. That is slow, so
 /// it is done only for an invalid line.
 fn cause(text: &str, error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return format!("its JSON is not complete: the line ends at byte {}", error.column());
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let key = serde_path_to_error::deserialize::<_, Object<Fields<'_>>>(&mut json)
         .err()
@@ -505,8 +508,9 @@ mod tests {
     fn a_bad_line_is_refused_with_its_number_the_key_and_the_cause() {
         for (line, cause) in [
             ("canary failed", "expected value at byte 1"),
-            (r#"{"release":"canary","failed":fa"#, "EOF while parsing a value at byte 31"),
-            (r#"{"release":"canary","failed":true"#, "EOF while parsing an object at byte 33"),
+            (r#"{"release":"canary","failed":fa"#, "its JSON is not complete: the line ends at byte 31"),
+            (r#"{"release":"canary","failed":true"#, "its JSON is not complete: the line ends at byte 33"),
+            (r#"{"stable":{"requests":1,"#, "line 3: its JSON is not complete: the line ends at byte 24"),
             (r#"["canary",true,null,null,null,null,null]"#, "sequence, expected an object such as"),
             ("[]", "sequence, expected an object such as"),
             ("17", "integer `17`, expected an object such as"),

@@ -1,12 +1,12 @@
 //! Sends requests, each on its own connection: a Kubernetes Service balances connections, not requests. The
 //! results are a stream of [`Observation`]s, numbered in the order of sending.
 
-mod addresses;
+pub(super) mod addresses;
 mod client;
 mod pace;
 mod service;
 mod target;
-mod tls;
+pub(super) mod tls;
 
 use std::sync::Arc;
 

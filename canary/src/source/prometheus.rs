@@ -2,12 +2,15 @@
 //! next.
 //!
 //! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
+//! - `twice`, `gauge`: series that cannot be counted.
 //! - `counters`: increases of counters, by pod.
 
 mod client;
 mod counters;
+mod gauge;
 mod look;
 mod queries;
+mod twice;
 
 use std::{
     sync::{
@@ -25,7 +28,7 @@ use tokio::{
 
 use self::look::{Looks, Trouble};
 pub use self::{
-    client::Credentials,
+    client::{Address, Credentials},
     queries::{Bucket, Matchers, Metric, Queries},
 };
 use super::{Interval, Seen, Source, probe::Trust};
@@ -36,8 +39,10 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// The Prometheus to query, and the queries.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://HOST:PORT`, or `https://`, with a path if a proxy needs one.
-    pub url: String,
+    /// Where it is.
+    pub address: Address,
+    /// More headers of each query, as `Name: value`.
+    pub headers: Vec<String>,
     /// The credentials for it.
     pub credentials: Credentials,
     /// The certificates that are accepted.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Judged,
-    common::{canary, eventually, json_lines, run, run_with_input},
+    common::{Fleet, Version, canary, eventually, json_lines, run, run_with_input},
 };
 
 /// Random outcomes. `share` is the canary's share of requests, `stable` and `canary` are the failure rates.
@@ -167,7 +167,7 @@ fn a_bad_line_is_refused_with_its_number_and_cause() {
     let good = outcomes(8, 4, 0.5, 0.0, 0.0);
     for (bad, cause) in [
         (&b"oops"[..], "expected value"),
-        (b"{\"release\":\"canary\",\"failed\":tr", "EOF while parsing"),
+        (b"{\"release\":\"canary\",\"failed\":tr", "its JSON is not complete"),
         (b"[\"canary\",false]", "invalid type: sequence"),
         (b"{\"release\":\"canary\",\"failed\":\"\xff\"}", "not UTF-8 at byte 31"),
         (b"{\"stable\":{\"requests\":1,\"failed\":2}}", "stable has failed 2 of 1 requests"),
@@ -193,7 +193,7 @@ fn an_empty_input_gives_a_message() {
 #[test]
 fn the_message_names_an_input_that_cannot_be_read() {
     let (code, output, messages) = run(&["judge", "--input=/no/such/file"]);
-    assert_eq!((code, output.as_str()), (Some(3), ""));
+    assert_eq!((code, output.as_str()), (Some(6), ""));
     assert_eq!(messages, "canary: cannot open /no/such/file: No such file or directory (os error 2)\n");
     let (code, output, messages) = run(&["judge", "--input=/"]);
     assert_eq!((code, output.as_str()), (Some(6), ""));
@@ -300,4 +300,22 @@ fn the_documented_filter_judges_an_access_log() {
     let (text, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{text}{messages}");
     assert!(text.starts_with("Roll back: the canary is worse than stable"), "{text}{messages}");
+}
+
+/// The record of a trial of a real service says the same again.
+#[test]
+fn a_record_says_the_same_again_word_for_word() {
+    for (version, flags) in [
+        (Version::Broken, &["--rate=100"][..]),
+        (Version::WithNamespace, &["--rate=500", "--max-failure-rate=5%", "--alpha=0.01", "--traffic=90"]),
+        (Version::WithNamespace, &["--rate=100", "--count=60"]),
+    ] {
+        let fleet = Fleet::with_canary(version);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let record = format!("--record={}", file.path().display());
+        let (code, said, messages) = run(&[&["judge", &fleet.url(), &record], flags].concat());
+        assert!(said.len() > 50, "{messages}");
+        let (again, said_again, messages) = run(&["judge", "--input", file.path().to_str().expect("UTF-8")]);
+        assert_eq!((again, said_again), (code, said), "{messages}");
+    }
 }

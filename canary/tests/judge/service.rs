@@ -92,8 +92,11 @@ fn a_forecast_says_how_long_a_promotion_takes_and_whether_the_limits_allow_it() 
             messages.lines().filter(|line| line.contains("a promotion takes about")).collect();
         assert_eq!(forecasts.len(), 1, "{messages}");
         assert!(messages.contains(allowance), "{messages}");
-        // 325 more answers of a canary that gets one request in four
-        assert!(messages.contains("canary: a promotion takes about 13"), "{messages}");
+        // 325 more answers of a canary that gets about one request in four: 1,300, by chance more or less
+        let (_, about) = forecasts[0].split_once("a promotion takes about ").expect("a number");
+        let (about, _) = about.split_once(" more requests").expect("a number");
+        let about: u32 = about.replace(',', "").parse().expect("a number");
+        assert!((700..3000).contains(&about), "{messages}");
     }
 }
 

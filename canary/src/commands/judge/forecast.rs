@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::cli::JudgeFlags;
-use canary_judge::{Counts, Verdict};
+use canary_judge::{Counts, Verdict, count};
 
 /// The forecast as a sentence, after the requests `seen` in the time `elapsed`, at `rate` requests a second.
 pub(super) fn forecast(
@@ -15,7 +15,7 @@ pub(super) fn forecast(
     elapsed: Duration,
 ) -> String {
     if verdict.stable.counts.requests == 0 {
-        let more = verdict.more_stable_answers;
+        let more = count(verdict.more_stable_answers);
         return format!(
             "a promotion takes {more} answers of stable to compare with, but stable has not answered yet"
         );
@@ -23,13 +23,14 @@ pub(super) fn forecast(
     let Some(requests) = verdict.more_requests else {
         let limit = flags.trial.max_failure_rate.get();
         return format!(
-            "a promotion by --max-failure-rate {limit} takes more than 100000 more answers of the canary"
+            "a promotion by --max-failure-rate {limit} takes more than 100,000 more answers of the canary"
         );
     };
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let time = Duration::try_from_secs_f64((requests as f64 / rate).ceil()).unwrap_or(Duration::MAX);
     format!(
-        "a promotion takes about {requests} more requests if the canary fails none of them: {} at {} a second. {}",
+        "a promotion takes about {} more requests if the canary fails none of them: {} at {} a second. {}",
+        count(requests),
         humantime::format_duration(time),
         (rate * 100.0).round() / 100.0,
         allowance(flags, requests, time, seen, elapsed),
@@ -41,7 +42,7 @@ fn allowance(flags: &JudgeFlags, requests: u64, time: Duration, seen: Counts, el
     let limit_of_time = format!("--for {}", humantime::format_duration(flags.time));
     let limits = [
         Some((limit_of_time, elapsed.saturating_add(time) <= flags.time)),
-        flags.probe.count.map(|count| (format!("--count {count}"), seen.requests + requests <= count)),
+        flags.probe.count.map(|most| (format!("--count {most}"), seen.requests + requests <= most)),
     ];
     let (allow, forbid): (Vec<_>, Vec<_>) = limits.into_iter().flatten().partition(|(_, allows)| *allows);
     let named = |limits: Vec<(String, bool)>, one: &str, several: &str| {
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn the_forecast_has_requests_and_time_and_whether_the_limits_allow_them() {
         // a limit of 1 % takes 345 successes of the canary; it has 20, and it gets one request in four
-        let takes = "a promotion takes about 1300 more requests if the canary fails none of them";
+        let takes = "a promotion takes about 1,300 more requests if the canary fails none of them";
         for (arguments, rest) in [
             (&[][..], ": 2m 10s at 10 a second. --for 5m allows it"),
             (&["--count=1380"], ": 2m 10s at 10 a second. --for 5m and --count 1380 allow it"),
@@ -102,7 +103,7 @@ mod tests {
     fn the_forecast_names_the_obstacle_if_there_is_no_estimate() {
         assert_eq!(
             forecast_after(20, 60, &["--max-failure-rate=0.000001"]),
-            "a promotion by --max-failure-rate 0.000001 takes more than 100000 more answers of the canary"
+            "a promotion by --max-failure-rate 0.000001 takes more than 100,000 more answers of the canary"
         );
         assert_eq!(
             forecast_after(20, 0, &[]),

@@ -28,10 +28,9 @@ const BUFFER: usize = 1 << 17;
 pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     let start = Instant::now();
-    let (name, input) = match open(path) {
-        Ok(input) => input,
-        Err(error) => return Ok(unusable(format!("cannot open {}: {error}", path.display()))),
-    };
+    let opened = open(path);
+    let (name, input) = opened
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
     let lines = Lines::new(input, flags.trial.max_latency, start);
     let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
     let most = flags.probe.count.unwrap_or(u64::MAX);

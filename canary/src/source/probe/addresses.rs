@@ -100,7 +100,7 @@ pub(super) struct Destination {
 }
 
 /// The cause of a missing address.
-pub(super) enum NoAddress {
+pub(in crate::source) enum NoAddress {
     /// The name does not resolve.
     UnknownName(io::Error),
     /// Neither family connects.
@@ -157,7 +157,7 @@ impl Addresses {
         if let Some(is_ipv6) = self.chosen_family(all) {
             return Ok(is_ipv6);
         }
-        let is_ipv6 = first_to_connect(alternating(all)).await?;
+        let is_ipv6 = is_ipv6(&first_to_connect(alternating(all)).await?)?;
         *lock(&self.family) = Some(Family::chosen(is_ipv6));
         Ok(is_ipv6)
     }
@@ -172,7 +172,7 @@ impl Addresses {
             (family.attempts, family.connected) = (0, Instant::now());
             let (all, family) = (alternating(all), Arc::clone(&self.family));
             tokio::spawn(async move {
-                if let Ok(is_ipv6) = first_to_connect(all).await {
+                if let Ok(is_ipv6) = first_to_connect(all).await.and_then(|stream| is_ipv6(&stream)) {
                     *lock(&family) = Some(Family::chosen(is_ipv6));
                 }
             });
@@ -238,21 +238,31 @@ fn alternating(all: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Whether the first address to connect is an IPv6 address. The next attempt starts when the last one has
+fn is_ipv6(stream: &TcpStream) -> io::Result<bool> {
+    stream.peer_addr().map(|address| address.is_ipv6())
+}
+
+/// Connects to a server of which any address will do.
+pub(in crate::source) async fn connect(host: &str, port: u16) -> Result<TcpStream, NoAddress> {
+    let all: Vec<_> = lookup_host((host, port)).await.map_err(NoAddress::UnknownName)?.collect();
+    first_to_connect(alternating(&all)).await.map_err(NoAddress::Unreachable)
+}
+
+/// The connection to the first address that connects. The next attempt starts when the last one has
 /// failed, or after [`ATTEMPT_DELAY`].
-async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<bool> {
+async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut last_error = no_address();
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(async move { TcpStream::connect(address).await.map(|_| address.is_ipv6()) });
+            attempts.spawn(TcpStream::connect(address));
         } else if attempts.is_empty() {
             return Err(last_error);
         }
         select! {
             Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).and_then(|connected| connected) {
-                Ok(is_ipv6) => return Ok(is_ipv6),
+                Ok(stream) => return Ok(stream),
                 Err(error) => last_error = error,
             },
             () = sleep(ATTEMPT_DELAY), if waiting.len() > 0 => {}

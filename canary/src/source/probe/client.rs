@@ -1,31 +1,26 @@
 //! The HTTP client: opens a connection, sends a request, and reads the answer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use appinfo::app_info::AppInfo;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
     Request,
-    body::{Bytes, Incoming},
-    client::conn::http1::{self, SendRequest},
+    body::Incoming,
     header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
-use super::{
-    Limits, Service,
-    addresses::{Destination, NoAddress},
-    tls,
-};
+use super::{Limits, Service, addresses::Destination};
 use crate::{
     foreign,
-    source::{Answer, Attribution, Cause, NoAnswer, Observation, Response},
+    source::{
+        Answer, Attribution, NoAnswer, Observation, Response,
+        http::{self, Connection, Lost},
+    },
 };
 use canary_judge::Outcome;
 
@@ -34,8 +29,6 @@ const MAX_BODY: usize = 2 << 20;
 /// The size up to which a body is kept, so that appinfo's description of the pod can be read. The labels of a pod
 /// usually fit a hundred times.
 const MAX_KEPT: usize = 64 << 10;
-/// The maximum size of an answer's head, in bytes.
-const MAX_HEAD: usize = 64 << 10;
 
 /// Replaces a time-out that the clock cannot represent. It is longer than any run.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -44,7 +37,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(crate) struct Client {
     service: Arc<Service>,
     keeps_its_connection: bool,
-    connection: Option<SendRequest<Empty<Bytes>>>,
+    connection: Option<Connection>,
     /// The address of the current or last connection.
     destination: Option<Destination>,
     connections: u64,
@@ -94,8 +87,8 @@ impl Client {
                 }
                 Response::Answer(Answer { latency: Some(latency), ..answer })
             }
-            Ok(Err(lost)) => self.no_answer(lost, limits),
-            Err(_) => self.no_answer(Lost::Late, limits),
+            Ok(Err(lost)) => self.no_answer(&lost, limits),
+            Err(_) => self.no_answer(&Lost::Late, limits),
         }
     }
 
@@ -122,60 +115,21 @@ impl Client {
     }
 
     /// The response for a request without an answer.
-    fn no_answer(&self, lost: Lost, limits: Limits) -> Response {
-        let (cause, detail) = match lost {
-            Lost::Name(error) => (Cause::UnknownName, error.to_string()),
-            Lost::Connect(error) => match Errno::from_io_error(&error) {
-                Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS) => {
-                    return Response::Unsent(error.to_string());
-                }
-                Some(Errno::CONNREFUSED) => (Cause::Refused, error.to_string()),
-                _ => (Cause::Unreachable, error.to_string()),
-            },
-            Lost::Tls(error) => (tls::cause_of(&error).unwrap_or(Cause::BrokeOff), format!("TLS: {error}")),
-            Lost::Http(error) => (Cause::BrokeOff, with_causes(&error)),
-            Lost::Late => {
-                let limit = humantime::format_duration(limits.timeout);
-                (Cause::TimedOut, format!("no answer within {limit}"))
-            }
-        };
+    fn no_answer(&self, lost: &Lost, limits: Limits) -> Response {
+        let detail = lost.detail(limits.timeout);
+        if lost.is_shortage() {
+            return Response::Unsent(detail);
+        }
         let attribution = self.service.addresses.attribution_of(self.destination);
         // a certificate or a server may be part of the message
         let detail = foreign::bounded(&detail, foreign::ERROR);
-        Response::NoAnswer(NoAnswer { attribution, cause, detail })
+        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail })
     }
 }
 
 /// Fails after the deadline. So a process that was stopped meanwhile does not send a request too late.
 fn check_deadline(deadline: Instant) -> Result<(), Lost> {
     if Instant::now() < deadline { Ok(()) } else { Err(Lost::Late) }
-}
-
-/// The cause of a missing answer.
-enum Lost {
-    Name(io::Error),
-    Connect(io::Error),
-    Tls(io::Error),
-    Http(hyper::Error),
-    /// The request timed out.
-    Late,
-}
-
-impl From<NoAddress> for Lost {
-    fn from(why: NoAddress) -> Self {
-        match why {
-            NoAddress::UnknownName(error) => Self::Name(error),
-            NoAddress::Unreachable(error) => Self::Connect(error),
-        }
-    }
-}
-
-/// The message of an error, and the messages of its causes: hyper's messages do not include them.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is
@@ -225,27 +179,10 @@ async fn read_body(body: Incoming) -> Option<Vec<u8>> {
 }
 
 /// Opens a connection.
-async fn connect(service: &Service, destination: Destination) -> Result<SendRequest<Empty<Bytes>>, Lost> {
+async fn connect(service: &Service, destination: Destination) -> Result<Connection, Lost> {
     let stream = TcpStream::connect(destination.address).await.map_err(Lost::Connect)?;
     service.addresses.connected(destination);
-    let _ = stream.set_nodelay(true); // on an error, requests are only slower
-    match &service.tls {
-        Some((connector, name)) => {
-            handshake(connector.connect(name.clone(), stream).await.map_err(Lost::Tls)?).await
-        }
-        None => handshake(stream).await,
-    }
-}
-
-/// Starts HTTP/1.1 on a connection.
-async fn handshake<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, Lost>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let client = http1::Builder::new().max_buf_size(MAX_HEAD).clone();
-    let (sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
-    tokio::spawn(connection); // its errors reach the request, too
-    Ok(sender)
+    http::start(stream, service.tls.as_ref()).await
 }
 
 fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

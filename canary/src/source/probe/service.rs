@@ -3,28 +3,21 @@
 
 use std::str::FromStr;
 
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
+use hyper::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 
 use super::{
     Target,
     addresses::{Addresses, Resolve},
     tls::{self, Trust},
 };
-use crate::{foreign::OtherReleases, source::Attribution};
+use crate::{
+    foreign::OtherReleases,
+    source::{
+        Attribution,
+        http::{self, Tls},
+    },
+};
 use canary_judge::Release;
-
-/// Headers that users cannot set: they control message framing and connections in HTTP/1.1 (RFC 9112).
-const RESERVED_HEADERS: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// How an answer names its release and its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +154,7 @@ pub struct Service {
     pub(super) naming: Naming,
     pub(super) headers: HeaderMap,
     pub(super) addresses: Addresses,
-    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+    pub(super) tls: Option<Tls>,
     pub(super) other_releases: OtherReleases,
 }
 
@@ -189,14 +182,8 @@ impl Service {
             let (host, port) = (&other.host, other.port);
             return Err(format!("--resolve is for {host}:{port}, but requests go to {target}"));
         }
-        let tls = if target.tls {
-            let name = ServerName::try_from(target.host.clone());
-            let name = name.map_err(|_| format!("a certificate cannot have the name {:?}", target.host))?;
-            Some((tls::connector(&trust)?, name))
-        } else {
-            None
-        };
-        Ok(Self { tls, ..Self::with(target, naming, request_headers(&headers)?, &resolve) })
+        let tls = target.origin.tls(|| tls::connector(&trust))?;
+        Ok(Self { tls, ..Self::with(target, naming, http::headers("--header", &headers)?, &resolve) })
     }
 
     /// A service without TLS, such as appinfo.
@@ -205,37 +192,12 @@ impl Service {
     }
 
     fn with(target: Target, naming: Naming, mut headers: HeaderMap, resolve: &[Resolve]) -> Self {
-        let agent = HeaderValue::from_static(concat!("canary/", env!("CARGO_PKG_VERSION")));
-        headers.entry(USER_AGENT).or_insert(agent);
-        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
-        let addresses = Addresses::new(&target.host, target.port, resolve);
+        let origin = &target.origin;
+        headers.entry(USER_AGENT).or_insert(http::AGENT);
+        headers.entry(HOST).or_insert_with(|| origin.authority.clone());
+        let addresses = Addresses::new(&origin.host, origin.port, resolve);
         Self { target, naming, headers, addresses, tls: None, other_releases: OtherReleases::default() }
     }
-}
-
-/// Parses headers. A value may be a secret, so error messages never contain it.
-fn request_headers(texts: &[String]) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (number, text) in (1..).zip(texts) {
-        let (name, value) = text
-            .split_once(':')
-            .ok_or_else(|| format!("--header number {number} has no colon: want 'Name: value'"))?;
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-            format!("--header number {number}: the text before the colon is not a valid header name")
-        })?;
-        if RESERVED_HEADERS.contains(&name) {
-            return Err(format!("--header {name}: canary sets this header itself"));
-        }
-        let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t'])).map_err(|_| {
-            format!("--header {name}: the value has characters that are not allowed in a header")
-        })?;
-        value.set_sensitive(true);
-        if name == header::HOST && headers.contains_key(&name) {
-            return Err("--header host is given twice, but a request has only one".to_owned());
-        }
-        headers.append(name, value);
-    }
-    Ok(headers)
 }
 
 #[cfg(test)]
@@ -279,28 +241,5 @@ mod tests {
             assert_eq!(pattern(text).matches(name), expected, "{text} {name}");
         }
         assert!("".parse::<PodPattern>().is_err());
-    }
-
-    #[test]
-    fn errors_do_not_contain_the_value_of_a_header() {
-        for bad in ["secret", "se cret: secret", "a: sec\nret", "Content-Length: secret", "Connection:secret"]
-        {
-            let error = request_headers(&[bad.to_owned()]).expect_err(bad);
-            assert!(!error.contains("secret") && !error.contains("ret"), "{error}");
-        }
-        let headers = request_headers(&["Authorization: Bearer secret".to_owned()]).expect("a header");
-        assert!(!format!("{headers:?}").contains("secret"));
-    }
-
-    #[test]
-    fn all_headers_except_host_may_repeat() {
-        let all = ["A: 1", "a:2", "Host: a.example", "empty:"].map(str::to_owned);
-        let headers = request_headers(&all).expect("headers");
-        assert_eq!(headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(
-            (&headers["host"], &headers["empty"]),
-            (&HeaderValue::from_static("a.example"), &HeaderValue::from_static(""))
-        );
-        assert!(request_headers(&["host: a", "Host: b"].map(str::to_owned)).is_err());
     }
 }

@@ -4,18 +4,15 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use hyper::{Uri, header::HeaderValue, http::uri::PathAndQuery};
 
+use crate::source::{http::Origin, shown};
+
 /// The path if the URL has none.
 const DEFAULT_PATH: &str = "/v1/appinfo";
 
 /// The URL that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Whether to use TLS.
-    pub(super) tls: bool,
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// For the header `host`.
-    pub(super) authority: HeaderValue,
+    pub(super) origin: Origin,
     pub(super) path: Uri,
 }
 
@@ -28,25 +25,12 @@ impl FromStr for Target {
         const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080";
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = text.parse().map_err(|_| WANTED)?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(WANTED),
-        };
-        let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or(WANTED)?;
-        if authority.as_str().contains('@') {
-            return Err(
+        let origin = Origin::of(&uri).map_err(|error| {
+            error.text(
+                WANTED,
                 "canary does not send a name and password in the URL: use --header 'Authorization: ...' instead",
-            );
-        }
-        let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") if tls => 443,
-            Some("") => 80,
-            _ => authority
-                .port_u16()
-                .filter(|port| *port != 0)
-                .ok_or("the port is not a number from 1 to 65535")?,
-        };
+            )
+        })?;
         let path = match uri.path_and_query() {
             Some(path) if path.path() != "/" => Uri::from(path.clone()),
             path => match path.and_then(PathAndQuery::query) {
@@ -54,13 +38,7 @@ impl FromStr for Target {
                 None => Uri::from_static(DEFAULT_PATH),
             },
         };
-        Ok(Self {
-            tls,
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port,
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| WANTED)?,
-            path,
-        })
+        Ok(Self { origin, path })
     }
 }
 
@@ -68,27 +46,27 @@ impl Target {
     /// `path` at the server with this address.
     pub(crate) fn at(address: SocketAddr, path: &'static str) -> Self {
         let authority = HeaderValue::from_str(&address.to_string());
-        Self {
+        let origin = Origin {
             tls: false,
             host: address.ip().to_string(),
             port: address.port(),
             authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is always a valid header value
-            path: Uri::from_static(path),
-        }
+        };
+        Self { origin, path: Uri::from_static(path) }
     }
 }
 
 impl Target {
     /// Whether the URL has this host and port.
     pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
-        self.host.eq_ignore_ascii_case(host) && self.port == port
+        self.origin.host.eq_ignore_ascii_case(host) && self.origin.port == port
     }
 }
 
 impl fmt::Display for Target {
+    /// The URL, without the values of its query: these may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", String::from_utf8_lossy(self.authority.as_bytes()), self.path)
+        write!(f, "{}{}", self.origin, shown::path_and_query(&self.path.to_string()))
     }
 }
 
@@ -108,17 +86,18 @@ mod tests {
             ("http://appinfo.example/", "http://appinfo.example/v1/appinfo", "appinfo.example", 80),
             ("https://appinfo.example", "https://appinfo.example/v1/appinfo", "appinfo.example", 443),
             ("https://a:8443/b", "https://a:8443/b", "a", 8443),
-            ("http://a:81?x=1", "http://a:81/v1/appinfo?x=1", "a", 81),
-            ("a/?x=1&y=%20", "http://a/v1/appinfo?x=1&y=%20", "a", 80),
+            ("http://a:81?x=1", "http://a:81/v1/appinfo?x=***", "a", 81),
+            ("a/?x=1&y=%20", "http://a/v1/appinfo?x=***&y=***", "a", 80),
             (
                 "http://[::1]:8080/prefix/v1/appinfo?a=b",
-                "http://[::1]:8080/prefix/v1/appinfo?a=b",
+                "http://[::1]:8080/prefix/v1/appinfo?a=***",
                 "::1",
                 8080,
             ),
         ] {
             let target = target(text);
-            assert_eq!((target.to_string().as_str(), target.host.as_str(), target.port), (shown, host, port));
+            let origin = &target.origin;
+            assert_eq!((target.to_string().as_str(), origin.host.as_str(), origin.port), (shown, host, port));
         }
     }
 

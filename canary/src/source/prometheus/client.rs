@@ -1,24 +1,74 @@
-//! The HTTP client for Prometheus, with TLS and credentials.
+//! The client for Prometheus: the queries, the credentials, and what its answers mean.
+//!
+//! It asks directly, without a proxy, and follows no redirect, which may lead to a login page. Its answers are
+//! limited in time and size.
 
-use std::{collections::BTreeMap, error, fs, io, iter::successors, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt, fs, io,
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
-use prometheus_http_query::{
-    Client, InstantQueryBuilder,
-    response::{Data, MetricType, PromqlResult},
+use form_urlencoded::Serializer;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::{
+    Request, StatusCode, Uri,
+    body::{Body, Bytes, Incoming},
+    header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT},
 };
-use reqwest::{
-    StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
-    redirect::Policy,
-};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::counters::Sample;
-use crate::source::probe::Trust;
+use crate::source::{
+    Cause,
+    http::{self, Lost, Origin, Tls},
+    probe::{Trust, addresses},
+    shown,
+};
 
-/// The time limit of an answer.
+/// The time limit of an answer, to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum size of an answer, in bytes. A sample takes about 25: this is enough for two minutes of 300,000 series
+/// that are scraped every 15 seconds.
+const MAX_ANSWER: usize = 64 << 20;
+/// The maximum number of a server's warnings that are shown.
+const MOST_WARNINGS: usize = 3;
+
+/// The address of a Prometheus: `http://HOST:PORT`, or `https://`, with a path if a proxy needs one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    origin: Origin,
+    /// Without a slash at its end.
+    path: String,
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "want http://HOST:PORT or https://HOST:PORT, for example http://prometheus:9090";
+        let uri: Uri = text.parse().map_err(|_| WANTED)?;
+        let credentials = "want the name and the password by --user and --password-file";
+        let origin = Origin::of(&uri).map_err(|error| error.text(WANTED, credentials))?;
+        if uri.query().is_some() {
+            return Err("there must be no query in it");
+        }
+        Ok(Self { origin, path: uri.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
 
 /// Credentials for Prometheus.
 #[derive(Clone, Debug, Default)]
@@ -41,18 +91,23 @@ pub(super) enum AskError {
     NoAnswer(String),
     #[error("this is not a Prometheus server: {0}")]
     NotPrometheus(String),
-    #[error("Prometheus answers with something that cannot be read, {0}")]
-    Unreadable(String),
+    #[error("Prometheus answers {question} with more than {} MiB: select fewer series with --metric", MAX_ANSWER >> 20)]
+    TooLarge { question: String },
+    #[error("Prometheus answers {question} with something that cannot be read: {cause}")]
+    Unreadable { question: String, cause: String },
     #[error("Prometheus refuses {question}: {cause}")]
     Refused { question: String, cause: String },
     #[error("Prometheus answers {question} with a {kind}, and a {wanted} is wanted")]
-    WrongType { question: String, kind: &'static str, wanted: &'static str },
+    WrongType { question: String, kind: String, wanted: &'static str },
+    /// Something is missing in the answer, so counts of it may be too small.
+    #[error("the answer to {question} may be incomplete, so it does not count ({why}); it is asked again")]
+    Incomplete { question: String, why: String },
 }
 
 impl AskError {
     /// Whether Prometheus has answered, even with an error.
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::WrongType { .. } | Self::Unreadable(_))
+        !matches!(self, Self::Credentials { .. } | Self::NoAnswer(_) | Self::NotPrometheus(_))
     }
 }
 
@@ -60,37 +115,49 @@ impl AskError {
 #[derive(Debug)]
 pub(super) struct RawSeries {
     pub(super) labels: BTreeMap<String, String>,
-    /// Oldest first.
+    /// Oldest first. Empty for a native histogram.
     pub(super) samples: Vec<Sample>,
+}
+
+/// What the metadata says about a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MetricType {
+    /// It is a counter.
+    Counter,
+    /// It is a gauge, wherever it is scraped.
+    Gauge,
+    /// There is no metadata, as with remote write, or it says something else.
+    Unknown,
 }
 
 /// A client of one Prometheus.
 pub(super) struct Prometheus {
-    client: Client,
+    address: Address,
+    tls: Option<Tls>,
+    headers: HeaderMap,
     credentials: Credentials,
 }
 
 impl Prometheus {
     /// # Errors
-    /// If the URL, the credentials or the certificates cannot be used.
-    pub(super) fn new(url: &str, credentials: Credentials, trust: &Trust) -> Result<Self, String> {
-        let parsed = reqwest::Url::parse(url).map_err(|error| format!("--prometheus {url}: {error}"))?;
-        let wanted = || format!("--prometheus {url}: want http://HOST:PORT or https://HOST:PORT");
-        if !["http", "https"].contains(&parsed.scheme()) || parsed.query().is_some() {
-            return Err(wanted());
+    /// If the headers, the credentials or the certificates cannot be used.
+    pub(super) fn new(
+        address: Address,
+        headers: &[String],
+        credentials: Credentials,
+        trust: &Trust,
+    ) -> Result<Self, String> {
+        let mut headers = http::headers("--prometheus-header", headers)?;
+        if headers.contains_key(AUTHORIZATION) && !matches!(credentials, Credentials::None) {
+            return Err("--prometheus-header authorization: the other credentials set this header".to_owned());
         }
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(
-                "--prometheus: want the name and the password by --user and --password-file".to_owned()
-            );
-        }
-        let tls =
-            if parsed.scheme() == "https" { trust.client_config()? } else { Trust::no_client_config()? };
-        // redirects are reported and not followed: they may lead to a login page
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none());
-        let http = http.tls_backend_preconfigured(tls).build().map_err(|error| with_causes(&error))?;
-        let client = Client::from(http, url.trim_end_matches('/')).map_err(|_| wanted())?;
-        let new = Self { client, credentials };
+        headers.entry(USER_AGENT).or_insert(http::AGENT);
+        headers.entry(HOST).or_insert_with(|| address.origin.authority.clone());
+        // each question has a connection of its own, so that none is lost with a connection that was just closed
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let connector = || trust.client_config().map(|config| TlsConnector::from(Arc::new(config)));
+        let tls = address.origin.tls(connector)?;
+        let new = Self { address, tls, headers, credentials };
         new.authorization().map_err(|error| error.to_string())?;
         Ok(new)
     }
@@ -98,9 +165,15 @@ impl Prometheus {
     /// The time of Prometheus' clock, in seconds since 1970. Samples have this time. The clock of this machine may
     /// differ.
     pub(super) async fn time(&self) -> Result<f64, AskError> {
-        match self.ask("time()", |question| question).await? {
-            Data::Scalar(sample) => Ok(sample.value()),
-            other => Err(wrong_type("time()", &other, "scalar")),
+        let answer = self.ask("time()", None).await?;
+        match answer.kind() {
+            "scalar" => Ok(answer.result::<Value>()?.value),
+            "vector" => match answer.result::<[Element; 1]>() {
+                // VictoriaMetrics
+                Ok([element]) => Ok(element.value.value),
+                Err(_) => Err(answer.wrong_type("scalar")),
+            },
+            _ => Err(answer.wrong_type("scalar")),
         }
     }
 
@@ -111,40 +184,109 @@ impl Prometheus {
         window: Duration,
         time: i64,
     ) -> Result<Vec<RawSeries>, AskError> {
-        let question = format!("{selector}[{}s]", window.as_secs());
-        let series = match self.ask(&question, |question| question.at(time)).await? {
-            Data::Matrix(series) => series,
-            other => return Err(wrong_type(&question, &other, "matrix")),
-        };
-        let series = series.into_iter().map(|series| {
-            let (labels, samples) = series.into_inner();
-            let samples = samples.iter().map(|sample| (sample.timestamp(), sample.value())).collect();
-            RawSeries { labels: labels.into_iter().collect(), samples }
+        let answer = self.ask(&format!("{selector}[{}s]", window.as_secs()), Some(time)).await?;
+        if answer.kind() != "matrix" {
+            return Err(answer.wrong_type("matrix"));
+        }
+        let series = answer.result::<Vec<Row>>()?.into_iter().filter_map(|Row { metric, values }| {
+            let is_native_histogram = values.is_empty();
+            // VictoriaMetrics keeps Prometheus' stale markers
+            let samples = values.into_iter().filter(|sample| !sample.value.is_nan());
+            let samples: Vec<_> = samples.map(|sample| (sample.time, sample.value)).collect();
+            (is_native_histogram || !samples.is_empty()).then_some(RawSeries { labels: metric, samples })
         });
         Ok(series.collect())
     }
 
-    /// Whether Prometheus' metadata says that this metric is a gauge. Without metadata, as with remote write, it is
-    /// taken for a counter.
-    pub(super) async fn is_gauge(&self, name: &str) -> bool {
-        let answer = self.client.metric_metadata().metric(name).get().await;
-        let types = answer.ok().and_then(|mut all| all.remove(name)).unwrap_or_default();
-        !types.is_empty() && types.iter().all(|one| one.metric_type() == MetricType::Gauge)
+    /// What Prometheus' metadata says about this metric.
+    pub(super) async fn type_of(&self, name: &str) -> Result<MetricType, AskError> {
+        let query = Serializer::new(String::new()).append_pair("metric", name).finish();
+        let question = format!("/api/v1/metadata, which tells whether {name} is a counter");
+        let (status, body) = self.get(&question, &format!("/api/v1/metadata?{query}")).await?;
+        // some servers have no metadata at all
+        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
+            .contains(&status)
+        {
+            return Ok(MetricType::Unknown);
+        }
+        let answer = Answer::new(question, status, body)?;
+        let mut all: HashMap<String, Vec<Metadata>> = answer.data()?;
+        let types = all.remove(name).unwrap_or_default();
+        Ok(if types.iter().any(|one| one.kind == "counter") {
+            MetricType::Counter
+        } else if !types.is_empty() && types.iter().all(|one| one.kind == "gauge") {
+            MetricType::Gauge
+        } else {
+            MetricType::Unknown
+        })
     }
 
-    async fn ask(
+    async fn ask(&self, question: &str, time: Option<i64>) -> Result<Answer, AskError> {
+        let time = time.map(|time| ("time", time.to_string()));
+        let pairs = [("query", question.to_owned())].into_iter().chain(time);
+        let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let (status, body) = self.get(question, &format!("/api/v1/query?{query}")).await?;
+        Answer::new(question.to_owned(), status, body)
+    }
+
+    async fn get(&self, question: &str, path_and_query: &str) -> Result<(StatusCode, Bytes), AskError> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = format!("{}{path_and_query}", self.address.path)
+            .parse()
+            .map_err(|error| AskError::NoAnswer(format!("{question} is not a possible question: {error}")))?;
+        request.headers_mut().clone_from(&self.headers);
+        if let Some(value) = self.authorization()? {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let answer = timeout(TIMEOUT, self.send(question, request)).await;
+        answer.unwrap_or_else(|_| Err(self.no_answer(&Lost::Late)))
+    }
+
+    async fn send(
         &self,
         question: &str,
-        with: impl FnOnce(InstantQueryBuilder) -> InstantQueryBuilder,
-    ) -> Result<Data, AskError> {
-        let mut query = with(self.client.query(question));
-        if let Some(value) = self.authorization()? {
-            query = query.header(AUTHORIZATION, value);
-        }
-        let answer = query.get_raw().await.map_err(|error| AskError::NoAnswer(with_causes(&error)))?;
+        request: Request<Empty<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), AskError> {
+        let Origin { host, port, .. } = &self.address.origin;
+        let lost = |lost: Lost| self.no_answer(&lost);
+        let stream = addresses::connect(host, *port).await.map_err(|why| lost(why.into()))?;
+        let mut connection = http::start(stream, self.tls.as_ref()).await.map_err(lost)?;
+        let answer = connection.send_request(request).await.map_err(|error| lost(Lost::Http(error)))?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(|error| AskError::NoAnswer(with_causes(&error)))?;
-        parse(question, status, &body)
+        if status.is_redirection() {
+            return Err(AskError::NotPrometheus(redirects(status, answer.headers())));
+        }
+        Ok((status, self.read(question, answer.into_body()).await?))
+    }
+
+    async fn read(&self, question: &str, body: Incoming) -> Result<Bytes, AskError> {
+        let too_large = || AskError::TooLarge { question: question.to_owned() };
+        if body.size_hint().lower() > MAX_ANSWER as u64 {
+            return Err(too_large());
+        }
+        match Limited::new(body, MAX_ANSWER).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) => Err(match error.downcast::<hyper::Error>() {
+                Ok(error) => self.no_answer(&Lost::Http(*error)),
+                Err(error) => AskError::NoAnswer(error.to_string()),
+            }),
+        }
+    }
+
+    /// The error in words, with what to do.
+    fn no_answer(&self, lost: &Lost) -> AskError {
+        let detail = lost.detail(TIMEOUT);
+        let address = &self.address;
+        AskError::NoAnswer(match lost.cause() {
+            Cause::UnknownName => format!("the name in {address} does not resolve ({detail})"),
+            Cause::Refused => {
+                format!("connection refused by {}: does it run, and is that its port?", address.origin)
+            }
+            Cause::Unreachable => format!("no connection to {} ({detail})", address.origin),
+            Cause::TimedOut | Cause::Certificate | Cause::Tls => format!("{address}: {detail}"),
+            Cause::BrokeOff => format!("{} broke the connection off ({detail})", address.origin),
+        })
     }
 
     fn authorization(&self) -> Result<Option<HeaderValue>, AskError> {
@@ -169,51 +311,146 @@ impl Prometheus {
     }
 }
 
-/// The frame of every answer: <https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview>.
-#[derive(Deserialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
-enum Frame {
-    Success { data: serde_json::Value },
-    Error { error: String },
+fn redirects(status: StatusCode, headers: &HeaderMap) -> String {
+    let to = headers.get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
+    let to = to.map(|to| format!(" to {}", shown::text(&shown::url(&to)))).unwrap_or_default();
+    format!("HTTP {status}, a redirect{to}, which canary does not follow")
 }
 
-fn parse(question: &str, status: StatusCode, body: &[u8]) -> Result<Data, AskError> {
-    match serde_json::from_slice(body) {
-        Ok(Frame::Success { data }) => {
-            let kind = data["resultType"].as_str().unwrap_or("none").to_owned();
-            let result: Result<PromqlResult, _> = serde_json::from_value(data);
-            Ok(result
-                .map_err(|error| AskError::Unreadable(format!("of type {kind}: {error}")))?
-                .into_inner()
-                .0)
+/// An answer in the form of Prometheus' API:
+/// <https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview>.
+struct Answer {
+    question: String,
+    frame: Frame,
+    body: Bytes,
+}
+
+/// What every answer has. The data are parsed later, when their kind is known.
+#[derive(Deserialize)]
+struct Frame {
+    status: Status,
+    #[serde(default)]
+    error: String,
+    warnings: Option<Vec<String>>,
+    /// Of `VictoriaMetrics`: a storage node did not answer.
+    #[serde(default, rename = "isPartial")]
+    is_partial: bool,
+    data: Option<Kind>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Success,
+    Error,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "resultType")]
+    kind: Option<String>,
+}
+
+impl Answer {
+    /// # Errors
+    /// If it is an error, no answer of Prometheus, or incomplete.
+    fn new(question: String, status: StatusCode, body: Bytes) -> Result<Self, AskError> {
+        let frame = match serde_json::from_slice::<Frame>(&body) {
+            Ok(frame) => frame,
+            // the answer of a proxy
+            Err(_) if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) => {
+                return Err(AskError::Refused { question, cause: format!("HTTP {status}") });
+            }
+            Err(_) if status.is_server_error() => {
+                return Err(AskError::NoAnswer(format!("HTTP {status} to {question}")));
+            }
+            Err(_) if !status.is_success() => return Err(AskError::NotPrometheus(format!("HTTP {status}"))),
+            Err(_) if body.is_empty() => {
+                return Err(AskError::NotPrometheus("its answer is empty".to_owned()));
+            }
+            Err(error) => {
+                return Err(AskError::NotPrometheus(format!(
+                    "its answer is not that of Prometheus' API ({error})"
+                )));
+            }
+        };
+        if matches!(frame.status, Status::Error) {
+            let cause = format!("{} (HTTP {status})", shown::text(&frame.error));
+            return Err(AskError::Refused { question, cause });
         }
-        Ok(Frame::Error { error }) => Err(AskError::Refused {
-            question: question.to_owned(),
-            cause: format!("{error} (HTTP {status})"),
-        }),
-        // the answer of a proxy
-        Err(_) if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
-            Err(AskError::Refused { question: question.to_owned(), cause: format!("HTTP {status}") })
+        let mut why: Vec<_> =
+            frame.warnings.iter().flatten().take(MOST_WARNINGS).map(|it| shown::text(it)).collect();
+        if frame.is_partial {
+            why.push("isPartial".to_owned());
         }
-        Err(_) if status.is_server_error() => Err(AskError::NoAnswer(format!("HTTP {status}"))),
-        Err(_) if !status.is_success() => Err(AskError::NotPrometheus(format!("HTTP {status}"))),
-        Err(error) => Err(AskError::NotPrometheus(error.to_string())),
+        if !why.is_empty() {
+            return Err(AskError::Incomplete { question, why: why.join("; ") });
+        }
+        Ok(Self { question, frame, body })
+    }
+
+    /// The kind of result: scalar, vector, matrix.
+    fn kind(&self) -> &str {
+        self.frame.data.as_ref().and_then(|data| data.kind.as_deref()).unwrap_or("result of no type")
+    }
+
+    fn result<'a, T: Deserialize<'a>>(&'a self) -> Result<T, AskError> {
+        #[derive(Deserialize)]
+        struct Data<T> {
+            result: T,
+        }
+        self.data().map(|Data { result }| result)
+    }
+
+    fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, AskError> {
+        #[derive(Deserialize)]
+        struct Success<T> {
+            data: T,
+        }
+        let data = serde_json::from_slice(&self.body).map(|Success { data }| data);
+        data.map_err(|error| AskError::Unreadable {
+            question: self.question.clone(),
+            cause: shown::text(&error.to_string()),
+        })
+    }
+
+    fn wrong_type(&self, wanted: &'static str) -> AskError {
+        AskError::WrongType { question: self.question.clone(), kind: shown::text(self.kind()), wanted }
     }
 }
 
-fn wrong_type(question: &str, data: &Data, wanted: &'static str) -> AskError {
-    let kind = match data {
-        Data::Vector(_) => "vector",
-        Data::Matrix(_) => "matrix",
-        Data::Scalar(_) => "scalar",
-    };
-    AskError::WrongType { question: question.to_owned(), kind, wanted }
+/// One series of a vector.
+#[derive(Deserialize)]
+struct Element {
+    value: Value,
 }
 
-/// The message of an error with its causes, which the libraries keep apart.
-fn with_causes(error: &dyn error::Error) -> String {
-    let mut causes: Vec<_> =
-        successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    causes.dedup();
-    causes.join(": ")
+/// One series of a matrix.
+#[derive(Deserialize)]
+struct Row {
+    metric: BTreeMap<String, String>,
+    #[serde(default)]
+    values: Vec<Value>,
+}
+
+/// One metric of one target.
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// A sample: a time, and a number as text, because JSON has no `NaN`.
+#[derive(Deserialize)]
+struct Value {
+    time: f64,
+    #[serde(deserialize_with = "number")]
+    value: f64,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let Text(text) = Text::deserialize(deserializer)?;
+    text.parse().map_err(|_| de::Error::custom(format!("{:?} is not a number", shown::text(&text))))
 }

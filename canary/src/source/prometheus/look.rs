@@ -7,15 +7,21 @@ use std::{
 
 use super::{
     Options,
-    client::{AskError, Prometheus, RawSeries},
-    counters::{Closed, Counters, Kind, Quantity, Series},
-    queries::Queries,
+    client::{AskError, MetricType, Prometheus, RawSeries},
+    counters::{Closed, Counters, Kind, Quantity, Sample, Series},
+    gauge::Changes,
+    queries::{Queries, canonical_bound},
+    twice::{self, Twice},
 };
 use crate::source::{CountedWindow, HASH_LABELS, Interval};
 use canary_judge::Release;
 
 /// How far before the last round the query window reaches: two of the longest usual scrape intervals.
 const LOOK_BACK: Duration = Duration::from_secs(120);
+
+/// The longest query window. After a longer time without an answer, the counters still tell what was counted
+/// meanwhile, but not each reset.
+const MOST_LOOK_BACK: Duration = Duration::from_secs(3600);
 
 /// The cause why a round has no usable result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,10 @@ pub(super) struct Looks {
     began: Option<f64>,
     /// Selectors of requests that match no series.
     unseen: Vec<String>,
+    /// Whether Prometheus' metadata say that requests are counted by a counter.
+    is_counter: bool,
+    /// How the counter of requests changed, if no metadata tell its type.
+    changes: Changes,
 }
 
 type Found = (Kind, String, Vec<RawSeries>);
@@ -50,36 +60,44 @@ impl Looks {
     /// # Errors
     /// If an option cannot be used: the cause, in words.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
-        let Options { url, credentials, trust, queries, .. } = options;
+        let Options { address, headers, credentials, trust, queries, .. } = options;
         if queries.stable == queries.canary {
             return Err("--stable and --canary are the same: the releases cannot be distinguished".to_owned());
         }
-        let client = Prometheus::new(url, credentials.clone(), trust)?;
-        let (counters, queries) = (Counters::default(), queries.clone());
-        Ok(Self { client, queries, counters, last: None, began: None, unseen: Vec::new() })
+        let client = Prometheus::new(address.clone(), headers, credentials.clone(), trust)?;
+        Ok(Self {
+            client,
+            queries: queries.clone(),
+            counters: Counters::default(),
+            last: None,
+            began: None,
+            unseen: Vec::new(),
+            is_counter: false,
+            changes: Changes::default(),
+        })
     }
 
     /// Starts counting again with the next round.
     pub(super) fn begin_anew(&mut self) {
         (self.counters, self.last, self.began) = (Counters::default(), None, None);
+        (self.is_counter, self.changes) = (false, Changes::default());
     }
 
     /// Makes one round of queries. A cancelled round changes nothing.
     pub(super) async fn look(&mut self) -> Result<Option<Interval>, Trouble> {
         let time = self.client.time().await?;
         let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
-        let window = LOOK_BACK + Duration::from_secs_f64(since.ceil());
+        // samples of rounds that failed are read again
+        let window = (LOOK_BACK + Duration::from_secs_f64(since.ceil())).min(MOST_LOOK_BACK);
         let mut found: Vec<Found> = Vec::new();
         for (kind, selector) in self.queries.selectors() {
             #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
             let series = self.client.samples(&selector, window, time.floor() as i64).await?;
+            let series = if kind.quantity == Quantity::InTime { one_per_bucket(series) } else { series };
             found.push((kind, selector, series));
         }
         self.check(&found)?;
-        if self.last.is_none() && self.client.is_gauge(self.queries.name()).await {
-            let text = format!("{} is a gauge; it must be a counter", self.queries.name());
-            return Err(Trouble { text, is_answer: true });
-        }
+        self.check_type(&found).await?;
         self.unseen = unseen(&found).map(str::to_owned).collect();
         let newest = newest_of_targets(&found);
         let series =
@@ -91,6 +109,33 @@ impl Looks {
         let windows: Vec<_> =
             windows.into_iter().map(|Closed { version, window }| CountedWindow { version, window }).collect();
         Ok((!windows.is_empty()).then_some(Interval { at, clock: time, began, windows }))
+    }
+
+    /// Checks that requests are counted by a counter.
+    async fn check_type(&mut self, found: &[Found]) -> Result<(), Trouble> {
+        let name = self.queries.name();
+        if self.is_counter {
+            return Ok(());
+        }
+        // asked again until it is known: there are no metadata before the first scrape
+        let metric_type = self.client.type_of(name).await?;
+        let is_trouble = |text| Err(Trouble { text, is_answer: true });
+        if metric_type == MetricType::Gauge {
+            return is_trouble(format!("{name} is a gauge; it must be a counter"));
+        }
+        self.is_counter = metric_type == MetricType::Counter;
+        if metric_type == MetricType::Unknown {
+            let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
+            let series = requests.flat_map(|(.., series)| series);
+            self.changes.see(series.map(|series| (shown(&series.labels), series)));
+            if self.changes.are_of_a_gauge() {
+                return is_trouble(format!(
+                    "the values of {name} fall again and again, and not to 0: is it a gauge, or are several pods \
+                     scraped by one address? It must be a counter of one pod"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The message about sides without series.
@@ -118,6 +163,20 @@ impl Looks {
         if let Some(both) = canary.iter().find(|series| stable_ones.contains(&series.labels)) {
             return trouble(format!("both --stable and --canary match the series {}", shown(&both.labels)));
         }
+        for (_, selector, series) in found {
+            if let Some(Twice { one, other, labels }) = twice::find(series) {
+                let label = labels.first().copied().unwrap_or("job");
+                let value = one.labels.get(label).map_or("", String::as_str);
+                return trouble(format!(
+                    "Prometheus has the same counter twice, so each request would count twice: {} and {} differ only \
+                     in {}. Select one of them by a matcher of --metric, such as {label}={value:?}, or query a server \
+                     that removes duplicates (seen in {selector})",
+                    shown(&one.labels),
+                    shown(&other.labels),
+                    labels.join(" and "),
+                ));
+            }
+        }
         for (kind, selector, series) in found.iter().filter(|one| one.0.quantity == Quantity::Requests) {
             let has = |label: &str| series.iter().any(|series| series.labels.contains_key(label));
             if let Some(label) = self.queries.labels_of_failures().find(|label| !has(label))
@@ -138,6 +197,25 @@ impl Looks {
         }
         Ok(())
     }
+}
+
+/// The series of a bucket, whose bound may have been spelled in several ways, one after the other: Prometheus 3 spells
+/// it in another way than Prometheus 2.
+fn one_per_bucket(all: Vec<RawSeries>) -> Vec<RawSeries> {
+    let mut buckets: BTreeMap<BTreeMap<String, String>, Vec<Sample>> = BTreeMap::new();
+    for RawSeries { mut labels, samples } in all {
+        if let Some(le) = labels.get_mut("le") {
+            *le = canonical_bound(le);
+        }
+        buckets.entry(labels).or_default().extend(samples);
+    }
+    let sorted = |mut samples: Vec<Sample>| {
+        samples.sort_by(|one, other| one.0.total_cmp(&other.0));
+        samples.dedup_by(|one, other| one.0.total_cmp(&other.0).is_eq());
+        samples
+    };
+    let buckets = buckets.into_iter();
+    buckets.map(|(labels, samples)| RawSeries { labels, samples: sorted(samples) }).collect()
 }
 
 /// The selectors of requests that match no series.

@@ -1,6 +1,6 @@
 //! The queries: `PromQL` selectors, made from the flags.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use super::counters::{Kind, Quantity};
 use canary_judge::Release;
@@ -180,7 +180,7 @@ impl Queries {
                 let timed = selector(&format!("{name}_count"), [common, matchers, side]);
                 all.push((Kind { release, quantity: Quantity::Timed }, timed));
                 let in_time =
-                    selector(&format!("{name}_bucket"), [common, matchers, side, &vec![le.clone()]]);
+                    selector(&format!("{name}_bucket"), [common, matchers, side, &vec![le.spelled()]]);
                 all.push((Kind { release, quantity: Quantity::InTime }, in_time));
             }
         }
@@ -196,6 +196,49 @@ impl Queries {
     pub(super) fn name(&self) -> &str {
         &self.requests.name
     }
+}
+
+impl Matcher {
+    /// A matcher of a bucket's bound, however it is spelled: Prometheus 3 stores `250` as `250.0`, and some clients
+    /// write `1e+06`. It stays as it is if its value is no number in plain quotes.
+    fn spelled(&self) -> Self {
+        let inner = &self.value[1..self.value.len() - 1];
+        let spellings = spellings(inner);
+        if spellings.len() < 2 {
+            return self.clone();
+        }
+        // a backslash of the regular expression is written as two in the quotes
+        let escaped = spellings.iter().map(|text| text.replace('.', "\\\\.").replace('+', "\\\\+"));
+        let value = format!("\"{}\"", escaped.collect::<Vec<_>>().join("|"));
+        Self { label: self.label.clone(), operator: "=~", value }
+    }
+}
+
+/// The spellings of a bucket's bound: as given, as Prometheus 3 writes it, as its Go client does, and without a
+/// fraction. Only the given one if it is not a finite number.
+fn spellings(given: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([given.to_owned()]);
+    let is_plain = given.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    if let Some(bound) = given.parse::<f64>().ok().filter(|bound| is_plain && bound.is_finite()) {
+        let exponential = format!("{bound:e}");
+        let (digits, exponent) = exponential.split_once('e').unwrap_or((&exponential, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or_default();
+        all.insert(bound.to_string());
+        if bound.fract() == 0.0 {
+            all.insert(format!("{bound:.1}"));
+        }
+        // <https://pkg.go.dev/strconv#FormatFloat> with the format g
+        if !(-4..6).contains(&exponent) {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            all.insert(format!("{digits}e{sign}{:02}", exponent.abs()));
+        }
+    }
+    all
+}
+
+/// One spelling of a bucket's bound, for all of them.
+pub(super) fn canonical_bound(bound: &str) -> String {
+    bound.parse::<f64>().map_or_else(|_| bound.to_owned(), |bound| bound.to_string())
 }
 
 fn selector<const N: usize>(name: &str, matchers: [&Vec<Matcher>; N]) -> String {
@@ -252,6 +295,29 @@ mod tests {
             (Release::Canary, "seconds_bucket{app=\"appinfo\",method=\"GET\",release='canary',le=\"0.25\"}"),
         ];
         assert_eq!(all, expected.map(|(release, text)| (release, text.to_owned())));
+    }
+
+    #[test]
+    fn a_bound_is_found_however_it_is_spelled() {
+        for (le, expected) in [
+            ("\"250\"", r#"le=~"250|250\\.0""#),
+            ("'250.0'", r#"le=~"250|250\\.0""#),
+            ("`0.25`", "le=`0.25`"),
+            ("\".5\"", r#"le=~"\\.5|0\\.5""#),
+            ("\"1e6\"", r#"le=~"1000000|1000000\\.0|1e\\+06|1e6""#),
+            ("\"1000000\"", r#"le=~"1000000|1000000\\.0|1e\\+06""#),
+            ("\"1234567\"", r#"le=~"1\\.234567e\\+06|1234567|1234567\\.0""#),
+            ("\"0.00005\"", r#"le=~"0\\.00005|5e-05""#),
+            ("\"+Inf\"", "le=\"+Inf\""),
+            ("\"a.*|b\"", "le=\"a.*|b\""),
+        ] {
+            let bucket: Bucket = format!("a_bucket{{le={le}}}").parse().expect("a bucket");
+            assert_eq!(bucket.le.spelled().to_string(), expected);
+        }
+        for spelling in ["250", "250.0", "2.5e+02"] {
+            assert_eq!(canonical_bound(spelling), "250");
+        }
+        assert_eq!(canonical_bound("what"), "what");
     }
 
     #[test]
