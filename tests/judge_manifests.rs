@@ -300,13 +300,8 @@ fn flaggers_canary_asks_the_judges_service() {
     let analysis = &canary["spec"]["analysis"];
     assert_eq!(analysis["threshold"], 1, "one no is enough");
     let kinds: Vec<_> = list(&analysis["webhooks"]).iter().map(|hook| text(&hook["type"])).collect();
-    let wanted = [
-        "confirm-rollout",
-        "rollout",
-        "confirm-traffic-increase",
-        "confirm-promotion",
-        "post-rollout",
-    ];
+    let wanted =
+        ["confirm-rollout", "rollout", "confirm-traffic-increase", "confirm-promotion", "post-rollout"];
     assert_eq!(kinds, wanted, "a hook `rollback` would hide the reason");
     let rollout = list(&analysis["webhooks"]).iter().find(|hook| hook["type"] == "rollout").expect("a hook");
     assert_eq!(rollout["retries"], 8, "the judge may be away for a while");
@@ -361,25 +356,27 @@ fn flaggers_deployment_has_appinfos_pods_and_a_selector_that_flagger_can_change(
 fn the_network_policies_select_the_pods_and_name_their_ports() {
     let documents = documents("deployment/network-policy");
     let policies: Vec<NetworkPolicy> = documents.iter().map(Document::typed).collect();
-    let names: Vec<_> = policies.iter().map(|policy| policy.metadata.name.as_deref().expect("a name")).collect();
+    let names: Vec<_> =
+        policies.iter().map(|policy| policy.metadata.name.as_deref().expect("a name")).collect();
     assert_eq!(names, ["appinfo", "judge", "prometheus"]);
     let folders = ["deployment", FOLDER, "deployment/monitoring"];
     for ((policy, folder), ports) in policies.iter().zip(folders).zip([2, 1, 1]) {
         let spec = policy.spec.as_ref().expect("a spec");
         let rules = spec.ingress.as_deref().expect("rules");
-        let named: Vec<_> =
+        let allowed: Vec<_> =
             rules.iter().flat_map(|rule| rule.ports.iter().flatten()).map(|port| port.port.clone()).collect();
-        assert_eq!(named.len(), ports, "{folder}");
+        assert_eq!(allowed.len(), ports, "{folder}");
         for deployment in deployments(&self::documents(folder)) {
             let labels = pod_labels(&deployment);
             let selector = spec.pod_selector.as_ref().expect("a selector");
             let by_label = selector.match_labels.as_ref().is_none_or(|wanted| selects(wanted, labels));
             let by_expression = selector.match_expressions.iter().flatten().all(|it| {
-                it.operator == "In" && it.values.iter().flatten().any(|value| labels.get(&it.key) == Some(value))
+                it.operator == "In"
+                    && it.values.iter().flatten().any(|value| labels.get(&it.key) == Some(value))
             });
             assert!(by_label && by_expression, "{folder}: {labels:?}");
             let own = container(&deployment).ports.as_deref().expect("ports");
-            for port in &named {
+            for port in &allowed {
                 let Some(IntOrString::String(name)) = port else { panic!("{folder}: a port without a name") };
                 assert!(own.iter().any(|port| port.name.as_ref() == Some(name)), "{folder}: {name}");
             }
@@ -389,10 +386,16 @@ fn the_network_policies_select_the_pods_and_name_their_ports() {
 
 #[test]
 fn no_command_on_a_page_creates_the_network_policies_with_something_else() {
-    for page in ["README.md", "docs/serve.md", "docs/flagger.md", "docs/argo-rollouts.md", "docs/monitoring.md"] {
+    for page in
+        ["README.md", "docs/serve.md", "docs/flagger.md", "docs/argo-rollouts.md", "docs/monitoring.md"]
+    {
         let text = fs::read_to_string(page).expect("a page");
-        for command in text.lines().filter(|line| line.contains("kubectl") && line.contains("network-policy")) {
-            assert!(command.starts_with("$ kubectl create -f deployment/network-policy/"), "{page}: {command}");
+        for command in text.lines().filter(|line| line.contains("kubectl") && line.contains("network-policy"))
+        {
+            assert!(
+                command.starts_with("$ kubectl create -f deployment/network-policy/"),
+                "{page}: {command}"
+            );
         }
         assert!(!text.contains("--recursive") && !text.contains(" -R"), "{page}");
     }
