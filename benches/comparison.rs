@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appinfo::labels::LabelVolume;
 use hyper::{Response, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -26,6 +25,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+
+#[allow(dead_code, unreachable_pub, reason = "only some of it is used here")]
+#[path = "../canary/src/rehearse/volume.rs"]
+mod volume;
+use volume::LabelVolume;
 
 const CONNECTIONS: usize = 32;
 const ROUNDS: usize = 5;

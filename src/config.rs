@@ -137,8 +137,8 @@ fn name_variable(mut error: clap::Error, variable: &str, command: &mut Command) 
 }
 
 const AFTER_HELP: &str = "\
-The pod's name and namespace come from the variables MY_POD_NAME and MY_POD_NAMESPACE, as Kubernetes'
-downward API provides them.";
+The pod's name and namespace come from the variables MY_POD_NAME and MY_POD_NAMESPACE, as the
+downward API of Kubernetes provides them.";
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -205,15 +205,12 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a log filter such as `warn,appinfo=debug`. Without any directive, the level is info. A word without `=` must
-/// be a level: `Targets` would take a misspelt level for a module and log nothing.
+/// Parses a log filter such as `warn,appinfo=debug`. Without any directive, the level is info. A module alone means
+/// all its lines, so `RUST_LOG` may be the same for several programs.
 fn log_filter(text: &str) -> Result<Targets, String> {
-    let directives: Vec<_> =
-        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
-    for directive in &directives {
-        if !directive.contains('=') && directive.parse::<LevelFilter>().is_err() || directive.contains('[') {
-            return Err(format!("{directive} is neither a level nor MODULE=LEVEL"));
-        }
+    let directives: Vec<_> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
+    if let Some(directive) = directives.iter().find(|directive| directive.contains('[')) {
+        return Err(format!("{directive} has a span, which is not supported"));
     }
     if directives.is_empty() {
         return Ok(Targets::new().with_default(LevelFilter::INFO));

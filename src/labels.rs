@@ -1,15 +1,17 @@
 //! A pod's labels, as Kubernetes' downward API writes them to a file: one label per line, `key="value"`.
 //!
-//! This module has the parser. [`LabelFile`] reads the file, and [`LabelVolume`] writes it as the kubelet does.
+//! This module has the parser. [`LabelFile`] reads the file.
 
 mod file;
-mod volume;
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "only some of it is used here")]
+#[path = "../canary/src/rehearse/volume.rs"]
+mod volume; // writes the file as the kubelet does
 mod watch;
 
 use std::collections::BTreeMap;
 
 pub use file::{LabelFile, LabelsError};
-pub use volume::{LabelVolume, to_text};
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -1,20 +1,22 @@
-//! The server of a pod: its two ports, its drain, and its listening sockets.
+//! A server: a public port and a port for probes, their limits, and the drain. `canary serve` uses it as well.
+//!
+//! [`port`] accepts connections, [`connection`] serves one, and [`wait`] has the time limits.
 
 mod connection;
+mod host;
 mod port;
+mod wait;
 
 use std::{
     future::Future,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
 
+use axum::Router;
 use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
@@ -22,30 +24,37 @@ use rustix::{
 use socket2::{Domain, Socket, Type};
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 
-pub use self::port::Phase;
-use self::port::Port;
+pub use self::host::{HostError, host};
+use self::port::{BACKLOG, Limits, Port};
+pub use crate::http::admin::Phase;
 use crate::{
     config::{self, Listen},
     http::{self, Metrics, admin},
     service::{AppInfoService, Pod},
 };
 
-/// The server of a pod, with its public port and its admin port.
+/// A server with its public port and, if it has one, its port for probes.
 pub struct Server {
-    pod: Arc<Pod>,
-    service: Box<dyn AppInfoService>,
-    metrics: Arc<Metrics>,
-    public: TcpListener,
-    admin: TcpListener,
+    public: (TcpListener, Router),
+    admin: Option<(TcpListener, Router)>,
+    phase: watch::Sender<Phase>,
     /// The maximum number of open public connections. The process's limit of open files may lower it.
     pub max_connections: u32,
+    /// The number of files that the program opens, without connections of the server.
+    pub own_files: u64,
+    /// The maximum length of a request head, in bytes. A longer one is answered with 431.
+    pub head_bytes: usize,
     /// How long a connection may be idle between two requests.
     pub idle_timeout: Duration,
+    /// Whether there are answers that go on for as long as the client listens. Then a connection ends as soon as its
+    /// client closes it, and only few bytes wait for a slow client.
+    pub streams: bool,
     /// After [`Shutdown::Drain`], how long to keep answering while the pod is removed from endpoints.
     pub drain_delay: Duration,
     /// After that, how long requests in flight may take to end.
@@ -69,12 +78,12 @@ const OWN_FILES: u64 = 16;
 const READERS: usize = 8;
 /// The admin port has a limit of its own, so that probes are answered however many public clients there are.
 const ADMIN_CONNECTIONS: u32 = 16;
-/// The maximum number of connections that wait in the kernel until they are accepted.
-const BACKLOG: i32 = 1024;
+/// The maximum length of a request head.
+const HEAD_BYTES: usize = 8 << 10;
 
 impl Server {
-    /// A server that answers clients on the listener `public`, and Kubernetes and Prometheus on `admin`. `service`
-    /// describes `pod`. The limits are the defaults of the flags.
+    /// The server of a pod: it answers clients on the listener `public`, and Kubernetes and Prometheus on `admin`.
+    /// `service` describes `pod`. The limits are the defaults of the flags.
     ///
     /// # Errors
     /// If the metrics library rejects a metric.
@@ -84,35 +93,65 @@ impl Server {
         public: TcpListener,
         admin: TcpListener,
     ) -> io::Result<Self> {
-        let metrics = Metrics::new(service.name()).map_err(io::Error::other)?;
-        Ok(Self {
-            pod: Arc::new(pod),
-            service,
-            metrics: Arc::new(metrics),
-            public,
-            admin,
-            max_connections: config::MAX_CONNECTIONS,
-            idle_timeout: config::IDLE_TIMEOUT,
-            drain_delay: config::DRAIN_DELAY,
-            drain_timeout: config::DRAIN_TIMEOUT,
-        })
+        let (pod, phase) = (Arc::new(pod), watch::Sender::new(Phase::Serving));
+        let metrics = Arc::new(Metrics::new(service.name()).map_err(io::Error::other)?);
+        let admin_router = admin::router(Arc::clone(&pod), phase.subscribe(), Arc::clone(&metrics));
+        let public = (public, http::router(pod, service, metrics));
+        Ok(Self::of_routers(public, Some((admin, admin_router)), phase))
     }
 
-    /// Serves until `shutdown` is ready, then drains. `/readyz` answers 503, and every answer has the header
+    /// A server of any routers. It tells them by `phase` when it drains. The limits are those of a pod.
+    pub fn of_routers(
+        public: (TcpListener, Router),
+        admin: Option<(TcpListener, Router)>,
+        phase: watch::Sender<Phase>,
+    ) -> Self {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            public,
+            admin,
+            phase,
+            max_connections: config::MAX_CONNECTIONS,
+            own_files: OWN_FILES + workers.min(READERS) as u64,
+            head_bytes: HEAD_BYTES,
+            idle_timeout: config::IDLE_TIMEOUT,
+            streams: false,
+            drain_delay: config::DRAIN_DELAY,
+            drain_timeout: config::DRAIN_TIMEOUT,
+        }
+    }
+
+    /// The maximum number of open public connections that the limit of open files allows, too.
+    pub fn possible_connections(&self) -> u32 {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let reserved = self.own_files + u64::from(ADMIN_CONNECTIONS);
+        let possible = u32::try_from(files.saturating_sub(reserved).max(1)).unwrap_or(u32::MAX);
+        possible.min(self.max_connections)
+    }
+
+    /// Serves until `shutdown` is ready, then drains: it says [`Phase::Draining`], and every answer has the header
     /// `connection: close`. During the drain delay, old and new connections are served. After it, no new connection
     /// is accepted, and open ones have the drain timeout to end. Returns when all have ended or the timeout is over.
     pub async fn run(self, shutdown: impl Future<Output = Shutdown>) {
-        let draining = Arc::new(AtomicBool::new(false));
-        let (limit, limit_reason) = connection_limit(self.max_connections);
-        let admin = admin::router(Arc::clone(&self.pod), Arc::clone(&draining), Arc::clone(&self.metrics));
-        let admin = Port::new(admin, ADMIN_CONNECTIONS, "too many admin connections", self.idle_timeout);
-        let admin = tokio::spawn(admin.accept(self.admin)); // probes are answered until the drain is over
-        let public = http::router(self.pod, self.service, self.metrics);
-        let public = Port::new(public, limit, limit_reason, self.idle_timeout);
-        let accepting = tokio::spawn(public.clone().accept(self.public));
+        let connections = self.possible_connections();
+        let reason = if connections < self.max_connections {
+            "out of file descriptors (ulimit -n)"
+        } else {
+            "--max-connections reached"
+        };
+        let Self { head_bytes, idle_timeout, streams, .. } = self;
+        let limits = Limits { connections, reason, head_bytes, idle_timeout, streams };
+        let admin_limits =
+            Limits { connections: ADMIN_CONNECTIONS, reason: "too many admin connections", ..limits };
+        let start = |(listener, router), limits| {
+            let port = Port::new(router, limits);
+            (Arc::clone(&port), tokio::spawn(port.accept(listener)))
+        };
+        let admin = self.admin.map(|admin| start(admin, admin_limits)); // answers probes until the drain is over
+        let (public, accepting) = start(self.public, limits);
 
         let shutdown = shutdown.await;
-        draining.store(true, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Draining);
         public.set_phase(Phase::Draining);
         if shutdown == Shutdown::Drain {
             let (delay, connections) = (self.drain_delay, public.connections());
@@ -123,8 +162,11 @@ impl Server {
             );
             sleep(delay).await;
         }
+        self.phase.send_replace(Phase::Stopping);
         stop(&public, accepting, self.drain_timeout).await;
-        admin.abort();
+        if let Some((admin, _)) = admin {
+            admin.set_phase(Phase::Stopping);
+        }
     }
 }
 
@@ -144,18 +186,6 @@ async fn stop(public: &Port, accepting: JoinHandle<()>, time: Duration) {
     } else {
         let connections = public.connections();
         warn!(connections, "drain timeout: closing connections whose requests have not ended");
-    }
-}
-
-/// The maximum number of open public connections, and the message for when it is reached.
-fn connection_limit(wanted: u32) -> (u32, &'static str) {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let being_read = workers.min(READERS) as u64;
-    let reserved = OWN_FILES + u64::from(ADMIN_CONNECTIONS) + being_read;
-    match u32::try_from(files.saturating_sub(reserved).max(1)) {
-        Ok(possible) if possible < wanted => (possible, "out of file descriptors (ulimit -n)"),
-        _ => (wanted, "--max-connections reached"),
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
 };
 
 use appinfo::{
-    http::{self, Metrics, admin},
+    http::{
+        self, Metrics,
+        admin::{self, Phase},
+    },
     labels::LabelFile,
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
@@ -25,7 +28,7 @@ use common::{
 };
 use http_body_util::BodyExt;
 use rustix::process::Signal;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 
 const PATH: &str = "/v1/appinfo";
@@ -52,7 +55,7 @@ impl Ports {
         let metrics = Arc::new(Metrics::new("any").expect("metrics"));
         Self {
             public: http::router(Arc::clone(&pod), service, Arc::clone(&metrics)),
-            admin: admin::router(pod, Arc::new(AtomicBool::new(false)), metrics),
+            admin: admin::router(pod, watch::channel(Phase::Serving).1, metrics),
             labels,
         }
     }

@@ -1,6 +1,8 @@
 //! Every flag, parsed and validated before anything starts.
 
 use std::{
+    env,
+    ffi::OsString,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -13,7 +15,7 @@ use appinfo::{
 };
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use hyper::header::HeaderName;
 
@@ -27,7 +29,7 @@ use crate::{
     },
     trial::{Coverage, Trial},
 };
-use canary_judge::{Budget, Fraction, Ratio, Settings, Traffic};
+use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Traffic};
 
 /// Watch a canary rollout, judge it, and rehearse it without a cluster
 #[derive(Clone, Debug, Parser)]
@@ -59,7 +61,7 @@ const WATCH_CODES: &str = "\
 Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend.
 
 If a name has several addresses, each request goes to one of them at random. A request without an
-answer is attributed to the release that this address named last.
+answer is attributed to the release that this address named last, unless it names several.
 
 Exit codes:
   0    ended by a key or Ctrl-C, or after --for or --count
@@ -104,7 +106,7 @@ Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
   1    with --script: a step had another result
   3    a mistake in the command line
-  6    no terminal, no free port, or a file cannot be written
+  6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary watch`.
@@ -216,6 +218,10 @@ pub struct ServeFlags {
     #[arg(long, value_name = "[ADDRESS]:PORT", default_value = "127.0.0.1:8090")]
     pub listen: Listen,
 
+    /// Where to serve /healthz, /readyz and /metrics as well, for probes that must not wait behind clients
+    #[arg(long, value_name = "[ADDRESS]:PORT")]
+    pub admin_listen: Option<Listen>,
+
     /// A host name that clients may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<HostName>,
@@ -278,8 +284,27 @@ impl Cli {
     /// # Errors
     /// For a mistake in the command line, and for `--help` and `--version`.
     pub fn from_arguments() -> Result<Self, clap::Error> {
-        Self::try_parse().map_err(without_secrets)
+        Self::parse_arguments(&env::args_os().collect::<Vec<_>>())
     }
+
+    fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let parsed = Self::try_parse_from(arguments);
+        parsed.map_err(|error| without_secrets(with_hint_at_equals_sign(error, arguments)))
+    }
+}
+
+/// The same error. It hints at the sign that `--page` needs before its value.
+fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let unexpected = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.clone(),
+        _ => return error,
+    };
+    let after_page = |pair: &[OsString]| pair[0] == "--page" && pair[1] == *unexpected;
+    if error.kind() == ErrorKind::UnknownArgument && arguments.windows(2).any(after_page) {
+        let tip = format!("write '--page={unexpected}', with an equals sign");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// The same error, with URLs as they may be shown. An invalid URL may have any form, so all that may be one counts.
@@ -522,11 +547,11 @@ impl PrometheusFlags {
 #[derive(Clone, Debug, Args)]
 pub struct TrialFlags {
     /// The maximum probability of a wrong verdict
-    #[arg(long, value_name = "SHARE", default_value = "0.05")]
+    #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction)]
     pub alpha: Fraction,
 
     /// The maximum share of requests that a release may fail
-    #[arg(long, value_name = "SHARE", default_value = "1%")]
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = fraction)]
     pub max_failure_rate: Fraction,
 
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
@@ -544,11 +569,11 @@ pub struct TrialFlags {
 
     /// The canary's share of the requests if weights decide it, and not the number of pods. It is only a mark beside
     /// the observed share; the judge does not use it
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
     pub share: Option<Fraction>,
 
     /// The objective: the share of requests that the Service promises to answer well
-    #[arg(long, value_name = "SHARE", default_value = "99.9%")]
+    #[arg(long, value_name = "SHARE", default_value = "99.9%", value_parser = fraction)]
     pub slo: Fraction,
 }
 
@@ -600,6 +625,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a share. If a number has no `%`, and would be a share with it, the message says how to write it.
+fn fraction(text: &str) -> Result<Fraction, String> {
+    text.parse().map_err(|error: InvalidNumber| match error {
+        InvalidNumber::NotAFraction(number) if (1.0..100.0).contains(&number) && !text.contains('%') => {
+            // rounded, because 99.9 / 100.0 is not 0.999
+            format!("{error}: write {number}% or {}", (number * 1e10).round() / 1e12)
+        }
+        error => error.to_string(),
+    })
+}
+
 /// Parses a number in the form of the label's value.
 fn number(setting: &Setting, text: &str) -> Result<f64, String> {
     setting.parse(text).ok_or_else(|| format!("want {}", setting.want))
@@ -619,6 +655,39 @@ mod tests {
     #[test]
     fn flags_are_declared_without_contradiction() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_share_without_its_sign_is_refused_with_the_way_to_write_it() {
+        for (text, told) in [
+            ("5", "5 does not lie strictly between 0 and 1 (0 % and 100 %): write 5% or 0.05"),
+            ("1", "1 does not lie strictly between 0 and 1 (0 % and 100 %): write 1% or 0.01"),
+            ("99.9", "99.9 does not lie strictly between 0 and 1 (0 % and 100 %): write 99.9% or 0.999"),
+            ("0", "0 does not lie strictly between 0 and 1 (0 % and 100 %)"),
+            ("100", "100 does not lie strictly between 0 and 1 (0 % and 100 %)"),
+            ("500%", "5 does not lie strictly between 0 and 1 (0 % and 100 %)"),
+            ("many", "\"many\" is not a number"),
+        ] {
+            assert_eq!(fraction(text), Err(told.to_owned()));
+            for flag in ["--alpha", "--max-failure-rate", "--share", "--slo"] {
+                let arguments = ["canary", "judge", flag, text].map(OsString::from);
+                let error = Cli::parse_arguments(&arguments).expect_err(text).to_string();
+                assert!(error.contains(told), "{flag}: {error}");
+            }
+        }
+        assert_eq!(fraction("5%"), Ok(Fraction::new(0.05).expect("a fraction")));
+    }
+
+    #[test]
+    fn an_address_after_page_needs_an_equals_sign() {
+        let error = |arguments: &[&str]| {
+            let arguments: Vec<_> =
+                ["canary", "rehearse"].iter().chain(arguments).map(OsString::from).collect();
+            Cli::parse_arguments(&arguments).expect_err("unusable").to_string()
+        };
+        let told = error(&["--page", ":8095"]);
+        assert!(told.contains("write '--page=:8095', with an equals sign"), "{told}");
+        assert!(!error(&["--script", ":8095"]).contains("equals"));
     }
 
     #[test]

@@ -5,10 +5,28 @@ pub mod rehearse;
 pub mod serve;
 pub mod watch;
 
+use std::{io, net::SocketAddr};
+
+use appinfo::config::Listen;
+
 use crate::{exit::Exit, messages::message};
 
 /// Reports a mistake in the command line.
 fn unusable(error: String) -> Exit {
     message(error);
     Exit::Usage
+}
+
+/// Adds the address to an error of listening. If the port is in use, names the flag that sets another.
+fn cannot_listen(flag: &str, on: Listen) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| {
+        let other = match on {
+            Listen::Everywhere { .. } => ":PORT".to_owned(),
+            Listen::At(SocketAddr::V4(address)) => format!("{}:PORT", address.ip()),
+            Listen::At(SocketAddr::V6(address)) => format!("[{}]:PORT", address.ip()),
+        };
+        let in_use = error.kind() == io::ErrorKind::AddrInUse;
+        let hint = if in_use { format!("; {flag}{other} sets another port") } else { String::new() };
+        io::Error::new(error.kind(), format!("cannot listen on {on}: {error}{hint}"))
+    }
 }

@@ -7,6 +7,7 @@ use canary::{
     commands,
     exit::Exit,
     messages::message,
+    shortage::shortage,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -28,7 +29,7 @@ fn exit(ended: io::Result<Exit>) -> Exit {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Exit::OutputClosed;
         }
-        message(error);
+        message(shortage(&error).unwrap_or_else(|| error.to_string()));
         Exit::Failed
     })
 }

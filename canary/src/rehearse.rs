@@ -13,6 +13,7 @@ mod page;
 mod pod;
 mod steps;
 mod unattended;
+pub mod volume;
 
 use std::{
     io,

@@ -5,15 +5,14 @@
 //! which requests are answered.
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
-//! - `server`: the routes. `access`: which requests are allowed. `input`: what they say. `connections`: the port,
-//!   and the drain.
+//! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. The port and the drain are
+//!   [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
-mod connections;
 mod engines;
 mod events;
 mod input;
@@ -22,7 +21,7 @@ mod outage;
 mod record;
 mod rehearsal;
 mod reset;
-mod server;
+mod routes;
 pub mod trials;
 mod verdict;
 mod versions;
@@ -33,13 +32,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use appinfo::server::Phase;
+use appinfo::server::{Phase, Server, Shutdown};
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
 pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
-    connections::Drain,
     record::{LONGEST as LONGEST_RECORD, Record},
 };
 use self::{
@@ -54,6 +52,15 @@ use crate::{
     trial::Trial,
     view::page::Heading,
 };
+
+/// The maximum number of open connections. Others wait.
+const MOST_CONNECTIONS: u32 = 512;
+/// How long a connection may be idle between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum length of a request head, in bytes. Browsers send cookies of other programs on the same host.
+const HEAD_BYTES: usize = 16 << 10;
+/// Files that the source may open: a connection for each request under way, and those for names and certificates.
+const FILES_OF_SOURCE: u64 = 64;
 
 /// The minimum time between two events for a viewer.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
@@ -152,17 +159,33 @@ impl Serve {
         }))
     }
 
-    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains.
+    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Probes are
+    /// answered on `admin`, too, where connections of clients cannot use up the places.
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
         mut record: Option<Record>,
         listener: TcpListener,
-        end: impl Future<Output = Drain>,
+        admin: Option<TcpListener>,
+        end: impl Future<Output = Shutdown>,
     ) {
+        let public = (listener, routes::router(Arc::clone(self)));
+        let admin = admin.map(|listener| (listener, routes::admin(Arc::clone(self))));
+        let mut server = Server::of_routers(public, admin, self.phase.clone());
+        server.max_connections = MOST_CONNECTIONS;
+        server.own_files += FILES_OF_SOURCE;
+        server.head_bytes = HEAD_BYTES;
+        server.idle_timeout = IDLE_TIMEOUT;
+        server.streams = true;
+        let possible = server.possible_connections();
+        if possible < MOST_CONNECTIONS {
+            message(format_args!(
+                "{possible} connections at most: the limit of open files is low (ulimit -n)"
+            ));
+        }
         select! {
             () = self.follow(source, record.as_mut()) => {}
-            () = connections::serve(listener, server::router(Arc::clone(self)), &self.phase, end) => {}
+            () = server.run(end) => {}
         }
         if let Some(record) = &mut record {
             record.end(Instant::now());

@@ -160,6 +160,8 @@ pub struct Answer {
     pub attribution: Attribution,
     /// Whether it was a success, and in time.
     pub outcome: Outcome,
+    /// The status code, if known.
+    pub status: Option<u16>,
     /// The time to its last byte, if known.
     pub latency: Option<Duration>,
     /// The pod that answered, if known.

@@ -2,6 +2,7 @@
 
 mod latencies;
 mod pods;
+mod statuses;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,6 +11,7 @@ use std::{
 
 pub use latencies::Latencies;
 pub use pods::{Pods, SeenPod};
+pub use statuses::Statuses;
 
 use crate::source::{Attribution, Cause, Observation, Response};
 use canary_judge::{Batch, Counts, Release};
@@ -39,6 +41,7 @@ pub struct Tally {
     causes: BTreeMap<Cause, u64>,
     unsent: u64,
     last_trouble: Option<String>,
+    statuses: Statuses,
     latencies: Latencies,
     pods: Pods,
     recent: VecDeque<Recent>,
@@ -53,6 +56,7 @@ impl Tally {
             causes: BTreeMap::new(),
             unsent: 0,
             last_trouble: None,
+            statuses: Statuses::default(),
             latencies: Latencies::default(),
             pods: Pods::default(),
             recent: VecDeque::with_capacity(RECENT),
@@ -65,6 +69,9 @@ impl Tally {
         match &observation.response {
             Response::Answer(answer) => {
                 (latency, answered) = (answer.latency, true);
+                if let Some(status) = answer.status {
+                    self.statuses.count(status);
+                }
                 self.latencies.extend(latency);
                 self.pods.observe(Instant::now(), answer);
             }
@@ -162,6 +169,11 @@ impl Tally {
         self.last_trouble.as_deref()
     }
 
+    /// The status codes of all answers, where they are known.
+    pub fn statuses(&self) -> &Statuses {
+        &self.statuses
+    }
+
     /// The latencies of all answers.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
@@ -216,6 +228,7 @@ mod tests {
         let answer = Answer {
             attribution: Attribution::of_answer(release),
             outcome,
+            status: None,
             latency: Some(Duration::from_millis(3)),
             pod: release.map(|release| format!("{release}-pod")),
             info: None,

@@ -282,7 +282,7 @@ mod tests {
     fn answer(number: u64, sent: Instant, release: Release, outcome: Outcome) -> Observation {
         let pod = Some(format!("{release}-1"));
         let attribution = Attribution::Release(release);
-        let answer = Answer { attribution, outcome, latency: None, pod, info: None };
+        let answer = Answer { attribution, outcome, status: None, latency: None, pod, info: None };
         Observation { number, sent, response: Response::Answer(answer) }
     }
 

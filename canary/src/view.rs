@@ -1,13 +1,17 @@
 //! How a trial is shown: a module for each view. A view reads the trial and decides nothing.
 //!
 //! - [`picture`]: one drawing of it, as a widget. [`terminal`]: where it is drawn, and the keys pressed there.
-//!   `live` draws it again and again, while requests go on.
+//!   `live` draws it again and again, while requests go on, with the `history` of the last seconds.
+//! - `progress`: the line of `canary judge` in a terminal. `nearness`: how near each decision is.
 //! - [`report`]: lines of JSON.
 //! - `page`: what a browser shows.
 
+pub mod history;
 pub(crate) mod live;
+pub(crate) mod nearness;
 pub(crate) mod page;
 pub mod picture;
+pub(crate) mod progress;
 pub mod report;
 pub mod terminal;
 

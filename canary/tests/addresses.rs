@@ -23,6 +23,8 @@ enum Pod {
     Good(&'static str),
     /// Gives this number of such answers, and never answers after that.
     Dies(&'static str, usize),
+    /// A load balancer: each fourth request goes to the canary, which never answers each tenth of its requests.
+    Balancer,
 }
 
 /// A server at this address and port (0: a free port). Returns the port, and the number of connections.
@@ -38,6 +40,11 @@ fn serve(address: &str, port: u16, pod: Pod) -> (u16, Arc<AtomicUsize>) {
             let before = count.fetch_add(1, Ordering::SeqCst);
             match pod {
                 Pod::Dies(_, answers) if before >= answers => kept.push(client),
+                Pod::Balancer if before % 40 == 39 => kept.push(client),
+                Pod::Balancer => {
+                    let release = if before % 4 == 3 { "canary" } else { "stable" };
+                    thread::spawn(move || answer(client, release));
+                }
                 Pod::Good(release) | Pod::Dies(release, _) => {
                     thread::spawn(move || answer(client, release));
                 }
@@ -139,6 +146,32 @@ fn a_request_without_an_answer_is_not_attributed_if_the_name_has_one_address() {
     let (_, summary) = summary(&format!("http://pods:{port}"), &resolve, &more);
     assert_eq!(summary["releases"]["canary"]["failure"], 0, "{summary}");
     assert_eq!(summary["no_answer"]["count"], 15, "{summary}");
+}
+
+#[test]
+fn a_canary_that_hangs_behind_the_two_addresses_of_a_load_balancer_is_not_promoted() {
+    for (one, other) in [("127.0.0.17", "127.0.0.18"), ("127.0.0.19", "::1")] {
+        let (port, _) = serve(one, 0, Pod::Balancer);
+        serve(other, port, Pod::Balancer);
+        let resolve = format!("shop:{port}:{one},{other}");
+        let url = format!("http://shop:{port}");
+        // without its hanging requests it would be promoted after 350 answers, in 8 seconds
+        let (code, output, messages) = run(&[
+            "judge",
+            &url,
+            "--resolve",
+            &resolve,
+            "--rate=200",
+            "--timeout=300ms",
+            "--for=15s",
+            "--output=json",
+        ]);
+        let summary = json_lines(&output).pop().expect("a summary");
+        assert_eq!(code, Some(2), "{one} and {other}: {summary}{messages}");
+        let lost = summary["no_answer"]["count"].as_u64().expect("a count");
+        let failed = |release: &str| summary["releases"][release]["failure"].as_u64().expect("a count");
+        assert!(lost > 40 && failed("stable") + failed("canary") <= 2, "{one} and {other}: {summary}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
     for (share, cause) in [
         ("0", format!("0 {not_between}")),
         ("100%", format!("1 {not_between}")),
-        ("1", format!("1 {not_between}")),
+        ("1", format!("1 {not_between}: write 1% or 0.01")),
         ("-1%", format!("-0.01 {not_between}")),
         ("a tenth", "\"a tenth\" is not a number".to_owned()),
     ] {

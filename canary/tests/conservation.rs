@@ -41,7 +41,7 @@ fn ending() -> impl Strategy<Value = Ending> {
     let answer = (attribution(), outcome, 0..3_usize).prop_map(|(attribution, outcome, pod)| {
         let latency = Some(Duration::from_millis(if outcome == Outcome::Slow { 400 } else { 2 }));
         let pod = Some(format!("pod-{pod}"));
-        Response::Answer(Answer { attribution, outcome, latency, pod, info: None })
+        Response::Answer(Answer { attribution, outcome, status: None, latency, pod, info: None })
     });
     let no_answer = prop_oneof![
         Just(Attribution::NoAnswer),
@@ -248,7 +248,7 @@ fn a_canary_that_has_stopped_answering_is_not_promoted() {
         let attribution = Attribution::Release(release);
         let sent = began + Duration::from_millis(10 * number);
         let outcome = Outcome::Success;
-        let answer = Answer { attribution, outcome, latency: None, pod: None, info: None };
+        let answer = Answer { attribution, outcome, status: None, latency: None, pod: None, info: None };
         Observation { number, sent, response: Response::Answer(answer) }
     };
     for number in 0..2000 {

@@ -27,11 +27,15 @@ fn pid_file(fleet: &Fleet) -> PathBuf {
     fleet.directory().join("pid")
 }
 
-/// Asserts that the screen shows only the output of the shell.
+/// Asserts that the screen shows only the output of the shell, and the totals and the verdict at the end.
 fn assert_clean(terminal: &Terminal, code: &str) {
     let screen = terminal.until_shows("same settings");
     let lines: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines, ["before", &format!("after {code}"), "same settings"]);
+    assert_eq!(lines[0], "before", "{lines:#?}");
+    assert!(lines[1].starts_with("http://127.0.0.1:") && lines[1].contains(" requests, "), "{lines:#?}");
+    let verdict = ["Not yet: ", "Roll back: ", "Promote: "].iter().any(|start| lines[2].starts_with(start));
+    assert!(verdict && lines.len() < 12, "{lines:#?}");
+    assert_eq!(lines[lines.len() - 2..], [&format!("after {code}"), "same settings"]);
     terminal.assert_restored();
 }
 

@@ -187,7 +187,8 @@ fn a_release_without_samples_is_named_and_gets_no_verdict() {
         MadeUp::new(|request| if request.contains("canary") { matrix(&json!([])) } else { usual(request) });
     let (code, said, told) = server.judge(&[]);
     assert_eq!(code, Some(5), "{said}{told}");
-    let missing = "Prometheus has no samples of http_requests_total{app=\"appinfo\",path=\"/v1/appinfo\",method=~\"GET|HEAD\",release=\"canary\"}";
+    let missing = "Prometheus has no samples of http_requests_total{app=\"appinfo\",path=\"/v1/appinfo\",\
+                   method=~\"GET|HEAD\",release=\"canary\"}";
     assert_eq!(told.matches(missing).count(), 1, "{told}");
     assert!(told.contains("named the release canary"), "{told}");
 }

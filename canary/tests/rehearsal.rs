@@ -49,6 +49,19 @@ fn the_fault_has_the_values_of_the_flags() {
 }
 
 #[test]
+fn too_few_open_files_are_a_failure_of_this_machine_not_of_a_step() {
+    let binary = env!("CARGO_BIN_EXE_canary");
+    let script = format!("ulimit -n 256 && exec {binary} rehearse --script --listen=127.0.0.1:0");
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("it runs");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{messages}");
+    assert!(
+        messages.contains("Too many open files (os error 24): the limit of this process is 256"),
+        "{messages}"
+    );
+}
+
+#[test]
 fn a_port_in_use_gives_a_one_line_message() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
@@ -56,7 +69,10 @@ fn a_port_in_use_gives_a_one_line_message() {
     assert_eq!((code, output.as_str()), (Some(6), ""));
     assert_eq!(
         messages,
-        format!("canary: cannot listen on {address}: Address already in use (os error 98)\n")
+        format!(
+            "canary: cannot listen on {address}: Address already in use (os error 98); --listen 127.0.0.1:PORT sets \
+             another port\n"
+        )
     );
 }
 
@@ -125,6 +141,7 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
         run(&["rehearse", "--listen=127.0.0.1:0", &format!("--page={}", taken.address)]);
     assert_eq!(code, Some(6));
     assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", taken.address)), "{messages}");
+    assert!(messages.contains("; --page=127.0.0.1:PORT sets another port"), "{messages}");
 }
 
 #[test]

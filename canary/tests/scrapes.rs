@@ -8,11 +8,10 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::{self, Child, Command, Stdio},
+    process::{self, Child},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-        mpsc,
     },
     thread,
     time::Duration,
@@ -20,65 +19,19 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume},
+    labels::LabelFile,
     server::{self, Server},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService},
 };
-use common::{eventually, json_lines, start};
+use canary::rehearse::volume::LabelVolume;
+use common::{eventually, json_lines, prometheus::Prometheus, start};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+/// Scrapes every second.
 const CONFIG: &str = "{global: {scrape_interval: 1s, scrape_timeout: 1s}, \
     scrape_configs: [{job_name: pods, file_sd_configs: [{files: [targets.json]}]}]}";
-
-/// A Prometheus that scrapes every second, killed when dropped.
-struct Prometheus {
-    child: Child,
-    url: String,
-}
-
-impl Prometheus {
-    fn start(folder: &Path) -> Self {
-        fs::write(folder.join("prometheus.yml"), CONFIG).expect("a file");
-        let mut child = Command::new("prometheus")
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
-            .current_dir(folder)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("prometheus is installed");
-        let log = BufReader::new(child.stderr.take().expect("its log"));
-        let (sender, listening) = mpsc::channel();
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-                if entry["msg"] == "Listening on" {
-                    let _ = sender.send(format!("http://{}", entry["address"].as_str().expect("an address")));
-                }
-            }
-        });
-        let url = listening.recv_timeout(common::PATIENCE).expect("Prometheus listens");
-        let new = Self { child, url };
-        eventually("Prometheus is ready", || ureq::get(format!("{}/-/ready", new.url)).call().is_ok());
-        new
-    }
-
-    /// The number of series of requests with at least this many samples.
-    fn series(&self, samples: u32) -> usize {
-        let query = format!("count_over_time(http_requests_total{{path=\"/v1/appinfo\"}}[1h])>={samples}");
-        let answer = ureq::get(format!("{}/api/v1/query", self.url)).query("query", &query).call();
-        let answer: Value = answer.expect("an answer").body_mut().read_json().expect("JSON");
-        answer["data"]["result"].as_array().expect("series").len()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A pod. Dropping it ends it.
 struct Pod {
@@ -158,7 +111,7 @@ impl Cluster {
     /// Two stable pods and a canary.
     fn new(broken: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let prometheus = Prometheus::start(folder.path());
+        let prometheus = Prometheus::start(folder.path(), CONFIG);
         let new = Self {
             prometheus,
             pods: Arc::default(),
@@ -195,7 +148,8 @@ impl Cluster {
                 thread::sleep(Duration::from_millis(10));
             }
         });
-        eventually("each pod was scraped", || new.prometheus.series(2) >= 3);
+        let twice = "count_over_time(http_requests_total{path=\"/v1/appinfo\"}[1h])>=2";
+        eventually("each pod was scraped", || new.prometheus.count(twice) >= 3);
         new
     }
 

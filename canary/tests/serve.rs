@@ -4,20 +4,26 @@ mod common;
 
 use std::{
     collections::BTreeSet,
-    io::{Read, Write},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use common::{
     Fleet, Version, eventually,
-    http::{Serving, connect, send},
+    http::{Serving, connect, get, send},
     run,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const FAST: &str = "--rate=200";
+
+/// A free port, for the second port of a process, which its first message does not name.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
 
 fn decision(serving: &Serving, path: &str) -> String {
     serving.get(path).json()["decision"].as_str().expect("a decision").to_owned()
@@ -485,6 +491,69 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
+/// Waits at most a second, like the kubelet.
+fn probe(address: SocketAddr, path: &str) -> io::Result<u16> {
+    let second = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&address, second)?;
+    stream.set_read_timeout(Some(second))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+#[test]
+fn with_512_silent_connections_clients_and_probes_are_answered_and_probes_at_once() {
+    let admin = free_port();
+    let admin_listen = format!("--admin-listen={admin}");
+    let serving = Serving::start(&Fleet::new().url(), &["--rate=1", &admin_listen]);
+    for round in 0..3 {
+        let silent: Vec<_> = (0..600).map(|_| connect(serving.address)).collect();
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(probe(admin, path).expect("on time"), 200, "{path} in round {round}");
+        }
+        assert_eq!(serving.get("/healthz").status, 200, "a client waits until there is a place");
+        thread::sleep(Duration::from_millis(1100)); // silent for longer than a second
+        for number in 0..12 {
+            let answer = probe(serving.address, "/healthz");
+            assert_eq!(answer.expect("on time"), 200, "probe {number} on the port of clients");
+        }
+        drop(silent);
+    }
+}
+
+#[test]
+fn the_port_for_probes_has_their_paths_alone() {
+    let admin = free_port();
+    let admin_listen = format!("--admin-listen={admin}");
+    let mut serving = Serving::start(&Fleet::new().url(), &["--rate=1", &admin_listen]);
+    let status = |path: &str| get(admin, path).status;
+    assert_eq!(
+        ["/healthz", "/readyz", "/metrics", "/", "/v1/verdict"].map(status),
+        [200, 200, 200, 404, 404]
+    );
+    serving.signal(Signal::TERM);
+    eventually("not ready", || status("/readyz") == 503);
+    assert_eq!(status("/healthz"), 200, "it is alive until it has drained");
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn idle_connections_leave_files_for_the_requests_of_the_prober() {
+    let fleet = Fleet::with_canary(Version::Baseline);
+    let serving = Serving::start_with_files(256, &fleet.url(), &["--rate=50"]);
+    let idle: Vec<_> = (0..300).map(|_| connect(serving.address)).collect();
+    let counted = || {
+        let verdict = serving.get("/v1/verdict").json();
+        (verdict["requests"].as_u64().expect("a count"), verdict["unattributed"].as_u64())
+    };
+    let (before, _) = counted();
+    eventually("the prober goes on", || counted().0 > before + 50);
+    let metrics = serving.get("/metrics").body;
+    assert!(metrics.contains("\ncanary_unsent_total 0\n"), "{metrics}");
+    drop(idle);
+}
+
 #[test]
 fn a_record_can_be_judged_again() {
     let fleet = Fleet::with_canary(Version::Broken);
@@ -507,6 +576,7 @@ fn unusable_flags_and_ports_are_reported() {
     let (code, _, messages) = run(&["serve", &format!("--listen={}", serving.address)]);
     assert_eq!(code, Some(6));
     assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", serving.address)), "{messages}");
+    assert!(messages.contains("; --listen 127.0.0.1:PORT sets another port"), "{messages}");
 }
 
 #[test]

@@ -19,10 +19,11 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume},
+    labels::LabelFile,
     server::{self, Server as AppServer},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, Pod},
 };
+use canary::rehearse::volume::LabelVolume;
 use common::{eventually, json_lines, run};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

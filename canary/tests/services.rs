@@ -131,3 +131,29 @@ fn invalid_flags_are_refused_without_showing_a_secret() {
         assert!(messages.contains("cannot be used with"), "{messages}");
     }
 }
+
+#[test]
+fn a_service_that_names_no_release_is_reported_after_20_answers() {
+    let (url, _) = server(&[PLAIN]);
+    for command in ["watch", "judge"] {
+        let (_, _, messages) = run(&[command, &url, "--count=60", "--rate=200"]);
+        let told = "canary: 20 answers, none has x-release: see --release-header and http://127.0.0.1:";
+        assert_eq!(messages.matches(told).count(), 1, "{command}: {messages}");
+    }
+}
+
+#[test]
+fn a_wrong_path_is_reported_with_the_status_codes() {
+    let (url, _) = server(&["HTTP/1.1 404 Not Found\r\nx-release: stable\r\ncontent-length: 0\r\n\r\n"]);
+    let (_, output, messages) = run(&["judge", &url, "--count=60", "--rate=200"]);
+    assert!(
+        messages.contains("canary: 20 answers, all have the status 404 Not Found: is http"),
+        "{messages}"
+    );
+    assert!(output.contains("\nStatus codes of the answers: 404 (60).\n"), "{output}");
+    let (_, output, _) = run(&["judge", &url, "--count=60", "--rate=200", "--output=json"]);
+    let lines = json_lines(&output);
+    let (summary, seconds) = lines.split_last().expect("a summary");
+    assert_eq!(summary["statuses"], json!({"404": 60}), "{summary}");
+    assert!(seconds.iter().all(|line| line["statuses"].is_object()), "{output}");
+}

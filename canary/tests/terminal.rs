@@ -185,6 +185,29 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
 }
 
 #[test]
+fn judge_shows_its_progress_in_one_line_that_rewrites_itself() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let script =
+        format!("{BINARY} judge {} --count 200 --rate 20; echo code $?; exec sleep 600", fleet.url());
+    let Some(terminal) = Terminal::open(100, 24, &script) else { return };
+    let lines = |screen: &[String]| screen.iter().filter(|line| line.contains(" left  ")).count();
+    let promoted = |line: &String| -> Option<u8> {
+        let (_, rest) = line.strip_prefix('[')?.split_once("  promote ")?;
+        rest.split_once(" %, roll back 0 %")?.0.parse().ok()
+    };
+    for least in [2, 8] {
+        let screen = terminal.until("progress", |screen| {
+            screen.iter().any(|line| promoted(line) >= Some(least) && line.contains("canary failed 0 of "))
+        });
+        assert_eq!(lines(&screen), 1, "{screen:#?}");
+    }
+    let screen = terminal.until_shows("code 2");
+    assert_eq!(lines(&screen), 0, "it is cleared: {screen:#?}");
+    assert!(screen.iter().any(|line| line.starts_with("canary: a promotion takes about ")), "{screen:#?}");
+    assert!(screen.iter().any(|line| line.starts_with("Not yet: ")), "{screen:#?}");
+}
+
+#[test]
 fn the_help_lists_the_keys() {
     let (code, help, _) = run(&["watch", "--help"]);
     assert_eq!(code, Some(0));

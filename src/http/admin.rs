@@ -1,10 +1,7 @@
 //! The admin router, for Kubernetes and Prometheus. Its requests are not logged. It does not call the service: a
 //! broken canary must become Ready, so that it receives requests and its failures are seen.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -13,29 +10,40 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tokio::sync::watch;
 
-use super::{Metrics, path};
+use super::Metrics;
 use crate::service::Pod;
+
+/// The lifecycle of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It answers, and keeps connections for the next request.
+    Serving,
+    /// It still answers, and every answer says `connection: close`.
+    Draining,
+    /// It accepts no new connection.
+    Stopping,
+}
 
 #[derive(Clone)]
 struct Admin {
     pod: Arc<Pod>,
-    draining: Arc<AtomicBool>,
+    phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
 }
 
-/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which answers 503 once `draining` is true.
-pub fn router(pod: Arc<Pod>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Router {
-    let routes = Router::new()
+/// The admin port's routes: `/healthz`, `/metrics`, and `/readyz`, which answers 503 from the drain on.
+pub fn router(pod: Arc<Pod>, phase: watch::Receiver<Phase>, metrics: Arc<Metrics>) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(Admin { pod, draining, metrics });
-    path::with_any_spelling(routes)
+        .with_state(Admin { pod, phase, metrics })
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
-    if admin.draining.load(Ordering::Relaxed) {
+    if *admin.phase.borrow() != Phase::Serving {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     match admin.pod.label_file.read() {

@@ -4,19 +4,16 @@
 //! - `fault-delay-ms`, 0 to 60000: how long an answer is delayed, in milliseconds.
 //! - `fault-delay-percent`, 0 to 100: the share of answers that are delayed; without this label, all are.
 //!
-//! The service behind this layer is unaware of faults.
+//! The service is unaware of faults.
 
 use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::sleep;
-use tower::{Layer, Service};
 
+use super::{Reading, failure::Failure};
 use crate::labels::Labels;
 
 /// A label that sets a number.
@@ -54,7 +51,7 @@ impl Setting {
 
 /// How often requests fail, and how often and how long their answers are delayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Dial {
+struct Dial {
     /// From 0 to 1.
     failure_probability: f64,
     delay: Duration,
@@ -65,7 +62,7 @@ pub(super) struct Dial {
 impl Dial {
     /// Reads the dial from labels. A label with an invalid value is ignored. A warning is logged, unless `before`,
     /// the previous labels, had the same value.
-    pub(super) fn new(labels: &Labels, before: Option<&Labels>) -> Self {
+    fn new(labels: &Labels, before: Option<&Labels>) -> Self {
         let number = |setting: &Setting| {
             let value = labels.get(setting.label)?;
             let number = setting.parse(value);
@@ -82,11 +79,6 @@ impl Dial {
         }
     }
 
-    /// Whether no request fails and no answer is delayed.
-    pub(super) fn is_off(&self) -> bool {
-        self.failure_probability <= 0.0 && self.delay.is_zero()
-    }
-
     /// Decides at random whether the next request fails. All decisions are independent.
     fn next_fails(&self) -> bool {
         self.failure_probability > 0.0 && fastrand::f64() < self.failure_probability
@@ -98,51 +90,39 @@ impl Dial {
     }
 }
 
-/// Makes requests fail and delays answers. Each request carries the [`Dial`] that applies to it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FaultLayer;
+/// The dial for the current labels.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Mutex<Option<(Arc<Labels>, Dial)>>);
 
-impl<S> Layer<S> for FaultLayer {
-    type Service = Faults<S>;
-
-    fn layer(&self, inner: S) -> Faults<S> {
-        Faults { inner }
-    }
-}
-
-/// A service behind a [`FaultLayer`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Faults<S> {
-    inner: S,
-}
-
-/// A request that the dial made fail. The service behind the layer did not receive it.
-#[derive(Debug)]
-pub(super) struct Failed<R>(pub(super) R);
-
-impl<S, R> Service<(Dial, R)> for Faults<S>
-where
-    S: Service<R, Error = Infallible>,
-    S::Future: Send + 'static,
-    R: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = Failed<R>;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Failed<R>>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed<R>>> {
-        self.inner.poll_ready(cx).map(|ready| ready.map_err(|never| match never {}))
-    }
-
-    fn call(&mut self, (dial, request): (Dial, R)) -> Self::Future {
+impl Faults {
+    /// Makes a request fail or delays its answer, as the labels say. The service does not receive a request that fails.
+    ///
+    /// (As a middleware of its own, this would cost every request several allocations.)
+    pub(super) async fn inject<T>(
+        &self,
+        reading: &Reading,
+        answer: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Ok(labels) = reading else { return answer() };
+        let dial = self.dial(labels);
         let delay = dial.next_delay();
-        let answer = if dial.next_fails() { Err(Failed(request)) } else { Ok(self.inner.call(request)) };
-        Box::pin(async move {
-            if let Some(delay) = delay {
-                sleep(delay).await;
+        let answer = if dial.next_fails() { Err(Failure::Injected) } else { answer() };
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
+        answer
+    }
+
+    fn dial(&self, labels: &Arc<Labels>) -> Dial {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*cache {
+            Some((cached, dial)) if Arc::ptr_eq(cached, labels) => *dial,
+            before => {
+                let dial = Dial::new(labels, before.as_ref().map(|(before, _)| &**before));
+                *cache = Some((Arc::clone(labels), dial));
+                dial
             }
-            answer?.await.map_err(|never| match never {})
-        })
+        }
     }
 }
 

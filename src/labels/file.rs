@@ -72,7 +72,7 @@ impl LabelFile {
                 _ => break,
             }
         }
-        labels.map_err(|cause| LabelsError { path: self.path.clone(), cause })
+        labels.map_err(|cause| LabelsError { path: self.path.clone(), cause: Arc::new(cause) })
     }
 
     /// The cached labels, if the file is unchanged.
@@ -125,11 +125,11 @@ impl LabelFile {
 }
 
 /// The label file could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot read labels from {}: {cause}", path.display())]
 pub struct LabelsError {
     path: PathBuf,
-    cause: io::Error,
+    cause: Arc<io::Error>,
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -139,7 +139,7 @@ mod tests {
         os::unix::fs::{PermissionsExt, symlink},
     };
 
-    use super::{super::LabelVolume, *};
+    use super::{super::volume::LabelVolume, *};
 
     /// The volume of a pod with the label `release="one"`. The file `other/labels` in it has `release="two"`.
     struct Fixture {

@@ -5,6 +5,8 @@ pub mod http;
 pub mod manifests;
 pub mod process;
 pub mod swaps;
+#[path = "../../canary/src/rehearse/volume.rs"]
+pub mod volume;
 
 use std::{
     path::PathBuf,
@@ -12,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appinfo::labels::LabelVolume;
 use tempfile::TempDir;
+use volume::LabelVolume;
 
 /// How long to wait for a condition; long enough for a very busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

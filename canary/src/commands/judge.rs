@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::select;
+use tokio::{
+    select,
+    time::{MissedTickBehavior, interval},
+};
 
 use self::forecast::forecast;
 use super::unusable;
@@ -25,13 +28,18 @@ use crate::{
         probe::Probe,
     },
     trial::Trial,
-    view::report::{Report, every_second},
+    view::{
+        progress::{Progress, Until},
+        report::{Report, every_second},
+    },
 };
 use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// The service counts as unreachable after this time plus `--timeout` without an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The seconds between two messages with the verdict so far.
+/// The time between two drawings of the progress in a terminal.
+const REDRAWN_EVERY: Duration = Duration::from_millis(250);
+/// Without it, the seconds between two messages with the verdict so far.
 const PROGRESS: u64 = 5;
 /// The number of answers of the canary after which its share is known well enough for a forecast.
 const ANSWERS_UNTIL_FORECAST: u64 = 20;
@@ -143,7 +151,7 @@ fn record(path: &Path, trial: &Trial) -> io::Result<FileRecorder> {
 }
 
 /// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second
-/// if there is a report, and otherwise a message every few seconds.
+/// if there is a report. Otherwise it shows the progress in a terminal, or writes a message every few seconds.
 async fn follow(
     flags: &JudgeFlags,
     mut signals: Signals,
@@ -155,6 +163,10 @@ async fn follow(
 ) -> io::Result<Ended> {
     let ended = |exit, at, end| Ok(Ended { exit, at, end });
     let mut seconds = every_second();
+    let until = Until { time: flags.time, count: flags.probe.count };
+    let mut progress = if report.is_none() { Progress::in_terminal(until) } else { None };
+    let mut redraws = interval(REDRAWN_EVERY);
+    redraws.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut passed, mut has_forecast) = (0, false);
     loop {
         select! {
@@ -172,6 +184,7 @@ async fn follow(
                     report.observe(&seen);
                 }
                 if let Seen::Trouble(text) = seen {
+                    clear(&mut progress);
                     message(text);
                 }
                 if let Some(exit) = exit_by_verdict(trial, now) {
@@ -183,6 +196,7 @@ async fn follow(
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {
                     has_forecast = true;
+                    clear(&mut progress);
                     let rate = trial.counted_rate().unwrap_or(flags.probe.rate);
                     message(forecast(&verdict, flags, rate, trial.tally().total(), elapsed));
                 }
@@ -195,13 +209,26 @@ async fn follow(
                 }
                 if let Some(report) = &mut report {
                     report.end_second(trial, now)?;
-                } else if passed % PROGRESS == 0 {
+                } else if progress.is_none() && passed % PROGRESS == 0 {
                     let elapsed = trial.tally().began().elapsed().as_secs();
                     message(format_args!("after {elapsed} s: {}", trial.verdict(now)));
                 }
             }
+            _ = redraws.tick(), if progress.is_some() => {
+                if let Some(progress) = &mut progress {
+                    let tally = trial.tally();
+                    progress.draw(tally, &trial.verdict(Instant::now()), tally.began().elapsed());
+                }
+            }
             signal = signals.next() => return ended(signal, Instant::now(), End::Stopped),
         }
+    }
+}
+
+/// Clears the progress before a message.
+fn clear(progress: &mut Option<Progress>) {
+    if let Some(progress) = progress {
+        progress.clear();
     }
 }
 
@@ -261,6 +288,10 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
 fn write_sentences(trial: &Trial, now: Instant) -> io::Result<()> {
     let verdict = trial.verdict(now);
     writeln!(io::stdout(), "{verdict}")?;
+    let statuses = trial.tally().statuses();
+    if !statuses.are_good() {
+        writeln!(io::stdout(), "Status codes of the answers: {statuses}.")?;
+    }
     if let Some(price) = trial.price(now) {
         writeln!(io::stdout(), "{}", verdict.price_sentence(&price))?;
     }

@@ -1,14 +1,14 @@
 //! `canary rehearse`: the walkthrough on this machine, in the terminal, in the browser, or unattended.
 
 use std::{
-    fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use appinfo::server;
+use appinfo::{config::Listen, server};
 use tokio::net::TcpListener;
 
+use super::cannot_listen;
 use crate::{cli::RehearseFlags, exit::Exit, rehearse, serve::Access, signals, view::terminal};
 
 /// The Service's address without `--listen`, unless the port is taken.
@@ -25,7 +25,7 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
         return rehearse::unattended(listener, signals, flags.faults()).await;
     }
     if let Some(page) = flags.page {
-        let page = server::bind(page).map_err(named(page))?;
+        let page = server::bind(page).map_err(cannot_listen("--page=", page))?;
         let access = Access { hosts: flags.allow_host.clone(), ..Access::default() };
         return rehearse::page(listener, page, access, signals, flags.rate, flags.faults()).await;
     }
@@ -39,18 +39,15 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
 
 async fn listen(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
     match wanted {
-        Some(address) => TcpListener::bind(address).await.map_err(named(address)),
+        Some(address) => {
+            TcpListener::bind(address).await.map_err(cannot_listen("--listen ", Listen::At(address)))
+        }
         None => match TcpListener::bind(USUAL).await {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let free = SocketAddr::new(USUAL.ip(), 0);
-                TcpListener::bind(free).await.map_err(named(free))
+                TcpListener::bind(free).await.map_err(cannot_listen("--listen ", Listen::At(free)))
             }
-            other => other.map_err(named(USUAL)),
+            other => other.map_err(cannot_listen("--listen ", Listen::At(USUAL))),
         },
     }
-}
-
-/// Adds the address to an error of listening.
-fn named(address: impl Display) -> impl FnOnce(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }

@@ -1,19 +1,19 @@
 //! `canary serve`: keeps watching one service, and serves the verdict on its canary.
 
-use std::{
-    io,
-    time::{Duration, Instant},
+use std::{io, time::Instant};
+
+use appinfo::{
+    config::Listen,
+    server::{self, Shutdown},
 };
+use tokio::{net::TcpListener, select, sync::oneshot};
 
-use appinfo::{config, server};
-use tokio::{select, sync::oneshot};
-
-use super::unusable;
+use super::{cannot_listen, unusable};
 use crate::{
     cli::ServeFlags,
     exit::Exit,
     messages::message,
-    serve::{Access, Drain, LONGEST_RECORD, Record, Serve, Token},
+    serve::{Access, LONGEST_RECORD, Record, Serve, Token},
     signals,
     source::{Source, probe::Probe},
     trial::Trial,
@@ -58,23 +58,25 @@ async fn follow(
     trial: Trial,
 ) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let listener = server::bind(flags.listen).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", flags.listen))
-    })?;
+    let listener = listen("--listen ", flags.listen)?;
+    let admin = flags.admin_listen.map(|on| listen("--admin-listen ", on)).transpose()?;
     let address = listener.local_addr()?;
     let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
     let record = record.transpose()?;
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));
+    if let Some(admin) = &admin {
+        message(format_args!("probes on http://{}", admin.local_addr()?));
+    }
     let (ask_to_end, asked_to_end) = oneshot::channel();
-    let end = async { asked_to_end.await.unwrap_or(drain_after(Exit::Done)) };
+    let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };
     let serve = Serve::new(title.to_owned(), None, trial, access)?;
-    let serving = serve.run(source, record, listener, end);
+    let serving = serve.run(source, record, listener, admin, end);
     tokio::pin!(serving);
     select! {
         () = &mut serving => return Ok(Exit::Done),
         signal = signals.next() => {
-            let _ = ask_to_end.send(drain_after(signal));
+            let _ = ask_to_end.send(shutdown_after(signal));
         }
     }
     select! {
@@ -83,8 +85,11 @@ async fn follow(
     }
 }
 
-/// The drain, as in appinfo: after SIGTERM, clients in the cluster still send requests for a while.
-fn drain_after(signal: Exit) -> Drain {
-    let delay = if signal == signals::TERMINATED { config::DRAIN_DELAY } else { Duration::ZERO };
-    Drain { delay, timeout: config::DRAIN_TIMEOUT }
+fn listen(flag: &str, on: Listen) -> io::Result<TcpListener> {
+    server::bind(on).map_err(cannot_listen(flag, on))
+}
+
+/// As in appinfo: after SIGTERM, clients in the cluster still send requests for a while.
+fn shutdown_after(signal: Exit) -> Shutdown {
+    if signal == signals::TERMINATED { Shutdown::Drain } else { Shutdown::Now }
 }

@@ -69,18 +69,25 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
     source.pause(false);
     let keys = "q quit   p pause   r reset";
     let mut picture = LivePicture::open(title.to_owned(), keys, signals, source, trial)?;
-    loop {
+    let ended_by = loop {
         match picture.event(|_| Vec::new()).await? {
             Event::Next => {}
-            Event::End(exit) => return Ok(exit),
-            Event::RequestsOver => break,
+            Event::End(exit) => break Some(exit),
+            Event::RequestsOver => break None,
         }
-    }
+    };
     let mut trial = picture.close();
-    trial.end();
+    if ended_by.is_none() {
+        trial.end();
+    }
     let (total, verdict) = (trial.tally().total(), trial.verdict(Instant::now()));
-    writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures)?;
-    Ok(ended(&trial))
+    let written =
+        writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures);
+    match ended_by {
+        Some(signal @ Exit::Signal(_)) => Ok(signal), // the terminal may be gone
+        Some(exit) => written.map(|()| exit),
+        None => written.map(|()| ended(&trial)),
+    }
 }
 
 async fn lines(how: &str, mut source: impl Source, mut trial: Trial) -> io::Result<Exit> {

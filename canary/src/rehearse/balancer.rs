@@ -15,22 +15,28 @@ use tokio::{
     time::sleep,
 };
 
+use crate::shortage::shortage;
+
 /// The pause after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The last shortage of this machine that the balancer met, in words.
+type Shortage = Arc<Mutex<Option<String>>>;
 
 /// A served port. Dropping it closes the port; open connections go on.
 pub(super) struct Balancer {
     pub(super) address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
+    shortage: Shortage,
     accepting: JoinHandle<()>,
 }
 
 impl Balancer {
     pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
-        let endpoints = Arc::default();
+        let (endpoints, shortage) = (Arc::default(), Shortage::default());
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&endpoints)));
-        Ok(Self { address, endpoints, accepting })
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&endpoints), Arc::clone(&shortage)));
+        Ok(Self { address, endpoints, shortage, accepting })
     }
 
     /// Adds a pod: it gets new connections from now on.
@@ -41,6 +47,11 @@ impl Balancer {
     /// Removes a pod: it gets no new connections from now on.
     pub(super) fn remove(&self, pod: SocketAddr) {
         self.with(|endpoints| endpoints.retain(|endpoint| *endpoint != pod));
+    }
+
+    /// The last shortage of this machine that it met. Connections may have been lost by it.
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.shortage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn with(&self, change: impl FnOnce(&mut Vec<SocketAddr>)) {
@@ -54,7 +65,7 @@ impl Drop for Balancer {
     }
 }
 
-async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
+async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>, shortage: Shortage) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
@@ -64,17 +75,30 @@ async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
                 };
                 // without a ready pod, the connection is closed
                 if let Some(pod) = chosen {
-                    tokio::spawn(forward(client, pod));
+                    tokio::spawn(forward(client, pod, Arc::clone(&shortage)));
                 }
             }
-            Err(_) => sleep(ACCEPT_PAUSE).await, // the client sees it, and the picture tells
+            Err(error) => {
+                note(&shortage, &error);
+                sleep(ACCEPT_PAUSE).await; // the client sees it, and the picture tells
+            }
         }
     }
 }
 
 /// Copies bytes in both directions until both sides have ended. If one side breaks off, the other is closed.
-async fn forward(mut client: TcpStream, pod: SocketAddr) {
-    let Ok(mut pod) = TcpStream::connect(pod).await else { return };
+async fn forward(mut client: TcpStream, pod: SocketAddr, shortage: Shortage) {
+    let mut pod = match TcpStream::connect(pod).await {
+        Ok(pod) => pod,
+        Err(error) => return note(&shortage, &error),
+    };
     let _ = (client.set_nodelay(true), pod.set_nodelay(true)); // only speed is lost without
     let _ = copy_bidirectional(&mut client, &mut pod).await; // both streams end here, whatever came of it
+}
+
+/// Remembers the shortage, if it is the cause of the error.
+fn note(noted: &Shortage, error: &io::Error) {
+    if let Some(shortage) = shortage(error) {
+        *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(shortage);
+    }
 }

@@ -96,6 +96,11 @@ impl Cluster {
         Target::at(self.balancer.address, "/v1/appinfo")
     }
 
+    /// The last shortage of this machine that the Service met, in words.
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.balancer.shortage()
+    }
+
     /// The names of all pods that get connections.
     pub(super) fn pod_names(&self) -> impl Iterator<Item = &str> {
         self.pods.values().flatten().map(|pod| pod.name.as_str())

@@ -28,6 +28,21 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The minimum share of the planned requests: with fewer, the load was too small.
 const LEAST: f64 = 0.5;
 
+/// The result of a step is not what it should be.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    /// It differs from the README.
+    Differs(String),
+    /// This machine could not send all requests.
+    Shortage(String),
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Self {
+        Self::Differs(text)
+    }
+}
+
 /// Running clients.
 pub(super) struct Load {
     target: Target,
@@ -69,7 +84,7 @@ impl Load {
 
     /// Ends the load, and returns the results of all clients. It is an error if a request was lost, if one
     /// failed (except by a canary where `canary_fails`), or if the load was too small.
-    pub(super) async fn end(mut self, canary_fails: bool) -> Result<String, String> {
+    pub(super) async fn end(mut self, canary_fails: bool) -> Result<String, Wrong> {
         let time = self.began.elapsed();
         self.done.send_replace(true);
         let (mut new, mut kept, mut moved) = (Vec::new(), Vec::new(), 0);
@@ -87,18 +102,21 @@ impl Load {
             let total: u64 = tallies.iter().map(|tally| tally.total().requests).sum();
             let least = LEAST * f64::from(RATE) * time.as_secs_f64();
             if (total as f64) < least {
-                return Err(format!("no load {kind}: {total} requests to {} in {time:?}", self.target));
+                return Err(format!("no load {kind}: {total} requests to {} in {time:?}", self.target).into());
             }
             for tally in &tallies {
+                if tally.unsent() > 0 {
+                    return Err(Wrong::Shortage(summary(tally)));
+                }
                 let excused = if canary_fails { tally.of_release(Release::Canary).failures } else { 0 };
-                if tally.total().failures > excused || tally.unsent() > 0 {
-                    return Err(format!("requests were lost {kind}: {}", summary(tally)));
+                if tally.total().failures > excused {
+                    return Err(format!("requests were lost {kind}: {}", summary(tally)).into());
                 }
             }
             told.push(format!("{total} {kind}"));
         }
         if moved == 0 {
-            return Err("no kept connection was on a pod that ended".to_owned());
+            return Err("no kept connection was on a pod that ended".to_owned().into());
         }
         Ok(format!("{}, {moved} times to another pod; not one was lost", told.join(" and ")))
     }
@@ -158,6 +176,9 @@ pub(super) fn summary(tally: &Tally) -> String {
         }
     }
     parts.push(format!("{} without an answer", tally.unanswered()));
+    if tally.unsent() > 0 {
+        parts.push(format!("{} more could not be sent", tally.unsent()));
+    }
     if let Some(trouble) = tally.last_trouble() {
         parts.push(format!("the last because: {trouble}"));
     }

@@ -11,7 +11,7 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume, to_text},
+    labels::LabelFile,
     server::{self, Server, Shutdown},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace},
 };
@@ -21,6 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::volume::{LabelVolume, to_text};
 use crate::source::{
     Response,
     probe::{Client, Limits, Service, Target},

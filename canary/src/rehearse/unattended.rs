@@ -11,7 +11,12 @@ use std::{
 use tokio::{select, sync::mpsc::UnboundedReceiver};
 
 use self::checks::{Measured, check};
-use super::{LEFT_OUT, cluster::Cluster, load::Load, steps::Step};
+use super::{
+    LEFT_OUT,
+    cluster::Cluster,
+    load::{Load, Wrong},
+    steps::Step,
+};
 use crate::{exit::Exit, messages::message, signals::Signals};
 
 /// Goes through all steps.
@@ -44,15 +49,24 @@ pub(super) async fn run(
             Ok(measured) => {
                 writeln!(output, "   measured: {measured} ({:.1} s)", began.elapsed().as_secs_f64())?;
             }
-            Err(wrong) => {
-                message(format_args!("rehearse, \"{}\": {wrong}", step.title()));
-                return Ok(Exit::NotShown);
-            }
+            Err(wrong) => return Ok(ended_by(wrong, step, &cluster)),
         }
     }
     let seconds = start.elapsed().as_secs_f64();
     writeln!(output, "\n{} steps in {seconds:.0} s, each as README.md says", Step::ALL.len())?;
     Ok(Exit::Done)
+}
+
+/// Reports a wrong result. If this machine has a shortage, the result tells nothing about the walkthrough.
+fn ended_by(wrong: Wrong, step: Step, cluster: &Cluster) -> Exit {
+    let (text, shortage) = match wrong {
+        Wrong::Shortage(text) => (text, Some("requests could not be sent".to_owned())),
+        Wrong::Differs(text) => (text, cluster.shortage()),
+    };
+    message(format_args!("rehearse, \"{}\": {text}", step.title()));
+    let Some(shortage) = shortage else { return Exit::NotShown };
+    message(format_args!("this machine has a shortage, so the step shows nothing: {shortage}"));
+    Exit::Failed
 }
 
 async fn take(step: Step, cluster: &mut Cluster) -> io::Result<Measured> {

@@ -11,10 +11,11 @@ use std::{
     str::FromStr,
 };
 
+use appinfo::server;
 use axum::{
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN},
+        HeaderMap, HeaderValue, StatusCode, Uri, Version,
+        header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
         uri::Authority,
     },
     response::{IntoResponse, Response},
@@ -208,10 +209,10 @@ fn is_this_machine(remote: Option<SocketAddr>) -> bool {
 }
 
 fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().filter(|_| hosts.next().is_none());
-    host.and_then(|host| authority(host.as_bytes()))
-        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "want one header host, with a host in it"))
+    let refused = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
+    let host = server::host(Version::HTTP_11, headers).map_err(|error| refused(error.to_string()))?;
+    host.filter(|host| authority(host.as_str().as_bytes()).is_some())
+        .ok_or_else(|| refused("the Host header has no host".to_owned()))
 }
 
 /// A host, and a port from 0 to 65535 if there is one. `Authority` also takes other ports, and text after a bracket.
@@ -252,7 +253,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderName;
+    use axum::http::{HeaderName, header::HOST};
 
     use super::*;
 

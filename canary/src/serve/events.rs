@@ -182,6 +182,7 @@ mod tests {
             let answer = Answer {
                 attribution: Attribution::Release(Release::Stable),
                 outcome: Outcome::Success,
+                status: None,
                 latency: None,
                 pod: None,
                 info: None,

@@ -67,7 +67,14 @@ mod tests {
                 Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new() })
             } else {
                 let (attribution, outcome) = (Attribution::Unnamed, Outcome::Failure);
-                Response::Answer(Answer { attribution, outcome, latency: None, pod: None, info: None })
+                Response::Answer(Answer {
+                    attribution,
+                    outcome,
+                    status: None,
+                    latency: None,
+                    pod: None,
+                    info: None,
+                })
             };
             let seen = Seen::Request(Observation { number: tenth.into(), sent: now, response });
             messages.extend(outage.observe(&seen, now));

@@ -109,8 +109,14 @@ mod tests {
         let trial = Trial::new(Settings::default(), None, Coverage::All, now);
         let mut record = Record::new(file.path(), LONGEST, &trial).expect("a record");
         let (attribution, outcome) = (Attribution::Release(Release::Stable), Outcome::Success);
-        let response =
-            Response::Answer(Answer { attribution, outcome, latency: None, pod: None, info: None });
+        let response = Response::Answer(Answer {
+            attribution,
+            outcome,
+            status: None,
+            latency: None,
+            pod: None,
+            info: None,
+        });
         let messages: Vec<_> = (0..1000)
             .filter_map(|number| {
                 let observation = Observation { number, sent: now, response: response.clone() };

@@ -448,7 +448,14 @@ mod tests {
         fn answer(&mut self, release: Release, outcome: Outcome, pod: Option<&str>) {
             let pod = pod.map(str::to_owned);
             let attribution = Attribution::Release(release);
-            self.respond(Response::Answer(Answer { attribution, outcome, latency: None, pod, info: None }));
+            self.respond(Response::Answer(Answer {
+                attribution,
+                outcome,
+                status: None,
+                latency: None,
+                pod,
+                info: None,
+            }));
         }
 
         /// Three answers of stable and one of the canary, so many times.
@@ -738,7 +745,8 @@ mod tests {
         watched.ask(Some("build-7"));
         watched.rounds(400, FIXED, Success);
         let attribution = Attribution::Release(Release::Canary);
-        let answer = Answer { attribution, outcome: Failure, latency: None, pod: None, info: None };
+        let answer =
+            Answer { attribution, outcome: Failure, status: None, latency: None, pod: None, info: None };
         let late = Observation { number, sent, response: Response::Answer(answer) };
         assert_eq!(watched.decision("build-7"), "not_yet", "the judge waits for it");
         watched.trials.observe(&Seen::Request(late), watched.now);

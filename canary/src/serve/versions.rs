@@ -228,6 +228,7 @@ mod tests {
         Answer {
             attribution: Attribution::Release(Release::Canary),
             outcome: Outcome::Success,
+            status: None,
             latency: None,
             pod: pod.map(str::to_owned),
             info: labels.map(|labels| AppInfo::new("", "", &Labels::parse(labels.as_bytes()))),

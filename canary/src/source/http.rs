@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use crate::shortage::shortage;
+
 use super::{
     Cause,
     probe::{addresses::NoAddress, tls},
@@ -141,11 +143,10 @@ pub(super) enum Lost {
 }
 
 impl Lost {
-    /// Whether this machine lacks open files or ports. That does not tell about the service.
-    pub(super) fn is_shortage(&self) -> bool {
-        let Self::Connect(error) = self else { return false };
-        let error = Errno::from_io_error(error);
-        matches!(error, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS))
+    /// The shortage of this machine, in words. It does not tell about the service.
+    pub(super) fn shortage(&self) -> Option<String> {
+        let Self::Connect(error) = self else { return None };
+        shortage(error)
     }
 
     /// The kind of cause.

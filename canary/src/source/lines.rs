@@ -251,7 +251,7 @@ impl Converter {
         let number = self.outcomes;
         self.outcomes += 1;
         let pod = pod.filter(|Text(pod)| !pod.is_empty()).map(|Text(pod)| bounded(&pod, foreign::NAME));
-        let answer = Answer { attribution, outcome, latency, pod, info: None };
+        let answer = Answer { attribution, outcome, status: None, latency, pod, info: None };
         Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
     }
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod addresses;
 mod client;
+mod first_answers;
 mod pace;
 mod service;
 mod target;
@@ -13,13 +14,16 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 pub(crate) use self::client::Client;
-use self::pace::{Orders, Turns};
 pub use self::{
     addresses::Resolve,
     pace::{Limits, Pace},
     service::{Naming, Options, PodPattern, PodsOfReleases, Service},
     target::Target,
     tls::Trust,
+};
+use self::{
+    first_answers::FirstAnswers,
+    pace::{Orders, Turns},
 };
 use super::{Observation, Seen, Source};
 
@@ -28,6 +32,9 @@ use super::{Observation, Seen, Source};
 pub struct Probe {
     observations: mpsc::Receiver<Observation>,
     orders: watch::Sender<Orders>,
+    first_answers: FirstAnswers,
+    /// The mistake in the flags that the first answers show, until it is told.
+    mistake: Option<String>,
 }
 
 impl Probe {
@@ -42,8 +49,9 @@ impl Probe {
     pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
+        let first_answers = FirstAnswers::of(&service);
         tokio::spawn(send_requests(Arc::new(service), pace, sender, orders.subscribe()));
-        Self { observations, orders }
+        Self { observations, orders, first_answers, mistake: None }
     }
 
     /// The result of the next request to end; `None` after all requests have ended and the pace allows no more.
@@ -60,7 +68,12 @@ impl Probe {
 
 impl Source for Probe {
     async fn next(&mut self) -> Option<Seen> {
-        self.observations.recv().await.map(Seen::Request)
+        if let Some(mistake) = self.mistake.take() {
+            return Some(Seen::Trouble(mistake));
+        }
+        let observation = self.observations.recv().await?;
+        self.mistake = self.first_answers.examine(&observation);
+        Some(Seen::Request(observation))
     }
 
     fn pause(&self, paused: bool) {

@@ -191,6 +191,7 @@ mod tests {
         Answer {
             attribution: Attribution::of_answer(Some(&info.release)),
             outcome: Outcome::Success,
+            status: None,
             latency: None,
             pod: Some(pod.to_owned()),
             info: Some(info),

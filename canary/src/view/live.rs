@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    history::History,
     picture::{Palette, Picture},
     terminal::{Input, Screen},
 };
@@ -24,6 +25,11 @@ use crate::{
     source::Source,
     trial::Trial,
 };
+
+/// The rows that the picture needs to show the releases and the verdict, whatever is above it.
+const PICTURE_ROWS: u16 = 8;
+/// The number of last lines above the picture that are always shown: they say what comes next, and the keys.
+const KEPT_BELOW: usize = 3;
 
 /// The time between two frames.
 const FRAME: Duration = Duration::from_millis(100);
@@ -40,6 +46,7 @@ pub(crate) struct LivePicture<S> {
     source: S,
     paused: bool,
     trial: Trial,
+    history: History,
 }
 
 /// An event that the caller must handle.
@@ -70,11 +77,24 @@ impl<S: Source> LivePicture<S> {
         let mut frames = interval(FRAME);
         frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let palette = Palette::from_environment();
-        Ok(Self { screen, title, keys, palette, frames, signals, job_control, paused: false, source, trial })
+        let history = History::default();
+        Ok(Self {
+            screen,
+            title,
+            keys,
+            palette,
+            frames,
+            signals,
+            job_control,
+            source,
+            paused: false,
+            trial,
+            history,
+        })
     }
 
     /// Counts requests and draws until there is an event. `above` returns the lines above the picture, for a
-    /// width in columns. Cancel-safe.
+    /// width in columns. If there are too many, the last ones but [`KEPT_BELOW`] are left out. Cancel-safe.
     pub(crate) async fn event<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<Event> {
         loop {
             select! {
@@ -92,7 +112,7 @@ impl<S: Source> LivePicture<S> {
                         self.paused = !self.paused;
                         self.source.pause(self.paused);
                     }
-                    Input::Reset => self.trial.reset(Instant::now()),
+                    Input::Reset => self.reset(Instant::now()),
                     Input::Suspend => signals::suspend_job(),
                 },
                 signal = self.signals.next() => return Ok(Event::End(ended_by(signal))),
@@ -106,6 +126,7 @@ impl<S: Source> LivePicture<S> {
     /// Starts the trial again, as of `now`, for another canary.
     pub(crate) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
+        self.history.reset();
     }
 
     /// Sends requests, unless the user has paused them with a key.
@@ -130,16 +151,21 @@ impl<S: Source> LivePicture<S> {
     }
 
     fn draw<'a>(&mut self, above: impl Fn(u16) -> Vec<Line<'a>>) -> io::Result<()> {
+        let now = Instant::now();
+        if !self.paused {
+            self.history.observe(&self.trial, now);
+        }
         let picture = Picture {
             title: &self.title,
             trial: &self.trial,
             paused: self.paused,
-            now: Instant::now(),
+            now,
             keys: self.keys,
             palette: self.palette,
+            history: &self.history,
         };
         self.screen.draw(|frame| {
-            let lines = above(frame.area().width);
+            let lines = fitting(above(frame.area().width), frame.area().height);
             let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
             let [above, below] =
                 Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(frame.area());
@@ -148,5 +174,33 @@ impl<S: Source> LivePicture<S> {
             }
             frame.render_widget(picture, below);
         })
+    }
+}
+
+/// The lines that leave enough of the rows for the picture. An ellipsis marks where lines are left out.
+fn fitting(mut lines: Vec<Line<'_>>, rows: u16) -> Vec<Line<'_>> {
+    let most = usize::from(rows.saturating_sub(PICTURE_ROWS)).max(KEPT_BELOW + 1);
+    if lines.len() > most {
+        let last = lines.split_off(lines.len() - KEPT_BELOW);
+        lines.truncate(most - KEPT_BELOW);
+        let first = lines.len();
+        lines.extend(last);
+        lines[first].spans.insert(0, "…".into());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_picture_keeps_its_rows_and_the_last_lines_above_it_stay() {
+        let above = || (1..=13).map(|number| Line::from(number.to_string())).collect::<Vec<_>>();
+        let shown = |rows| fitting(above(), rows).iter().map(Line::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(12), ["1", "…11", "12", "13"]);
+        assert_eq!(shown(14), ["1", "2", "3", "…11", "12", "13"]);
+        assert_eq!(shown(21).len(), 13);
+        assert_eq!(shown(3), ["1", "…11", "12", "13"]);
     }
 }

@@ -1,5 +1,6 @@
 //! The picture: the traffic and failures of each release, the pods, the last answers, and the verdict.
 
+mod charts;
 mod palette;
 mod pods;
 mod traffic;
@@ -20,6 +21,7 @@ use crate::{
     source::Attribution,
     tally::{Recent, Tally},
     trial::Trial,
+    view::history::History,
 };
 use canary_judge::Release;
 
@@ -41,12 +43,77 @@ pub struct Picture<'a> {
     pub keys: &'a str,
     /// The styles.
     pub palette: Palette,
+    /// The last seconds.
+    pub history: &'a History,
 }
 
 /// The maximum number of rows of the verdict.
 const MAX_VERDICT_ROWS: u16 = 6;
+/// In fewer columns than this, the verdict gets two rows before the pods get any: one row would say too little.
+const NARROW: u16 = 60;
 /// The verdict is cut so that at least this many pods are visible.
-const MIN_PODS: usize = 3;
+const MIN_PODS: u16 = 3;
+
+/// The rows of each part, in the order from top to bottom.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rows {
+    head: u16,
+    traffic: u16,
+    pods: u16,
+    charts: u16,
+    /// With its legend.
+    strip: u16,
+    verdict: u16,
+    keys: u16,
+    /// The empty lines between parts.
+    gap: u16,
+}
+
+/// How many rows each part could use.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    attributions: u16,
+    pods: u16,
+    verdict: u16,
+    keys: u16,
+    has_charts: bool,
+}
+
+impl Rows {
+    /// Distributes the rows of an area. What matters most gets its rows first, so that nothing else pushes it out.
+    fn of(area: Rect, wanted: Wanted) -> Self {
+        let mut left = area.height;
+        let mut take = |rows: u16| {
+            let taken = rows.min(left);
+            left -= taken;
+            taken
+        };
+        let mut rows = Self { head: take(1), verdict: take(1), keys: take(wanted.keys), ..Self::default() };
+        rows.traffic = take(wanted.attributions);
+        rows.traffic += take(1); // its header
+        let verdict = wanted.verdict.min(MAX_VERDICT_ROWS);
+        if area.width < NARROW {
+            rows.verdict += take(verdict.min(2).saturating_sub(rows.verdict));
+        }
+        rows.pods = take(1 + wanted.pods.min(MIN_PODS));
+        rows.strip = take(2);
+        if rows.strip == 1 {
+            (rows.strip, rows.pods) = (0, rows.pods + 1); // a legend alone tells nothing
+        }
+        rows.verdict += take(verdict.saturating_sub(rows.verdict));
+        let gaps = if area.height >= ROOMY { take(3) } else { 0 };
+        rows.gap = gaps / 3;
+        rows.pods += gaps % 3; // too few for all gaps
+        rows.strip += take((area.height / 10).clamp(1, 4) - 1);
+        rows.pods += take(wanted.pods.saturating_sub(MIN_PODS));
+        if wanted.has_charts && area.width >= charts::LEAST_COLUMNS && left > charts::LEAST_ROWS {
+            rows.charts = (left - 1).min(charts::MOST_ROWS);
+            left -= rows.charts + 1; // and an empty line
+        }
+        rows.pods += left;
+        rows
+    }
+}
 
 impl Widget for Picture<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
@@ -54,43 +121,54 @@ impl Widget for Picture<'_> {
         let verdict = self.trial.verdict(self.now);
         let price = self.trial.price(self.now).filter(|price| price.failed_requests > 0.0);
         let price = price.map(|price| format!(" {}", verdict.price_sentence(&price))).unwrap_or_default();
-        let gap = u16::from(area.height >= ROOMY);
-        let strip_height = (area.height / 10).clamp(1, 4);
-        let length = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
         let attributions = attributions(tally);
-        let keys_height = u16::from(!self.keys.is_empty());
-        let pods_height = 1 + tally.pods().iter().take(MIN_PODS).count();
-        let others = 3 + attributions.len() + pods_height;
-        let others =
-            u16::try_from(others).unwrap_or(u16::MAX).saturating_add(strip_height + 3 * gap + keys_height);
-        let verdict = cut(
-            wrapped(&format!("{verdict}{price}"), area.width),
-            area.height.saturating_sub(others).clamp(1, MAX_VERDICT_ROWS),
+        let verdict = wrapped(&format!("{verdict}{price}"), area.width);
+        let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX / 2);
+        let rows = Rows::of(
+            area,
+            Wanted {
+                attributions: count(attributions.len()),
+                pods: count(tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).count()),
+                verdict: count(verdict.len()),
+                keys: u16::from(!self.keys.is_empty()),
+                has_charts: !self.history.samples().is_empty(),
+            },
         );
-        let [head, traffic, _, pods, _, strip_head, strip, _, judged, keys] = Layout::vertical([
-            Constraint::Length(1),
-            length(1 + attributions.len()),
-            Constraint::Length(gap),
-            Constraint::Fill(1),
-            Constraint::Length(gap),
-            Constraint::Length(1),
-            Constraint::Length(strip_height),
-            Constraint::Length(gap),
-            length(verdict.len()),
-            Constraint::Length(keys_height),
-        ])
+        let charts_gap = u16::from(rows.charts > 0);
+        let [head, traffic, _, pods, _, charts, _, strip, _, judged, keys] = Layout::vertical(
+            [
+                rows.head,
+                rows.traffic,
+                rows.gap,
+                rows.pods,
+                charts_gap,
+                rows.charts,
+                rows.gap,
+                rows.strip,
+                rows.gap,
+                rows.verdict,
+                rows.keys,
+            ]
+            .map(Constraint::Length),
+        )
         .areas(area);
 
-        self.head().render(head, buffer);
-        self.traffic(tally, &attributions, traffic.width).render(traffic, buffer);
+        self.head(head.width).render(head, buffer);
+        self.traffic(tally, &attributions, traffic).render(traffic, buffer);
         self.pods(tally, pods).render(pods, buffer);
+        if rows.charts > 0 {
+            self.charts(charts, buffer);
+        }
+        let [strip_head, strip] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(strip);
         let latency = latency(tally);
         let [legend, latency_area] =
-            Layout::horizontal([Constraint::Fill(1), length(latency.width())]).spacing(1).areas(strip_head);
+            Layout::horizontal([Constraint::Fill(1), Constraint::Length(count(latency.width()))])
+                .spacing(1)
+                .areas(strip_head);
         Line::from(legend_of(&attributions)).bold().render(legend, buffer);
         latency.render(latency_area, buffer);
         self.strip(tally, strip, buffer);
-        for (line, row) in verdict.into_iter().zip(judged.rows()) {
+        for (line, row) in cut(verdict, rows.verdict).into_iter().zip(judged.rows()) {
             Line::from(line).bold().render(row, buffer);
         }
         Line::from(self.keys).dim().render(keys, buffer);
@@ -98,17 +176,17 @@ impl Widget for Picture<'_> {
 }
 
 impl Picture<'_> {
-    fn head(&self) -> Line<'_> {
+    /// The title, and the requests so far. In a narrow area, the title is cut.
+    fn head(&self, width: u16) -> Line<'_> {
         let tally = self.trial.tally();
         let time = self.now.saturating_duration_since(tally.began()).as_secs();
         let requests = tally.total().requests;
-        let mut line = Line::from(vec![
-            Span::from(self.title).bold(),
-            Span::from(format!("  {requests} requests in {}:{:02}", time / 60, time % 60)),
-        ]);
-        if self.paused {
-            line.push_span(Span::from("  PAUSED").add_modifier(Modifier::BOLD | Modifier::REVERSED));
-        }
+        let so_far = format!("  {requests} requests in {}:{:02}", time / 60, time % 60);
+        let paused = if self.paused { "  PAUSED" } else { "" };
+        let room = usize::from(width).saturating_sub(so_far.len() + paused.len());
+        let title = pods::ending(self.title, room);
+        let mut line = Line::from(vec![Span::from(title).bold(), Span::from(so_far)]);
+        line.push_span(Span::from(paused).add_modifier(Modifier::BOLD | Modifier::REVERSED));
         line
     }
 
@@ -228,6 +306,7 @@ mod tests {
         Response::Answer(Answer {
             attribution: Attribution::of_answer(Some(release).filter(|release| !release.is_empty())),
             outcome: if status == 200 { Outcome::Success } else { Outcome::Failure },
+            status: Some(status),
             latency: Some(Duration::from_millis(2)),
             pod: Some(pod.to_owned()),
             info: (status == 200).then_some(info),
@@ -243,10 +322,27 @@ mod tests {
     }
 
     fn drawn(trial: &Trial, width: u16, height: u16, palette: Palette) -> Buffer {
+        drawn_after(0, trial, width, height, palette)
+    }
+
+    /// The picture with a history of this many seconds.
+    fn drawn_after(seconds: u64, trial: &Trial, width: u16, height: u16, palette: Palette) -> Buffer {
         let area = Rect::new(0, 0, width, height);
         let mut buffer = Buffer::empty(area);
         let now = trial.tally().began() + Duration::from_secs(3);
-        let picture = Picture { title: "http://a", trial, paused: false, now, keys: "q quit", palette };
+        let mut history = History::default();
+        for second in 0..seconds {
+            history.observe(trial, trial.tally().began() + Duration::from_secs(second));
+        }
+        let picture = Picture {
+            title: "http://a",
+            trial,
+            paused: false,
+            now,
+            keys: "q quit",
+            palette,
+            history: &history,
+        };
         picture.render(area, &mut buffer);
         buffer
     }
@@ -343,6 +439,7 @@ mod tests {
         for width in [0, 1, 2, 9, 10, 20, 40, 60, 79, 120, 250] {
             for height in [0, 1, 2, 3, 5, 8, 12, 16, 19, 20, 60] {
                 drawn(&trial, width, height, COLOUR);
+                drawn_after(9, &trial, width, height, COLOUR);
             }
         }
         let rows = rows(&drawn(&trial, 80, 24, COLOUR));
@@ -357,6 +454,71 @@ mod tests {
         let few = rows(&drawn(&trial, 80, 12, PLAIN));
         assert!(["one", "two"].iter().all(|pod| few.iter().any(|row| row.starts_with(pod))), "{few:#?}");
         assert!(few.iter().any(|row| row.trim_end().ends_with('…')), "{few:#?}");
+    }
+
+    /// Three stable pods and a canary that fails, with names as in Kubernetes.
+    fn rollout() -> Trial {
+        let pods = [
+            ("appinfo-567b989978-2x7kq", "stable", 200),
+            ("appinfo-567b989978-9vb4z", "stable", 200),
+            ("appinfo-567b989978-vvzlg", "stable", 200),
+            ("appinfo-canary-broken-c66665c44-d54zt", "canary", 500),
+        ];
+        trial(pods.iter().cycle().take(400).map(|(pod, release, status)| answer(pod, release, *status)))
+    }
+
+    #[test]
+    fn a_small_terminal_shows_all_names_all_failures_and_the_verdict() {
+        let all = rows(&drawn(&rollout(), 40, 12, PLAIN));
+        let starts = |name: &str| all.iter().find(|row| row.starts_with(name)).map(String::as_str);
+        let head = all[1].as_str();
+        assert!(head.contains("success") && head.contains("failure") && head.contains("failing"), "{all:#?}");
+        assert!(starts("stable").is_some_and(|row| row.contains("300") && row.contains("0.0 %")), "{all:#?}");
+        assert!(
+            starts("canary").is_some_and(|row| row.contains("100") && row.contains("100.0 %")),
+            "{all:#?}"
+        );
+        assert!(starts("no answer").is_some() && starts("Roll back: ").is_some(), "{all:#?}");
+        let of_canary = all.iter().find(|row| row.contains("66665c44-d54zt")).expect("its pod");
+        assert!(of_canary.starts_with('…') && of_canary.contains("canary"), "{all:#?}");
+        assert!(starts("q quit").is_some(), "{all:#?}");
+        assert!(all[0].contains("400 requests in 0:03"), "{all:#?}");
+    }
+
+    #[test]
+    fn the_verdict_and_the_releases_stay_however_few_rows_there_are() {
+        for height in 6..24 {
+            for width in [40, 80, 120] {
+                let all = rows(&drawn(&rollout(), width, height, PLAIN));
+                let has = |start: &str| all.iter().any(|row| row.starts_with(start));
+                assert!(has("Roll back: ") && has("q quit"), "{width}x{height}: {all:#?}");
+                assert!(has("stable") && has("canary") && has("no answer"), "{width}x{height}: {all:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pods_of_the_canary_come_first() {
+        let many = (0..400).map(|number| answer(&format!("pod-{}", number % 37), "stable", 200));
+        let trial = trial(many.chain([answer("the-canary", "canary", 500)]));
+        let all = rows(&drawn(&trial, 80, 16, PLAIN));
+        let pods = all.iter().position(|row| row.starts_with("pods: ")).expect("the pods");
+        assert!(all[pods + 1].starts_with("the-canary"), "{all:#?}");
+        assert!(all.iter().any(|row| row.starts_with("and ") && row.contains(" more")), "{all:#?}");
+    }
+
+    #[test]
+    fn a_large_terminal_shows_the_course_of_the_evidence_and_of_the_latencies() {
+        let all = rows(&drawn_after(50, &rollout(), 120, 40, PLAIN));
+        let head = all.iter().find(|row| row.starts_with("towards a promotion: ")).expect("charts");
+        assert!(
+            head.contains("towards a roll-back: 100 %") && head.contains("p99: 2.0 ms, at most 2.0 ms"),
+            "{head}"
+        );
+        assert!(all.iter().filter(|row| row.contains("██████████")).count() >= 8, "{all:#?}");
+        let empty = all.iter().filter(|row| row.trim().is_empty()).count();
+        assert!(empty <= 10, "{empty} empty rows: {all:#?}");
+        assert!(!rows(&drawn_after(50, &rollout(), 79, 40, PLAIN)).iter().any(|row| row.contains("towards")));
     }
 
     #[test]

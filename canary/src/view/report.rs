@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     source::{Attribution, Cause, Seen},
-    tally::{Tally, share},
+    tally::{Statuses, Tally, share},
     trial::Trial,
 };
 use canary_judge::{Counts, Price, Verdict};
@@ -89,6 +89,8 @@ struct Line<'a> {
     #[serde(serialize_with = "by_outcome")]
     unnamed: Counts,
     no_answer: NoAnswerEntry<'a>,
+    /// The number of answers by status code, where it is known.
+    statuses: &'a Statuses,
     /// Requests that this machine could not send. No other number includes them.
     unsent: u64,
     /// The reason of the last request that was not answered or not sent.
@@ -161,6 +163,7 @@ impl<'a> Line<'a> {
             releases: releases.collect(),
             unnamed: tally.of(&Attribution::Unnamed),
             no_answer: NoAnswerEntry { count: tally.unanswered(), causes: tally.causes() },
+            statuses: tally.statuses(),
             unsent: tally.unsent(),
             trouble: tally.last_trouble(),
             latency_ms: LatencyEntry { p50: percentile(50), p99: percentile(99) },

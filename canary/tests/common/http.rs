@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::Child,
+    process::{Child, Command, Stdio},
     thread,
 };
 
@@ -79,6 +79,23 @@ impl Serving {
     /// Starts a server on a free port that watches the service at `url`.
     pub fn start(url: &str, flags: &[&str]) -> Self {
         Self::of(start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat()))
+    }
+
+    /// The same, with this limit of open files.
+    pub fn start_with_files(files: u32, url: &str, flags: &[&str]) -> Self {
+        let script = format!("ulimit -n {files}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &script,
+            "sh",
+            env!("CARGO_BIN_EXE_canary"),
+            "serve",
+            url,
+            "--listen=127.0.0.1:0",
+        ]);
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::of(command.spawn().expect("it starts"))
     }
 
     /// The page of a rehearsal, on a port of its own.

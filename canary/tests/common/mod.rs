@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod http;
+pub mod prometheus;
 pub mod scripted;
 pub mod terminal;
 
@@ -22,10 +23,11 @@ use std::{
 
 use appinfo::{
     config::Listen,
-    labels::{LabelFile, LabelVolume},
+    labels::LabelFile,
     server::{self, Server},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
+use canary::rehearse::volume::LabelVolume;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

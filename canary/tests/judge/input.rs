@@ -4,13 +4,13 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     io::Write as _,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     Judged,
@@ -238,68 +238,6 @@ fn is_waiting(process: u32) -> bool {
         let blocked_in = std::fs::read_to_string(thread.path().join("wchan"));
         blocked_in.is_ok_and(|place| place.contains("pipe_read") || place.contains("pipe_wait"))
     })
-}
-
-/// The commands of docs/canary.md that judge an access log, unedited.
-#[test]
-fn the_documented_filter_judges_an_access_log() {
-    if Command::new("jq").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: jq is not installed, and the documented filter needs it");
-        return;
-    }
-    let document = include_str!("../../../docs/canary.md");
-    let block = |language: &str, containing: &str| {
-        let blocks = document.split("\n```").skip(1).step_by(2); // the text after each opening fence
-        let (_, text) = blocks
-            .filter_map(|block| block.split_once('\n'))
-            .find(|(name, text)| *name == language && text.contains(containing))
-            .unwrap_or_else(|| panic!("a block {language} with {containing}"));
-        text.to_owned()
-    };
-    // nginx writes a line at the end of each request. The canary's requests take 9 s and fail, so their lines
-    // are last.
-    let line: Value = serde_json::from_str(&block("json", "upstream_http_x_release")).expect("JSON");
-    let request = |release: &str, status: u16, began: f64, took: f64| {
-        let mut line = line.clone();
-        let fields = line.as_object_mut().expect("an object");
-        for (key, value) in [
-            ("upstream_http_x_release", json!(release)),
-            ("status", json!(status)),
-            ("request_time", json!(took)),
-            ("msec", json!(began + took)),
-        ] {
-            assert!(fields.insert(key.to_owned(), value).is_some(), "the documented line has {key}");
-        }
-        format!("{line}\n")
-    };
-    let seconds = || (0..8).map(|second| 1_795_521_600.0 + f64::from(second));
-    let stable = seconds().map(|began| request("stable", 200, began, 0.004).repeat(3));
-    let log: String = stable
-        .chain(seconds().map(|began| request("canary", 500, began + 0.5, 9.0)))
-        .chain([request("", 502, 1_795_521_700.0, 0.0)])
-        .collect();
-    let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("access.log"), log).expect("a log");
-    let script = block("console", "jq")
-        .lines()
-        .map(|line| line.trim_start_matches("$ "))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_canary"));
-    let path = format!(
-        "{}:{}",
-        binary.parent().expect("a directory").display(),
-        std::env::var("PATH").expect("PATH")
-    );
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(directory.path())
-        .env("PATH", path)
-        .output()
-        .expect("it runs");
-    let (text, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(1), "{text}{messages}");
-    assert!(text.starts_with("Roll back: the canary is worse than stable"), "{text}{messages}");
 }
 
 /// The record of a trial of a real service says the same again.

@@ -11,7 +11,7 @@ use crate::{
     rehearse::{
         cluster::Cluster,
         default_trial,
-        load::summary,
+        load::{Wrong, summary},
         pod::NAMESPACE,
         steps::{NEW_LABEL, REPLICAS, Step},
     },
@@ -24,7 +24,7 @@ use crate::{
 use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// The result of a step: what was measured, or what was wrong.
-pub(super) type Measured = Result<String, String>;
+pub(super) type Measured = Result<String, Wrong>;
 
 /// The number of requests for a measurement.
 const SAMPLE: u64 = 400;
@@ -93,12 +93,15 @@ impl Sample {
         self.tally.pods().iter().map(|(name, _)| name).collect()
     }
 
-    fn check_every_step(&self, cluster: &Cluster) -> Result<(), String> {
+    fn check_every_step(&self, cluster: &Cluster) -> Result<(), Wrong> {
+        if self.tally.unsent() > 0 {
+            return Err(Wrong::Shortage(self.told.clone()));
+        }
         let (answered, running): (_, BTreeSet<_>) = (self.pod_names(), cluster.pod_names().collect());
         ensure(answered == running, &format!("answers of {running:?}"), &format!("those of {answered:?}"))?;
-        let unanswered = self.tally.of(&Attribution::NoAnswer).requests + self.tally.unsent();
+        let unanswered = self.tally.of(&Attribution::NoAnswer).requests;
         ensure(unanswered == 0, "an answer to each request", &self.told)?;
-        ensure(self.stable.failures == 0, "no failure of the stable release", &self.told)
+        Ok(ensure(self.stable.failures == 0, "no failure of the stable release", &self.told)?)
     }
 
     fn check_deployed(&self) -> Measured {
@@ -231,7 +234,7 @@ fn start(target: &Target, count: u64) -> Probe {
 }
 
 /// Sends requests until there is a decision, at most this many.
-async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
+async fn judged(target: &Target, count: u64) -> Result<Verdict, Wrong> {
     let mut trial = default_trial(RATE).map_err(|error| error.to_string())?;
     let mut probe = start(target, count);
     while let Some(observation) = probe.next().await {
@@ -240,12 +243,15 @@ async fn judged(target: &Target, count: u64) -> Result<Verdict, String> {
             return Ok(trial.verdict(Instant::now()));
         }
     }
+    if trial.tally().unsent() > 0 {
+        return Err(Wrong::Shortage(summary(trial.tally())));
+    }
     trial.end();
     Ok(trial.verdict(Instant::now()))
 }
 
 /// Sends requests until the judge promotes the canary.
-async fn promoted(target: &Target) -> Result<Verdict, String> {
+async fn promoted(target: &Target) -> Result<Verdict, Wrong> {
     let verdict = judged(target, UNTIL_PROMOTED).await?;
     ensure(
         matches!(verdict.decision, Decision::Promote { .. }),
@@ -256,13 +262,16 @@ async fn promoted(target: &Target) -> Result<Verdict, String> {
 }
 
 /// The name of the pod that answers all requests of one connection.
-async fn on_one_connection(cluster: &Cluster) -> Result<String, String> {
+async fn on_one_connection(cluster: &Cluster) -> Result<String, Wrong> {
     let mut client = Client::keeping(Arc::new(Service::plain(cluster.target())));
     let mut names = BTreeSet::new();
     for _ in 0..ON_ONE_CONNECTION {
         match client.response(Limits::timeout(TIMEOUT)).await {
             Response::Answer(answer) => names.extend(answer.pod),
-            other => return Err(format!("wanted an answer on a kept connection, saw {other:?}")),
+            Response::Unsent(why) => return Err(Wrong::Shortage(why)),
+            other @ Response::NoAnswer(_) => {
+                return Err(format!("wanted an answer on a kept connection, saw {other:?}").into());
+            }
         }
     }
     let only_one = names.len() == 1 && client.connections() == 1;

@@ -4,6 +4,10 @@
 //! used, as in RFC 8305 ("Happy Eyeballs"). Within the family, each request goes to one address at random. If
 //! this address fails, the request fails: a fallback from a dead canary to a live stable pod would hide the
 //! failure.
+//!
+//! A request without an answer is attributed to the release of its address, if the name has several addresses and
+//! this one has named one release only. An address that names several leads to a load balancer, such as the two
+//! addresses of a dual-stack Service.
 
 use std::{
     collections::HashMap,
@@ -33,6 +37,11 @@ const FAILED_TIME: Duration = Duration::from_secs(10);
 /// The maximum number of addresses whose release is kept. A Deployment replaces its pods, so without a bound old
 /// addresses could fill the memory.
 const MOST_ADDRESSES: usize = 1000;
+/// An address that names two releases within this time leads to a load balancer.
+const ONE_POD_WITHIN: Duration = Duration::from_secs(60);
+/// For how long an address counts as a load balancer after that. A canary with a small share of few requests answers
+/// seldom. It ends, because an address may also be that of a pod whose label has changed, or of a new pod.
+const BALANCER_FOR: Duration = Duration::from_secs(600);
 
 /// The value of `--resolve`: the addresses of a host and port. They replace the result of the system's resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +86,17 @@ pub(super) struct Addresses {
     family: Arc<Mutex<Option<Family>>>,
     /// Held while a family is chosen, so that it is chosen once.
     choosing: tokio::sync::Mutex<()>,
-    /// The release in the last answer from each address.
-    releases: Mutex<HashMap<SocketAddr, Attribution>>,
+    /// What the answers from each address have named.
+    named: Mutex<HashMap<SocketAddr, Named>>,
+}
+
+/// The releases that the answers from an address have named.
+#[derive(Debug)]
+struct Named {
+    /// The last one, and when it was named.
+    last: (Attribution, Instant),
+    /// Until when the address counts as a load balancer.
+    balancer_until: Option<Instant>,
 }
 
 /// The chosen family, and its connection attempts.
@@ -117,7 +135,7 @@ impl Addresses {
             given: given.collect(),
             family: Arc::default(),
             choosing: tokio::sync::Mutex::default(),
-            releases: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -191,21 +209,48 @@ impl Addresses {
 
     /// Records the attribution of an answer from `from`.
     pub(super) fn answered(&self, from: Destination, attribution: &Attribution) {
-        if from.is_one_of_several && *attribution != Attribution::Unnamed {
-            let mut releases = lock(&self.releases);
-            if releases.len() >= MOST_ADDRESSES && !releases.contains_key(&from.address) {
-                releases.clear();
-            }
-            releases.insert(from.address, attribution.clone());
+        if !from.is_one_of_several || *attribution == Attribution::Unnamed {
+            return;
         }
+        let mut named = lock(&self.named);
+        if let Some(named) = named.get_mut(&from.address) {
+            named.answered(attribution);
+            return;
+        }
+        if named.len() >= MOST_ADDRESSES {
+            named.clear();
+        }
+        let last = (attribution.clone(), Instant::now());
+        named.insert(from.address, Named { last, balancer_until: None });
     }
 
-    /// The attribution of a request to `destination` that has no answer: the release in the last answer from
-    /// that address. It is unknown if the name has only one address: a Service has one address for pods of both
-    /// releases.
+    /// The attribution of a request to `destination` that has no answer: the release that this address names. It
+    /// is unknown if the name has only one address, or if the address names several releases: a Service or a load
+    /// balancer has one address for pods of both releases.
     pub(super) fn attribution_of(&self, destination: Option<Destination>) -> Attribution {
-        let named = destination.and_then(|it| lock(&self.releases).get(&it.address).cloned());
-        named.unwrap_or(Attribution::NoAnswer)
+        let named = lock(&self.named);
+        let named = destination.and_then(|it| named.get(&it.address));
+        named.and_then(Named::release).unwrap_or(Attribution::NoAnswer)
+    }
+}
+
+impl Named {
+    fn answered(&mut self, attribution: &Attribution) {
+        let now = Instant::now();
+        let (last, at) = &mut self.last;
+        if last != attribution {
+            if now.duration_since(*at) <= ONE_POD_WITHIN {
+                self.balancer_until = Some(now + BALANCER_FOR);
+            }
+            last.clone_from(attribution);
+        }
+        *at = now;
+    }
+
+    /// The release of the address, unless it is a load balancer.
+    fn release(&self) -> Option<Attribution> {
+        let is_balancer = self.balancer_until.is_some_and(|until| Instant::now() < until);
+        (!is_balancer).then(|| self.last.0.clone())
     }
 }
 
@@ -272,6 +317,8 @@ async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
+    use canary_judge::Release;
+
     use super::*;
 
     #[test]
@@ -314,5 +361,41 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "still IPv6");
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_names_two_releases_within_a_minute_attributes_nothing() {
+        let [stable, canary] = Release::BOTH.map(Attribution::Release);
+        let to = |address: &str| Destination {
+            address: SocketAddr::new(address.parse().expect("an address"), 80),
+            is_one_of_several: true,
+        };
+        let (one, other) = (to("10.0.0.1"), to("10.0.0.2"));
+        let addresses = Addresses::new("a", 80, &[]);
+        assert_eq!(addresses.attribution_of(Some(one)), Attribution::NoAnswer, "it has not answered");
+        addresses.answered(one, &stable);
+        addresses.answered(other, &canary);
+        assert_eq!(addresses.attribution_of(Some(one)), stable);
+
+        tokio::time::advance(ONE_POD_WITHIN).await;
+        addresses.answered(one, &Attribution::Unnamed);
+        assert_eq!(addresses.attribution_of(Some(one)), stable, "an answer without a name changes nothing");
+        addresses.answered(one, &canary);
+        assert_eq!(addresses.attribution_of(Some(one)), Attribution::NoAnswer, "a load balancer");
+        assert_eq!(addresses.attribution_of(Some(other)), canary, "another address");
+
+        // the canary is rare: between its answers, minutes pass
+        for _ in 0..9 {
+            tokio::time::advance(ONE_POD_WITHIN).await;
+            addresses.answered(one, &canary);
+            assert_eq!(addresses.attribution_of(Some(one)), Attribution::NoAnswer, "still a load balancer");
+        }
+        tokio::time::advance(ONE_POD_WITHIN).await;
+        addresses.answered(one, &canary);
+        assert_eq!(addresses.attribution_of(Some(one)), canary, "a pod whose label has changed");
+
+        tokio::time::advance(ONE_POD_WITHIN + Duration::from_millis(1)).await;
+        addresses.answered(one, &stable);
+        assert_eq!(addresses.attribution_of(Some(one)), stable, "a new pod at an old address");
     }
 }

@@ -116,10 +116,10 @@ impl Client {
 
     /// The response for a request without an answer.
     fn no_answer(&self, lost: &Lost, limits: Limits) -> Response {
-        let detail = lost.detail(limits.timeout);
-        if lost.is_shortage() {
-            return Response::Unsent(detail);
+        if let Some(shortage) = lost.shortage() {
+            return Response::Unsent(shortage);
         }
+        let detail = lost.detail(limits.timeout);
         let attribution = self.service.addresses.attribution_of(self.destination);
         // a certificate or a server may be part of the message
         let detail = foreign::bounded(&detail, foreign::ERROR);
@@ -156,6 +156,7 @@ async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: 
     let answer = Answer {
         attribution,
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        status: Some(head.status.as_u16()),
         latency: None,
         pod: pod.map(|pod| foreign::bounded(&pod, foreign::NAME)),
         info,

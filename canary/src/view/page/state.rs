@@ -216,10 +216,11 @@ fn points(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> 
     history.points().iter().copied().chain([Point::new(trial, verdict, now)]).collect()
 }
 
-/// The pods to show, answering ones first, and the number of further pods.
+/// The pods to show, answering ones first, and the canary's before the others, and the number of further pods.
 fn pods(trial: &Trial, now: Instant) -> (Vec<PodState<'_>>, usize) {
     let mut pods: Vec<_> = trial.tally().pods().iter().collect();
-    pods.sort_by_key(|(_, pod)| !pod.present); // stable: by name otherwise
+    // otherwise by name, because the sort is stable
+    pods.sort_by_key(|(_, pod)| (!pod.present, pod.release.release() != Some(Release::Canary)));
     let more = pods.len().saturating_sub(MOST_PODS);
     pods.truncate(MOST_PODS);
     (pods.into_iter().map(|(name, pod)| pod_state(name, pod, now)).collect(), more)
@@ -235,5 +236,31 @@ fn pod_state<'a>(name: &'a str, pod: &'a SeenPod, now: Instant) -> PodState<'a> 
         changed: pod.changed_within(STANDS_OUT, now).collect(),
         success: pod.counts.successes(),
         failure: pod.counts.failures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use canary_judge::{Outcome, Settings};
+
+    use super::*;
+    use crate::{
+        source::{Answer, Observation, Response},
+        trial::Coverage,
+    };
+
+    #[test]
+    fn the_pods_of_the_canary_are_shown_first_however_many_others_there_are() {
+        let now = Instant::now();
+        let mut trial = Trial::new(Settings::default(), None, Coverage::Sample, now);
+        let pods = (0..60).map(|pod| (format!("a-{pod}"), "stable")).chain([("z".to_owned(), "canary")]);
+        for (number, (pod, release)) in (0..).zip(pods) {
+            let attribution = Attribution::of_answer(Some(release));
+            let (outcome, status, latency, pod) = (Outcome::Success, None, None, Some(pod));
+            let answer = Answer { attribution, outcome, status, latency, pod, info: None };
+            trial.observe(&Observation { number, sent: now, response: Response::Answer(answer) });
+        }
+        let (shown, more) = super::pods(&trial, now);
+        assert_eq!((shown[0].name, shown.len(), more), ("z", MOST_PODS, 11));
     }
 }

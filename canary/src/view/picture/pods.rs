@@ -11,30 +11,48 @@ use ratatui::{
 
 use super::Picture;
 use crate::tally::{SeenPod, Tally};
+use canary_judge::Release;
 
 /// How long a changed label is highlighted.
 const HIGHLIGHT: Duration = Duration::from_secs(15);
 
+/// In fewer columns than this, names are cut so that the numbers fit.
+const NARROW: u16 = 60;
+
 impl Picture<'_> {
-    /// A row for each pod, present pods first. Labels that have changed recently are highlighted.
+    /// A row for each pod, present pods first, and the canary's before the others, so that they are the last to be
+    /// left out. In a narrow area, only the end of a name is shown, and no labels. Labels that have changed recently are highlighted.
     pub(super) fn pods(&self, tally: &Tally, area: Rect) -> Table<'_> {
         let mut pods: Vec<_> = tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).collect();
-        pods.sort_by_key(|(name, pod)| (!pod.present, pod.release.clone(), *name));
+        pods.sort_by_key(|(name, pod)| {
+            let is_canary = pod.release.release() == Some(Release::Canary);
+            (!pod.present, !is_canary, pod.release.clone(), *name)
+        });
         let room = usize::from(area.height.saturating_sub(1));
         let hidden = if pods.len() > room { pods.len() - room.saturating_sub(1) } else { 0 };
         let shown = &pods[..pods.len() - hidden];
-        let name_width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).clamp(12, 40);
-        let mut rows: Vec<_> = shown.iter().map(|(name, pod)| self.pod(name, pod)).collect();
+        let most = if area.width < NARROW { area.width.saturating_sub(3 * 8).max(1) } else { 40 };
+        let name_width = shown
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(12)
+            .min(usize::from(most));
+        let mut rows: Vec<_> =
+            shown.iter().map(|(name, pod)| self.pod(&ending(name, name_width), pod)).collect();
         if hidden > 0 {
             rows.push(Row::new([format!("and {hidden} more")]));
         }
-        let columns = [
+        let mut columns = vec![
             Constraint::Length(u16::try_from(name_width).unwrap_or(40)),
             Constraint::Length(7),
             Constraint::Length(7),
             Constraint::Length(7),
-            Constraint::Fill(1),
         ];
+        if area.width >= NARROW {
+            columns.push(Constraint::Fill(1)); // the labels
+        }
         let present = tally.pods().present();
         let header = Row::new([
             format!("pods: {present}"),
@@ -77,4 +95,14 @@ impl Picture<'_> {
         ]);
         if pod.present { row } else { row.dim() }
     }
+}
+
+/// The last `width` characters of a name: pods of a Deployment differ at the end. An ellipsis marks a cut.
+pub(super) fn ending(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width || width == 0 {
+        return name.chars().take(width).collect();
+    }
+    let end = name.chars().skip(length - width.saturating_sub(1));
+    ['…'].into_iter().chain(end).collect()
 }

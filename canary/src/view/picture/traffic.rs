@@ -1,7 +1,7 @@
 //! The table of the traffic and the failures of each release.
 
 use ratatui::{
-    layout::Constraint,
+    layout::{Constraint, Rect},
     style::{Color, Style, Stylize},
     text::{Line, Span},
     widgets::{Cell, Row, Table},
@@ -15,35 +15,62 @@ use crate::{
 };
 use canary_judge::{Counts, Release};
 
+/// In fewer columns than this, the expected share is not shown.
+const NARROW: u16 = 62;
+/// A shorter bar tells nothing.
+const SHORTEST_BAR: u16 = 6;
+/// In fewer columns than this, no share is shown.
+const NARROWEST: u16 = 50;
+
 impl Picture<'_> {
     /// A row for each attribution: its share as a bar and in numbers, and its failures.
-    pub(super) fn traffic(&self, tally: &Tally, attributions: &[Attribution], width: u16) -> Table<'_> {
+    ///
+    /// A narrow area has fewer columns, so that the names, the failures and the rates always fit. A low one has no
+    /// header.
+    pub(super) fn traffic(&self, tally: &Tally, attributions: &[Attribution], area: Rect) -> Table<'_> {
         const NUMBERS: [u16; 5] = [7, 7, 8, 8, 7];
+        let is_shown = match area.width {
+            ..NARROWEST => [false, false, true, true, true],
+            NARROWEST..NARROW => [true, false, true, true, true],
+            NARROW.. => [true; 5],
+        };
         let name_length = attributions.iter().map(|it| it.to_string().len()).max().unwrap_or(0);
         let name_width = u16::try_from(name_length.clamp(9, 20)).unwrap_or(20);
-        let bar_width = width.saturating_sub(name_width + NUMBERS.iter().sum::<u16>() + 6);
+        let numbers: Vec<u16> =
+            NUMBERS.into_iter().zip(is_shown).filter_map(|(it, shown)| shown.then_some(it)).collect();
+        let numbers_width = numbers.iter().map(|width| width + 1).sum::<u16>();
+        let bar_width = area.width.saturating_sub(name_width + numbers_width + 1);
         let (mark, given_by) = match self.trial.given_share() {
             Some(share) => (format!("│ given by --share: {}", canary_judge::percent(share.get())), "given"),
             None => ("│ expected from the pods".to_owned(), "by pods"),
         };
-        let numbers = ["share", given_by, "success", "failure", "failing"];
-        let numbers = numbers.map(|text| right(text.to_owned()));
-        let header = [Cell::default(), Cell::from(mark)].into_iter().chain(numbers);
-        let rows = attributions.iter().map(|attribution| self.traffic_of(attribution, tally, bar_width));
-        let [share, by, success, failure, failing] = NUMBERS.map(Constraint::Length);
-        let columns = [
-            Constraint::Length(name_width),
-            Constraint::Length(bar_width),
-            share,
-            by,
-            success,
-            failure,
-            failing,
-        ];
-        Table::new(rows, columns).header(Row::new(header).bold()).column_spacing(1)
+        let titles = ["share", given_by, "success", "failure", "failing"].map(|text| right(text.to_owned()));
+        // without room for a bar, there is no column for it either
+        let bar = Some(bar_width).filter(|width| *width >= SHORTEST_BAR);
+        let row = |name: Cell<'static>, mark: Cell<'static>, cells: [Cell<'static>; 5]| {
+            let cells = cells.into_iter().zip(is_shown).filter_map(|(cell, shown)| shown.then_some(cell));
+            Row::new([name].into_iter().chain(bar.map(|_| mark)).chain(cells))
+        };
+        let rows = attributions.iter().map(|attribution| {
+            let (name, bar, cells) = self.traffic_of(attribution, tally, bar_width);
+            row(name, bar, cells)
+        });
+        let columns = [name_width].into_iter().chain(bar).chain(numbers).map(Constraint::Length);
+        let table = Table::new(rows, columns).column_spacing(1);
+        if usize::from(area.height) > attributions.len() {
+            table.header(row(Cell::default(), Cell::from(mark), titles).bold())
+        } else {
+            table
+        }
     }
 
-    fn traffic_of(&self, attribution: &Attribution, tally: &Tally, bar_width: u16) -> Row<'static> {
+    /// The cells of a row: the name, the bar, and the numbers.
+    fn traffic_of(
+        &self,
+        attribution: &Attribution,
+        tally: &Tally,
+        bar_width: u16,
+    ) -> (Cell<'static>, Cell<'static>, [Cell<'static>; 5]) {
         let style = self.palette.attribution(attribution);
         let counts = match attribution {
             // all of them, including those attributed to a release by their address
@@ -59,15 +86,14 @@ impl Picture<'_> {
         // requests without a release do not come from known pods
         let by = expected.filter(|_| !matches!(attribution, Attribution::NoAnswer | Attribution::Unnamed));
         let bad = if counts.failures > 0 { self.palette.failure() } else { Style::new() };
-        Row::new([
-            Cell::from(attribution.to_string()).style(style),
-            Cell::from(bar),
+        let numbers = [
             right(percent(share)),
             right(percent(by)),
             right(success),
             right(counts.failures.to_string()).style(bad),
             right(percent(counts.rate())).style(bad),
-        ])
+        ];
+        (Cell::from(attribution.to_string()).style(style), Cell::from(bar), numbers)
     }
 
     /// A bar with the length of the share, and a tick at the expected share.

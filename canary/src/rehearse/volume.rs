@@ -1,5 +1,4 @@
-//! A downward-API volume, written as the kubelet writes it. The service does not use it; the rehearsal and the tests
-//! use it instead of a kubelet.
+//! A downward-API volume, written as the kubelet writes it: the rehearsal and the tests of appinfo have no kubelet.
 
 use std::{
     collections::BTreeMap,
@@ -75,27 +74,4 @@ pub fn to_text(labels: &BTreeMap<String, String>) -> String {
         let _ = write!(text, "{separator}{key}={value:?}"); // writing to a string cannot fail
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::LabelFile, *};
-
-    #[test]
-    fn after_a_swap_the_service_reads_the_new_labels_and_the_old_version_is_removed() {
-        let mut labels = BTreeMap::from([("app".to_owned(), "appinfo".to_owned())]);
-        let directory = tempfile::tempdir().expect("a directory");
-        let volume = LabelVolume::new(directory.path().join("volume"), to_text(&labels)).expect("a volume");
-        let file = LabelFile::new(volume.file());
-        assert_eq!(file.read().expect("labels").as_map(), &labels);
-        labels.insert("newlabel".to_owned(), "realtime".to_owned());
-        volume.swap(to_text(&labels)).expect("a swap");
-        assert_eq!(file.read().expect("labels").as_map(), &labels);
-        assert_eq!(
-            fs::read_to_string(volume.file()).expect("text"),
-            "app=\"appinfo\"\nnewlabel=\"realtime\""
-        );
-        let entries = fs::read_dir(&volume.directory).expect("a directory").count();
-        assert_eq!(entries, 3, "two links and the directory of the current version");
-    }
 }

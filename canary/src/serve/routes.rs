@@ -9,8 +9,7 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{
-            CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-            X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     middleware::{self, Next},
@@ -43,6 +42,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
+/// The routes for clients.
 pub(super) fn router(serve: Arc<Serve>) -> Router {
     Router::new()
         .route("/v1/verdict", get(verdict::verdict))
@@ -59,6 +59,18 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .with_state(serve)
 }
 
+/// The routes for probes and for Prometheus, for a port of their own. [`router`] has them as well.
+pub(super) fn admin(serve: Arc<Serve>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "not found") })
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&serve), guard))
+        .with_state(serve)
+}
+
 /// Checks the host before anything else, and gives every answer its headers.
 async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) -> Response {
     let allowed = serve.access.check_host(request.uri(), request.headers());
@@ -67,9 +79,6 @@ async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) ->
         Err(refusal) => refusal.into_response(),
     };
     answer.headers_mut().extend(HEADERS);
-    if *serve.phase.borrow() != Phase::Serving {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     answer
 }
 
@@ -86,8 +95,7 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
-    // the stream and its connection end with the server
-    Ok(([(CONTENT_TYPE, "text/event-stream"), (CONNECTION, "close")], events).into_response())
+    Ok(([(CONTENT_TYPE, "text/event-stream")], events).into_response())
 }
 
 /// Ready while it serves, even if the service does not answer: there is always a verdict, if only "not yet".
