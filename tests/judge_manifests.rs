@@ -13,6 +13,7 @@ use k8s_openapi::{
         apps::v1::Deployment,
         batch::v1::{Job, JobSpec},
         core::v1::{Container, PodSpec, PodTemplateSpec, Service},
+        networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
     serde::de::DeserializeOwned,
@@ -235,7 +236,7 @@ fn argos_template_asks_the_judges_service_and_has_consistent_limits() {
     assert_eq!(names, ["verdict", "hold"]);
     for metric in metrics {
         let url = text(&metric["provider"]["web"]["url"]);
-        assert!(url.starts_with(&judge_in("{{args.namespace}}")), "{url}");
+        assert_eq!(url, judge_in("{{args.namespace}}") + "v1/verdict?version={{args.canary-hash}}");
         assert_eq!(metric["consecutiveSuccessLimit"], 1);
         assert!(
             metric["consecutiveErrorLimit"].as_u64() >= Some(100),
@@ -299,15 +300,11 @@ fn flaggers_canary_asks_the_judges_service() {
     let analysis = &canary["spec"]["analysis"];
     assert_eq!(analysis["threshold"], 1, "one no is enough");
     let kinds: Vec<_> = list(&analysis["webhooks"]).iter().map(|hook| text(&hook["type"])).collect();
-    let wanted = [
-        "confirm-rollout",
-        "rollback",
-        "rollout",
-        "confirm-traffic-increase",
-        "confirm-promotion",
-        "post-rollout",
-    ];
-    assert_eq!(kinds, wanted);
+    let wanted =
+        ["confirm-rollout", "rollout", "confirm-traffic-increase", "confirm-promotion", "post-rollout"];
+    assert_eq!(kinds, wanted, "a hook `rollback` would hide the reason");
+    let rollout = list(&analysis["webhooks"]).iter().find(|hook| hook["type"] == "rollout").expect("a hook");
+    assert_eq!(rollout["retries"], 8, "the judge may be away for a while");
     for hook in list(&analysis["webhooks"]) {
         let url = text(&hook["url"]);
         assert!(url.starts_with(&(judge_in("default") + "flagger/")), "{url}");
@@ -328,11 +325,10 @@ fn flaggers_judge_differs_from_the_other_only_in_its_requests() {
     assert_eq!(values(&container, "--header"), [format!("Host: {}", text(&list(hosts)[0]))]);
     let variables: Vec<_> = container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
     assert_eq!(arguments(&container)[..2], ["serve".to_owned(), format!("http://$({})", variables[0])]);
-    // Flagger appends `-primary` to the label in the copy
-    let appinfo = &of_folder("deployment/flagger")[0];
-    let release = &selector(appinfo)["release"];
-    assert_eq!(values(&container, "--canary-value"), [release]);
-    assert_eq!(values(&container, "--stable-value"), [format!("{release}-primary")]);
+    // Flagger appends `-primary` to the name of its copy
+    let name = of_folder("deployment/flagger")[0].metadata.name.clone().expect("a name");
+    assert_eq!(values(&container, "--canary-pods"), [format!("{name}-*")]);
+    assert_eq!(values(&container, "--stable-pods"), [format!("{name}-primary-*")]);
 
     for deployment in [&mut own, &mut other] {
         let pod = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).expect("a pod");
@@ -353,5 +349,58 @@ fn flaggers_deployment_has_appinfos_pods_and_a_selector_that_flagger_can_change(
     assert_eq!(pod(&own), pod(&appinfo), "the same pods");
     assert_eq!(selector(&own), pod_labels(&own));
     let labels: Vec<_> = selector(&own).keys().collect();
-    assert_eq!(labels, ["app", "release"], "for -selector-labels release,app");
+    assert_eq!(labels, ["app"], "the first of the labels that Flagger changes without a flag");
+}
+
+#[test]
+fn the_network_policies_select_the_pods_and_name_their_ports() {
+    let documents = documents("deployment/network-policy");
+    let policies: Vec<NetworkPolicy> = documents.iter().map(Document::typed).collect();
+    let names: Vec<_> =
+        policies.iter().map(|policy| policy.metadata.name.as_deref().expect("a name")).collect();
+    assert_eq!(names, ["appinfo", "judge", "prometheus"]);
+    let folders = ["deployment", FOLDER, "deployment/monitoring"];
+    for ((policy, folder), ports) in policies.iter().zip(folders).zip([2, 1, 1]) {
+        let spec = policy.spec.as_ref().expect("a spec");
+        let rules = spec.ingress.as_deref().expect("rules");
+        let allowed: Vec<_> =
+            rules.iter().flat_map(|rule| rule.ports.iter().flatten()).map(|port| port.port.clone()).collect();
+        assert_eq!(allowed.len(), ports, "{folder}");
+        for deployment in deployments(&self::documents(folder)) {
+            let labels = pod_labels(&deployment);
+            let selector = spec.pod_selector.as_ref().expect("a selector");
+            let by_label = selector.match_labels.as_ref().is_none_or(|wanted| selects(wanted, labels));
+            let by_expression = selector.match_expressions.iter().flatten().all(|it| {
+                it.operator == "In"
+                    && it.values.iter().flatten().any(|value| labels.get(&it.key) == Some(value))
+            });
+            assert!(by_label && by_expression, "{folder}: {labels:?}");
+            let own = container(&deployment).ports.as_deref().expect("ports");
+            for port in &allowed {
+                let Some(IntOrString::String(name)) = port else { panic!("{folder}: a port without a name") };
+                assert!(own.iter().any(|port| port.name.as_ref() == Some(name)), "{folder}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_command_on_a_page_creates_the_network_policies_with_something_else() {
+    for page in
+        ["README.md", "docs/serve.md", "docs/flagger.md", "docs/argo-rollouts.md", "docs/monitoring.md"]
+    {
+        let text = fs::read_to_string(page).expect("a page");
+        for command in text.lines().filter(|line| line.contains("kubectl") && line.contains("network-policy"))
+        {
+            assert!(
+                command.starts_with("$ kubectl create -f deployment/network-policy/"),
+                "{page}: {command}"
+            );
+        }
+        assert!(!text.contains("--recursive") && !text.contains(" -R"), "{page}");
+    }
+    let kustomizations = ["deployment/Kustomization", "deployment/judge/Kustomization"];
+    for file in kustomizations {
+        assert!(!fs::read_to_string(file).expect("a file").contains("network-policy"), "{file}");
+    }
 }

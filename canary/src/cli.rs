@@ -23,7 +23,7 @@ use crate::{
     rehearse::Faults,
     serve::HostName,
     source::{
-        probe::{Limits, Naming, Options, Pace, Resolve, Service, Target, Trust},
+        probe::{Limits, Naming, Options, Pace, PodPattern, PodsOfReleases, Resolve, Service, Target, Trust},
         prometheus::{self, Address, Bucket, Credentials, Matchers, Metric, Prometheus, Queries},
         shown,
     },
@@ -185,7 +185,9 @@ pub enum JudgeOutput {
 }
 
 /// Flags about sending requests, which do not go with `--input`.
-const NOT_WITH_INPUT: [&str; 13] = [
+const NOT_WITH_INPUT: [&str; 15] = [
+    "stable_pods",
+    "canary_pods",
     "prometheus",
     "target",
     "rate",
@@ -227,6 +229,14 @@ pub struct ServeFlags {
     /// Let other machines reset a trial; each reset is another chance to err
     #[arg(long)]
     pub allow_reset: bool,
+
+    /// Write what is counted, and the settings, to this file, up to 256 MiB: `canary judge --input FILE` reads it
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// A file with a secret. Who shows it may reset a trial, and end a rollout at once
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 
     /// How to judge.
     #[command(flatten)]
@@ -372,6 +382,16 @@ pub struct ServiceFlags {
     #[arg(long, value_name = "TEXT", default_value = "canary")]
     pub canary_value: String,
 
+    /// Tell the stable release by its pods' names instead of --release-header: a name in which * stands for any text,
+    /// such as appinfo-primary-*. If a name fits both patterns, the more exact one counts
+    #[arg(long, value_name = "NAME", requires = "canary_pods")]
+    #[arg(conflicts_with_all = ["release_header", "stable_value", "canary_value"])]
+    pub stable_pods: Option<PodPattern>,
+
+    /// Tell the canary by its pods' names in the same way, such as appinfo-*
+    #[arg(long, value_name = "NAME", requires = "stable_pods")]
+    pub canary_pods: Option<PodPattern>,
+
     /// Use these addresses for this host and port, as in curl; may be repeated
     #[arg(long, value_name = "HOST:PORT:ADDRESS[,ADDRESS]...")]
     pub resolve: Vec<Resolve>,
@@ -393,7 +413,9 @@ impl ProbeFlags {
     pub fn service(&self) -> Result<Service, String> {
         let ServiceFlags { headers, release_header, pod_header, stable_value, canary_value, resolve, .. } =
             self.service.clone();
-        let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value };
+        let pods = self.service.stable_pods.clone().zip(self.service.canary_pods.clone());
+        let pods = pods.map(|(stable, canary)| PodsOfReleases { stable, canary });
+        let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value, pods };
         let trust = self.service.trust();
         Service::new(self.target.clone(), Options { headers, naming, resolve, trust })
     }
@@ -417,7 +439,9 @@ impl ServiceFlags {
 }
 
 /// Flags about sending requests, which do not go with `--prometheus`.
-const NOT_WITH_PROMETHEUS: [&str; 11] = [
+const NOT_WITH_PROMETHEUS: [&str; 13] = [
+    "stable_pods",
+    "canary_pods",
     "target",
     "rate",
     "timeout",

@@ -3,7 +3,8 @@
 //! In reading order:
 //!
 //! - [`cli`]: all flags. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
-//!   messages on standard error. [`shortage`]: shortages of this machine.
+//!   messages on standard error. [`foreign`]: text from others, made safe and bounded. [`shortage`]: shortages of this
+//!   machine.
 //! - [`commands`]: watch, judge, serve and rehearse, one file each. They use the modules below.
 //! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
 //! - [`tally`]: counts, latencies and pods so far.
@@ -17,6 +18,7 @@
 pub mod cli;
 pub mod commands;
 pub mod exit;
+pub mod foreign;
 pub mod messages;
 pub mod rehearse;
 pub mod serve;

@@ -5,39 +5,52 @@
 //! which requests are answered.
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
-//! - [`state`]: the JSON of a trial. `history`: its course.
-//! - `routes`: the routes. `access`: which requests are allowed. The port and the drain are [`appinfo::server`]'s.
+//! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. The port and the drain are
+//!   [`appinfo::server`]'s.
+//! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal.
+//!   rehearsal. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
 mod engines;
 mod events;
-mod history;
+mod input;
 mod metrics;
+mod outage;
+mod record;
 mod rehearsal;
+mod reset;
 mod routes;
-pub mod state;
 pub mod trials;
+mod verdict;
 mod versions;
 
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use appinfo::server::{Phase, Server, Shutdown};
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
-pub use self::access::{Access, HostName};
-pub(crate) use self::rehearsal::{Progress, Rehearsal};
-use self::{events::Viewers, metrics::Metrics, state::Heading, trials::Trials};
+pub(crate) use self::rehearsal::Rehearsal;
+pub use self::{
+    access::{Access, HostName, Token},
+    record::{LONGEST as LONGEST_RECORD, Record},
+};
+use self::{
+    events::Viewers,
+    metrics::Metrics,
+    outage::Outage,
+    trials::{Full, MOST_TRIALS, Trials, Wanted},
+};
 use crate::{
     messages::message,
     source::{Seen, Source},
     trial::Trial,
+    view::page::Heading,
 };
 
 /// The maximum number of open connections. Others wait.
@@ -51,6 +64,62 @@ const FILES_OF_SOURCE: u64 = 64;
 
 /// The minimum time between two events for a viewer.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
+/// The minimum time between two messages about the limit of trials.
+const LIMIT_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// A moment on both clocks: the one that measures, and the one that people read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    instant: Instant,
+    time: SystemTime,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// The time of a moment. A clock that is set meanwhile makes no difference.
+    fn time_of(self, moment: Instant) -> SystemTime {
+        match moment.checked_duration_since(self.instant) {
+            Some(after) => self.time + after,
+            None => self.time - self.instant.saturating_duration_since(moment),
+        }
+    }
+
+    /// The same as text, in UTC.
+    fn text_of(self, moment: Instant) -> String {
+        humantime::format_rfc3339_seconds(self.time_of(moment)).to_string()
+    }
+
+    /// The same in seconds since 1970.
+    fn seconds_of(self, moment: Instant) -> f64 {
+        self.time_of(moment).duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    }
+}
+
+/// What was said about the limit of trials.
+#[derive(Debug, Default)]
+struct Limit {
+    said: Option<Instant>,
+    full: Full,
+}
+
+impl Limit {
+    /// A message, if the limit was reached since the last one, which was some time ago.
+    fn reached(&mut self, full: Full, now: Instant) -> Option<String> {
+        let soon = |said: Instant| now.saturating_duration_since(said) < LIMIT_SAID_EVERY;
+        if full == self.full || self.said.is_some_and(soon) {
+            return None;
+        }
+        let replaced = full.replaced - self.full.replaced;
+        let refused = full.refused - self.full.refused;
+        (self.said, self.full) = (Some(now), full);
+        Some(format!(
+            "there are {MOST_TRIALS} trials: {replaced} gave way to others, and {refused} names were refused"
+        ))
+    }
+}
 
 /// The state that all requests share.
 pub(crate) struct Serve {
@@ -59,6 +128,8 @@ pub(crate) struct Serve {
     /// The steps, if this is a rehearsal.
     rehearsal: Option<Arc<Rehearsal>>,
     access: Access,
+    /// When this process began to count.
+    started: Start,
     trials: Mutex<Trials>,
     viewers: Viewers,
     metrics: Metrics,
@@ -80,6 +151,7 @@ impl Serve {
             title,
             rehearsal,
             access,
+            started: Start::now(),
             trials: Mutex::new(Trials::new(trial)),
             viewers: Viewers::default(),
             metrics: Metrics::new().map_err(io::Error::other)?,
@@ -92,6 +164,7 @@ impl Serve {
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
+        mut record: Option<Record>,
         listener: TcpListener,
         admin: Option<TcpListener>,
         end: impl Future<Output = Shutdown>,
@@ -111,19 +184,27 @@ impl Serve {
             ));
         }
         select! {
-            () = self.follow(source) => {}
+            () = self.follow(source, record.as_mut()) => {}
             () = server.run(end) => {}
+        }
+        if let Some(record) = &mut record {
+            record.end(Instant::now());
         }
     }
 
     /// Resets the trial of that name, if there is one.
     pub(crate) fn reset(&self, id: &str) {
-        self.trials().reset(Some(id), Instant::now());
+        self.trials().reset(&Wanted::Named(id.to_owned()), Instant::now());
     }
 
     fn heading(&self) -> Heading<'_> {
         let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
-        Heading { title: &self.title, rehearsal: self.rehearsal.as_ref().map(progress) }
+        let started = self.started.text_of(self.started.instant);
+        Heading {
+            title: &self.title,
+            counting_since: started,
+            rehearsal: self.rehearsal.as_ref().map(progress),
+        }
     }
 
     fn trials(&self) -> MutexGuard<'_, Trials> {
@@ -131,15 +212,20 @@ impl Serve {
     }
 
     /// Follows the source, without end.
-    async fn follow(&self, mut source: impl Source) {
+    async fn follow(&self, mut source: impl Source, mut record: Option<&mut Record>) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over = false;
+        let (mut over, mut limit, mut outage) = (false, Limit::default(), Outage::new(Instant::now()));
         loop {
             select! {
                 seen = source.next(), if !over => {
                     if let Some(Seen::Trouble(text)) = &seen {
                         message(text);
+                    }
+                    let now = Instant::now();
+                    if let Some(seen) = &seen {
+                        let recorded = record.as_mut().and_then(|record| record.observe(seen, now));
+                        [recorded, outage.observe(seen, now)].into_iter().flatten().for_each(message);
                     }
                     let mut trials = self.trials();
                     if let Some(seen) = seen {
@@ -152,32 +238,20 @@ impl Serve {
                 }
                 _ = ticks.tick() => {
                     let now = Instant::now();
+                    if let Some(record) = &mut record {
+                        record.flush();
+                    }
                     let mut trials = self.trials();
                     trials.remember(now);
                     self.viewers.tell(&mut trials, &self.heading(), now);
+                    if let Some(text) = limit.reached(trials.full(), now) {
+                        message(text);
+                    }
                     for (trial, verdict) in trials.new_decisions(now) {
-                        message(format_args!("trial {}: {verdict}", trial.escape_debug())); // a caller's name
+                        message(format_args!("trial {trial}: {verdict}"));
                     }
                 }
             }
         }
     }
-}
-
-/// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Each
-/// trial starts as a copy of `trial`. `title` names what is watched. `admin` is for probes.
-///
-/// # Errors
-/// If the metrics library refuses a metric.
-pub async fn run(
-    title: String,
-    source: impl Source,
-    trial: Trial,
-    access: Access,
-    listener: TcpListener,
-    admin: Option<TcpListener>,
-    end: impl Future<Output = Shutdown>,
-) -> io::Result<()> {
-    Serve::new(title, None, trial, access)?.run(source, listener, admin, end).await;
-    Ok(())
 }

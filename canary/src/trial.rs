@@ -230,7 +230,7 @@ impl Trial {
     }
 
     /// Whether the canary is absent `now`. Then there is no promotion.
-    fn absence(&self, now: Instant) -> Option<Absence> {
+    pub fn absence(&self, now: Instant) -> Option<Absence> {
         let answers = self.tally.of_release(Release::Canary).requests;
         self.presence.absence(answers, self.tally.began(), now)
     }

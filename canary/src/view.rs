@@ -14,3 +14,20 @@ pub mod picture;
 pub(crate) mod progress;
 pub mod report;
 pub mod terminal;
+
+use canary_judge::{Decision, Verdict};
+
+/// The word for a decision in JSON.
+pub(crate) fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Promote { .. } => "promote",
+        Decision::RollBack { .. } => "roll_back",
+        Decision::NotYet => "not_yet",
+        Decision::Hold => "hold",
+    }
+}
+
+/// A verdict in words, and what else there is to know.
+pub(crate) fn sentence(verdict: &Verdict, note: Option<&str>) -> String {
+    note.map_or_else(|| verdict.to_string(), |note| format!("{verdict} {note}"))
+}

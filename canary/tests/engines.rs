@@ -98,14 +98,19 @@ fn argo_hold(judge: SocketAddr, hash: &str) -> Measurement {
 struct Flagger<'a> {
     judge: &'a Serving,
     namespace: &'a str,
+    /// The token in the metadata of its webhooks.
+    token: Option<&'a str>,
 }
 
 impl Flagger<'_> {
     fn call(&self, hook: &str, phase: &str, checksum: &str) -> Answer {
-        let body = json!({
+        let mut body = json!({
             "name": "appinfo", "namespace": self.namespace, "phase": phase, "checksum": checksum,
             "metadata": {"slo": "0.01"},
         });
+        if let Some(token) = self.token {
+            body["metadata"]["token"] = json!(token);
+        }
         self.judge.post(&format!("/flagger/{hook}"), &body.to_string())
     }
 
@@ -142,9 +147,35 @@ const GO_ON: [bool; 4] = [false, true, true, false];
 const PROMOTE: [bool; 4] = [false, true, true, true];
 const ROLL_BACK: [bool; 4] = [true, false, false, false];
 
+/// Three pods of version 1, and a canary of the version with this hash.
+fn with_version(hash: &str, version: Version) -> Fleet {
+    let mut fleet = Fleet::new();
+    for suffix in ["vvzlg", "bbbbb", "ccccc"] {
+        fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
+    }
+    fleet.add(&format!("appinfo-{hash}-x2z4v"), "release=\"canary\"", version);
+    fleet
+}
+
+#[test]
+fn argo_does_not_promote_a_revision_on_the_evidence_of_another_one() {
+    let fleet = with_version("744f96dc75", Version::WithNamespace);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    for path in ["version", "trial"] {
+        let ask = |hash: &str| judge.get(&format!("/v1/verdict?{path}={hash}")).json();
+        eventually("a promotion", || ask("744f96dc75")["decision"] == "promote");
+        // of another Rollout, which is not even behind the Service
+        let other = ask("6f5d7c8b9b");
+        assert_eq!((&other["decision"], &other["requests"]), (&json!("not_yet"), &json!(0)), "{other}");
+        let sentence = other["sentence"].as_str().expect("a text");
+        assert!(sentence.ends_with("No answer of the canary has told the version 6f5d7c8b9b."), "{sentence}");
+        assert_eq!(argo(judge.address, "6f5d7c8b9b"), Measurement::Inconclusive);
+    }
+}
+
 #[test]
 fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
-    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let fleet = with_version("744f96dc75", Version::WithNamespace);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
     assert_eq!(
@@ -191,7 +222,7 @@ fn argo_waits_while_both_releases_fail() {
 fn flagger_promotes_a_good_canary() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
     let judge = Serving::start(&fleet.url(), &[RATE]);
-    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     flagger.begin("", "6669b9d759");
     assert_eq!(flagger.interval("6669b9d759"), GO_ON);
     eventually("a promotion", || flagger.interval("6669b9d759") == PROMOTE);
@@ -206,17 +237,17 @@ fn flags_for_flagger() -> Vec<String> {
     let arguments =
         deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments");
     let arguments = arguments.iter().map(|it| it.as_str().expect("a text").to_owned());
-    let flags = ["--stable-value=", "--canary-value=", "--header="];
+    let flags = ["--stable-pods=", "--canary-pods=", "--header="];
     let flags: Vec<_> = arguments.filter(|it| flags.iter().any(|flag| it.starts_with(flag))).collect();
     assert_eq!(flags.len(), 3, "{flags:?}");
     flags
 }
 
 #[test]
-fn the_hooks_of_the_manifest_work_with_the_labels_that_flagger_gives() {
+fn the_hooks_of_the_manifest_work_with_the_names_that_flagger_gives() {
     let mut fleet = Fleet::new();
-    // the primary has the label of its Deployment's selector with `-primary` behind it, and all others as they are
-    fleet.add("appinfo-primary-567b989978-vvzlg", "release=\"canary-primary\"", Version::Baseline);
+    // Flagger copies the Deployment to NAME-primary, with all labels but the one of its selector as they are
+    fleet.add("appinfo-primary-567b989978-vvzlg", "release=\"canary\"", Version::Baseline);
     let mut flags = flags_for_flagger();
     flags.push(RATE.to_owned());
     let judge = Serving::start(&fleet.url(), &flags.iter().map(String::as_str).collect::<Vec<_>>());
@@ -244,14 +275,14 @@ fn the_hooks_of_the_manifest_work_with_the_labels_that_flagger_gives() {
         assert!(url.ends_with(&format!("/flagger/{hook}")), "{url}");
     }
     fleet.add("appinfo-744f96dc75-x2z4v", "release=\"canary\"", Version::Broken);
-    eventually("a roll-back", || yes() == ["rollback"]);
+    eventually("a roll-back", || yes() == [""; 0]);
 }
 
 #[test]
 fn flagger_rolls_back_a_broken_canary_and_gets_the_reason() {
     let fleet = Fleet::with_canary(Version::Broken);
     let judge = Serving::start(&fleet.url(), &[RATE]);
-    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     flagger.begin("", "6669b9d759");
     eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
     for hook in ["rollout", "step", "promote"] {
@@ -264,11 +295,13 @@ fn flagger_rolls_back_a_broken_canary_and_gets_the_reason() {
 }
 
 #[test]
-fn a_new_rollout_with_the_same_checksum_gets_a_new_trial() {
+fn with_the_token_a_new_rollout_with_the_same_checksum_gets_a_new_trial_at_once() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
-    let flagger = Flagger { judge: &judge, namespace: "flag" };
-    let other = Flagger { judge: &judge, namespace: "other" };
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), "secret\n").expect("written");
+    let judge = Serving::start(&fleet.url(), &[RATE, &format!("--token-file={}", file.path().display())]);
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: Some("secret") };
+    let other = Flagger { judge: &judge, namespace: "other", token: None };
     other.begin("", "6669b9d759");
     let began = Instant::now();
     for end in ["pre-rollout", "confirm-rollout", "post-rollout"] {
@@ -282,19 +315,52 @@ fn a_new_rollout_with_the_same_checksum_gets_a_new_trial() {
     eventually("a roll-back of another namespace's", || other.ask("rollback", "true", "6669b9d759"));
     let least = began.elapsed().as_secs_f64();
     assert!(other.seconds("6669b9d759") >= least, "that one has gone on");
+    let wrong = Flagger { token: Some("guess"), ..other };
+    assert_eq!(wrong.call("post-rollout", "Failed", "6669b9d759").status, 401);
+}
+
+#[test]
+fn without_the_token_nobody_resets_the_trial_of_a_canary_that_answers() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: Some("there is none to compare with") };
+    flagger.begin("", "6669b9d759");
+    eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
+    for hook in ["post-rollout", "confirm-rollout", "pre-rollout"].repeat(30) {
+        assert!(flagger.ask(hook, "Failed", "6669b9d759"), "it never blocks Flagger");
+        assert_eq!(flagger.interval("6669b9d759"), ROLL_BACK, "{hook}");
+    }
+}
+
+#[test]
+fn a_second_rollout_of_the_same_specification_begins_anew_even_if_its_hooks_were_missed() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let judge = Serving::start(&fleet.url(), &["--rate=100"]);
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
+    eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
+    fleet.remove("appinfo-canary-1");
+    let counted = || judge.get("/v1/verdict").json()["requests"].as_u64().expect("a number");
+    let (began, before) = (Instant::now(), counted());
+    eventually("the canary is silent", || began.elapsed().as_secs() > 31 && counted() > before + 100);
+    assert_eq!(flagger.interval("6669b9d759"), GO_ON);
 }
 
 #[test]
 fn flagger_continues_while_evidence_is_missing_and_while_both_releases_fail() {
     let mut fleet = Fleet::new();
     let judge = Serving::start(&fleet.url(), &[RATE]);
-    let flagger = Flagger { judge: &judge, namespace: "flag" };
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     assert_eq!(flagger.interval("6669b9d759"), GO_ON, "not yet");
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Broken);
     fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
     let sentence = || flagger.call("promote", "Progressing", "6669b9d759").body;
     eventually("hold", || sentence().starts_with("Hold: both releases fail"));
     assert_eq!(flagger.interval("6669b9d759"), GO_ON, "hold");
+    // the body of the no names the way out, which works
+    let reset = r#"{"namespace":"flag","name":"appinfo"}"#;
+    assert!(sentence().trim_end().ends_with(&format!("POST /v1/reset with {reset}.")), "{}", sentence());
+    let answer = judge.post("/v1/reset", reset);
+    assert_eq!((answer.status, &answer.json()["trial"]), (200, &json!("flagger/flag/appinfo/6669b9d759")));
 }
 
 #[test]

@@ -476,7 +476,7 @@ fn nothing_is_decided_on_an_answer_that_may_be_incomplete() {
         answer.to_string()
     };
     for (more, says) in [
-        (json!({"warnings": ["no store matched\u{1b}[1m"]}), "(no store matched\u{fffd}[1m)"),
+        (json!({"warnings": ["no store matched\u{1b}[1m"]}), "(no store matched\\u{1b}[1m)"),
         (json!({"isPartial": true}), "(isPartial)"),
     ] {
         let body = incomplete(more);

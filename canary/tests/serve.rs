@@ -93,8 +93,16 @@ fn each_canary_has_its_own_trial_and_keeps_it_while_it_is_absent() {
     let labels = "release=\"canary\"\npod-template-hash=\"744f96dc75\"";
     fleet.add("appinfo-canary-fixed-744f96dc75-x2z4v", labels, Version::WithNamespace);
     eventually("a promotion beside the broken canary", || {
+        decision(&serving, "/v1/verdict?version=744f96dc75") == "promote"
+    });
+    let both = serving.get("/v1/verdict").json();
+    assert_eq!((&both["trial"], &both["decision"]), (&json!("c66665c44"), &json!("roll_back")), "{both}");
+    assert_eq!(both["others"], json!([{"trial": "744f96dc75", "decision": "promote"}]));
+    assert!(both["sentence"].as_str().expect("a text").ends_with("at the same time: 744f96dc75 (promote)."));
+    fleet.remove("appinfo-canary-broken-c66665c44-x2z4v");
+    eventually("the fixed canary alone", || {
         let verdict = serving.get("/v1/verdict").json();
-        verdict["trial"] == "744f96dc75" && verdict["decision"] == "promote"
+        verdict["trial"] == "744f96dc75" && verdict["decision"] == "promote" && verdict["others"] == json!([])
     });
     assert_eq!(decision(&serving, "/v1/verdict?trial=c66665c44"), "roll_back");
     assert_eq!(serving.get("/v1/verdict?trial=744f96dc75").json()["canary"]["failures"], 0);
@@ -129,6 +137,38 @@ fn sixty_four_trials_are_kept_and_the_next_one_is_refused() {
 }
 
 #[test]
+fn a_version_that_answers_finds_a_place_and_a_rollout_too_however_many_names_there_are() {
+    let mut fleet = Fleet::with_canary(Version::WithNamespace);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    eventually("a promotion", || decision(&serving, "/v1/verdict") == "promote");
+    for number in 0..70 {
+        serving.get(&format!("/v1/verdict?trial=x{number}"));
+    }
+    fleet.remove("appinfo-canary-1");
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    eventually("the new version", || decision(&serving, "/v1/verdict") == "roll_back");
+    let call = r#"{"name":"appinfo","namespace":"flag","checksum":"6669b9d759"}"#;
+    assert_eq!(serving.post("/flagger/step", call).status, 200);
+    let metrics = serving.get("/metrics").body;
+    let value =
+        |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    assert_eq!(value("canary_trials_refused_total "), Some(7), "{metrics}");
+    assert_eq!(value("canary_trials_replaced_total "), Some(2), "{metrics}");
+}
+
+#[test]
+fn pods_with_names_of_any_form_are_one_canary() {
+    let mut fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    for name in ["3f4e9c8ab1d2", "10.0.0.5:8080", "cache-lhr6316-LHR", "550e8400-e29b-41d4-a716-446655440000"]
+    {
+        fleet.add(name, "release=\"canary\"", Version::Broken);
+    }
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    assert!(serving.get("/metrics").body.contains("\ncanary_trials 1\n"));
+}
+
+#[test]
 fn bad_requests_get_an_error_with_the_reason() {
     let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
     let error = |answer: common::http::Answer| {
@@ -138,6 +178,8 @@ fn bad_requests_get_an_error_with_the_reason() {
     for (path, status, text) in [
         ("/v1/verdict?trial=", 400, "the trial's name is empty"),
         ("/v1/verdict?trial=a&trial=b", 400, "trial occurs twice: want one name"),
+        ("/v1/verdict?trial=a&version=b", 400, "want a trial or a version, not both"),
+        ("/v1/verdict?trial=a%E2%80%AEb", 400, "the trial's name has invisible characters"),
         ("/v1/verdict?trial=%00", 400, "the trial's name has control characters"),
         ("/v2", 404, "not found"),
         ("/v1/reset", 405, "method not allowed"),
@@ -150,12 +192,19 @@ fn bad_requests_get_an_error_with_the_reason() {
     for (path, body, status, text) in [
         ("/v1/reset", "{", 400, "the body: EOF while parsing an object at line 1 column 1"),
         ("/v1/reset", r#"{"trial":"a"}"#, 404, "there is no trial \"a\""),
+        ("/v1/reset", r#"{"namespace":"a","name":"b"}"#, 404, "there is no trial \"flagger/a/b\""),
+        ("/v1/reset", r#"{"name":"b"}"#, 400, "want a trial, or a namespace and a name, or {}"),
+        ("/v1/reset", r#" ["a"]"#, 400, "the body: want an object, not a list"),
+        ("/flagger/rollback", r#"["appinfo","default","abc"]"#, 400, "the body: want an object, not a list"),
         ("/v1/verdict", "{}", 405, "method not allowed"),
         ("/", "{}", 405, "method not allowed"),
         ("/flagger/rollback", "{}", 400, "the body: missing field `name` at line 1 column 2"),
     ] {
         assert_eq!(error(serving.post(path, body)), (status, text.to_owned()), "{path} {body}");
     }
+    let (status, text) = error(serving.post("/v1/reset", r#"{"trail":"a"}"#));
+    assert_eq!(status, 400);
+    assert!(text.starts_with("the body: unknown field `trail`, expected one of "), "{text}");
     let (status, text) = error(serving.post("/v1/reset", &" ".repeat((64 << 10) + 1)));
     assert_eq!((status, text.as_str()), (413, "the body is longer than 65536 bytes"));
 }
@@ -207,6 +256,18 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
 }
 
 #[test]
+fn labels_of_strangers_are_shown_escaped_and_cut() {
+    let mut fleet = Fleet::new();
+    let labels = format!("release=\"stable\"\nevil=\"\u{1b}[2J\u{202e}\"\nlong=\"{}\"", "a".repeat(40_000));
+    fleet.add("appinfo-1", &labels, Version::Baseline);
+    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let pod = |state: Value| Some(state["pods"].as_array()?.first()?["labels"].clone());
+    let labels = serving.events("/v1/events").find_map(pod).expect("a pod");
+    assert_eq!(labels["evil"], "\\u{1b}[2J\\u{202e}");
+    assert_eq!(labels["long"], format!("{}…", "a".repeat(60)));
+}
+
+#[test]
 fn a_share_that_is_given_is_the_expected_one() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let serving = Serving::start(&fleet.url(), &["--rate=10", "--share=1%"]);
@@ -236,14 +297,14 @@ fn a_stream_follows_the_trial_that_it_names_or_the_current_one() {
 fn a_viewer_who_is_slow_gets_the_newest_state() {
     const MISSED: usize = 40;
     let mut fleet = Fleet::new();
-    let serving = Serving::start(&fleet.url(), &["--rate=50"]);
+    let serving = Serving::start(&fleet.url(), &["--rate=100"]);
     // each state has 40 kilobytes, so the buffers on the way hold few
-    fleet.add(
-        "appinfo-1",
-        &format!("release=\"stable\"\nlong=\"{}\"", "a".repeat(40_000)),
-        Version::Baseline,
-    );
-    eventually("the label is seen", || {
+    let labels: Vec<_> = (0..12).map(|n| format!("label-{n}=\"{}\"\n", "a".repeat(60))).collect();
+    let labels = labels.concat();
+    for number in 0..50 {
+        fleet.add(&format!("appinfo-{number}"), &format!("release=\"stable\"\n{labels}"), Version::Baseline);
+    }
+    eventually("the labels are seen", || {
         serving.events("/v1/events").next().is_some_and(|state| state.to_string().len() > 40_000)
     });
     let mut slow = serving.events_with_small_buffers("/v1/events");
@@ -363,6 +424,8 @@ fn metrics_contain_counts_evidence_and_the_decision() {
         "canary_decision{decision=\"roll_back\"} 1",
         "canary_decision{decision=\"promote\"} 0",
         "canary_trials 1",
+        "canary_trials_replaced_total 0",
+        "canary_trials_refused_total 0",
         "canary_viewers 1",
     ] {
         assert!(metrics.body.lines().any(|it| it == line), "{line}\n{}", metrics.body);
@@ -373,6 +436,15 @@ fn metrics_contain_counts_evidence_and_the_decision() {
     };
     assert!(value("canary_ln_e_value ") >= value("canary_ln_threshold "));
     assert!(value("canary_failure_rate_lower{release=\"canary\"}") > 0.1);
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
+    let began = value("canary_trial_began_timestamp_seconds ");
+    let since = value("canary_counting_since_timestamp_seconds ");
+    assert!(since <= began && began <= now && now - since < 600.0, "{since} {began} {now}");
+    assert!((value("process_start_time_seconds ") - since).abs() < 1.0);
+    let verdict = serving.get("/v1/verdict").json();
+    let times = ["process_started", "counting_since", "trial_began"]
+        .map(|key| verdict[key].as_str().expect("a time"));
+    assert!(times.is_sorted() && times[0].ends_with('Z'), "{times:?}");
     drop(viewer);
     eventually("the viewer is gone", || serving.get("/metrics").body.contains("\ncanary_viewers 0\n"));
 }
@@ -480,6 +552,19 @@ fn idle_connections_leave_files_for_the_requests_of_the_prober() {
     let metrics = serving.get("/metrics").body;
     assert!(metrics.contains("\ncanary_unsent_total 0\n"), "{metrics}");
     drop(idle);
+}
+
+#[test]
+fn a_record_can_be_judged_again() {
+    let fleet = Fleet::with_canary(Version::Broken);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    let mut serving = Serving::start(&fleet.url(), &[FAST, &format!("--record={path}")]);
+    eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    serving.signal(Signal::INT);
+    assert_eq!(serving.end(), Some(0));
+    let (code, output, messages) = run(&["judge", "--input", path]);
+    assert_eq!(code, Some(1), "{output}{messages}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
     }
     if let Some(page) = flags.page {
         let page = server::bind(page).map_err(cannot_listen("--page=", page))?;
-        let access = Access { hosts: flags.allow_host.clone(), reset: false };
+        let access = Access { hosts: flags.allow_host.clone(), ..Access::default() };
         return rehearse::page(listener, page, access, signals, flags.rate, flags.faults()).await;
     }
     if let Some(why) = terminal::unfit() {

@@ -13,7 +13,7 @@ use crate::{
     cli::ServeFlags,
     exit::Exit,
     messages::message,
-    serve::{self, Access},
+    serve::{Access, LONGEST_RECORD, Record, Serve, Token},
     signals,
     source::{Source, probe::Probe},
     trial::Trial,
@@ -24,11 +24,16 @@ use crate::{
 /// # Errors
 /// If the port cannot be used.
 pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
+    let token = match flags.token_file.as_deref().map(Token::read).transpose() {
+        Ok(token) => token,
+        Err(error) => return Ok(unusable(error)),
+    };
+    let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset, token };
     let now = Instant::now();
     if flags.prometheus.is_used() {
         let title = flags.prometheus.title();
         return match flags.prometheus.start(&flags.probe.service.trust(), None) {
-            Ok(source) => serve(flags, &title, &title, source, flags.trial.of_counters(now)).await,
+            Ok(source) => follow(flags, access, &title, &title, source, flags.trial.of_counters(now)).await,
             Err(error) => Ok(unusable(error)),
         };
     }
@@ -40,12 +45,13 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let probe = Probe::paused(service, flags.probe.pace(None, flags.trial.max_latency));
     let title = flags.probe.target.to_string();
     let how = format!("{title} {} times a second", flags.probe.rate);
-    serve(flags, &title, &how, probe, trial).await
+    follow(flags, access, &title, &how, probe, trial).await
 }
 
 /// Serves the verdict on the outcomes of the source. `how` describes the source in messages.
-async fn serve(
+async fn follow(
     flags: &ServeFlags,
+    access: Access,
     title: &str,
     how: &str,
     source: impl Source,
@@ -55,24 +61,26 @@ async fn serve(
     let listener = listen("--listen ", flags.listen)?;
     let admin = flags.admin_listen.map(|on| listen("--admin-listen ", on)).transpose()?;
     let address = listener.local_addr()?;
+    let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
+    let record = record.transpose()?;
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));
     if let Some(admin) = &admin {
         message(format_args!("probes on http://{}", admin.local_addr()?));
     }
-    let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset };
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };
-    let serving = serve::run(title.to_owned(), source, trial, access, listener, admin, end);
+    let serve = Serve::new(title.to_owned(), None, trial, access)?;
+    let serving = serve.run(source, record, listener, admin, end);
     tokio::pin!(serving);
     select! {
-        ended = &mut serving => return ended.map(|()| Exit::Done),
+        () = &mut serving => return Ok(Exit::Done),
         signal = signals.next() => {
             let _ = ask_to_end.send(shutdown_after(signal));
         }
     }
     select! {
-        ended = serving => ended.map(|()| Exit::Done),
+        () = serving => Ok(Exit::Done),
         signal = signals.next() => Ok(signal),
     }
 }

@@ -12,12 +12,13 @@ use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
     messages::message,
-    serve::{Access, Progress, Rehearsal, Serve},
+    serve::{Access, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
         Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
+    view::page::Progress,
 };
 
 /// Serves the page, and goes through the steps by its button.
@@ -41,7 +42,7 @@ pub(super) async fn run(
     ));
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     select! {
-        () = serve.run(source, listener, None, std::future::pending()) => Ok(Exit::Done),
+        () = serve.run(source, None, listener, None, std::future::pending()) => Ok(Exit::Done),
         never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
         signal = signals.next() => Ok(ended_by(signal)),
     }

@@ -5,7 +5,9 @@
 //! also send simple requests without reading the answers. These have its origin, or no JSON.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    fmt, fs,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     str::FromStr,
 };
 
@@ -13,7 +15,7 @@ use appinfo::server;
 use axum::{
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri, Version,
-        header::{CONTENT_TYPE, ORIGIN},
+        header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
         uri::Authority,
     },
     response::{IntoResponse, Response},
@@ -27,6 +29,39 @@ pub struct Access {
     pub hosts: Vec<HostName>,
     /// Whether other machines may reset a trial.
     pub reset: bool,
+    /// With this token, they may as well, and a hook ends a rollout at once.
+    pub token: Option<Token>,
+}
+
+/// A secret that callers show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Reads the token in this file. White space around it does not count.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has no token.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let named = |cause: &dyn fmt::Display| format!("--token-file {}: {cause}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+        match text.trim() {
+            "" => Err(named(&"it is empty")),
+            token => Ok(Self(token.to_owned())),
+        }
+    }
+
+    /// Compares all bytes, so that the time does not tell how many are right.
+    fn is(&self, shown: &str) -> bool {
+        let differ = |differ, (one, other): (u8, u8)| differ | (one ^ other);
+        self.0.len() == shown.len() && self.0.bytes().zip(shown.bytes()).fold(0, differ) == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(_)")
+    }
 }
 
 /// A name that the header `host` may have, in lower case.
@@ -86,8 +121,8 @@ impl Access {
         for authority in [Some(&named), uri.authority()].into_iter().flatten() {
             let host = authority.host();
             let name = host.to_ascii_lowercase();
-            let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-            if !is_address && name != "localhost" && !self.hosts.iter().any(|allowed| allowed.0 == name) {
+            if !is_address(host) && name != "localhost" && !self.hosts.iter().any(|allowed| allowed.0 == name)
+            {
                 return Err(Refusal::new(
                     StatusCode::MISDIRECTED_REQUEST,
                     format!(
@@ -123,16 +158,36 @@ impl Access {
         }
     }
 
-    /// Refuses a reset from another machine, unless the flags allow it.
-    pub(super) fn check_reset(&self, remote: Option<SocketAddr>) -> Result<(), Refusal> {
-        if self.reset || is_this_machine(remote) {
+    /// Refuses a reset from another machine, unless the flags allow it, or the caller shows the token.
+    pub(super) fn check_reset(&self, remote: Option<SocketAddr>, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.has_token(headers, None)? || self.reset || is_this_machine(remote) {
             return Ok(());
         }
         Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "a trial is reset from this machine alone, unless canary serve is started with --allow-reset: each \
-             reset is another chance to err",
+            "a trial is reset from this machine alone, unless canary serve is started with --allow-reset or the \
+             request has the token of --token-file: each reset is another chance to err",
         ))
+    }
+
+    /// Whether the caller shows the token, as `authorization: Bearer TOKEN` or in the body.
+    ///
+    /// # Errors
+    /// If it shows another one.
+    pub(super) fn has_token(&self, headers: &HeaderMap, in_body: Option<&str>) -> Result<bool, Refusal> {
+        let Some(token) = &self.token else { return Ok(false) };
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let in_header = header.map(|value| {
+            value
+                .split_once(' ')
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                .map_or("", |it| it.1)
+        });
+        match in_header.or(in_body) {
+            None => Ok(false),
+            Some(shown) if token.is(shown.trim()) => Ok(true),
+            Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "this is not the token of --token-file")),
+        }
     }
 
     /// Refuses a step of a rehearsal from another machine: a class may watch, and the teacher takes the steps.
@@ -144,6 +199,11 @@ impl Access {
     }
 }
 
+/// The caller's address, for messages.
+pub(super) fn caller(remote: Option<SocketAddr>) -> String {
+    remote.map_or_else(|| "an unknown address".to_owned(), |remote| remote.to_string())
+}
+
 fn is_this_machine(remote: Option<SocketAddr>) -> bool {
     remote.is_some_and(|remote| remote.ip().is_loopback())
 }
@@ -151,13 +211,38 @@ fn is_this_machine(remote: Option<SocketAddr>) -> bool {
 fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
     let refused = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
     let host = server::host(Version::HTTP_11, headers).map_err(|error| refused(error.to_string()))?;
-    host.ok_or_else(|| refused("the Host header is empty".to_owned()))
+    host.filter(|host| authority(host.as_str().as_bytes()).is_some())
+        .ok_or_else(|| refused("the Host header has no host".to_owned()))
 }
 
+/// A host, and a port from 0 to 65535 if there is one. `Authority` also takes other ports, and text after a bracket.
+fn authority(text: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(text).ok()?;
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host)?;
+    let has_port = rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    let is_host = !host.is_empty() && (!host.contains(['[', ']']) || is_address(host));
+    (is_host && (rest.is_empty() || has_port)).then_some(authority)
+}
+
+/// An IPv4 address, or an IPv6 address in brackets.
+fn is_address(host: &str) -> bool {
+    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    in_brackets.map_or(host.parse::<Ipv4Addr>().is_ok(), |address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Whether the origin is the host that the request went to. Browsers leave out the default port of the scheme, and a
+/// proxy in front may not.
 fn is_own(origin: &[u8], host: &Authority) -> bool {
     let text = str::from_utf8(origin).unwrap_or_default();
-    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str()))
+    let schemes = [("http://", 80), ("https://", 443)];
+    schemes.into_iter().any(|(scheme, default)| {
+        let origin = text.strip_prefix(scheme).and_then(|rest| authority(rest.as_bytes()));
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
+        origin.is_some_and(|origin| {
+            origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host)
+        })
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -183,7 +268,7 @@ mod tests {
     #[test]
     fn the_host_is_an_address_localhost_or_allowed() {
         let hosts = vec!["Judge.example.com".parse().expect("a name")];
-        let access = Access { hosts, reset: false };
+        let access = Access { hosts, ..Access::default() };
         for (host, expected) in [
             ("127.0.0.1:8090", 200),
             ("10.1.2.3", 200),
@@ -196,6 +281,15 @@ mod tests {
             ("localhost@evil.example", 400),
             ("", 400),
             ("a b", 400),
+            ("localhost:99999", 400),
+            ("localhost:x", 400),
+            ("[::1]evil", 400),
+            ("[::1]:8090:1", 400),
+            ("[evil]", 400),
+            ("[127.0.0.1]", 400),
+            (":80", 400),
+            ("127.0.0.1:", 200),
+            ("localhost:65535", 200),
         ] {
             let headers = headers(&[(HOST, host)]);
             assert_eq!(status(access.check_host(&Uri::from_static("/"), &headers)), expected, "{host}");
@@ -227,17 +321,61 @@ mod tests {
         }
         let host = headers(&[(HOST, "127.0.0.1:8090")]);
         assert_eq!(status(Access::check_origin(&host)), 415, "no body at all");
+        for (origin, host, expected) in [
+            ("https://judge.example", "judge.example:443", 200),
+            ("https://judge.example:443", "judge.example", 200),
+            ("http://judge.example", "judge.example:80", 200),
+            ("http://JUDGE.example:80", "judge.example", 200),
+            ("http://judge.example", "judge.example:443", 403),
+            ("http://judge.example:81", "judge.example", 403),
+            ("http://[::1]", "[::1]:80", 200),
+            ("http://[::1]evil", "[::1]", 403),
+            ("http://localhost:99999", "localhost", 403),
+        ] {
+            let headers = headers(&[(HOST, host), (ORIGIN, origin)]);
+            assert_eq!(status(Access::check_origin(&headers)), expected, "{origin} {host}");
+        }
     }
 
     #[test]
     fn a_reset_comes_from_this_machine_or_is_allowed() {
         let remote = |text: &str| Some(text.parse().expect("an address"));
         let (strict, open) = (Access::default(), Access { reset: true, ..Access::default() });
-        assert_eq!(status(strict.check_reset(remote("127.0.0.1:1"))), 200);
-        assert_eq!(status(strict.check_reset(remote("[::1]:1"))), 200);
-        assert_eq!(status(strict.check_reset(remote("10.0.0.1:1"))), 403);
-        assert_eq!(status(strict.check_reset(None)), 403);
-        assert_eq!(status(open.check_reset(remote("10.0.0.1:1"))), 200);
+        let none = HeaderMap::new();
+        assert_eq!(status(strict.check_reset(remote("127.0.0.1:1"), &none)), 200);
+        assert_eq!(status(strict.check_reset(remote("[::1]:1"), &none)), 200);
+        assert_eq!(status(strict.check_reset(remote("10.0.0.1:1"), &none)), 403);
+        assert_eq!(status(strict.check_reset(None, &none)), 403);
+        assert_eq!(status(open.check_reset(remote("10.0.0.1:1"), &none)), 200);
+    }
+
+    #[test]
+    fn a_token_in_the_header_or_in_the_body_opens_and_a_wrong_one_is_refused() {
+        let access = Access { token: Some(Token("secret".to_owned())), ..Access::default() };
+        let remote = Some("10.0.0.1:1".parse().expect("an address"));
+        for (value, expected) in [
+            ("Bearer secret", 200),
+            ("bearer  secret", 200),
+            ("Bearer secre", 401),
+            ("secret", 401),
+            ("Basic secret", 401),
+        ] {
+            assert_eq!(
+                status(access.check_reset(remote, &headers(&[(AUTHORIZATION, value)]))),
+                expected,
+                "{value}"
+            );
+        }
+        let none = HeaderMap::new();
+        assert_eq!(access.has_token(&none, Some("secret\n")), Ok(true));
+        assert_eq!(access.has_token(&none, None), Ok(false));
+        assert_eq!(status(access.has_token(&none, Some("other")).map(drop)), 401);
+        assert_eq!(
+            Access::default().has_token(&none, Some("other")),
+            Ok(false),
+            "there is none to compare with"
+        );
+        assert!(!format!("{access:?}").contains("secret"));
     }
 
     #[test]

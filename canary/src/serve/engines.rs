@@ -3,11 +3,12 @@
 //!
 //! Argo Rollouts needs no hook: its web provider reads `GET /v1/verdict?trial=HASH`.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
+    Extension,
     body::Body,
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -15,9 +16,10 @@ use serde::Deserialize;
 
 use super::{
     Serve,
-    access::Refusal,
-    routes::{read_json, trial_name},
+    access::{Refusal, caller},
+    input::{read_json, trial_name},
 };
+use crate::messages::message;
 use canary_judge::{Decision, Verdict};
 
 /// The body of Flagger's calls.
@@ -29,6 +31,8 @@ pub(super) struct Call {
     /// The checksum of the new version's specification. Another rollout of the same image has the same one.
     #[serde(default)]
     checksum: String,
+    /// What the resource sets for this webhook. Here, `token` counts.
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 /// The kind of a call.
@@ -82,17 +86,21 @@ impl Question {
     }
 }
 
+/// The name of the last rollout's trial of one of Flagger's resources, without the checksum.
+pub(super) fn resource(namespace: &str, name: &str) -> Result<String, Refusal> {
+    for (key, value) in [("name", name), ("namespace", namespace)] {
+        if value.is_empty() || value.contains('/') {
+            let error = format!("{key} is {value:?}: want the {key} of a resource Canary");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+        }
+    }
+    trial_name(format!("flagger/{namespace}/{name}"))
+}
+
 impl Call {
     /// The prefix of this resource's trials.
     fn resource(&self) -> Result<String, Refusal> {
-        let Self { name, namespace, .. } = self;
-        for (key, value) in [("name", name), ("namespace", namespace)] {
-            if value.is_empty() || value.contains('/') {
-                let error = format!("{key} is {value:?}: want the {key} of a resource Canary");
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
-            }
-        }
-        Ok(format!("flagger/{namespace}/{name}/"))
+        Ok(resource(&self.namespace, &self.name)? + "/")
     }
 
     /// The name of this rollout's trial.
@@ -102,46 +110,89 @@ impl Call {
         }
         trial_name(self.resource()? + &self.checksum)
     }
+
+    /// What to do about a hold, which does not end by itself.
+    fn way_out(&self, decision: &Decision) -> String {
+        let Self { name, namespace, .. } = self;
+        match decision {
+            Decision::Hold => format!(
+                " When the cause is found, begin the trial anew: POST /v1/reset with \
+                 {{\"namespace\":\"{namespace}\",\"name\":\"{name}\"}}."
+            ),
+            _ => String::new(),
+        }
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.metadata.as_ref()?.get("token").map(String::as_str)
+    }
 }
 
 /// `POST /flagger/HOOK`.
 pub(super) async fn flagger(
     State(serve): State<Arc<Serve>>,
-    Path(hook): Path<String>,
+    Path(name): Path<String>,
+    remote: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let hook = Hook::named(&hook).ok_or_else(|| {
+    let hook = Hook::named(&name).ok_or_else(|| {
         let hooks = "rollback, step, promote, rollout, confirm-rollout, pre-rollout and post-rollout";
-        Refusal::new(StatusCode::NOT_FOUND, format!("there is no hook {hook:?}: the hooks are {hooks}"))
+        Refusal::new(StatusCode::NOT_FOUND, format!("there is no hook {name:?}: the hooks are {hooks}"))
     })?;
     let call: Call = read_json(&headers, body).await?;
+    let by = format!("POST /flagger/{name} from {}", caller(remote.map(|remote| remote.0.0)));
     match hook {
-        Hook::Begin(begin) => serve.begin_rollout(begin, &call),
+        Hook::Begin(begin) => {
+            let has_token = serve.access.has_token(&headers, call.token())?;
+            serve.begin_rollout(begin, &call, has_token, &by)
+        }
         Hook::Ask(question) => {
-            let verdict = serve.verdict_on_rollout(&call)?;
+            let verdict = serve.verdict_on_rollout(&call, &by)?;
             let status =
                 if question.is_yes(&verdict.decision) { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            Ok((status, format!("{verdict}\n")).into_response())
+            Ok((status, format!("{verdict}{}\n", call.way_out(&verdict.decision))).into_response())
         }
     }
 }
 
 impl Serve {
-    fn begin_rollout(&self, begin: Begin, call: &Call) -> Result<Response, Refusal> {
-        let mut trials = self.trials();
-        trials.end_rollouts(&call.resource()?);
+    fn begin_rollout(
+        &self,
+        begin: Begin,
+        call: &Call,
+        has_token: bool,
+        by: &str,
+    ) -> Result<Response, Refusal> {
+        let (resource, trial) = (call.resource()?, call.trial());
+        let ended = self.trials().end_rollouts(&resource, has_token, Instant::now());
+        let what = if ended {
+            "the last rollout is over"
+        } else {
+            "the last rollout is over once its canary is silent"
+        };
+        message(format_args!("{}: {what}: {by}", resource.trim_end_matches('/')));
         if begin == Begin::Now {
-            trials.ask_for_rollout(&call.trial()?, Instant::now())?;
+            self.verdict_on_rollout_named(&trial?, by);
         }
-        Ok("The next trial begins anew.\n".into_response())
+        Ok(if ended {
+            "The next trial begins anew.\n"
+        } else {
+            "The next trial begins anew once this canary has not answered for 30 s, or after a call with the token.\n"
+        }
+        .into_response())
     }
 
-    fn verdict_on_rollout(&self, call: &Call) -> Result<Verdict, Refusal> {
-        let mut trials = self.trials();
-        let id = trials.ask_for_rollout(&call.trial()?, Instant::now())?;
-        let one = trials.get(&id).ok_or_else(|| Refusal::no_such_trial(&id))?;
-        Ok(one.trial().verdict(Instant::now()))
+    fn verdict_on_rollout(&self, call: &Call, by: &str) -> Result<Verdict, Refusal> {
+        Ok(self.verdict_on_rollout_named(&call.trial()?, by))
+    }
+
+    fn verdict_on_rollout_named(&self, id: &str, by: &str) -> Verdict {
+        let (verdict, anew) = self.trials().ask_for_rollout(id, Instant::now());
+        if anew {
+            message(format_args!("trial {id} begins anew, because its last rollout is over: {by}"));
+        }
+        verdict
     }
 }
 

@@ -17,11 +17,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    rehearsal::Progress,
-    state::{Heading, State},
-    trials::{OnTrial, Trials},
-};
+use super::trials::{Found, Trials, Wanted};
+use crate::view::page::{Heading, Progress, State, Subject};
 
 /// The maximum number of viewers.
 pub(super) const MOST_VIEWERS: usize = 256;
@@ -34,8 +31,8 @@ const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 /// All viewers.
 #[derive(Debug)]
 pub(super) struct Viewers {
-    /// By the trial's name; `None` stands for the current trial.
-    channels: Mutex<BTreeMap<Option<String>, Channel>>,
+    /// By what they want to see.
+    channels: Mutex<BTreeMap<Wanted, Channel>>,
     places: Arc<Semaphore>,
 }
 
@@ -52,12 +49,14 @@ struct Shown {
     trial: String,
     /// The trial's number of changes.
     changes: u64,
+    note: Option<String>,
     rehearsal: Option<Progress>,
 }
 
 impl Shown {
-    fn new(id: &str, one: &OnTrial, heading: &Heading) -> Self {
-        Self { trial: id.to_owned(), changes: one.changes(), rehearsal: heading.rehearsal.clone() }
+    fn new(found: &Found, heading: &Heading) -> Self {
+        let (trial, changes) = (found.id.to_owned(), found.one.changes());
+        Self { trial, changes, note: found.note(), rehearsal: heading.rehearsal.clone() }
     }
 }
 
@@ -73,29 +72,25 @@ impl Viewers {
         MOST_VIEWERS - self.places.available_permits()
     }
 
-    fn channels(&self) -> MutexGuard<'_, BTreeMap<Option<String>, Channel>> {
+    fn channels(&self) -> MutexGuard<'_, BTreeMap<Wanted, Channel>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The events for one more viewer, of the named trial or the current one. They end when the server drains.
-    /// `None` if there are too many viewers.
+    /// The events for one more viewer, of the trial that was `found`. They end when the server drains. `None` if
+    /// there are too many viewers.
     pub(super) fn events(
         &self,
-        id: Option<&str>,
-        trials: &Trials,
+        wanted: Wanted,
+        found: &Found,
         heading: &Heading,
         phase: watch::Receiver<Phase>,
     ) -> Option<Body> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let (shown, one) = match id {
-            Some(id) => (id, trials.get(id)?),
-            None => trials.current(),
-        };
         let new = || Channel {
-            states: watch::Sender::new(event(shown, one, heading, Instant::now())),
-            shown: Shown::new(shown, one, heading),
+            states: watch::Sender::new(event(found, heading, Instant::now())),
+            shown: Shown::new(found, heading),
         };
-        let mut states = self.channels().entry(id.map(str::to_owned)).or_insert_with(new).states.subscribe();
+        let mut states = self.channels().entry(wanted).or_insert_with(new).states.subscribe();
         states.mark_changed();
         let viewer = Viewer { states, phase, greeted: false, _place: place };
         Some(Body::from_stream(stream::unfold(viewer, Viewer::next)))
@@ -105,21 +100,22 @@ impl Viewers {
     pub(super) fn tell(&self, trials: &mut Trials, heading: &Heading, now: Instant) {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.states.receiver_count() > 0);
-        for (id, channel) in &mut *channels {
-            // viewing a trial counts as asking for it
-            let Ok(id) = trials.ask(id.as_deref(), now) else { continue };
-            let Some(one) = trials.get(&id) else { continue };
-            let shown = Shown::new(&id, one, heading);
+        for (wanted, channel) in &mut *channels {
+            let Some(found) = trials.view(wanted, now) else { continue };
+            let shown = Shown::new(&found, heading);
             if channel.shown != shown {
-                channel.states.send_replace(event(&id, one, heading, now));
+                channel.states.send_replace(event(&found, heading, now));
                 channel.shown = shown;
             }
         }
     }
 }
 
-fn event(id: &str, one: &OnTrial, heading: &Heading, now: Instant) -> Bytes {
-    match serde_json::to_string(&State::new(id, one, heading, now)) {
+fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
+    let note = found.note();
+    let (id, trial, history) = (found.id, found.one.trial(), found.one.history());
+    let subject = Subject { id, trial, history, note: note.as_deref() };
+    match serde_json::to_string(&State::new(&subject, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON
     }
@@ -165,7 +161,7 @@ mod tests {
     };
     use canary_judge::{Outcome, Release, Settings};
 
-    const HEADING: Heading = Heading { title: "http://a", rehearsal: None };
+    const HEADING: Heading = Heading { title: "http://a", counting_since: String::new(), rehearsal: None };
 
     async fn next(events: &mut Body) -> Bytes {
         let frame = events.frame().await.expect("it goes on").expect("no error");
@@ -177,7 +173,9 @@ mod tests {
         let trial = Trial::new(Settings::default(), None, Coverage::All, Instant::now());
         let mut trials = Trials::new(trial);
         let (viewers, phase) = (Viewers::default(), watch::Sender::new(Phase::Serving));
-        let mut events = viewers.events(None, &trials, &HEADING, phase.subscribe()).expect("a place");
+        let found = trials.current(Instant::now());
+        let events = viewers.events(Wanted::Current, &found, &HEADING, phase.subscribe());
+        let mut events = events.expect("a place");
         assert_eq!(next(&mut events).await, RETRY);
         assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
         for number in 0..1000 {

@@ -9,8 +9,11 @@ use prometheus::{
     Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::{Serve, state::word};
-use crate::source::{Attribution, Response, Seen};
+use super::Serve;
+use crate::{
+    source::{Attribution, Response, Seen},
+    view::word,
+};
 use canary_judge::{Batch, Counts, Release, Verdict};
 
 const DECISIONS: [&str; 4] = ["promote", "roll_back", "not_yet", "hold"];
@@ -28,7 +31,12 @@ pub(super) struct Metrics {
     ln_threshold: Gauge,
     lower: GaugeVec,
     upper: GaugeVec,
+    trial_began: Gauge,
+    counting_since: Gauge,
+    process_started: Gauge,
     trials: IntGauge,
+    replaced: IntCounter,
+    refused: IntCounter,
     viewers: IntGauge,
 }
 
@@ -46,7 +54,10 @@ impl Metrics {
             )?,
             unsent: IntCounter::new("canary_unsent_total", "Requests that this machine could not send.")?,
             decision: IntGaugeVec::new(
-                Opts::new("canary_decision", "1 for what is decided on the current trial, 0 for the others."),
+                Opts::new(
+                    "canary_decision",
+                    "1 for what is decided on the current trial, 0 for the others. A promotion is 0 once its canary is silent.",
+                ),
                 &["decision"],
             )?,
             ln_e_value: Gauge::new(
@@ -62,7 +73,27 @@ impl Metrics {
                 Opts::new("canary_failure_rate_upper", "The failure rate is at most this, current trial."),
                 &["release"],
             )?,
+            trial_began: Gauge::new(
+                "canary_trial_began_timestamp_seconds",
+                "When the current trial began, in seconds since 1970.",
+            )?,
+            counting_since: Gauge::new(
+                "canary_counting_since_timestamp_seconds",
+                "Since when requests are counted, in seconds since 1970.",
+            )?,
+            process_started: Gauge::new(
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970.",
+            )?,
             trials: IntGauge::new("canary_trials", "Trials that are kept.")?,
+            replaced: IntCounter::new(
+                "canary_trials_replaced_total",
+                "Trials that were forgotten, because there are too many.",
+            )?,
+            refused: IntCounter::new(
+                "canary_trials_refused_total",
+                "Names of trials that were refused, because there are too many.",
+            )?,
             viewers: IntGauge::new("canary_viewers", "Viewers of the page.")?,
         };
         new.register()?;
@@ -85,11 +116,20 @@ impl Metrics {
         self.registry.register(Box::new(self.requests.clone()))?;
         self.registry.register(Box::new(self.unsent.clone()))?;
         self.registry.register(Box::new(self.decision.clone()))?;
-        for gauge in [&self.ln_e_value, &self.ln_threshold] {
+        for gauge in [
+            &self.ln_e_value,
+            &self.ln_threshold,
+            &self.trial_began,
+            &self.counting_since,
+            &self.process_started,
+        ] {
             self.registry.register(Box::new(gauge.clone()))?;
         }
         for bounds in [&self.lower, &self.upper] {
             self.registry.register(Box::new(bounds.clone()))?;
+        }
+        for count in [&self.replaced, &self.refused] {
+            self.registry.register(Box::new(count.clone()))?;
         }
         for count in [&self.trials, &self.viewers] {
             self.registry.register(Box::new(count.clone()))?;
@@ -130,11 +170,19 @@ impl Metrics {
     /// # Errors
     /// If the metrics library cannot write them.
     pub(super) fn text(&self, serve: &Serve) -> Result<String, Error> {
-        let (verdict, trials) = {
-            let trials = serve.trials();
-            (trials.current().1.trial().verdict(Instant::now()), trials.count())
+        let (verdict, trials, full) = {
+            let (trials, now) = (serve.trials(), Instant::now());
+            let current = trials.current(now).one;
+            self.trial_began.set(serve.started.seconds_of(current.trial().tally().began()));
+            (current.trial().verdict(now), trials.count(), trials.full())
         };
+        let started = serve.started.seconds_of(serve.started.instant);
+        self.counting_since.set(started);
+        self.process_started.set(started);
         self.update(&verdict);
+        for (counter, now) in [(&self.replaced, full.replaced), (&self.refused, full.refused)] {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
         self.trials.set(i64::try_from(trials).unwrap_or(i64::MAX));
         self.viewers.set(i64::try_from(serve.viewers.count()).unwrap_or(i64::MAX));
         TextEncoder::new().encode_to_string(&self.registry.gather())

@@ -8,36 +8,15 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{
     Serve,
     access::{Access, Refusal, json},
-    routes::read_json,
+    input::read_json,
 };
-
-/// The progress of a rehearsal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Progress {
-    /// The current or last step, from 1; 0 before the first.
-    pub(crate) number: usize,
-    /// The number of steps.
-    pub(crate) of: usize,
-    pub(crate) title: &'static str,
-    /// The commands that do the same on a cluster.
-    pub(crate) commands: Vec<String>,
-    /// A text about what there is to see.
-    pub(crate) text: &'static str,
-    /// The last event of the step.
-    pub(crate) note: String,
-    /// The title of the next step; `None` after the last.
-    pub(crate) next: Option<&'static str>,
-    pub(crate) under_way: bool,
-    /// No requests are sent, because nothing is deployed yet.
-    #[serde(skip)]
-    pub(crate) paused: bool,
-}
+use crate::view::page::Progress;
 
 /// A rehearsal: its progress, and the step that viewers want.
 #[derive(Debug)]
@@ -99,6 +78,7 @@ impl Rehearsal {
 
 /// The body of `POST /v1/step`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WantedStep {
     /// The step's number, so that a double click takes one step.
     step: usize,

@@ -6,41 +6,87 @@
 mod on_trial;
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 pub use self::on_trial::OnTrial;
-use super::versions::{Version, Versions};
+use self::on_trial::{Canary, Takes};
+use super::versions::{Versions, looks_like_a_hash, workload};
 use crate::{
     source::{Interval, Observation, Response, Seen},
     trial::Trial,
+    view::word,
 };
-use canary_judge::{Release, Verdict};
+use canary_judge::{Decision, Release, Verdict};
 
 /// The maximum number of trials.
 pub const MOST_TRIALS: usize = 64;
-/// A trial that was asked for within this time is kept.
+/// A trial that was asked for within this time does not make room for another name of a caller.
 pub const STAYS: Duration = Duration::from_secs(60 * 60);
 /// The name of the trial before a canary has answered.
 pub const NO_CANARY: &str = "no-canary-yet";
-/// The name of the trial of a canary whose answers tell no version.
+/// The name of the trial of a canary whose answers tell neither a version nor a workload.
 const UNKNOWN_VERSION: &str = "canary";
-/// A known version is current again after this many answers of the canary in a row. Fewer may come from its
-/// last pods while they end.
-const ANSWERS_UNTIL_BACK: u32 = 20;
+/// The trials of engines' rollouts begin with this.
+const ROLLOUTS: &str = "flagger/";
+/// An engine that has asked this often asks again and again, as engines do.
+const ASKED_OFTEN: u64 = 3;
 
 /// The trials.
 #[derive(Debug)]
 pub struct Trials {
     /// Counts all requests, of every version. New trials are copies of it, because it knows the open requests.
     all: OnTrial,
+    /// Counts no request: what is known of a version that has not answered.
+    unseen: OnTrial,
     named: BTreeMap<String, OnTrial>,
-    /// The name of the current version's trial; `None` before a canary has answered.
-    current: Option<String>,
+    /// The number of trials that there have been.
+    count: u64,
     versions: Versions,
-    /// Another known version that answers, and how many of the canary's answers in a row were its own.
-    back: Option<(Version, u32)>,
+    full: Full,
+}
+
+/// How often there was no place for another trial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Full {
+    /// Another trial has given way.
+    pub replaced: u64,
+    /// The caller was refused.
+    pub refused: u64,
+}
+
+/// The trial that a client wants.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// Of the versions that answer now, the one with the most cautious verdict.
+    Current,
+    /// The one of this name. A name that looks like a hash means that version.
+    Named(String),
+    /// The one of the version with this hash.
+    Version(String),
+}
+
+/// The trial that a client gets.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The trial's name.
+    pub id: &'a str,
+    /// The trial.
+    pub one: &'a OnTrial,
+    /// Other trials of versions that answer now, each with its decision, if the client has named none.
+    pub others: Vec<(&'a str, Decision)>,
+    /// Whether it is the trial of a version of which no answer has come.
+    pub unseen: bool,
+}
+
+/// Why a trial begins, which decides what gives way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Caller,
+    Version,
+    Rollout,
 }
 
 /// The maximum number of trials is reached, and all of them were asked for within the hour.
@@ -48,23 +94,20 @@ pub struct Trials {
 #[error("there are {MOST_TRIALS} trials, and all of them were asked for within the hour")]
 pub struct TooMany;
 
-/// The canary's version in an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Canary {
-    /// It is not an answer of the canary.
-    No,
-    /// It is the canary's, of an unknown version.
-    Unknown,
-    /// It is the canary's, of this version.
-    Of(Version),
-}
-
 impl Trials {
     /// No trials yet. Each one starts as a copy of `trial`.
     pub fn new(trial: Trial) -> Self {
         let now = trial.tally().began();
-        let all = OnTrial::new(trial, now);
-        Self { all, named: BTreeMap::new(), current: None, versions: Versions::default(), back: None }
+        let unseen = OnTrial::new(trial.clone(), Takes::NoVersion, 0, now);
+        let all = OnTrial::new(trial, Takes::All, 0, now);
+        Self {
+            all,
+            unseen,
+            named: BTreeMap::new(),
+            count: 0,
+            versions: Versions::default(),
+            full: Full::default(),
+        }
     }
 
     /// Counts an outcome. A trial begins if it is the first of a version of the canary.
@@ -77,191 +120,229 @@ impl Trials {
     }
 
     fn observe_request(&mut self, observation: &Observation, now: Instant) {
-        let canary = self.canary(observation);
-        self.follow(canary, now);
-        self.all.observe(observation);
-        for (id, one) in &mut self.named {
-            let takes = match (canary, one.version) {
-                (Canary::No, _) | (_, None) => true,
-                (Canary::Of(version), Some(own)) => version == own,
-                (Canary::Unknown, Some(_)) => self.current.as_ref() == Some(id),
-            };
-            if takes { one.observe(observation) } else { one.trial.skip(observation.number) }
-        }
-    }
-
-    fn observe_interval(&mut self, interval: &Interval, now: Instant) {
-        let versions = &mut self.versions;
-        let canary = interval.canary();
-        let hashes: BTreeMap<_, _> = canary.keys().map(|hash| (*hash, versions.of_hash(hash))).collect();
-        for (hash, version) in &hashes {
-            // if only one version has answered, all its answers were in a row
-            let alone = if hashes.len() == 1 { canary[hash].requests } else { 1 };
-            for _ in 0..alone.min(ANSWERS_UNTIL_BACK.into()) {
-                self.follow(version.map_or(Canary::Unknown, Canary::Of), now);
-            }
-        }
-        self.all.observe_interval(interval, |_| true);
-        for (id, one) in &mut self.named {
-            let (own, is_current) = (one.version, self.current.as_ref() == Some(id));
-            one.observe_interval(interval, |hash| match (own, hashes.get(hash).copied().flatten()) {
-                (None, _) => true,
-                (own, Some(version)) => own == Some(version),
-                (_, None) => is_current,
-            });
-        }
-    }
-
-    fn canary(&mut self, observation: &Observation) -> Canary {
-        match &observation.response {
+        let canary = match &observation.response {
             Response::Answer(answer) if answer.attribution.release() == Some(Release::Canary) => {
                 self.versions.of(answer).map_or(Canary::Unknown, Canary::Of)
             }
             _ => Canary::No,
+        };
+        self.begin_for(canary, observation.pod(), now);
+        for one in self.named.values_mut().chain([&mut self.all]) {
+            one.observe(observation, canary, now);
         }
     }
 
-    /// Determines the current trial.
-    fn follow(&mut self, canary: Canary, now: Instant) {
-        match canary {
-            Canary::Unknown if self.current.is_none() => {
-                self.make_current(UNKNOWN_VERSION.to_owned(), None, now);
-            }
-            Canary::Unknown | Canary::No => {}
-            Canary::Of(version) => self.follow_version(version, now),
+    fn observe_interval(&mut self, interval: &Interval, now: Instant) {
+        let counts = interval.canary();
+        let versions = &mut self.versions;
+        let mut canary = |hash: &str| versions.of_hash(hash).map_or(Canary::Unknown, Canary::Of);
+        let canaries: BTreeMap<&str, Canary> = counts.keys().map(|hash| (*hash, canary(hash))).collect();
+        for canary in canaries.values() {
+            self.begin_for(*canary, None, now);
+        }
+        for one in self.named.values_mut().chain([&mut self.all]) {
+            one.observe_interval(interval, &counts, &canaries, now);
         }
     }
 
-    fn follow_version(&mut self, version: Version, now: Instant) {
-        let known = self.named.iter().find(|(_, one)| one.version == Some(version)).map(|(id, _)| id);
-        match known {
-            Some(id) if self.current.as_ref() == Some(id) => self.back = None,
-            Some(id) => {
-                let before = self.back.filter(|(back, _)| *back == version);
-                let answers = before.map_or(1, |(_, answers)| answers + 1);
-                self.back = Some((version, answers));
-                if answers >= ANSWERS_UNTIL_BACK {
-                    self.current = Some(id.clone());
-                }
-            }
-            None => self.begin_version(version, now),
+    /// Begins the trial of this version, if there is none.
+    fn begin_for(&mut self, canary: Canary, pod: Option<&str>, now: Instant) {
+        let takes = match canary {
+            Canary::No => return,
+            Canary::Unknown => Takes::NoVersion,
+            Canary::Of(version) => Takes::Version(version),
+        };
+        if self.named.values().any(|one| one.takes == takes) {
+            return;
         }
-    }
-
-    fn begin_version(&mut self, version: Version, now: Instant) {
-        let Some(id) = self.versions.id(version).map(str::to_owned) else { return };
-        let is_named = self.named.contains_key(&id);
-        let current = self.current.as_ref().and_then(|id| self.named.get_mut(id));
-        match current.filter(|one| one.version.is_none() && !is_named) {
-            Some(one) => one.version = Some(version), // its first answers did not say which
-            None => self.make_current(id, Some(version), now),
-        }
-    }
-
-    /// Without room for another trial, it begins with a later answer.
-    fn make_current(&mut self, id: String, version: Option<Version>, now: Instant) {
+        let id = match canary {
+            Canary::Of(version) => self.versions.id(version),
+            _ => Some(pod.and_then(workload).unwrap_or(UNKNOWN_VERSION)),
+        };
+        let Some(id) = id.map(str::to_owned) else { return };
         if let Some(one) = self.named.get_mut(&id) {
-            if one.version.is_none() {
-                one.reset(now); // a caller has named it, and its version answers only now
-            }
-            one.version = version;
-        } else {
-            let Ok(one) = self.begin(&id, now) else { return };
-            one.version = version;
+            one.reset(now); // a caller has chosen this name, and its version answers only now
+            one.takes = takes;
+        } else if self.make_room(For::Version, now).is_ok() {
+            self.begin(&id, takes, now);
         }
-        self.current = Some(id);
-        self.back = None;
     }
 
     /// Begins a trial with a new name.
-    fn begin(&mut self, id: &str, now: Instant) -> Result<&mut OnTrial, TooMany> {
-        if self.named.len() >= MOST_TRIALS {
-            let current = self.current.as_deref();
-            let others = self.named.iter().filter(|(id, _)| current != Some(id.as_str()));
-            let oldest = others.min_by_key(|(_, one)| one.asked);
-            let oldest = oldest.filter(|(_, one)| now.saturating_duration_since(one.asked) >= STAYS);
-            let oldest = oldest.map(|(id, _)| id.clone()).ok_or(TooMany)?;
-            self.named.remove(&oldest);
-        }
+    fn begin(&mut self, id: &str, takes: Takes, now: Instant) {
         let mut trial = self.all.trial.clone();
         trial.reset(now);
-        Ok(self.named.entry(id.to_owned()).or_insert(OnTrial::new(trial, now)))
+        self.count += 1;
+        self.named.insert(id.to_owned(), OnTrial::new(trial, takes, self.count, now));
     }
 
-    /// The name of the requested trial, or of the current one for `None`. An unknown name begins a trial now.
-    ///
-    /// # Errors
-    /// If there is no room for a new trial.
-    pub fn ask(&mut self, id: Option<&str>, now: Instant) -> Result<String, TooMany> {
-        let Some(id) = id else {
-            let current = self.current.as_ref();
-            if let Some(one) = current.and_then(|id| self.named.get_mut(id)) {
-                one.asked = now;
+    /// Removes a trial if there is no room for one more. Names that callers have chosen give way first, then
+    /// versions that do not answer. A caller's name gets only the place of a trial that nobody has asked for within
+    /// the hour.
+    fn make_room(&mut self, reason: For, now: Instant) -> Result<(), TooMany> {
+        if self.named.len() < MOST_TRIALS {
+            return Ok(());
+        }
+        let rank = |one: &OnTrial| match one.takes {
+            Takes::All if one.is_rollout() => 2 + u32::from(reason != For::Rollout),
+            Takes::All => 0,
+            Takes::Version(_) | Takes::NoVersion if one.answers_now(now) => {
+                2 + u32::from(reason == For::Rollout)
             }
-            return Ok(current.map_or_else(|| NO_CANARY.to_owned(), Clone::clone));
+            Takes::Version(_) | Takes::NoVersion => 1,
         };
-        let id = self.known_as(id);
-        if let Some(one) = self.named.get_mut(&id) {
-            one.asked = now;
-        } else if id != NO_CANARY {
-            let version = self.versions.named(&id);
-            self.begin(&id, now)?.version = version;
-        }
-        Ok(id)
+        let gives_way = |one: &OnTrial| match reason {
+            For::Caller => now.saturating_duration_since(one.asked.0) >= STAYS && !one.answers_now(now),
+            For::Version | For::Rollout => true,
+        };
+        let order = |one: &OnTrial| (rank(one), one.asked.1 >= ASKED_OFTEN, one.asked.0, one.number);
+        let others = self.named.iter().filter(|(_, one)| gives_way(one));
+        let first = others.min_by_key(|(_, one)| order(one)).map(|(id, _)| id.clone());
+        let Some(id) = first else {
+            self.full.refused += 1;
+            return Err(TooMany);
+        };
+        self.full.replaced += 1;
+        self.named.remove(&id);
+        Ok(())
     }
 
-    /// The same for a caller who may start another rollout under the same name: if the last rollout has ended,
-    /// the trial is reset.
+    /// The trial that a client wants. A new name of the caller's begins a trial now.
     ///
     /// # Errors
     /// If there is no room for a new trial.
-    pub fn ask_for_rollout(&mut self, id: &str, now: Instant) -> Result<String, TooMany> {
-        let id = self.ask(Some(id), now)?;
-        if let Some(one) = self.named.get_mut(&id).filter(|one| one.ended) {
-            one.reset(now);
+    pub fn ask<'a>(&'a mut self, wanted: &'a Wanted, now: Instant) -> Result<Found<'a>, TooMany> {
+        if let Wanted::Named(id) = wanted
+            && self.known_as(wanted).is_none()
+            && id != NO_CANARY
+            && is_for_a_caller(id)
+        {
+            self.make_room(For::Caller, now)?;
+            self.begin(id, Takes::All, now);
         }
-        Ok(id)
+        self.view(wanted, now).ok_or(TooMany)
     }
 
-    /// Marks the rollouts as ended whose trials have this prefix. Their verdicts can still be read.
-    pub fn end_rollouts(&mut self, prefix: &str) {
-        let ended = self.named.iter_mut().filter(|(id, _)| id.starts_with(prefix));
-        ended.for_each(|(_, one)| one.ended = true);
+    /// The trial that a viewer wants, which counts as asking for it. No trial begins: `None` if the viewer's own has
+    /// given way to another one.
+    pub fn view<'a>(&'a mut self, wanted: &'a Wanted, now: Instant) -> Option<Found<'a>> {
+        let id = match wanted {
+            Wanted::Current => self.current_id(now),
+            Wanted::Named(_) | Wanted::Version(_) => self.known_as(wanted),
+        };
+        match (id.and_then(|id| self.named.get_mut(&id)), wanted) {
+            (Some(one), _) => one.is_asked(now),
+            (None, Wanted::Named(id)) if id != NO_CANARY && is_for_a_caller(id) => return None,
+            (None, _) => {}
+        }
+        Some(self.find(wanted, now))
     }
 
-    /// Resets the named trial, or the current one. `None` if there is no such trial.
-    pub fn reset(&mut self, id: Option<&str>, now: Instant) -> Option<String> {
-        let id = id.map(|id| self.known_as(id)).or_else(|| self.current.clone());
-        let id = id.unwrap_or_else(|| NO_CANARY.to_owned());
+    /// The trial that a client wants, without a new one.
+    fn find<'a>(&'a self, wanted: &'a Wanted, now: Instant) -> Found<'a> {
+        let alone = |id, one, unseen| Found { id, one, others: Vec::new(), unseen };
+        let known = |wanted| self.known_as(wanted).and_then(|id| self.named.get_key_value(&id));
+        match wanted {
+            Wanted::Current => self.current(now),
+            Wanted::Named(id) if id == NO_CANARY => alone(NO_CANARY, &self.all, false),
+            Wanted::Named(id) | Wanted::Version(id) => match known(wanted) {
+                Some((id, one)) => alone(id, one, false),
+                None => alone(id, &self.unseen, true),
+            },
+        }
+    }
+
+    /// The trial of a rollout, for its engine. If the last rollout of this name is over, it begins anew, and so does
+    /// a name that is new. Returns the verdict, and whether it begins anew after an end.
+    pub fn ask_for_rollout(&mut self, id: &str, now: Instant) -> (Verdict, bool) {
+        if !self.named.contains_key(id) {
+            // there is always a trial to replace by that of a rollout
+            let _ = self.make_room(For::Rollout, now);
+            self.begin(id, Takes::All, now);
+        }
+        match self.named.get_mut(id) {
+            Some(one) => {
+                one.is_asked(now);
+                let anew = one.is_asked_by_engine(now);
+                (one.trial().verdict(now), anew)
+            }
+            None => (self.unseen.trial().verdict(now), false),
+        }
+    }
+
+    /// Ends the rollouts whose trials have this prefix. Their verdicts can still be read. Returns whether all of
+    /// them have ended: without a token, a canary that may still be judged must be silent first.
+    pub fn end_rollouts(&mut self, prefix: &str, has_token: bool, now: Instant) -> bool {
+        let ending = self.named.iter_mut().filter(|(id, _)| id.starts_with(prefix));
+        let ended: Vec<_> = ending.map(|(_, one)| one.end_rollout(has_token, now)).collect();
+        ended.iter().all(|ended| *ended)
+    }
+
+    /// Resets the trial. `None` if there is no such trial.
+    pub fn reset(&mut self, wanted: &Wanted, now: Instant) -> Option<String> {
+        let id = match wanted {
+            Wanted::Current => self.current_id(now).unwrap_or_else(|| NO_CANARY.to_owned()),
+            Wanted::Named(id) if id == NO_CANARY => id.clone(),
+            Wanted::Named(_) | Wanted::Version(_) => self.known_as(wanted)?,
+        };
         let one = if id == NO_CANARY { &mut self.all } else { self.named.get_mut(&id)? };
         one.reset(now);
         Some(id)
     }
 
-    /// The name under which the trial of this version is known.
-    fn known_as(&self, id: &str) -> String {
-        let by_version = || {
-            let version = self.versions.named(id)?;
-            self.named.iter().find(|(_, one)| one.version == Some(version)).map(|(id, _)| id.as_str())
+    /// The name of the trial, if there is one. A resource without a checksum means its last rollout.
+    fn known_as(&self, wanted: &Wanted) -> Option<String> {
+        let (id, by_name) = match wanted {
+            Wanted::Current => return None,
+            Wanted::Named(id) => (id, true),
+            Wanted::Version(id) => (id, false),
         };
-        let exact = self.named.contains_key(id).then_some(id);
-        exact.or_else(by_version).unwrap_or(id).to_owned()
+        if by_name && self.named.contains_key(id) {
+            return Some(id.clone());
+        }
+        if by_name && id.starts_with(ROLLOUTS) {
+            let prefix = format!("{}/", id.trim_end_matches('/'));
+            let rollouts = self.named.iter().filter(|(id, _)| id.starts_with(&prefix));
+            let last = rollouts.max_by_key(|(_, one)| (one.asked_by_engine(), one.number));
+            return last.map(|(id, _)| id.clone());
+        }
+        let takes = Takes::Version(self.versions.named(id)?);
+        self.named.iter().find(|(_, one)| one.takes == takes).map(|(id, _)| id.clone())
     }
 
-    /// The trial of this name, as returned by [`Trials::ask`].
-    pub fn get(&self, id: &str) -> Option<&OnTrial> {
-        if id == NO_CANARY { Some(&self.all) } else { self.named.get(id) }
+    /// The trial that is shown to those who name none: the most cautious of the versions that answer now.
+    pub fn current(&self, now: Instant) -> Found<'_> {
+        let current = self.current_id(now);
+        let answering = || self.answering(now).filter(|(id, _)| current.as_deref() != Some(*id));
+        let others = answering().map(|(id, one)| (id, one.trial.verdict(now).decision)).collect();
+        let named = current.as_ref().and_then(|id| self.named.get_key_value(id));
+        let (id, one) = named.map_or((NO_CANARY, &self.all), |(id, one)| (id.as_str(), one));
+        Found { id, one, others, unseen: false }
     }
 
-    /// The current trial.
-    pub fn current(&self) -> (&str, &OnTrial) {
-        let named = self.current.as_ref().and_then(|id| self.named.get_key_value(id));
-        named.map_or((NO_CANARY, &self.all), |(id, one)| (id, one))
+    fn current_id(&self, now: Instant) -> Option<String> {
+        let mut answering: Vec<_> = self.answering(now).collect();
+        answering.sort_by_key(|(_, one)| Reverse(one.number));
+        if answering.len() > 1 {
+            answering.sort_by_key(|(_, one)| Reverse(caution(&one.trial.verdict(now).decision))); // stable
+        }
+        answering.first().map(|(id, _)| (*id).to_owned())
+    }
+
+    /// The trials of the versions that answer now.
+    fn answering(&self, now: Instant) -> impl Iterator<Item = (&str, &OnTrial)> {
+        let versions = self.named.iter().filter(|(_, one)| one.takes != Takes::All);
+        versions.filter(move |(_, one)| one.answers_now(now)).map(|(id, one)| (id.as_str(), one))
     }
 
     /// The number of trials, without the one before a canary has answered.
     pub fn count(&self) -> usize {
         self.named.len()
+    }
+
+    /// How often there was no place for another trial.
+    pub fn full(&self) -> Full {
+        self.full
     }
 
     /// Records a point of each trial's course. Call it a few times a second.
@@ -285,8 +366,46 @@ impl Trials {
     }
 }
 
+impl Found<'_> {
+    /// What there is to know besides the verdict.
+    pub fn note(&self) -> Option<String> {
+        if self.unseen && is_resource(self.id) {
+            return Some(format!("No engine has asked for a rollout of {}.", self.id));
+        }
+        if self.unseen {
+            return Some(format!("No answer of the canary has told the version {}.", self.id));
+        }
+        let other =
+            |(id, decision): &(&str, Decision)| format!("{id} ({})", word(decision).replace('_', " "));
+        let others: Vec<_> = self.others.iter().map(other).collect();
+        (!others.is_empty())
+            .then(|| format!("Other versions of the canary answer at the same time: {}.", others.join(", ")))
+    }
+}
+
+/// Whether a caller's trial may have this name: it is neither a version's nor that of a resource's last rollout.
+fn is_for_a_caller(id: &str) -> bool {
+    !looks_like_a_hash(id) && !is_resource(id)
+}
+
+/// Whether it names a resource, without a checksum.
+fn is_resource(id: &str) -> bool {
+    id.strip_prefix(ROLLOUTS).is_some_and(|rest| rest.matches('/').count() == 1)
+}
+
+/// The more cautious a decision, the greater.
+fn caution(decision: &Decision) -> u32 {
+    match decision {
+        Decision::RollBack { .. } => 3,
+        Decision::Hold => 2,
+        Decision::NotYet => 1,
+        Decision::Promote { .. } => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::on_trial::{ANSWERS_NOW, IDLE_AFTER};
     use super::*;
     use crate::{
         source::{Answer, Attribution, Cause, CountedWindow, NoAnswer},
@@ -301,6 +420,10 @@ mod tests {
         began: Instant,
         now: Instant,
         number: u64,
+    }
+
+    fn named(id: &str) -> Wanted {
+        Wanted::Named(id.to_owned())
     }
 
     const BROKEN: &str = "appinfo-canary-broken-c66665c44-x2z4v";
@@ -364,15 +487,31 @@ mod tests {
         }
 
         fn ask(&mut self, id: Option<&str>) -> String {
-            self.trials.ask(id, self.now).expect("room")
+            let wanted = id.map_or(Wanted::Current, named);
+            self.trials.ask(&wanted, self.now).expect("room").id.to_owned()
         }
 
+        /// The decision in the trial of that name, as a client gets it.
         fn decision(&self, id: &str) -> &'static str {
-            super::super::state::word(&self.trials.get(id).expect("a trial").trial.verdict(self.now).decision)
+            word(&self.trials.find(&named(id), self.now).one.trial.verdict(self.now).decision)
+        }
+
+        /// The decision for those who name no trial.
+        fn current(&self) -> (&str, &'static str) {
+            let found = self.trials.current(self.now);
+            (found.id, word(&found.one.trial.verdict(self.now).decision))
         }
 
         fn counts(&self, id: &str, release: Release) -> Counts {
-            self.trials.get(id).expect("a trial").trial.tally().of_release(release)
+            self.trials.find(&named(id), self.now).one.trial.tally().of_release(release)
+        }
+
+        fn ask_for_rollout(&mut self, id: &str) -> &'static str {
+            word(&self.trials.ask_for_rollout(id, self.now).0.decision)
+        }
+
+        fn reset(&mut self, id: Option<&str>) -> Option<String> {
+            self.trials.reset(&id.map_or(Wanted::Current, named), self.now)
         }
     }
 
@@ -416,8 +555,42 @@ mod tests {
         let mut watched = Watched::new();
         watched.rounds(50, BROKEN, Failure);
         watched.rounds(400, FIXED, Success);
-        assert_eq!((watched.ask(None).as_str(), watched.decision("744f96dc75")), ("744f96dc75", "promote"));
+        assert_eq!(watched.current(), ("c66665c44", "roll_back"), "it answered 1.6 s ago");
+        watched.now += ANSWERS_NOW;
+        assert_eq!(watched.current(), ("744f96dc75", "promote"));
         assert_eq!(watched.decision("c66665c44"), "roll_back");
+    }
+
+    #[test]
+    fn of_two_versions_that_answer_the_more_cautious_verdict_is_shown_whoever_comes_first() {
+        for (first, second) in [(FIXED, BROKEN), (BROKEN, FIXED)] {
+            let mut watched = Watched::new();
+            let outcome = |pod| if pod == BROKEN { Failure } else { Success };
+            watched.rounds(500, first, outcome(first));
+            for _ in 0..50 {
+                watched.rounds(9, first, outcome(first));
+                watched.rounds(1, second, outcome(second));
+            }
+            assert_eq!(watched.current(), ("c66665c44", "roll_back"));
+            let found = watched.trials.current(watched.now);
+            assert_eq!(
+                found.others.iter().map(|(id, other)| (*id, word(other))).collect::<Vec<_>>(),
+                [("744f96dc75", if first == FIXED { "promote" } else { "not_yet" })]
+            );
+            assert!(found.note().is_some_and(|note| note.contains("744f96dc75 (")), "{:?}", found.note());
+        }
+    }
+
+    #[test]
+    fn a_version_with_few_requests_does_not_count_as_gone() {
+        let mut watched = Watched::new();
+        watched.rounds(500, FIXED, Success);
+        watched.rounds(20, BROKEN, Failure);
+        watched.now += 10 * ANSWERS_NOW;
+        watched.rounds(9, FIXED, Success);
+        assert_eq!(watched.current().1, "roll_back", "only nine answers of the other since");
+        watched.rounds(1, FIXED, Success);
+        assert_eq!(watched.current(), ("744f96dc75", "promote"));
     }
 
     #[test]
@@ -428,7 +601,7 @@ mod tests {
             watched.rounds(1, FIXED, Success);
             watched.rounds(1, BROKEN, Failure);
         }
-        assert_eq!((watched.ask(None).as_str(), watched.decision("744f96dc75")), ("744f96dc75", "promote"));
+        assert_eq!(watched.decision("744f96dc75"), "promote");
         assert_eq!(
             watched.counts("744f96dc75", Release::Canary),
             Counts { requests: 399, failures: 0, slow: 0 }
@@ -440,7 +613,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.rounds(50, BROKEN, Failure);
         watched.rounds(400, FIXED, Success);
-        watched.rounds(ANSWERS_UNTIL_BACK - 1, BROKEN, Success);
+        watched.now += ANSWERS_NOW;
         assert_eq!(watched.ask(None), "744f96dc75");
         watched.rounds(1, BROKEN, Success);
         assert_eq!((watched.ask(None).as_str(), watched.decision("c66665c44")), ("c66665c44", "roll_back"));
@@ -459,17 +632,66 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_tells_no_version_has_a_trial_which_its_version_takes_over() {
+    fn answers_that_tell_no_version_have_a_trial_of_their_own() {
         let mut watched = Watched::new();
         (0..5).for_each(|_| watched.answer(Release::Canary, Failure, None));
         assert_eq!(watched.ask(None), UNKNOWN_VERSION);
-        watched.rounds(1, BROKEN, Failure);
-        watched.answer(Release::Canary, Failure, None);
-        assert_eq!(watched.ask(None), UNKNOWN_VERSION);
-        assert_eq!(watched.ask(Some("c66665c44")), UNKNOWN_VERSION, "it is that version's");
-        assert_eq!(watched.counts(UNKNOWN_VERSION, Release::Canary).requests, 6, "all but the very first");
-        watched.rounds(1, FIXED, Success);
-        assert_eq!(watched.ask(None), "744f96dc75");
+        watched.rounds(400, FIXED, Success);
+        assert_eq!(watched.decision("744f96dc75"), "promote");
+        watched.rounds(1, "10.0.0.5:8080", Failure);
+        assert_eq!(
+            watched.counts(UNKNOWN_VERSION, Release::Canary).requests,
+            5,
+            "all but the first, and the last"
+        );
+        assert_eq!(watched.counts("744f96dc75", Release::Canary).requests, 399);
+        let sides = watched.trials.find(&named("744f96dc75"), watched.now).one.trial.tally().sides();
+        assert_eq!(sides.unattributed, 1, "it may be of this version");
+    }
+
+    #[test]
+    fn pods_with_names_of_any_form_are_one_canary() {
+        let names: [fn(u32) -> String; 5] = [
+            |n| format!("{n:012x}"),
+            |n| format!("10.0.0.{n}:8080"),
+            |n| format!("cache-lhr{n}-LHR"),
+            |n| format!("550e8400-e29b-41d4-a716-{n:012}"),
+            |n| format!("ip-10-0-{n}-{n}"),
+        ];
+        for name in names {
+            let mut watched = Watched::new();
+            (0..100).for_each(|n| watched.rounds(1, &name(n), Failure));
+            assert_eq!((watched.current().1, watched.trials.count()), ("roll_back", 1), "{}", name(0));
+        }
+    }
+
+    #[test]
+    fn a_hash_that_has_not_answered_gets_no_evidence_of_another_version() {
+        let mut watched = Watched::new();
+        assert_eq!(watched.ask(Some("5d8f7c9b6d")), "5d8f7c9b6d");
+        watched.rounds(400, FIXED, Success);
+        for wanted in
+            [named("5d8f7c9b6d"), Wanted::Version("5d8f7c9b6d".to_owned()), Wanted::Version("v2".to_owned())]
+        {
+            let now = watched.now;
+            let found = watched.trials.ask(&wanted, now).expect("room");
+            assert_eq!(found.one.trial.verdict(now).decision, Decision::NotYet, "{wanted:?}");
+            assert_eq!(found.one.trial.tally().total().requests, 0);
+            assert!(found.note().is_some_and(|note| note.starts_with("No answer of the canary has told")));
+        }
+        assert_eq!(watched.trials.count(), 1, "nothing is kept for it");
+        let version = Wanted::Version("744f96dc75".to_owned());
+        assert_eq!(watched.trials.ask(&version, watched.now).expect("room").id, "744f96dc75");
+    }
+
+    #[test]
+    fn a_callers_name_is_no_version() {
+        let mut watched = Watched::new();
+        watched.ask(Some("v2"));
+        watched.rounds(400, FIXED, Success);
+        assert_eq!(watched.decision("v2"), "promote", "all answers of the canary");
+        let found = watched.trials.find(&Wanted::Version("v2".to_owned()), watched.now).unseen;
+        assert!(found);
     }
 
     #[test]
@@ -481,7 +703,6 @@ mod tests {
         assert_eq!(watched.ask(Some("build-7")), "build-7");
         assert_eq!(watched.decision("build-7"), "promote", "a new version does not reset it");
         assert_eq!(watched.counts("build-7", Release::Canary).requests, 400);
-        assert_eq!(watched.ask(None), "744f96dc75");
     }
 
     #[test]
@@ -489,6 +710,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.rounds(1, BROKEN, Failure);
         assert_eq!(watched.ask(Some("744f96dc75")), "744f96dc75");
+        assert_eq!(watched.trials.count(), 1);
         watched.rounds(20, BROKEN, Failure); // the last answers of the revision before
         watched.rounds(401, FIXED, Success);
         assert_eq!((watched.decision("744f96dc75"), watched.trials.count()), ("promote", 2));
@@ -496,7 +718,6 @@ mod tests {
             watched.counts("744f96dc75", Release::Canary),
             Counts { requests: 400, failures: 0, slow: 0 }
         );
-        assert_eq!(watched.ask(None), "744f96dc75");
         assert_eq!(watched.ask(Some("appinfo-canary-fixed-744f96dc75")), "744f96dc75");
     }
 
@@ -509,8 +730,8 @@ mod tests {
         let lost = NoAnswer { attribution, cause, detail: String::new() };
         (0..3).for_each(|_| watched.respond(Response::NoAnswer(lost.clone())));
         for id in ["c66665c44", "build-7", NO_CANARY] {
-            let tally = watched.trials.get(id).expect("a trial").trial.tally();
-            assert_eq!(tally.sides().unattributed, 3, "{id}");
+            let sides = watched.trials.find(&named(id), watched.now).one.trial.tally().sides();
+            assert_eq!(sides.unattributed, 3, "{id}");
         }
     }
 
@@ -541,24 +762,60 @@ mod tests {
             watched.ask(Some(&format!("build-{number}")));
             watched.now += Duration::from_secs(1);
         }
-        assert_eq!(watched.trials.ask(Some("one-more"), watched.now), Err(TooMany));
+        assert_eq!(watched.trials.ask(&named("one-more"), watched.now).err(), Some(TooMany));
         watched.now += STAYS;
         assert_eq!(watched.ask(Some("build-1")), "build-1", "asked for again");
         assert_eq!(watched.ask(Some("one-more")), "one-more");
         assert_eq!(watched.trials.count(), MOST_TRIALS);
-        let exists = |id: &str| watched.trials.get(id).is_some();
+        assert_eq!(watched.trials.full(), Full { replaced: 1, refused: 1 });
+        let exists = |id: &str| watched.trials.named.contains_key(id);
         assert!(exists("build-1") && exists("c66665c44") && !exists("build-2"));
     }
 
     #[test]
-    fn a_version_without_room_begins_as_soon_as_there_is_some() {
+    fn versions_and_rollouts_find_a_place_however_many_names_there_are() {
         let mut watched = Watched::new();
-        (0..MOST_TRIALS).for_each(|number| drop(watched.ask(Some(&format!("build-{number}")))));
-        watched.rounds(3, BROKEN, Failure);
-        assert_eq!(watched.ask(None), NO_CANARY);
-        watched.now += STAYS;
-        watched.rounds(1, BROKEN, Failure);
-        assert_eq!(watched.ask(None), "c66665c44");
+        watched.rounds(50, BROKEN, Failure);
+        watched.ask_for_rollout("flagger/a/b/1");
+        for number in 0..MOST_TRIALS {
+            let _ = watched.trials.ask(&named(&format!("x{number}")), watched.now);
+        }
+        assert_eq!((watched.trials.count(), watched.trials.full().refused), (MOST_TRIALS, 2));
+        watched.rounds(2, FIXED, Success);
+        watched.ask_for_rollout("flagger/a/c/1");
+        let exists = |id: &str| watched.trials.named.contains_key(id);
+        for id in ["c66665c44", "744f96dc75", "flagger/a/b/1", "flagger/a/c/1"] {
+            assert!(exists(id), "{id}");
+        }
+        assert_eq!(watched.trials.count(), MOST_TRIALS);
+    }
+
+    #[test]
+    fn rollouts_that_somebody_invents_do_not_replace_a_real_one() {
+        let mut watched = Watched::new();
+        watched.rounds(50, BROKEN, Failure);
+        for _ in 0..ASKED_OFTEN {
+            watched.ask_for_rollout("flagger/a/b/1");
+        }
+        for number in 0..10 * MOST_TRIALS {
+            watched.now += Duration::from_millis(1);
+            watched.ask_for_rollout(&format!("flagger/evil/{number}/1"));
+        }
+        let exists = |id: &str| watched.trials.named.contains_key(id);
+        assert!(exists("flagger/a/b/1") && exists("c66665c44"));
+        assert_eq!(watched.trials.count(), MOST_TRIALS);
+    }
+
+    #[test]
+    fn versions_that_somebody_invents_do_not_replace_a_rollout() {
+        let mut watched = Watched::new();
+        watched.ask_for_rollout("flagger/a/b/1");
+        let letters: Vec<_> = "bcdfghjklmnpqrstvwxz".chars().collect();
+        for (one, other) in letters.iter().flat_map(|one| letters.iter().map(move |other| (one, other))) {
+            watched.answer(Release::Canary, Success, Some(&format!("a-c66665c{one}{other}-x2z4v")));
+        }
+        assert!(watched.trials.named.contains_key("flagger/a/b/1"));
+        assert_eq!(watched.trials.count(), MOST_TRIALS);
     }
 
     #[test]
@@ -566,7 +823,7 @@ mod tests {
         let mut watched = Watched::new();
         let new = |watched: &mut Watched| -> Vec<_> {
             let decisions = watched.trials.new_decisions(watched.now).into_iter();
-            decisions.map(|(id, verdict)| (id, super::super::state::word(&verdict.decision))).collect()
+            decisions.map(|(id, verdict)| (id, word(&verdict.decision))).collect()
         };
         watched.rounds(1, BROKEN, Failure);
         assert_eq!(new(&mut watched), [], "not yet");
@@ -581,30 +838,98 @@ mod tests {
         let mut watched = Watched::new();
         watched.ask(Some("build-7"));
         watched.rounds(50, BROKEN, Failure);
-        assert_eq!(watched.trials.reset(None, watched.now).as_deref(), Some("c66665c44"));
+        assert_eq!(watched.reset(None).as_deref(), Some("c66665c44"));
         assert_eq!((watched.decision("c66665c44"), watched.decision("build-7")), ("not_yet", "roll_back"));
-        assert_eq!(watched.trials.reset(Some("build-7"), watched.now).as_deref(), Some("build-7"));
+        assert_eq!(watched.reset(Some("build-7")).as_deref(), Some("build-7"));
         assert_eq!(watched.decision("build-7"), "not_yet");
-        assert_eq!(watched.trials.reset(Some("unknown"), watched.now), None);
-        assert_eq!(Watched::new().trials.reset(None, watched.now).as_deref(), Some(NO_CANARY));
+        assert_eq!(watched.reset(Some("unknown")), None);
+        assert_eq!(Watched::new().reset(None).as_deref(), Some(NO_CANARY));
     }
 
     #[test]
     fn a_rollout_that_has_ended_begins_anew_when_it_is_asked_for_again() {
         let mut watched = Watched::new();
-        let ask = |watched: &mut Watched, id| watched.trials.ask_for_rollout(id, watched.now).expect("room");
-        ask(&mut watched, "flagger/a/b/1");
-        ask(&mut watched, "flagger/a/c/1");
+        watched.ask_for_rollout("flagger/a/b/1");
+        watched.ask_for_rollout("flagger/a/c/1");
         watched.rounds(50, BROKEN, Failure);
-        ask(&mut watched, "flagger/a/b/1");
-        assert_eq!(watched.decision("flagger/a/b/1"), "roll_back");
-        watched.trials.end_rollouts("flagger/a/b/");
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back");
+        assert!(watched.trials.end_rollouts("flagger/a/b/", true, watched.now), "with the token");
         assert_eq!(watched.ask(Some("flagger/a/b/1")), "flagger/a/b/1");
         assert_eq!(watched.decision("flagger/a/b/1"), "roll_back", "it may still be looked at");
-        ask(&mut watched, "flagger/a/b/1");
-        ask(&mut watched, "flagger/a/c/1");
-        assert_eq!(watched.decision("flagger/a/b/1"), "not_yet");
-        assert_eq!(watched.decision("flagger/a/c/1"), "roll_back");
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet");
+        assert_eq!(watched.ask_for_rollout("flagger/a/c/1"), "roll_back");
+    }
+
+    #[test]
+    fn without_a_token_a_hook_does_not_reset_a_canary_that_answers() {
+        let mut watched = Watched::new();
+        watched.ask_for_rollout("flagger/a/b/1");
+        watched.rounds(50, BROKEN, Failure);
+        for _ in 0..300 {
+            watched.rounds(1, BROKEN, Failure);
+            assert!(!watched.trials.end_rollouts("flagger/a/b/", false, watched.now));
+            assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back");
+        }
+        watched.stable(200);
+        watched.now += IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet", "it has been silent since");
+        let mut good = Watched::new();
+        good.ask_for_rollout("flagger/a/b/1");
+        good.rounds(400, FIXED, Success);
+        assert!(good.trials.end_rollouts("flagger/a/b/", false, good.now), "a promotion is over at once");
+    }
+
+    #[test]
+    fn a_second_rollout_of_the_same_specification_begins_anew_even_if_its_hooks_were_missed() {
+        let mut watched = Watched::new();
+        watched.ask_for_rollout("flagger/a/b/1");
+        watched.rounds(50, BROKEN, Failure);
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back");
+        watched.stable(200);
+        watched.now += IDLE_AFTER;
+        watched.rounds(2, BROKEN, Success); // it answers before the engine asks
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet");
+    }
+
+    #[test]
+    fn a_roll_back_that_no_engine_has_heard_of_is_kept() {
+        let mut watched = Watched::new();
+        watched.ask_for_rollout("flagger/a/b/1");
+        watched.rounds(50, BROKEN, Failure);
+        watched.stable(200);
+        watched.now += 2 * IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "it has crashed");
+        watched.now += IDLE_AFTER / 2;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "the engine asks on");
+    }
+
+    #[test]
+    fn a_canary_that_gets_few_requests_is_not_silent() {
+        let mut watched = Watched::new();
+        watched.ask_for_rollout("flagger/a/b/1");
+        for _ in 0..40 {
+            watched.now += Duration::from_secs(20);
+            watched.answer(Release::Canary, Failure, Some(BROKEN));
+            watched.stable(99);
+            watched.ask_for_rollout("flagger/a/b/1");
+        }
+        watched.now += 3 * IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "roll_back", "it answers every 20 s");
+        watched.now += 3 * IDLE_AFTER;
+        assert_eq!(watched.ask_for_rollout("flagger/a/b/1"), "not_yet");
+    }
+
+    #[test]
+    fn a_resource_without_a_checksum_means_its_last_rollout() {
+        let mut watched = Watched::new();
+        assert_eq!(watched.ask(Some("flagger/a/b")), "flagger/a/b");
+        assert_eq!(watched.trials.count(), 0, "it is no name for a trial of a caller's own");
+        watched.ask_for_rollout("flagger/a/b/2");
+        watched.ask_for_rollout("flagger/a/bc/3");
+        watched.now += Duration::from_secs(1);
+        watched.ask_for_rollout("flagger/a/b/1");
+        assert_eq!(watched.ask(Some("flagger/a/b")), "flagger/a/b/1");
+        assert_eq!(watched.reset(Some("flagger/a/b")).as_deref(), Some("flagger/a/b/1"));
     }
 
     #[test]
@@ -615,7 +940,7 @@ mod tests {
             watched.count(counts(30), &[("", counts(10))]);
         }
         assert_eq!(watched.ask(None), UNKNOWN_VERSION);
-        let verdict = watched.trials.current().1.trial.verdict(watched.now);
+        let verdict = watched.trials.current(watched.now).one.trial.verdict(watched.now);
         assert!(matches!(verdict.decision, Decision::Promote { .. }), "{verdict}");
     }
 
@@ -638,7 +963,7 @@ mod tests {
             counts(490, 0),
             "from the second interval on"
         );
-        (0..2).for_each(|_| watched.count(counts(30, 0), &[("c66665c44", counts(10, 10))]));
+        watched.count(counts(30, 0), &[("c66665c44", counts(10, 10))]);
         assert_eq!(watched.ask(None), "c66665c44", "it is back");
     }
 
@@ -647,7 +972,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.rounds(2, BROKEN, Failure);
         watched.rounds(2, FIXED, Success);
-        let changes = |watched: &Watched, id| watched.trials.get(id).expect("a trial").changes();
+        let changes = |watched: &Watched, id| watched.trials.find(&named(id), watched.now).one.changes();
         let (broken, fixed) = (changes(&watched, "c66665c44"), changes(&watched, "744f96dc75"));
         watched.answer(Release::Canary, Success, Some(FIXED));
         assert_eq!((changes(&watched, "c66665c44"), changes(&watched, "744f96dc75")), (broken, fixed + 1));

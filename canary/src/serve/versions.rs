@@ -3,13 +3,24 @@
 //! Kubernetes gives all pods of one pod template the same hash. It is the label `pod-template-hash`, and part
 //! of the pod's name, between the Deployment's name and the pod's random suffix, as in
 //! `appinfo-canary-c66665c44-x2z4v`. The answers of a broken canary have no labels, so the name is used.
+//!
+//! Only such a hash tells a version. Other names (an address, a container's id, a `StatefulSet`'s pod) tell none, unless
+//! the labels of the same pod or workload have told it before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
-use crate::source::{Answer, HASH_LABELS};
+use crate::{
+    foreign::{LABEL, bounded},
+    source::{Answer, HASH_LABELS},
+};
 
 /// The letters of hashes and random suffixes:
 const SAFE_CHARACTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
+/// The lengths of hashes. Shorter ones are rare: one in 5,000.
+const HASH_LENGTHS: RangeInclusive<usize> = 6..=10;
 /// The length of the random suffix of a pod's name.
 const SUFFIX: usize = 5;
 /// The maximum length of a generated pod name. Kubernetes cuts the part before the random suffix to fit.
@@ -26,6 +37,8 @@ pub(super) struct Version(u64);
 pub(super) struct Versions {
     known: VecDeque<Known>,
     count: u64,
+    /// Pods whose names tell no version, but whose labels have told one: by workload, or else by name.
+    unhashed: BTreeMap<String, Version>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +47,7 @@ struct Known {
     id: String,
     /// The hash in its pods' labels; `None` before there was one.
     label: Option<String>,
-    /// The common prefix of its pods' names.
+    /// The common prefix of its pods' names, which ends with a hash.
     prefix: Option<String>,
 }
 
@@ -55,21 +68,34 @@ impl Versions {
 
     /// The version of this hash, which is remembered; `None` if the hash is empty.
     pub(super) fn of_hash(&mut self, hash: &str) -> Option<Version> {
-        let label = Some(hash).filter(|hash| !hash.is_empty());
+        let hash = bounded(hash, LABEL);
+        let label = Some(hash.as_str()).filter(|hash| !hash.is_empty());
         self.of_marks(Marks { label, name: None })
     }
 
     fn of_marks(&mut self, marks: Marks) -> Option<Version> {
-        match self.find(marks) {
+        let unhashed = marks.name.filter(|name| name.hash.is_none());
+        let version = match self.find(marks) {
             Some(known) => {
                 known.learn(marks);
                 Some(known.version)
             }
             None => self.add(marks),
+        };
+        let (Some(name), Some(version)) = (unhashed, version) else {
+            return version.or_else(|| self.unhashed.get(unhashed?.prefix).copied());
+        };
+        if self.unhashed.get(name.prefix) != Some(&version) {
+            if self.unhashed.len() >= MOST_VERSIONS {
+                self.unhashed.pop_first();
+            }
+            self.unhashed.insert(name.prefix.to_owned(), version);
         }
+        Some(version)
     }
 
     fn find(&mut self, Marks { label, name }: Marks) -> Option<&mut Known> {
+        let name = name.filter(|name| name.hash.is_some());
         let prefix = name.map(|name| name.prefix);
         let by_prefix = |known: &Known| prefix.is_some() && known.prefix.as_deref() == prefix;
         let by_label = |known: &Known| known.label.is_some() && known.label.as_deref() == label;
@@ -108,7 +134,7 @@ impl Versions {
         self.known.iter().rev().find(names).map(|known| known.version)
     }
 
-    /// Its name: the hash, or else the prefix of its pods' names.
+    /// Its name: the hash.
     pub(super) fn id(&self, version: Version) -> Option<&str> {
         self.known.iter().find(|known| known.version == version).map(|known| known.id.as_str())
     }
@@ -119,7 +145,8 @@ impl Known {
         if let Some(label) = label.filter(|_| self.label.is_none()) {
             self.label = Some(label.to_owned());
         }
-        if let Some(name) = name.filter(|name| self.prefix.as_deref() != Some(name.prefix)) {
+        let name = name.filter(|name| name.hash.is_some() && self.prefix.as_deref() != Some(name.prefix));
+        if let Some(name) = name {
             self.prefix = Some(name.prefix.to_owned());
         }
     }
@@ -127,9 +154,22 @@ impl Known {
 
 impl<'a> Marks<'a> {
     fn id(self) -> Option<&'a str> {
-        let hash = self.label.or_else(|| self.name?.hash);
-        hash.or_else(|| Some(self.name?.prefix))
+        self.label.or_else(|| self.name?.hash)
     }
+}
+
+/// Whether a text looks like the hash of a pod template. Kubernetes writes a number of up to ten digits with these
+/// characters (`SafeEncodeString` in k8s.io/apimachinery), so it has up to ten of them. A number of a build looks
+/// like one only if it is as long as a hash, and has only the digits that hashes have.
+pub(super) fn looks_like_a_hash(text: &str) -> bool {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number_of_hash = || text.len() >= 9 && text.bytes().all(|byte| byte >= b'4');
+    is_random(text) && HASH_LENGTHS.contains(&text.len()) && (!is_number || is_number_of_hash())
+}
+
+/// The name of the workload of a pod: its name without Kubernetes' suffix or number, if it has one.
+pub(super) fn workload(pod: &str) -> Option<&str> {
+    Some(PodName::parse(pod).prefix).filter(|prefix| !prefix.is_empty() && *prefix != pod)
 }
 
 fn hash_label(labels: &BTreeMap<String, String>) -> Option<&str> {
@@ -151,7 +191,10 @@ impl<'a> PodName<'a> {
         match name.rsplit_once('-') {
             Some((prefix, suffix)) if is_random(suffix) && suffix.len() == SUFFIX => {
                 let hash = prefix.rsplit_once('-').map(|(_, hash)| hash);
-                Self { prefix, hash: hash.filter(|hash| is_random(hash) && (6..=10).contains(&hash.len())) }
+                Self {
+                    prefix,
+                    hash: hash.filter(|hash| is_random(hash) && HASH_LENGTHS.contains(&hash.len())),
+                }
             }
             Some((prefix, number))
                 if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
@@ -249,6 +292,37 @@ mod tests {
     }
 
     #[test]
+    fn names_that_kubernetes_has_not_made_tell_no_version() {
+        let mut versions = Versions::default();
+        for name in [
+            "3f4e9c8ab1d2",
+            "10.0.0.5:8080",
+            "ip-10-0-0-5",
+            "cache-lhr6316-LHR",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "appinfo-canary",
+            "appinfo-canary-x2z4v",
+            "web-0",
+            "",
+        ] {
+            assert_eq!(versions.of(&answer(Some(name), None)), None, "{name}");
+        }
+        let one = of(&mut versions, "10.0.0.5:8080", Some("pod-template-hash=c66665c44"));
+        assert_eq!(of(&mut versions, "10.0.0.5:8080", None), one, "its labels have told it before");
+        assert_eq!(versions.of(&answer(Some("10.0.0.6:8080"), None)), None);
+    }
+
+    #[test]
+    fn a_hash_is_told_from_the_name_of_a_build() {
+        for hash in ["c66665c44", "744f96dc75", "567b989978", "6669b9d759", "dcf8f8cb5", "5555555555"] {
+            assert!(looks_like_a_hash(hash), "{hash}");
+        }
+        for name in ["build-7", "20261129", "456789", "1236545534", "canary", "v2", "c66665c44-x2z4v", ""] {
+            assert!(!looks_like_a_hash(name), "{name}");
+        }
+    }
+
+    #[test]
     fn an_argo_hash_comes_before_any_other() {
         let mut versions = Versions::default();
         let labels = Some("pod-template-hash=a\nrollouts-pod-template-hash=b");
@@ -265,9 +339,10 @@ mod tests {
     fn old_versions_are_forgotten_before_they_fill_the_memory() {
         let mut versions = Versions::default();
         for number in 0..=MOST_VERSIONS {
-            of(&mut versions, &format!("version{number}"), None);
+            let hash = format!("pod-template-hash=version{number}");
+            of(&mut versions, &format!("10.0.0.{number}:80"), Some(&hash));
         }
-        assert_eq!(versions.known.len(), MOST_VERSIONS);
+        assert_eq!((versions.known.len(), versions.unhashed.len()), (MOST_VERSIONS, MOST_VERSIONS));
         assert_eq!(versions.named("version0"), None);
     }
 }

@@ -25,6 +25,8 @@ use super::{
     probe::{addresses::NoAddress, tls},
 };
 
+/// The maximum size of an answer's head, in bytes.
+const MAX_HEAD: usize = 64 << 10;
 /// The value of the header `user-agent`.
 pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("canary/", env!("CARGO_PKG_VERSION")));
 
@@ -203,7 +205,8 @@ async fn handshake<S>(stream: S) -> Result<Connection, Lost>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
+    let client = http1::Builder::new().max_buf_size(MAX_HEAD).clone();
+    let (sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(Lost::Http)?;
     tokio::spawn(connection); // its errors reach the request, too
     Ok(sender)
 }

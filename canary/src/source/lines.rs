@@ -24,7 +24,10 @@ use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
 use self::record::{Part, Recorded};
 use super::{Answer, Interval, NoAnswer, Observation, Response};
-use crate::source::Attribution;
+use crate::{
+    foreign::{self, bounded},
+    source::Attribution,
+};
 use canary_judge::{Batch, Counts, Outcome, Release};
 
 /// The maximum length of a line, in bytes without its line end. Otherwise input without line ends could fill
@@ -247,7 +250,7 @@ impl Converter {
         };
         let number = self.outcomes;
         self.outcomes += 1;
-        let pod = pod.map(|Text(pod)| pod.into_owned()).filter(|pod| !pod.is_empty());
+        let pod = pod.filter(|Text(pod)| !pod.is_empty()).map(|Text(pod)| bounded(&pod, foreign::NAME));
         let answer = Answer { attribution, outcome, status: None, latency, pod, info: None };
         Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
     }

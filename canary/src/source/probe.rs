@@ -17,7 +17,7 @@ pub(crate) use self::client::Client;
 pub use self::{
     addresses::Resolve,
     pace::{Limits, Pace},
-    service::{Naming, Options, Service},
+    service::{Naming, Options, PodPattern, PodsOfReleases, Service},
     target::Target,
     tls::Trust,
 };

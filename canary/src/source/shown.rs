@@ -1,9 +1,9 @@
 //! How text of users and of other programs is shown: without secrets, without control characters, and not too long.
 
+use crate::foreign;
+
 /// Replaces a secret.
 const HIDDEN: &str = "***";
-/// The maximum number of characters of another program's text.
-const MOST: usize = 300;
 
 /// A URL as a user wrote it, even if it is invalid: without user name, password, and the values of its query.
 pub(crate) fn url(text: &str) -> String {
@@ -34,19 +34,7 @@ pub(super) fn path_and_query(text: &str) -> String {
 
 /// A text of another program.
 pub(super) fn text(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(MOST).map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// Whether a character does not change how the characters around it are shown.
-fn is_harmless(c: char) -> bool {
-    let changes_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !c.is_control() && !changes_direction
+    foreign::bounded(text, foreign::ERROR)
 }
 
 #[cfg(test)]
@@ -68,12 +56,5 @@ mod tests {
         ] {
             assert_eq!(url(text), shown, "{text}");
         }
-    }
-
-    #[test]
-    fn a_text_is_bounded_and_has_no_control_characters() {
-        assert_eq!(text("bad\x1b[31m\nname\u{202e}"), "bad\u{fffd}[31m\u{fffd}name\u{fffd}");
-        assert_eq!(text(&"ä".repeat(MOST)), "ä".repeat(MOST));
-        assert_eq!(text(&"ä".repeat(MOST + 1)), "ä".repeat(MOST) + "…");
     }
 }

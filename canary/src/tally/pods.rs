@@ -19,7 +19,11 @@ const GONE_FOR_LONG: u64 = 10;
 
 /// The most pods that are kept. At this number, pods that are gone for long are removed. The names come from the
 /// service, so without a bound they could fill the memory.
-const MOST_PODS: usize = 1000;
+const MOST_PODS: usize = 500;
+/// The labels of so many pods are kept. More do not fit on a page or in a terminal.
+const MOST_WITH_LABELS: usize = 64;
+/// So many changed labels of a pod are marked.
+const MOST_CHANGED: usize = 16;
 /// A sweep for pods that are gone comes after this many answers, or after as many answers as there are pods if
 /// that is more. The time of a sweep grows with the number of pods.
 const ANSWERS_UNTIL_SWEEP: usize = 10;
@@ -41,8 +45,7 @@ pub struct SeenPod {
     pub present: bool,
     /// Whether it has not answered for so long that a picture may leave it out.
     pub gone_for_long: bool,
-    /// Whether an answer had labels. Failures have none.
-    has_labels: bool,
+    its_labels: ItsLabels,
     last_answer: u64,
 }
 
@@ -54,6 +57,16 @@ impl SeenPod {
             .filter(move |(_, at)| now.saturating_duration_since(**at) < age)
             .map(|(label, _)| label.as_str())
     }
+}
+
+/// What is known of a pod's labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItsLabels {
+    /// No answer had labels. Failures have none.
+    None,
+    Kept,
+    /// There are too many pods with labels.
+    LeftOut,
 }
 
 /// The pods that have answered, by name.
@@ -93,14 +106,25 @@ impl Pods {
         } else if self.by_name.len() < MOST_PODS {
             self.by_name.insert(name.clone(), SeenPod::new(release));
         }
+        let first_labels = answer.info.is_some()
+            && self.by_name.get(name).is_some_and(|pod| pod.its_labels == ItsLabels::None);
+        let room = first_labels && self.with_labels() < MOST_WITH_LABELS;
         if let Some(pod) = self.by_name.get_mut(name) {
-            pod.update(at, answer);
+            if first_labels {
+                pod.its_labels = if room { ItsLabels::Kept } else { ItsLabels::LeftOut };
+            }
+            pod.update(at, answer, first_labels);
             pod.last_answer = self.answers;
             (pod.present, pod.gone_for_long) = (true, false);
         }
         if self.answers.is_multiple_of(count_of(self.by_name.len().max(ANSWERS_UNTIL_SWEEP))) {
             self.sweep();
         }
+    }
+
+    /// The number of pods whose labels are kept.
+    fn with_labels(&self) -> usize {
+        self.by_name.values().filter(|pod| pod.its_labels == ItsLabels::Kept).count()
     }
 
     /// Finds the pods that are gone.
@@ -128,22 +152,28 @@ impl SeenPod {
             counts: Counts::default(),
             present: true,
             gone_for_long: false,
-            has_labels: false,
+            its_labels: ItsLabels::None,
             last_answer: 0,
         }
     }
 
-    fn update(&mut self, at: Instant, answer: &Answer) {
+    fn update(&mut self, at: Instant, answer: &Answer, is_first: bool) {
         self.counts.record(answer.outcome);
         let Some(info) = &answer.info else { return };
         self.namespace.clone_from(&info.namespace);
-        if self.has_labels {
+        if self.its_labels == ItsLabels::LeftOut {
+            return;
+        }
+        if !is_first {
             let keys = self.labels.keys().chain(info.labels.keys());
             let changed = keys.filter(|key| self.labels.get(*key) != info.labels.get(*key));
-            self.changed.extend(changed.map(|key| (key.clone(), at)));
+            let changed: Vec<_> = changed.take(MOST_CHANGED).map(|key| (key.clone(), at)).collect();
+            self.changed.extend(changed);
+            if self.changed.len() > 2 * MOST_CHANGED {
+                self.changed.retain(|_, changed| *changed == at); // they change all the time
+            }
         }
         self.labels.clone_from(&info.labels);
-        self.has_labels = true;
     }
 }
 
@@ -185,6 +215,22 @@ mod tests {
         assert_eq!(within(10 * second), ["a", "b", "c", "release"]);
         assert_eq!(within(2 * second), ["a"]);
         assert_eq!((pod.namespace.as_str(), &pod.release), ("space", &CANARY));
+    }
+
+    #[test]
+    fn labels_that_change_all_the_time_and_labels_of_many_pods_are_not_kept() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        for number in 0..1000 {
+            pods.observe(
+                now + Duration::from_secs(number),
+                &answer("one", &format!("release=stable\na{number}=1")),
+            );
+        }
+        assert!(named(&pods, "one").changed.len() <= 2 * MOST_CHANGED);
+        for number in 0..MOST_PODS {
+            pods.observe(now, &answer(&format!("pod{number}"), "release=stable\na=1"));
+        }
+        assert_eq!(pods.iter().filter(|(_, pod)| !pod.labels.is_empty()).count(), MOST_WITH_LABELS);
     }
 
     #[test]

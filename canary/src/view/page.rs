@@ -1,5 +1,16 @@
-//! The page in the browser: three files, which are part of the program. `serve` sends them, and the states
-//! that they show.
+//! The page in the browser: three files, which are part of the program, and the states that they show.
+//!
+//! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal.
+
+mod history;
+mod progress;
+mod state;
+
+pub(crate) use self::{
+    history::History,
+    progress::Progress,
+    state::{Heading, State, Subject},
+};
 
 /// A file of the page by its path: its content type, and its bytes.
 pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {

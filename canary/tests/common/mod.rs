@@ -68,6 +68,7 @@ type Plan = Box<dyn Fn(usize) -> (Fate, Duration) + Send + Sync>;
 
 /// A pod, as an endpoint of the Service.
 struct Endpoint {
+    name: String,
     /// The server that runs its version.
     address: SocketAddr,
     /// A server that fails each request.
@@ -145,7 +146,7 @@ impl Fleet {
     pub fn add(&mut self, name: &str, labels: &str, version: Version) {
         let fate = if version == Version::Hanging { Fate::Hang } else { Fate::Succeed };
         let address = self.serve(name, labels, version);
-        self.add_endpoint(address, None, Box::new(move |_| (fate, Duration::ZERO)));
+        self.add_endpoint(name, address, None, Box::new(move |_| (fate, Duration::ZERO)));
     }
 
     /// Adds a pod whose n-th request, counted from 0, has the result `plan(n)`.
@@ -158,11 +159,17 @@ impl Fleet {
         let labels = format!("release=\"{release}\"");
         let [good, broken] =
             [Version::WithNamespace, Version::Broken].map(|version| self.serve(name, &labels, version));
-        self.add_endpoint(good, Some(broken), Box::new(plan));
+        self.add_endpoint(name, good, Some(broken), Box::new(plan));
     }
 
-    fn add_endpoint(&self, address: SocketAddr, broken: Option<SocketAddr>, plan: Plan) {
-        let endpoint = Endpoint { address, broken, plan, connections: AtomicUsize::new(0) };
+    /// Removes a pod from the Service. Its server stays.
+    pub fn remove(&self, name: &str) {
+        self.pods.lock().expect("no panic").retain(|pod| pod.name != name);
+    }
+
+    fn add_endpoint(&self, name: &str, address: SocketAddr, broken: Option<SocketAddr>, plan: Plan) {
+        let name = name.to_owned();
+        let endpoint = Endpoint { name, address, broken, plan, connections: AtomicUsize::new(0) };
         self.pods.lock().expect("no panic").push(Arc::new(endpoint));
     }
 

@@ -1,40 +1,106 @@
 //! One of the trials.
 
 use std::{
+    collections::BTreeMap,
     mem::{self, Discriminant},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
-    serve::{history::History, versions::Version},
-    source::{Interval, Observation},
+    serve::versions::Version,
+    source::{Attribution, Interval, Observation, Response},
     trial::Trial,
+    view::page::History,
 };
-use canary_judge::{Decision, Verdict};
+use canary_judge::{Absence, Counts, Decision, Verdict};
+
+/// A version answers now if its last answer is not older than this. With counters: than two intervals.
+pub(super) const ANSWERS_NOW: Duration = Duration::from_secs(10);
+/// Nor does it count as gone before so many answers of other versions have come: it may get few requests.
+const ANSWERS_OF_OTHERS: u64 = 10;
+/// An engine that has not asked for this long is idle.
+pub(super) const IDLE_AFTER: Duration = Duration::from_secs(30);
+
+/// The answers of the canary that a trial takes. It takes everything else, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// All: the trial has a name of its caller.
+    All,
+    /// Those that tell this version.
+    Version(Version),
+    /// Those that tell no version.
+    NoVersion,
+}
+
+/// The canary's version in an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canary {
+    /// It is not an answer of the canary.
+    No,
+    /// It is the canary's, of an unknown version.
+    Unknown,
+    /// It is the canary's, of this version.
+    Of(Version),
+}
+
+/// Whether the rollout of a trial is over, so that the next request of an engine begins the trial anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    No,
+    /// A hook without a token said so. It counts once the canary is silent.
+    OnceSilent,
+    Yes,
+}
 
 /// A trial, with what the server keeps about it.
 #[derive(Clone, Debug)]
 pub struct OnTrial {
     pub(super) trial: Trial,
-    /// The version whose answers count; `None` for all.
-    pub(super) version: Option<Version>,
-    /// When a client asked for it last.
-    pub(super) asked: Instant,
-    /// Its rollout has ended: the next request about it resets it.
-    pub(super) ended: bool,
+    pub(super) takes: Takes,
+    /// Its place in the order in which trials were made.
+    pub(super) number: u64,
+    /// When a client asked for it last, and how often.
+    pub(super) asked: (Instant, u64),
+    /// When an engine asked for it last. Only an engine's trial is the trial of a rollout.
+    engine: Option<Instant>,
+    over: Over,
+    /// Whether an engine has heard of the roll-back.
+    told: bool,
+    last_answer: Option<Instant>,
+    /// How long an answer counts as one of now.
+    window: Duration,
+    /// Since the last answer of its canary.
+    answers_of_others: u64,
     changes: u64,
     /// The number of changes at the last look at the decision, and that decision.
     looked_at: (u64, Discriminant<Decision>),
     history: History,
 }
 
+impl Canary {
+    /// Whether a trial that `takes` these answers counts it.
+    fn is_taken(self, takes: Takes) -> bool {
+        match (self, takes) {
+            (Self::No, _) | (_, Takes::All) | (Self::Unknown, Takes::NoVersion) => true,
+            (Self::Of(version), Takes::Version(own)) => version == own,
+            (Self::Of(_), Takes::NoVersion) | (Self::Unknown, Takes::Version(_)) => false,
+        }
+    }
+}
+
 impl OnTrial {
-    pub(super) fn new(trial: Trial, now: Instant) -> Self {
+    pub(super) fn new(trial: Trial, takes: Takes, number: u64, now: Instant) -> Self {
         Self {
             trial,
-            version: None,
-            asked: now,
-            ended: false,
+            takes,
+            number,
+            asked: (now, 0),
+            engine: None,
+            over: Over::No,
+            told: false,
+            last_answer: None,
+            window: ANSWERS_NOW,
+            answers_of_others: 0,
             changes: 0,
             looked_at: (0, mem::discriminant(&Decision::NotYet)),
             history: History::default(),
@@ -60,19 +126,131 @@ impl OnTrial {
     pub(super) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
         self.history = History::default();
-        self.ended = false;
+        (self.over, self.told) = (Over::No, false);
         self.changes += 1;
+    }
+
+    /// Notes that a client asks for it.
+    pub(super) fn is_asked(&mut self, now: Instant) {
+        self.asked = (now, self.asked.1.saturating_add(1));
+    }
+
+    /// Notes that an engine asks for it. If its rollout is over, it is reset, and the answer is true.
+    pub(super) fn is_asked_by_engine(&mut self, now: Instant) -> bool {
+        let over = self.is_over(now);
+        if over {
+            self.reset(now);
+        }
+        self.engine = Some(now);
+        self.told |= self.is_rolled_back(now);
+        over
+    }
+
+    /// Whether an engine has asked for it.
+    pub(super) fn is_rollout(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// When an engine asked for it last.
+    pub(super) fn asked_by_engine(&self) -> Option<Instant> {
+        self.engine
+    }
+
+    /// Ends its rollout. A promotion ends at once. Otherwise, a caller without a token must wait until the canary
+    /// is silent. Returns whether it has ended.
+    pub(super) fn end_rollout(&mut self, has_token: bool, now: Instant) -> bool {
+        let promoted = matches!(self.trial.decided(now), Some(Decision::Promote { .. }));
+        if has_token || promoted || self.is_silent(now) {
+            self.over = Over::Yes;
+        } else if self.over == Over::No {
+            self.over = Over::OnceSilent;
+        }
+        self.over == Over::Yes
+    }
+
+    /// A rollout is also over, although no hook has said so, if the canary is silent and the engine has not asked
+    /// in that time. But a roll-back that no engine has heard of is kept.
+    fn is_over(&self, now: Instant) -> bool {
+        let missed = || {
+            let idle = |last: Instant| now.saturating_duration_since(last) >= IDLE_AFTER;
+            self.last_answer.is_some()
+                && self.engine.is_some_and(idle)
+                && (self.told || !self.is_rolled_back(now))
+        };
+        match self.over {
+            Over::Yes => true,
+            Over::OnceSilent => self.is_silent(now),
+            Over::No => self.is_silent(now) && missed(),
+        }
+    }
+
+    fn is_rolled_back(&self, now: Instant) -> bool {
+        matches!(self.trial.decided(now), Some(Decision::RollBack { .. }))
+    }
+
+    /// Whether the canary does not answer any more.
+    fn is_silent(&self, now: Instant) -> bool {
+        self.last_answer.is_none() || matches!(self.trial.absence(now), Some(Absence::Silent(_)))
+    }
+
+    /// Whether its version answers now.
+    pub(super) fn answers_now(&self, now: Instant) -> bool {
+        let is_recent = |last| now.saturating_duration_since(last) <= self.window;
+        self.last_answer.is_some_and(|last| is_recent(last) || self.answers_of_others < ANSWERS_OF_OTHERS)
+    }
+
+    /// Notes whose answers these are: so many `requests`, in an interval of that `length`.
+    fn note(&mut self, canary: Canary, requests: u64, length: Duration, now: Instant) {
+        if canary != Canary::No && canary.is_taken(self.takes) {
+            if self.is_over(now) {
+                self.over = Over::Yes; // the next rollout has begun
+            }
+            self.last_answer = Some(now);
+            self.window = ANSWERS_NOW.max(length.saturating_mul(2));
+            self.answers_of_others = 0;
+        } else if canary != Canary::No {
+            self.answers_of_others += requests;
+        }
     }
 
     /// Counts the result of one request.
-    pub(super) fn observe(&mut self, observation: &Observation) {
-        self.trial.observe(observation);
+    ///
+    /// An answer of the canary that tells no version may be of any version. So in the trial of a version, it counts
+    /// as one that names no release: a failure counts against the canary, and a success does not count.
+    pub(super) fn observe(&mut self, observation: &Observation, canary: Canary, now: Instant) {
+        self.note(canary, 1, Duration::ZERO, now);
+        if canary.is_taken(self.takes) {
+            self.trial.observe(observation);
+        } else if canary == Canary::Unknown {
+            self.trial.observe(&without_release(observation));
+        } else {
+            return self.trial.skip(observation.number);
+        }
         self.changes += 1;
     }
 
-    /// Counts the part of an interval whose versions it takes.
-    pub(super) fn observe_interval(&mut self, interval: &Interval, takes: impl Fn(&str) -> bool) {
-        self.trial.observe_interval(interval, takes);
+    /// Counts the part of an interval that it takes. `counts` and `canaries` have the canary's answers and the version
+    /// of each hash.
+    pub(super) fn observe_interval(
+        &mut self,
+        interval: &Interval,
+        counts: &BTreeMap<&str, Counts>,
+        canaries: &BTreeMap<&str, Canary>,
+        now: Instant,
+    ) {
+        let lengths = interval.windows.iter().map(|one| one.window.until - one.window.since);
+        let length = Duration::try_from_secs_f64(lengths.fold(0.0, f64::max)).unwrap_or_default();
+        // the others first, so that they do not end what is its own
+        for own in [false, true] {
+            for (hash, canary) in canaries {
+                if canary.is_taken(self.takes) == own {
+                    self.note(*canary, counts[hash].requests, length, now);
+                }
+            }
+        }
+        let takes = self.takes;
+        let version = |hash: &str| canaries.get(hash).copied().unwrap_or(Canary::Unknown);
+        self.trial.observe_interval(interval, |hash| version(hash).is_taken(takes));
         self.changes += 1;
     }
 
@@ -97,4 +275,12 @@ impl OnTrial {
         self.trial.end();
         self.changes += 1;
     }
+}
+
+fn without_release(observation: &Observation) -> Observation {
+    let mut observation = observation.clone();
+    if let Response::Answer(answer) = &mut observation.response {
+        answer.attribution = Attribution::Unnamed;
+    }
+    observation
 }

@@ -14,15 +14,21 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Limits, Service, addresses::Destination, service::Naming};
-use crate::source::{
-    Answer, NoAnswer, Observation, Response,
-    http::{self, Connection, Lost},
+use super::{Limits, Service, addresses::Destination};
+use crate::{
+    foreign,
+    source::{
+        Answer, Attribution, NoAnswer, Observation, Response,
+        http::{self, Connection, Lost},
+    },
 };
 use canary_judge::Outcome;
 
-/// The maximum size of an answer's body, in bytes. The labels of a pod in Kubernetes always fit.
+/// The maximum size of an answer's body, in bytes. A longer answer counts as incomplete.
 const MAX_BODY: usize = 2 << 20;
+/// The size up to which a body is kept, so that appinfo's description of the pod can be read. The labels of a pod
+/// usually fit a hundred times.
+const MAX_KEPT: usize = 64 << 10;
 
 /// Replaces a time-out that the clock cannot represent. It is longer than any run.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -68,7 +74,7 @@ impl Client {
         match asked {
             Ok(Ok(response)) => {
                 let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
-                let (mut answer, whole) = read(response, &self.service.naming, deadline).await;
+                let (mut answer, whole) = read(response, &self.service, deadline).await;
                 let latency = sent.elapsed();
                 if let Some(destination) = self.destination {
                     self.service.addresses.answered(destination, &answer.attribution);
@@ -115,6 +121,8 @@ impl Client {
         }
         let detail = lost.detail(limits.timeout);
         let attribution = self.service.addresses.attribution_of(self.destination);
+        // a certificate or a server may be part of the message
+        let detail = foreign::bounded(&detail, foreign::ERROR);
         Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail })
     }
 }
@@ -127,27 +135,48 @@ fn check_deadline(deadline: Instant) -> Result<(), Lost> {
 /// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is
 /// missing, they come from appinfo's body. An answer that does not end in time counts as incomplete, not as
 /// missing, because its headers may name the release.
-async fn read(response: hyper::Response<Incoming>, naming: &Naming, deadline: Instant) -> (Answer, bool) {
+async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: Instant) -> (Answer, bool) {
+    let naming = &service.naming;
     let (head, body) = response.into_parts();
-    let body = timeout_at(deadline, Limited::new(body, MAX_BODY).collect()).await;
-    let body = body.ok().and_then(Result::ok);
+    let body = timeout_at(deadline, read_body(body)).await.ok().flatten();
     let whole = body.is_some();
-    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body.to_bytes()).ok());
+    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body).ok());
+    let info = info.map(|info| foreign::bounded_info(&info));
     let from_body = |allowed: bool, field: fn(&AppInfo) -> &String| {
         info.as_ref().filter(|_| allowed).map(field).filter(|it| !it.is_empty()).cloned()
     };
     let release = header_text(&head.headers, &naming.release_header)
         .or_else(|| from_body(naming.release_may_be_in_body(), |info| &info.release));
+    let pod = header_text(&head.headers, &naming.pod_header)
+        .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name));
+    let attribution = match naming.attribution(release.as_deref(), pod.as_deref()) {
+        Attribution::Other(name) => Attribution::Other(service.other_releases.name(&name)),
+        attribution => attribution,
+    };
     let answer = Answer {
-        attribution: naming.attribution(release.as_deref()),
+        attribution,
         outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
         status: Some(head.status.as_u16()),
         latency: None,
-        pod: header_text(&head.headers, &naming.pod_header)
-            .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name)),
+        pod: pod.map(|pod| foreign::bounded(&pod, foreign::NAME)),
         info,
     };
     (answer, whole)
+}
+
+/// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.
+async fn read_body(body: Incoming) -> Option<Vec<u8>> {
+    let (mut body, mut kept, mut fits) = (Limited::new(body, MAX_BODY), Vec::new(), true);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        fits &= kept.len() + data.len() <= MAX_KEPT;
+        if fits {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = Vec::new();
+        }
+    }
+    Some(kept)
 }
 
 /// Opens a connection.

@@ -74,10 +74,11 @@ function exponential(ln) {
 
 // ---- The parts of the page, from top to bottom. Each function draws the newest state.
 
-function showHeader({ title, requests, rate, seconds, paused, trial }) {
+function showHeader({ title, requests, rate, seconds, paused, trial, counting_since: since }) {
   setText($("title"), title);
   const pace = paused ? "paused" : `${rate < 10 ? Number(rate.toFixed(1)) : count(Math.round(rate))}/s`;
   setText($("totals"), `${count(requests)} requests · ${pace} · ${clock(seconds)} · trial ${trial}`);
+  $("totals").title = since === undefined ? "" : `This server has counted since ${since}`;
   $("reset").setAttribute("aria-disabled", "false");
 }
 

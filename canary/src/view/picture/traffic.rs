@@ -8,7 +8,11 @@ use ratatui::{
 };
 
 use super::Picture;
-use crate::{source::Attribution, tally::Tally};
+use crate::{
+    foreign::{ERROR, bounded},
+    source::Attribution,
+    tally::Tally,
+};
 use canary_judge::{Counts, Release};
 
 /// In fewer columns than this, the expected share is not shown.
@@ -125,7 +129,7 @@ impl Picture<'_> {
             causes.insert(0, format!("{} more could not be sent", tally.unsent()));
         }
         if causes.is_empty() {
-            causes.extend(tally.last_trouble().map(str::to_owned)); // with counters, single requests are not known
+            causes.extend(tally.last_trouble().map(|why| bounded(why, ERROR))); // with counters, single requests are not known
         }
         Line::from(causes.join(", ")).style(self.palette.failure())
     }

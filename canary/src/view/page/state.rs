@@ -1,4 +1,4 @@
-//! The JSON of a trial: the verdict for scripts, and the state for the page.
+//! The state of a trial that the page shows, as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -9,81 +9,53 @@ use serde::Serialize;
 
 use super::{
     history::{History, Point},
-    rehearsal::Progress,
-    trials::OnTrial,
+    progress::Progress,
 };
 use crate::{
     source::{Attribution, Cause},
     tally::{Latencies, Recent, SeenPod},
     trial::Trial,
+    view::{sentence, word},
 };
-use canary_judge::{Decision, Estimate, Price, Release, Verdict};
+use canary_judge::{Estimate, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
 /// How long a changed label is marked.
 const STANDS_OUT: Duration = Duration::from_secs(15);
 
-/// The answer to `GET /v1/verdict`.
-#[derive(Clone, Debug, Serialize)]
-pub struct VerdictAnswer<'a> {
-    /// The trial's name.
-    pub trial: &'a str,
-    /// The number of requests since it began.
-    pub requests: u64,
-    /// The verdict. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// The same in words.
-    pub sentence: String,
-    /// The cost of the canary; `None` before stable has answered.
-    pub price: Option<Price>,
-    /// The same in words.
-    pub price_sentence: Option<String>,
-}
-
-impl<'a> VerdictAnswer<'a> {
-    /// The verdict of the named trial `now`.
-    pub fn new(id: &'a str, trial: &Trial, now: Instant) -> Self {
-        let (verdict, price) = (trial.verdict(now), trial.price(now));
-        Self {
-            trial: id,
-            requests: trial.tally().total().requests,
-            sentence: verdict.to_string(),
-            price_sentence: price.map(|price| verdict.price_sentence(&price)),
-            verdict,
-            price,
-        }
-    }
-}
-
-/// The word for a decision in JSON.
-pub(super) fn word(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Promote { .. } => "promote",
-        Decision::RollBack { .. } => "roll_back",
-        Decision::NotYet => "not_yet",
-        Decision::Hold => "hold",
-    }
-}
-
 /// What the page shows above the trial.
 #[derive(Clone, Debug)]
-pub(super) struct Heading<'a> {
+pub(crate) struct Heading<'a> {
     /// The name of what is watched.
-    pub(super) title: &'a str,
+    pub(crate) title: &'a str,
+    /// When this process began to count, in UTC.
+    pub(crate) counting_since: String,
     /// The progress of the rehearsal, if this is one.
-    pub(super) rehearsal: Option<Progress>,
+    pub(crate) rehearsal: Option<Progress>,
+}
+
+/// The trial that the page shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// Its name.
+    pub(crate) id: &'a str,
+    pub(crate) trial: &'a Trial,
+    pub(crate) history: &'a History,
+    /// What there is to know besides the verdict, as a sentence.
+    pub(crate) note: Option<&'a str>,
 }
 
 /// What the page shows of a trial.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct State<'a> {
+pub(crate) struct State<'a> {
     trial: &'a str,
     /// Seconds since the trial began.
     seconds: f64,
     /// The name of what is watched.
     title: &'a str,
+    /// When the process began to count.
+    counting_since: &'a str,
     paused: bool,
     decision: &'static str,
     sentence: String,
@@ -159,9 +131,9 @@ struct PodState<'a> {
 }
 
 impl<'a> State<'a> {
-    /// The state of the named trial `now`.
-    pub(super) fn new(id: &'a str, one: &'a OnTrial, heading: &'a Heading, now: Instant) -> Self {
-        let trial = one.trial();
+    /// The state of the trial `now`.
+    pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
+        let Subject { id, trial, history, note } = *subject;
         let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
@@ -172,9 +144,10 @@ impl<'a> State<'a> {
             trial: id,
             seconds: (seconds * 1e3).round() / 1e3,
             title: heading.title,
+            counting_since: &heading.counting_since,
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
-            sentence: verdict.to_string(),
+            sentence: sentence(&verdict, note),
             price_sentence: trial.price(now).map(|price| verdict.price_sentence(&price)),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
@@ -190,7 +163,7 @@ impl<'a> State<'a> {
             no_answer: tally.of(&Attribution::NoAnswer).requests,
             causes: tally.causes(),
             dots: dots(trial),
-            history: history(one.history(), trial, &verdict, now),
+            history: points(history, trial, &verdict, now),
             pods,
             more_pods,
             rehearsal,
@@ -239,7 +212,7 @@ fn dot(Recent { attribution, failed, .. }: &Recent) -> char {
     if *failed { letter.to_ascii_uppercase() } else { letter }
 }
 
-fn history(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> Vec<Point> {
+fn points(history: &History, trial: &Trial, verdict: &Verdict, now: Instant) -> Vec<Point> {
     history.points().iter().copied().chain([Point::new(trial, verdict, now)]).collect()
 }
 

@@ -8,13 +8,13 @@ use crate::trial::Trial;
 use canary_judge::{Estimate, Verdict};
 
 /// The maximum number of points that are kept. The present is added when they are shown.
-pub(super) const MOST_POINTS: usize = 119;
+const MOST_POINTS: usize = 119;
 /// The time between two points of a new trial. It doubles whenever there are too many points.
 const SPACING: Duration = Duration::from_millis(500);
 
 /// What was known at some moments, evenly spaced.
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub(crate) struct History {
     points: Vec<Point>,
     spacing: Duration,
     /// The time of the last point, and the trial's number of changes then.
@@ -24,7 +24,7 @@ pub(super) struct History {
 /// Seconds since the trial began; stable's failure rate and its bounds; the same of the canary; the natural
 /// logarithm of the e-value. Unknown values are `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Point([Option<f64>; 8]);
+pub(crate) struct Point([Option<f64>; 8]);
 
 impl Default for History {
     fn default() -> Self {
@@ -55,7 +55,7 @@ impl History {
     }
 
     /// Adds a point for `now` if it is time for one. `changes` is the trial's number of changes.
-    pub(super) fn remember(&mut self, trial: &Trial, changes: u64, now: Instant) {
+    pub(crate) fn remember(&mut self, trial: &Trial, changes: u64, now: Instant) {
         let due = self.last.is_none_or(|(at, before)| {
             before != changes && now.saturating_duration_since(at) >= self.spacing
         });

@@ -1,0 +1,93 @@
+//! `GET /v1/verdict`: the verdict for scripts and Argo Rollouts.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+    response::Response,
+};
+use serde::Serialize;
+
+use super::{
+    Serve, Start,
+    access::{Access, Refusal, json},
+    input::wanted_trial,
+    trials::{Found, TooMany, Wanted},
+};
+use crate::view::{sentence, word};
+use canary_judge::{Decision, Price, Verdict};
+
+/// The answer to `GET /v1/verdict`.
+#[derive(Clone, Debug, Serialize)]
+struct VerdictAnswer<'a> {
+    /// The trial's name.
+    trial: &'a str,
+    /// The number of requests since it began.
+    requests: u64,
+    /// The verdict. Its key `decision` is one of `promote`, `roll_back`, `not_yet` and `hold`.
+    #[serde(flatten)]
+    verdict: Verdict,
+    /// The same in words.
+    sentence: String,
+    /// The other versions that answer now. The verdict is the most cautious of all of them.
+    others: Vec<Other<'a>>,
+    /// The cost of the canary; `None` before stable has answered.
+    price: Option<Price>,
+    /// The same in words.
+    price_sentence: Option<String>,
+    /// When the trial began, in UTC.
+    trial_began: String,
+    /// Since when this server has counted requests.
+    counting_since: String,
+    /// When this process started.
+    process_started: String,
+}
+
+/// Another version of the canary.
+#[derive(Clone, Debug, Serialize)]
+struct Other<'a> {
+    trial: &'a str,
+    decision: &'static str,
+}
+
+impl<'a> VerdictAnswer<'a> {
+    fn new(found: &Found<'a>, started: Start, now: Instant) -> Self {
+        let trial = found.one.trial();
+        let (verdict, price) = (trial.verdict(now), trial.price(now));
+        let other = |(trial, decision): &(&'a str, Decision)| Other { trial, decision: word(decision) };
+        Self {
+            trial: found.id,
+            requests: trial.tally().total().requests,
+            sentence: sentence(&verdict, found.note().as_deref()),
+            others: found.others.iter().map(other).collect(),
+            price_sentence: price.map(|price| verdict.price_sentence(&price)),
+            verdict,
+            price,
+            trial_began: started.text_of(trial.tally().began()),
+            counting_since: started.text_of(started.instant),
+            process_started: started.text_of(started.instant),
+        }
+    }
+}
+
+pub(super) async fn verdict(
+    State(serve): State<Arc<Serve>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let wanted = wanted_trial(&uri)?;
+    if wanted != Wanted::Current {
+        Access::check_site(&headers)?;
+    }
+    let now = Instant::now();
+    let mut trials = serve.trials();
+    let found = trials.ask(&wanted, now)?;
+    Ok(json(&VerdictAnswer::new(&found, serve.started, now)))
+}
+
+impl From<TooMany> for Refusal {
+    fn from(error: TooMany) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
+    }
+}

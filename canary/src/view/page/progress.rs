@@ -1,0 +1,25 @@
+//! The progress of a rehearsal, as the page shows it.
+
+use serde::Serialize;
+
+/// The progress of a rehearsal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Progress {
+    /// The current or last step, from 1; 0 before the first.
+    pub(crate) number: usize,
+    /// The number of steps.
+    pub(crate) of: usize,
+    pub(crate) title: &'static str,
+    /// The commands that do the same on a cluster.
+    pub(crate) commands: Vec<String>,
+    /// A text about what there is to see.
+    pub(crate) text: &'static str,
+    /// The last event of the step.
+    pub(crate) note: String,
+    /// The title of the next step; `None` after the last.
+    pub(crate) next: Option<&'static str>,
+    pub(crate) under_way: bool,
+    /// No requests are sent, because nothing is deployed yet.
+    #[serde(skip)]
+    pub(crate) paused: bool,
+}
