@@ -110,7 +110,10 @@ impl<R: BufRead> Lines<R> {
                 return Ok(None);
             }
             self.number += 1;
-            let bad = |cause| LineError::Bad { number: self.number, cause };
+            let bad = |cause: String| LineError::Bad {
+                number: self.number,
+                cause: bounded(&cause, foreign::ERROR),
+            };
             if self.buffer.len() > MAX_LINE && !self.buffer.ends_with(b"\n") {
                 return Err(bad(format!("longer than {MAX_LINE} bytes")));
             }
