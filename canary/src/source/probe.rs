@@ -14,6 +14,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 pub(crate) use self::client::Client;
+#[doc(hidden)]
+pub use self::client::answer;
 pub use self::{
     addresses::Resolve,
     pace::{Limits, Pace},

@@ -4,9 +4,12 @@
 //! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
 //! - `twice`, `gauge`: series that cannot be counted.
 //! - `counters`: increases of counters, by pod.
+//! - `fuzzing`: rounds for the fuzz targets.
 
 mod client;
 mod counters;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauge;
 mod look;
 mod queries;
