@@ -1,6 +1,10 @@
 //! A canary on trial: what was counted, and the verdict on it.
 
+mod flags;
+
 use std::time::{Duration, Instant};
+
+pub use self::flags::TrialFlags;
 
 use canary_judge::{
     Absence, Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,

@@ -11,6 +11,7 @@
 //! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
 //! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
 
+mod flags;
 mod record;
 
 use std::{
@@ -39,7 +40,10 @@ const MAX_REQUESTS: u64 = 1_000_000_000_000;
 /// The maximum number of requests in all intervals. The judge calculates with `f64`, which is exact up to here.
 const MAX_TOTAL: u64 = 1 << 53;
 
-pub use self::record::{End, Header, Recorder};
+pub use self::{
+    flags::LinesFlags,
+    record::{End, Header, Recorder},
+};
 
 /// The content of a line.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,6 +7,7 @@
 
 mod client;
 mod counters;
+mod flags;
 mod gauge;
 mod look;
 mod queries;
@@ -29,6 +30,7 @@ use tokio::{
 use self::look::{Looks, Trouble};
 pub use self::{
     client::{Address, Credentials},
+    flags::PrometheusFlags,
     queries::{Bucket, Matchers, Metric, Queries},
 };
 use super::{Interval, Seen, Source, probe::Trust};
@@ -75,11 +77,6 @@ impl Prometheus {
         tokio::spawn(task.look_for(options.every, time, paused.subscribe()));
         Ok(Self { seen, paused, has_answered })
     }
-
-    /// Whether it has ever answered, even with an error.
-    pub fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
-    }
 }
 
 impl Source for Prometheus {
@@ -89,6 +86,11 @@ impl Source for Prometheus {
 
     fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
+    }
+
+    /// Whether it has ever answered, even with an error.
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 }
 

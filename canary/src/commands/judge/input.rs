@@ -11,9 +11,12 @@ use std::{
 use canary_judge::Batch;
 use tokio::{select, task};
 
-use super::{exit_at_the_end, explain_unseen, unless_unread, unusable, write_sentences};
+use super::{
+    exit_at_the_end, explain_unseen,
+    flags::{JudgeFlags, JudgeOutput},
+    unless_unread, unusable, write_sentences,
+};
 use crate::{
-    cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
     messages::message,
     signals,
@@ -33,7 +36,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
     let lines = Lines::new(input, flags.trial.max_latency, start);
     let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
-    let most = flags.probe.count.unwrap_or(u64::MAX);
+    let most = flags.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
     let judging = task::spawn_blocking({
         let judged = Arc::clone(&judged);
