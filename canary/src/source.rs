@@ -16,6 +16,7 @@ mod http;
 pub mod lines;
 pub mod probe;
 pub mod prometheus;
+mod shortage;
 pub(crate) mod shown;
 
 use std::{
@@ -27,7 +28,7 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::{Deserialize, Serialize};
 
-pub use self::{any::AnySource, attribution::Attribution};
+pub use self::{any::AnySource, attribution::Attribution, shortage::shortage};
 
 use canary_judge::{Batch, Counts, Outcome, Release, Window};
 
