@@ -53,7 +53,7 @@ impl Clone {
     /// With all files as old as that, as `cp -p` and archives make them.
     fn last_modified(date: &str) -> Self {
         let new = Self(tempfile::tempdir().expect("a folder"));
-        let files = [".dockerignore", "Cargo.lock", "Cargo.toml", "Dockerfile.v1", "canary", "src"];
+        let files = [".dockerignore", "Cargo.lock", "Cargo.toml", "Dockerfile.v1", "canary", "judge", "src"];
         let copied = Command::new("cp").arg("-R").args(files).arg(new.0.path()).status().expect("cp");
         assert!(copied.success());
         let config = new.0.path().join("src/config.rs");

@@ -25,13 +25,13 @@ pub struct Interval {
 /// { p : B(a + k, b + n − k) / B(a, b) / (p^k (1 − p)^(n − k)) < 1/α },
 /// ```
 ///
-/// where B is the beta function: the mixture is Beta(a, b). At the true p the ratio is the likelihood of the answers under a mixture of
-/// rates, divided by their likelihood under the true rate. It is a martingale that starts at 1, so Ville's
-/// inequality applies.
+/// where B is the beta function, and the mixture is Beta(a, b). At the true p, the ratio is the likelihood of the answers
+/// under a mixture of rates, divided by their likelihood under the true rate. It is a martingale that starts at 1, so
+/// Ville's inequality applies.
 ///
-/// and of several such mixtures, the mean. The guarantee holds for any mixture. The choice decides for which rates the
-/// interval becomes narrow soon. Here it is the mean of Beta(½, 20), which has most of its mass on rates of a few per
-/// cent and below, and of Beta(½, ½), which has much on high rates.
+/// The same is true for the mean of several such mixtures. The choice of the mixture decides for which rates the interval
+/// becomes narrow soon. Here it is the mean of Beta(½, 20), which has most of its mass on rates of a few per cent and
+/// below, and of Beta(½, ½), which has much on high rates.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfidenceSequence {
     ln_threshold: f64,

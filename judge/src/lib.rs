@@ -1,18 +1,72 @@
-//! The verdict on a canary: the decision, the numbers behind it, and the cost of the canary.
+// Only for the documentation: where an image is built, there is no README.
+#![cfg_attr(doc, doc = include_str!("../README.md"))]
 //!
-//! This library is pure: it uses neither clock nor network. Outcomes go into the [`Judge`], and a [`Verdict`] comes
-//! out. `docs/verdict.md` explains the mathematics and the assumptions.
+//! # Where outcomes come from
 //!
-//! - `release`: the two sides of a rollout, outcomes, and counts.
-//! - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
-//!   that are scraped at different moments.
-//! - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
-//! - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion. `alpha`:
-//!   how α is divided.
-//! - `pods`: which pods of a release fail more often than its other pods.
-//! - `bounds`: confidence intervals for failure rates.
-//! - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
-//! - `settings`, and `numbers` in them.
+//! A judge takes one of these:
+//!
+//! | what your program has | what it calls |
+//! |---|---|
+//! | requests, in the order of sending | [`Judge::observe`] |
+//! | requests that end in another order | [`Judge::observe_numbered`], with the number of each in the order of sending |
+//! | counts of both releases in the same short time | [`Judge::observe_batch`] |
+//! | counters of pods that are scraped at different moments | [`Judge::observe_scrapes`] |
+//!
+//! Counters that are scraped never show the same time for two pods. The judge takes that into account:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use canary_judge::{Counts, Decision, Judge, Release, Settings, Window};
+//!
+//! let mut judge = Judge::new(Settings::default());
+//! let pods = [(Release::Stable, "stable-1", 0.0, 300), (Release::Canary, "canary-1", 6.5, 100)];
+//!
+//! // Every 15 seconds, each pod at a moment of its own. The first scrape of a pod has no increase yet.
+//! for round in 0..20 {
+//!     for (release, pod, moment, requests) in pods {
+//!         let until = moment + 15.0 * f64::from(round);
+//!         let since = if round == 0 { until } else { until - 15.0 };
+//!         let requests = if round == 0 { 0 } else { requests };
+//!         let counts = Counts { requests, failures: 0, slow: 0 };
+//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false }]);
+//!     }
+//!     println!("{}", judge.verdict());
+//! }
+//! assert!(matches!(judge.verdict().decision, Decision::Promote { .. }));
+//! ```
+//!
+//! # What each type is for
+//!
+//! - [`Judge`] takes outcomes. [`Judge::decided`] is cheap; [`Judge::verdict`] computes all the numbers.
+//! - [`Settings`] are α, the limit and the ratio. [`Fraction`] and [`Ratio`] are numbers in a valid range, and
+//!   [`InvalidNumber`] says why a number is not.
+//! - [`Release`], [`Outcome`], [`Request`]: the two sides, how a request ended, and both with the pod that answered.
+//! - [`Counts`] are the requests and failures of one side. A [`Batch`] has those of both sides in the same time. A
+//!   [`Window`] has those of one pod between two scrapes.
+//! - [`Verdict`] is the result, for people (`Display`) and for programs (`Serialize`): its [`Decision`], the [`Reason`] of
+//!   a promotion, the [`Evidence`] at which it was clear, an [`Estimate`] with its [`Interval`] for each side, and the
+//!   [`FailingPods`], each a [`FailingPod`].
+//! - [`Absence`] says that the canary does not answer at the moment. The judge has no clock, so your program finds that
+//!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
+//! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
+//! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
+//! - [`count`] and [`percent`] write numbers as the sentences of a verdict do.
+//!
+//! The judge does not measure latency. If an answer is later than [`Settings::max_latency`], your program passes
+//! [`Outcome::Slow`]; the setting is only part of the verdict.
+
+// The modules, in reading order:
+// - `release`: the two sides of a rollout, outcomes, and counts.
+// - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
+//   that are scraped at different moments.
+// - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
+// - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion. `alpha`:
+//   how α is divided.
+// - `pods`: which pods of a release fail more often than its other pods.
+// - `bounds`: confidence intervals for failure rates.
+// - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+// - `settings`, and `numbers` in them.
 
 mod alpha;
 mod batch;

@@ -38,7 +38,8 @@ impl fmt::Display for Release {
 pub enum Outcome {
     /// A complete answer with a 2xx status, in time.
     Success,
-    /// A complete answer with a 2xx status, but later than `--max-latency` allows. It counts as a failure.
+    /// A complete answer with a 2xx status, but later than [`Settings::max_latency`](crate::Settings::max_latency)
+    /// allows. It counts as a failure.
     Slow,
     /// Any other answer, or no answer.
     Failure,

@@ -19,7 +19,7 @@ const ALPHA: f64 = 0.05;
 
 /// The number of runs of each simulation: small enough for `cargo test`, unless `SIMULATION_RUNS` sets it.
 fn runs() -> u32 {
-    let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| "60".to_owned());
+    let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| "20".to_owned());
     let runs = runs.parse::<NonZeroU32>().unwrap_or_else(|error| panic!("SIMULATION_RUNS={runs}: {error}"));
     runs.get()
 }
