@@ -2,13 +2,14 @@
 //!
 //! In reading order:
 //!
-//! - [`cli`]: all flags. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
-//!   messages on standard error. [`foreign`]: text from others, made safe and bounded. [`shortage`]: shortages of this
-//!   machine.
-//! - [`commands`]: watch, judge, serve and rehearse, one file each. They use the modules below.
-//! - [`source`]: where outcomes come from. [`source::probe`] sends requests.
-//! - [`tally`]: counts, latencies and pods so far.
-//! - [`trial`]: a tally and a judge of the same requests.
+//! - [`cli`]: the command line. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
+//!   messages on standard error. [`foreign`]: text from others, made safe and bounded.
+//! - [`commands`]: watch, judge, serve and rehearse, one file each, with its flags in `commands/NAME/flags.rs`. They use
+//!   the modules below.
+//! - [`source`]: where outcomes come from: [`source::probe`] sends requests, [`source::prometheus`] reads counters,
+//!   [`source::lines`] reads collected outcomes. Each has its flags in its own `flags.rs`. [`source::flags`] lists them.
+//! - [`trial`]: a canary on trial: what was counted ([`trial::tally`]), and the judge of the same requests, which is the
+//!   package `canary-judge`.
 //! - [`view`]: shows a trial as a picture in a terminal, as lines of JSON, or as a page.
 //! - [`serve`]: a server that keeps watching, and shows the result on a page and in an API.
 //! - [`rehearse`]: the steps of the walkthrough, with pods in this process.
@@ -22,9 +23,7 @@ pub mod foreign;
 pub mod messages;
 pub mod rehearse;
 pub mod serve;
-pub mod shortage;
 pub mod signals;
 pub mod source;
-pub mod tally;
 pub mod trial;
 pub mod view;

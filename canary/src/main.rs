@@ -7,7 +7,7 @@ use canary::{
     commands,
     exit::Exit,
     messages::message,
-    shortage::shortage,
+    source::shortage,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

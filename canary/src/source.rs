@@ -6,13 +6,17 @@
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
 //! - `http` is what the first two share. `shown`: how text of others is shown.
 //!
-//! Commands use the trait [`Source`], so that they work with each of them.
+//! Each source has its flags in its own `flags` module. [`flags`] lists the sources, and opens the one that the flags of
+//! a command choose. Commands use the trait [`Source`], so that they work with each of them.
 
+mod any;
 mod attribution;
+pub mod flags;
 mod http;
 pub mod lines;
 pub mod probe;
 pub mod prometheus;
+mod shortage;
 pub(crate) mod shown;
 
 use std::{
@@ -24,7 +28,7 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::{Deserialize, Serialize};
 
-pub use self::attribution::Attribution;
+pub use self::{any::AnySource, attribution::Attribution, shortage::shortage};
 
 use canary_judge::{Batch, Counts, Outcome, Release, Window};
 
@@ -40,6 +44,11 @@ pub trait Source: Send {
 
     /// Pauses or resumes the source. What happens during a pause does not count.
     fn pause(&self, paused: bool);
+
+    /// Whether the source works, as far as it can tell even without an outcome.
+    fn has_answered(&self) -> bool {
+        false
+    }
 }
 
 /// What a source yields.

@@ -1,16 +1,19 @@
 //! A canary on trial: what was counted, and the verdict on it.
 
+mod flags;
+pub mod tally;
+
 use std::time::{Duration, Instant};
+
+pub use self::flags::TrialFlags;
+use self::tally::{Pods, Tally};
 
 use canary_judge::{
     Absence, Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,
     Window,
 };
 
-use crate::{
-    source::{Attribution, Interval, Observation, Response, Seen},
-    tally::{Pods, Tally},
-};
+use crate::source::{Attribution, Interval, Observation, Response, Seen};
 
 /// The part of the service's requests that a trial sees.
 #[derive(Clone, Copy, Debug, PartialEq)]

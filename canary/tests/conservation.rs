@@ -9,7 +9,7 @@ use std::{
 use canary::{
     source::{
         Answer, Attribution, Cause, CountedWindow, Interval, NoAnswer, Observation, Response, Seen,
-        lines::{End, Line, Lines, Recorder},
+        lines::{End, Entry, Reader, Recorder},
     },
     trial::{Coverage, Trial},
 };
@@ -104,19 +104,19 @@ fn denies(trial: &Trial, counted: Batch, now: Instant) -> bool {
 /// What a record of the trial says.
 fn replayed(record: Vec<u8>, now: Instant) -> (Trial, Instant) {
     let (mut trial, mut at) = (trial(now), now);
-    for line in Lines::new(Cursor::new(record), None, now) {
+    for line in Reader::new(Cursor::new(record), None, now) {
         let line = line.expect("a good line");
         at = line.at.unwrap_or(at);
-        match line.line {
-            Line::Header(header) => {
+        match line.entry {
+            Entry::Header(header) => {
                 trial = Trial::new(header.settings, header.budget, header.coverage, now);
             }
-            Line::Outcome(observation) => trial.observe(&observation),
-            Line::Scraped(interval) => trial.observe_interval(&interval, |_| true),
-            Line::Unsent(number) => trial.skip(number),
-            Line::Interval(batch) => trial.observe_batch(batch),
-            Line::End(End::Over) => trial.end(),
-            Line::End(End::Decided | End::Stopped) => {}
+            Entry::Outcome(observation) => trial.observe(&observation),
+            Entry::Scraped(interval) => trial.observe_interval(&interval, |_| true),
+            Entry::Unsent(number) => trial.skip(number),
+            Entry::Interval(batch) => trial.observe_batch(batch),
+            Entry::End(End::Over) => trial.end(),
+            Entry::End(End::Decided | End::Stopped) => {}
         }
     }
     (trial, at)

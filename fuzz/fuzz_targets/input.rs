@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use canary::{
     foreign,
-    source::lines::{Header, Line, Lines, Recorder},
+    source::lines::{Entry, Header, Reader, Recorder},
     trial::{Coverage, Trial},
     view::report::Report,
 };
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let start = Instant::now();
     let mut trial = Trial::new(Settings::default(), None, Coverage::All, start);
     let (mut requests, mut now) = (0, start);
-    for read in Lines::new(input, None, start) {
+    for read in Reader::new(input, None, start) {
         let read = match read {
             Ok(read) => read,
             Err(error) => {
@@ -30,32 +30,32 @@ fuzz_target!(|input: &[u8]| {
             }
         };
         now = read.at.unwrap_or(now);
-        match read.line {
-            Line::Header(header) => {
+        match read.entry {
+            Entry::Header(header) => {
                 let Header { settings, coverage, budget } = *header;
                 trial = Trial::new(settings, budget, coverage, start);
                 requests = 0;
                 Recorder::new(Vec::new(), &trial).expect("it can be recorded again");
             }
-            Line::Outcome(observation) => {
+            Entry::Outcome(observation) => {
                 requests += u64::from(observation.attributed().is_some());
                 if let Some(pod) = observation.pod() {
                     assert!(pod.len() <= foreign::NAME && pod.chars().all(foreign::is_safe), "{pod:?}");
                 }
                 trial.observe(&observation);
             }
-            Line::Interval(batch) => {
+            Entry::Interval(batch) => {
                 requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
                 trial.observe_batch(batch);
             }
-            Line::Scraped(interval) => {
+            Entry::Scraped(interval) => {
                 let before = trial.tally().total().requests;
                 trial.observe_interval(&interval, |_| true);
                 // windows that began before the trial do not count
                 requests += trial.tally().total().requests - before;
             }
-            Line::Unsent(number) => trial.skip(number),
-            Line::End(_) => break,
+            Entry::Unsent(number) => trial.skip(number),
+            Entry::End(_) => break,
         }
         check(&trial, requests, now);
     }

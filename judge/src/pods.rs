@@ -24,7 +24,7 @@ const STANDS_OUT: f64 = 2.0;
 #[derive(Clone, Debug)]
 pub(super) struct PodComparison {
     alpha: f64,
-    pods: Vec<Pod>,
+    pods: Vec<PodEvidence>,
     /// The number of pods known in the first batch with a failure.
     first_pods: Option<usize>,
     /// The answers of the open batch.
@@ -35,7 +35,7 @@ pub(super) struct PodComparison {
 }
 
 #[derive(Clone, Debug)]
-struct Pod {
+struct PodEvidence {
     name: String,
     batch: Counts,
     total: Counts,
@@ -78,12 +78,17 @@ impl PodComparison {
         }
     }
 
-    fn pod(&mut self, name: &str) -> Option<&mut Pod> {
+    fn pod(&mut self, name: &str) -> Option<&mut PodEvidence> {
         let known = self.pods.iter().position(|pod| pod.name == name);
         let index = known.unwrap_or(self.pods.len());
         if known.is_none() && index < MOST_PODS {
             let (batch, total) = (Counts::default(), Counts::default());
-            self.pods.push(Pod { name: name.to_owned(), batch, total, test: OddsTest::new(1.0, GREATER) });
+            self.pods.push(PodEvidence {
+                name: name.to_owned(),
+                batch,
+                total,
+                test: OddsTest::new(1.0, GREATER),
+            });
         }
         self.pods.get_mut(index)
     }

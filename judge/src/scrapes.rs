@@ -100,7 +100,7 @@ const REMEMBERED_FOR: f64 = 3600.0;
 /// The comparison of both releases by their pods' windows.
 #[derive(Clone, Debug)]
 pub(crate) struct Scrapes {
-    pods: Vec<Pod>,
+    pods: Vec<ScrapedPod>,
     /// The windows that a batch may still need, in the order in which they came.
     windows: VecDeque<Window>,
     /// The canary's pod whose scrapes divide the time into batches.
@@ -115,7 +115,7 @@ pub(crate) struct Scrapes {
 }
 
 #[derive(Clone, Debug)]
-struct Pod {
+struct ScrapedPod {
     release: Release,
     name: Arc<str>,
     since: f64,
@@ -192,7 +192,7 @@ impl Scrapes {
             pod.interval = (until - since).min(LONGEST_INTERVAL);
         } else {
             let (name, interval) = (Arc::clone(name), (until - since).min(LONGEST_INTERVAL));
-            self.pods.push(Pod { release: *release, name, since: *since, until: *until, interval });
+            self.pods.push(ScrapedPod { release: *release, name, since: *since, until: *until, interval });
         }
         if *release == Release::Canary && self.lead.as_ref() == Some(name) && until > since {
             self.lead_scraped(window);
@@ -261,7 +261,7 @@ impl Scrapes {
         }
     }
 
-    fn pod_of_canary(&self, name: &Arc<str>) -> Option<&Pod> {
+    fn pod_of_canary(&self, name: &Arc<str>) -> Option<&ScrapedPod> {
         self.pods.iter().find(|pod| pod.release == Release::Canary && pod.name == *name)
     }
 
@@ -327,7 +327,7 @@ impl Scrapes {
     }
 }
 
-impl Pod {
+impl ScrapedPod {
     fn is_gone(&self, newest: f64) -> bool {
         let interval = if self.interval > 0.0 { self.interval } else { LONGEST_INTERVAL };
         newest - self.until > GONE_AFTER * interval

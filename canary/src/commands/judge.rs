@@ -1,5 +1,6 @@
 //! `canary judge`: collects outcomes until there is a verdict, which is the exit code.
 
+pub mod flags;
 mod forecast;
 mod input;
 
@@ -15,17 +16,18 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::forecast::forecast;
+use self::{
+    flags::{JudgeFlags, JudgeOutput},
+    forecast::forecast,
+};
 use super::unusable;
 use crate::{
-    cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
     messages::message,
     signals::{self, Signals},
     source::{
         Seen, Source,
         lines::{End, Recorder},
-        probe::Probe,
     },
     trial::Trial,
     view::{
@@ -35,8 +37,6 @@ use crate::{
 };
 use canary_judge::{Counts, Decision, Release, Verdict};
 
-/// The service counts as unreachable after this time plus `--timeout` without an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// The time between two drawings of the progress in a terminal.
 const REDRAWN_EVERY: Duration = Duration::from_millis(250);
 /// Without it, the seconds between two messages with the verdict so far.
@@ -49,31 +49,31 @@ const ANSWERS_UNTIL_FORECAST: u64 = 20;
 /// # Errors
 /// If the output or the input fails.
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
-    match &flags.input {
+    match &flags.lines.input {
         Some(path) => input::run(flags, path).await,
-        None if flags.prometheus.is_used() => prometheus(flags).await,
-        None => probe(flags).await,
+        None => live(flags).await,
     }
 }
 
-async fn prometheus(flags: &JudgeFlags) -> io::Result<Exit> {
+async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
     let signals = signals::listen()?;
-    let mut source = match flags.prometheus.start(&flags.probe.service.trust(), Some(flags.time)) {
-        Ok(source) => source,
+    let mut opened = match flags.source.open(flags.bounds()) {
+        Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let mut trial = flags.trial.of_counters(Instant::now());
-    message(format_args!("asking {}", flags.prometheus.title()));
-    let exit = judge(flags, signals, &mut source, &mut trial, None).await?;
+    let mut trial = flags.trial.of(opened.rate, Instant::now())?;
+    opened.source.pause(false);
+    if opened.rate.is_none() {
+        message(format_args!("asking {}", opened.how)); // the first counts may come late
+    }
+    let exit = judge(flags, signals, &mut opened.source, &mut trial, opened.patience).await?;
     let exit = match exit {
-        Exit::NoAnswer if source.has_answered() => Exit::ReleaseNeverSeen,
+        Exit::NoAnswer if opened.source.has_answered() => Exit::ReleaseNeverSeen,
         exit => exit,
     };
     match exit {
-        Exit::NoAnswer => {
-            message(trial.tally().last_trouble().unwrap_or("Prometheus does not answer"));
-        }
-        Exit::ReleaseNeverSeen => explain_unseen("increase of a counter in Prometheus", &trial),
+        Exit::NoAnswer => message(opened.no_answer(trial.tally().last_trouble())),
+        Exit::ReleaseNeverSeen => explain_unseen(&opened.outcome, &trial),
         _ => {}
     }
     Ok(exit)
@@ -109,29 +109,6 @@ async fn judge(
     Ok(exit)
 }
 
-async fn probe(flags: &JudgeFlags) -> io::Result<Exit> {
-    let service = match flags.probe.service() {
-        Ok(service) => service,
-        Err(error) => return Ok(unusable(error)),
-    };
-    let signals = signals::listen()?;
-    let pace = flags.probe.pace(Some(flags.time), flags.trial.max_latency);
-    let mut probe = Probe::start(service, pace);
-    let mut trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
-    let patience = PATIENCE.saturating_add(flags.probe.timeout);
-    let exit = judge(flags, signals, &mut probe, &mut trial, Some(patience)).await?;
-    let target = &flags.probe.target;
-    match exit {
-        Exit::NoAnswer => {
-            let why = trial.tally().last_trouble().unwrap_or("no request was sent");
-            message(format_args!("no answer from {target}: {why}"));
-        }
-        Exit::ReleaseNeverSeen => explain_unseen(&format!("answer from {target}"), &trial),
-        _ => {}
-    }
-    Ok(exit)
-}
-
 /// How a trial ended, and when.
 struct Ended {
     exit: Exit,
@@ -163,7 +140,7 @@ async fn follow(
 ) -> io::Result<Ended> {
     let ended = |exit, at, end| Ok(Ended { exit, at, end });
     let mut seconds = every_second();
-    let until = Until { time: flags.time, count: flags.probe.count };
+    let until = Until { time: flags.time, count: flags.count };
     let mut progress = if report.is_none() { Progress::in_terminal(until) } else { None };
     let mut redraws = interval(REDRAWN_EVERY);
     redraws.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -197,7 +174,7 @@ async fn follow(
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {
                     has_forecast = true;
                     clear(&mut progress);
-                    let rate = trial.counted_rate().unwrap_or(flags.probe.rate);
+                    let rate = trial.counted_rate().unwrap_or(flags.source.probe.rate);
                     message(forecast(&verdict, flags, rate, trial.tally().total(), elapsed));
                 }
             }

@@ -1,5 +1,7 @@
 //! `canary rehearse`: the walkthrough on this machine, in the terminal, in the browser, or unattended.
 
+pub mod flags;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,8 +10,9 @@ use std::{
 use appinfo::{config::Listen, server};
 use tokio::net::TcpListener;
 
+use self::flags::RehearseFlags;
 use super::cannot_listen;
-use crate::{cli::RehearseFlags, exit::Exit, rehearse, serve::Access, signals, view::terminal};
+use crate::{exit::Exit, rehearse, serve::Access, signals, view::terminal};
 
 /// The Service's address without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

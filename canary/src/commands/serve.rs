@@ -1,5 +1,7 @@
 //! `canary serve`: keeps watching one service, and serves the verdict on its canary.
 
+pub mod flags;
+
 use std::{io, time::Instant};
 
 use appinfo::{
@@ -8,15 +10,14 @@ use appinfo::{
 };
 use tokio::{net::TcpListener, select, sync::oneshot};
 
+use self::flags::ServeFlags;
 use super::{cannot_listen, unusable};
 use crate::{
-    cli::ServeFlags,
     exit::Exit,
     messages::message,
     serve::{Access, LONGEST_RECORD, Record, Serve, Token},
     signals,
-    source::{Source, probe::Probe},
-    trial::Trial,
+    source::{Source, flags::Opened},
 };
 
 /// Runs until a signal ends it.
@@ -29,34 +30,11 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
         Err(error) => return Ok(unusable(error)),
     };
     let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset, token };
-    let now = Instant::now();
-    if flags.prometheus.is_used() {
-        let title = flags.prometheus.title();
-        return match flags.prometheus.start(&flags.probe.service.trust(), None) {
-            Ok(source) => follow(flags, access, &title, &title, source, flags.trial.of_counters(now)).await,
-            Err(error) => Ok(unusable(error)),
-        };
-    }
-    let service = match flags.probe.service() {
-        Ok(service) => service,
+    let Opened { source, title, how, rate, .. } = match flags.source.open(flags.bounds()) {
+        Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let trial = flags.trial.of_sample(flags.probe.rate, now)?;
-    let probe = Probe::paused(service, flags.probe.pace(None, flags.trial.max_latency));
-    let title = flags.probe.target.to_string();
-    let how = format!("{title} {} times a second", flags.probe.rate);
-    follow(flags, access, &title, &how, probe, trial).await
-}
-
-/// Serves the verdict on the outcomes of the source. `how` describes the source in messages.
-async fn follow(
-    flags: &ServeFlags,
-    access: Access,
-    title: &str,
-    how: &str,
-    source: impl Source,
-    trial: Trial,
-) -> io::Result<Exit> {
+    let trial = flags.trial.of(rate, Instant::now())?;
     let mut signals = signals::listen()?;
     let listener = listen("--listen ", flags.listen)?;
     let admin = flags.admin_listen.map(|on| listen("--admin-listen ", on)).transpose()?;
@@ -70,7 +48,7 @@ async fn follow(
     }
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };
-    let serve = Serve::new(title.to_owned(), None, trial, access)?;
+    let serve = Serve::new(title, None, trial, access)?;
     let serving = serve.run(source, record, listener, admin, end);
     tokio::pin!(serving);
     select! {

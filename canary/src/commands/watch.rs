@@ -1,5 +1,7 @@
 //! `canary watch`: a live picture, or lines of JSON.
 
+pub mod flags;
+
 use std::{
     io::{self, Write},
     time::Instant,
@@ -7,13 +9,13 @@ use std::{
 
 use tokio::select;
 
+use self::flags::{WatchFlags, WatchOutput};
 use super::unusable;
 use crate::{
-    cli::{WatchFlags, WatchOutput},
     exit::Exit,
     messages::message,
     signals::{self, ended_by},
-    source::{Seen, Source, probe::Probe},
+    source::{Seen, Source, flags::Opened},
     trial::Trial,
     view::{
         live::{Event, LivePicture},
@@ -27,40 +29,17 @@ use crate::{
 /// # Errors
 /// If the terminal or the output fails.
 pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
-    if flags.prometheus.is_used() {
-        let source = flags.prometheus.start(&flags.probe.service.trust(), flags.time);
-        let title = flags.prometheus.title();
-        return match source {
-            Ok(source) => watch(flags, &title, &title, source, flags.trial.of_counters(Instant::now())).await,
-            Err(error) => Ok(unusable(error)),
-        };
-    }
-    let service = match flags.probe.service() {
-        Ok(service) => service,
+    let Opened { source, title, how, rate, .. } = match flags.source.open(flags.bounds()) {
+        Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let pace = flags.probe.pace(flags.time, flags.trial.max_latency);
-    let probe = Probe::paused(service, pace);
-    let title = flags.probe.target.to_string();
-    let how = format!("{title} {} times a second", flags.probe.rate);
-    let trial = flags.trial.of_sample(flags.probe.rate, Instant::now())?;
-    watch(flags, &title, &how, probe, trial).await
-}
-
-/// Shows the outcomes of the source. `how` describes the source in messages.
-async fn watch(
-    flags: &WatchFlags,
-    title: &str,
-    how: &str,
-    source: impl Source,
-    trial: Trial,
-) -> io::Result<Exit> {
+    let trial = flags.trial.of(rate, Instant::now())?;
     let unfit = terminal::unfit();
     let usual = if unfit.is_none() { WatchOutput::Picture } else { WatchOutput::Json };
     match (flags.output.unwrap_or(usual), unfit) {
         (WatchOutput::Picture, Some(why)) => Err(io::Error::other(format!("--output picture: {why}"))),
-        (WatchOutput::Picture, None) => picture(title, source, trial).await,
-        (WatchOutput::Json, _) => lines(how, source, trial).await,
+        (WatchOutput::Picture, None) => picture(&title, source, trial).await,
+        (WatchOutput::Json, _) => lines(&how, source, trial).await,
     }
 }
 

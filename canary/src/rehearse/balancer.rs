@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::shortage::shortage;
+use crate::source::shortage;
 
 /// The pause after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use super::{
     Faults,
     balancer::Balancer,
-    pod::{Image, Pod},
+    pod::{Image, RunningPod},
 };
 use crate::source::probe::Target;
 
@@ -52,7 +52,7 @@ pub(super) const CANARY_FIXED: Manifest = Manifest {
 };
 
 impl Manifest {
-    async fn start_pod(self, volumes: PathBuf) -> io::Result<Pod> {
+    async fn start_pod(self, volumes: PathBuf) -> io::Result<RunningPod> {
         let suffix: String =
             (0..5).filter_map(|_| fastrand::choice(SUFFIX_CHARACTERS)).map(|it| char::from(*it)).collect();
         let common = [("app", "appinfo"), ("pod-template-hash", self.template_hash)];
@@ -62,8 +62,13 @@ impl Manifest {
             .chain(&common)
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        Pod::start(format!("{}-{}-{suffix}", self.name, self.template_hash), labels, self.image, &volumes)
-            .await
+        RunningPod::start(
+            format!("{}-{}-{suffix}", self.name, self.template_hash),
+            labels,
+            self.image,
+            &volumes,
+        )
+        .await
     }
 }
 
@@ -71,7 +76,7 @@ impl Manifest {
 pub(super) struct Cluster {
     balancer: Balancer,
     /// The pods by the name of their Deployment, oldest first.
-    pods: BTreeMap<&'static str, Vec<Pod>>,
+    pods: BTreeMap<&'static str, Vec<RunningPod>>,
     notes: mpsc::UnboundedSender<String>,
     /// The faults of the fixed canary in its faulty step.
     pub(super) faults: Faults,
@@ -107,7 +112,7 @@ impl Cluster {
     }
 
     /// The stable release's first pod.
-    pub(super) fn first_stable(&self) -> Option<&Pod> {
+    pub(super) fn first_stable(&self) -> Option<&RunningPod> {
         self.pods.get(STABLE.name)?.first()
     }
 
@@ -178,14 +183,14 @@ impl Cluster {
         self.directory.path().to_owned()
     }
 
-    fn admit(&mut self, manifest: Manifest, pod: Pod) {
+    fn admit(&mut self, manifest: Manifest, pod: RunningPod) {
         self.balancer.add(pod.address);
         self.note(format!("pod {} is ready and gets connections", pod.name));
         self.pods.entry(manifest.name).or_default().push(pod);
     }
 
     /// Removes a pod from the Service, and drains it.
-    fn dismiss(&self, pod: Pod, ending: &mut JoinSet<io::Result<String>>) {
+    fn dismiss(&self, pod: RunningPod, ending: &mut JoinSet<io::Result<String>>) {
         self.balancer.remove(pod.address);
         self.note(format!("pod {} gets no new connections and drains", pod.name));
         ending.spawn(async move {

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     source::Attribution,
     source::probe::{Client, Limits, Pace, Probe, Service, Target},
-    tally::Tally,
+    trial::tally::Tally,
 };
 use canary_judge::Release;
 

@@ -63,7 +63,7 @@ impl Image {
 }
 
 /// A running pod.
-pub(super) struct Pod {
+pub(super) struct RunningPod {
     pub(super) name: String,
     /// The address of its `/v1/appinfo`.
     pub(super) address: SocketAddr,
@@ -73,7 +73,7 @@ pub(super) struct Pod {
     server: JoinHandle<()>,
 }
 
-impl Pod {
+impl RunningPod {
     /// Starts a pod, with its label volume in `volumes`, and waits until its `/readyz` says that it is ready.
     pub(super) async fn start(
         name: String,

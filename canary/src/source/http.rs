@@ -18,11 +18,10 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::shortage::shortage;
-
 use super::{
     Cause,
     probe::{addresses::NoAddress, tls},
+    shortage,
 };
 
 /// The maximum size of an answer's head, in bytes.

@@ -11,6 +11,7 @@
 //! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
 //! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
 
+mod flags;
 mod record;
 
 use std::{
@@ -40,11 +41,14 @@ const MAX_REQUESTS: u64 = 1_000_000_000_000;
 /// The maximum number of requests in all intervals. The judge calculates with `f64`, which is exact up to here.
 const MAX_TOTAL: u64 = 1 << 53;
 
-pub use self::record::{End, Header, Recorder};
+pub use self::{
+    flags::LinesFlags,
+    record::{End, Header, Recorder},
+};
 
 /// The content of a line.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Line {
+pub enum Entry {
     /// The result of one request.
     Outcome(Observation),
     /// The counts of one interval of time.
@@ -77,7 +81,7 @@ pub enum LineError {
 
 /// Reads lines. Empty lines are skipped.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub struct Reader<R> {
     input: R,
     buffer: Vec<u8>,
     number: u64,
@@ -86,14 +90,14 @@ pub struct Lines<R> {
 
 /// A line, and the time at which it was counted if it is of a record.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TimedLine {
+pub struct TimedEntry {
     /// Its content.
-    pub line: Line,
+    pub entry: Entry,
     /// The time; `None` for a line that tells none.
     pub at: Option<Instant>,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> Reader<R> {
     /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure. The times of a record are
     /// relative to `began`.
     pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
@@ -102,7 +106,7 @@ impl<R: BufRead> Lines<R> {
         Self { input, buffer: Vec::new(), number: 0, converter }
     }
 
-    fn read(&mut self) -> Result<Option<TimedLine>, LineError> {
+    fn read(&mut self) -> Result<Option<TimedEntry>, LineError> {
         loop {
             self.buffer.clear();
             let mut line = Read::take(&mut self.input, MAX_LINE as u64 + 1);
@@ -131,10 +135,10 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<TimedLine, LineError>;
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<TimedEntry, LineError>;
 
-    /// The next line; `None` at the end of the input.
+    /// The next entry; `None` at the end of the input.
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
     }
@@ -155,7 +159,7 @@ fn cause(text: &str, error: &serde_json::Error) -> String {
     key.map_or(cause.clone(), |key| format!("{key}: {cause}"))
 }
 
-/// Converts the fields of a line to a [`Line`]. It also counts outcomes and requests, for their numbers and
+/// Converts the fields of a line to an [`Entry`]. It also counts outcomes and requests, for their numbers and
 /// limits.
 #[derive(Debug)]
 struct Converter {
@@ -189,52 +193,52 @@ impl Numbers {
 }
 
 impl Converter {
-    fn line(&mut self, fields: Fields<'_>) -> Result<TimedLine, String> {
+    fn line(&mut self, fields: Fields<'_>) -> Result<TimedEntry, String> {
         let Some(Object(recorded)) = &fields.canary_record else {
-            let line = self.plain_line(fields)?;
-            if let Line::Outcome(observation) = &line {
+            let entry = self.plain_line(fields)?;
+            if let Entry::Outcome(observation) = &entry {
                 self.numbers.take(observation.number)?;
             }
-            return Ok(TimedLine { line, at: None });
+            return Ok(TimedEntry { entry, at: None });
         };
         let (began, recorded) = (self.began, recorded.clone());
-        let line = match recorded.part(began)? {
+        let entry = match recorded.part(began)? {
             Part::Header(header) => {
                 self.max_latency = header.settings.max_latency;
                 (self.outcomes, self.numbers) = (0, Numbers::default());
-                Line::Header(Box::new(header))
+                Entry::Header(Box::new(header))
             }
             Part::Interval(interval) => {
                 let Batch { stable, canary, .. } = interval.batch();
                 self.count(stable.requests + canary.requests)?;
-                Line::Scraped(interval)
+                Entry::Scraped(interval)
             }
             Part::Unsent(number) => {
                 self.numbers.take(number)?;
-                Line::Unsent(number)
+                Entry::Unsent(number)
             }
-            Part::End(end) => Line::End(end),
+            Part::End(end) => Entry::End(end),
             Part::Outcome => match self.plain_line(fields)? {
-                Line::Outcome(observation) => {
+                Entry::Outcome(observation) => {
                     let observation = as_recorded(observation, &recorded, began)?;
                     self.numbers.take(observation.number)?;
-                    Line::Outcome(observation)
+                    Entry::Outcome(observation)
                 }
                 line => line,
             },
         };
-        Ok(TimedLine { line, at: recorded.at()?.map(|at| began + at) })
+        Ok(TimedEntry { entry, at: recorded.at()?.map(|at| began + at) })
     }
 
-    fn plain_line(&mut self, fields: Fields<'_>) -> Result<Line, String> {
+    fn plain_line(&mut self, fields: Fields<'_>) -> Result<Entry, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
             (None, None) if is_interval => {
-                self.interval(fields.stable, fields.canary, fields.unattributed).map(Line::Interval)
+                self.interval(fields.stable, fields.canary, fields.unattributed).map(Entry::Interval)
             }
             _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
             (Some(release), Some(failed)) => {
-                self.outcome(&release, failed, fields.ms, fields.pod).map(Line::Outcome)
+                self.outcome(&release, failed, fields.ms, fields.pod).map(Entry::Outcome)
             }
             (None, _) => Err("has no key release: want \"stable\", \"canary\" or null".to_owned()),
             (Some(_), None) => Err("has no key failed: want true or false".to_owned()),
@@ -444,13 +448,13 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 mod tests {
     use super::*;
 
-    fn lines(input: impl AsRef<[u8]>) -> Result<Vec<Line>, String> {
+    fn lines(input: impl AsRef<[u8]>) -> Result<Vec<Entry>, String> {
         lines_with(input, None)
     }
 
-    fn lines_with(input: impl AsRef<[u8]>, max_latency: Option<Duration>) -> Result<Vec<Line>, String> {
-        Lines::new(input.as_ref(), max_latency, Instant::now())
-            .map(|read| Ok(read?.line))
+    fn lines_with(input: impl AsRef<[u8]>, max_latency: Option<Duration>) -> Result<Vec<Entry>, String> {
+        Reader::new(input.as_ref(), max_latency, Instant::now())
+            .map(|read| Ok(read?.entry))
             .collect::<Result<_, LineError>>()
             .map_err(|error| error.to_string())
     }
@@ -458,9 +462,9 @@ mod tests {
     /// Of an outcome: number, release, outcome, milliseconds, pod.
     type Fields = (u64, Option<Release>, Outcome, Option<u128>, Option<String>);
 
-    fn outcomes(lines: Vec<Line>) -> Vec<Fields> {
+    fn outcomes(lines: Vec<Entry>) -> Vec<Fields> {
         let outcome = |line| match line {
-            Line::Outcome(Observation { number, response: Response::Answer(answer), .. }) => {
+            Entry::Outcome(Observation { number, response: Response::Answer(answer), .. }) => {
                 let milliseconds = answer.latency.map(|latency| latency.as_millis());
                 (number, answer.attribution.release(), answer.outcome, milliseconds, answer.pod)
             }
@@ -518,7 +522,7 @@ mod tests {
     #[test]
     fn the_counters_of_an_interval_are_a_batch_and_missing_ones_are_0() {
         let counts = |failures, requests| Counts { requests, failures, slow: 0 };
-        let batch = |stable, canary, unattributed| Line::Interval(Batch { stable, canary, unattributed });
+        let batch = |stable, canary, unattributed| Entry::Interval(Batch { stable, canary, unattributed });
         let input = r#"
             {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":2}}
             {"canary":{"failed":0,"requests":1e3,"rate":0.5},"time":1763971200}

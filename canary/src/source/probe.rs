@@ -4,6 +4,7 @@
 pub(super) mod addresses;
 mod client;
 mod first_answers;
+mod flags;
 mod pace;
 mod service;
 mod target;
@@ -13,16 +14,17 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-pub(crate) use self::client::Client;
 #[doc(hidden)]
 pub use self::client::answer;
 pub use self::{
     addresses::Resolve,
+    flags::{ProbeFlags, ServiceFlags},
     pace::{Limits, Pace},
     service::{Naming, Options, PodPattern, PodsOfReleases, Service},
     target::Target,
     tls::Trust,
 };
+pub(crate) use self::{client::Client, flags::rate};
 use self::{
     first_answers::FirstAnswers,
     pace::{Orders, Turns},

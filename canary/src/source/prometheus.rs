@@ -1,18 +1,19 @@
 //! The service's own counters, as Prometheus has scraped them: the answers of both releases from one scrape to the
 //! next.
 //!
-//! - `queries`: the selectors. `client`: the HTTP client. `look`: one round of queries, and the checks of its answers.
+//! - `queries`: the selectors. `client`: the HTTP client. `round`: one round of queries, and the checks of its answers.
 //! - `twice`, `gauge`: series that cannot be counted.
 //! - `counters`: increases of counters, by pod.
 //! - `fuzzing`: rounds for the fuzz targets.
 
 mod client;
 mod counters;
+mod flags;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gauge;
-mod look;
 mod queries;
+mod round;
 mod twice;
 
 use std::{
@@ -29,9 +30,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use self::look::{Looks, Trouble};
+use self::round::{Rounds, Trouble};
 pub use self::{
     client::{Address, Credentials},
+    flags::PrometheusFlags,
     queries::{Bucket, Matchers, Metric, Queries},
 };
 use super::{Interval, Seen, Source, probe::Trust};
@@ -70,18 +72,13 @@ impl Prometheus {
     /// # Errors
     /// If an option cannot be used: the cause, in words.
     pub fn start(options: &Options, time: Option<Duration>) -> Result<Self, String> {
-        let looks = Looks::new(options)?;
+        let rounds = Rounds::new(options)?;
         let (sender, seen) = mpsc::channel(64);
         let paused = watch::Sender::new(false);
         let has_answered = Arc::new(AtomicBool::new(false));
-        let task = Task { looks, sender, trouble: None, has_answered: Arc::clone(&has_answered) };
-        tokio::spawn(task.look_for(options.every, time, paused.subscribe()));
+        let task = Task { rounds, sender, trouble: None, has_answered: Arc::clone(&has_answered) };
+        tokio::spawn(task.query_for(options.every, time, paused.subscribe()));
         Ok(Self { seen, paused, has_answered })
-    }
-
-    /// Whether it has ever answered, even with an error.
-    pub fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
     }
 }
 
@@ -93,10 +90,15 @@ impl Source for Prometheus {
     fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
+
+    /// Whether it has ever answered, even with an error.
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
 }
 
 struct Task {
-    looks: Looks,
+    rounds: Rounds,
     sender: mpsc::Sender<Seen>,
     /// The last problem, and when it was reported.
     trouble: Option<(String, Instant)>,
@@ -105,29 +107,29 @@ struct Task {
 
 impl Task {
     /// Queries until the time is over or the receiver is gone. It then cancels open queries.
-    async fn look_for(mut self, every: Duration, time: Option<Duration>, paused: watch::Receiver<bool>) {
+    async fn query_for(mut self, every: Duration, time: Option<Duration>, paused: watch::Receiver<bool>) {
         let sender = self.sender.clone();
-        let looking = self.look_every(every, paused);
+        let querying = self.query_every(every, paused);
         select! {
-            () = looking => {}
+            () = querying => {}
             () = sleep(time.unwrap_or(Duration::MAX)) => {}
             () = sender.closed() => {}
         }
     }
 
-    async fn look_every(&mut self, every: Duration, mut paused: watch::Receiver<bool>) {
-        let mut looks = interval(every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn query_every(&mut self, every: Duration, mut paused: watch::Receiver<bool>) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             if *paused.borrow_and_update() {
                 // counts during a pause do not matter
-                self.looks.begin_anew();
+                self.rounds.begin_anew();
                 if paused.wait_for(|paused| !paused).await.is_err() {
                     return;
                 }
             }
-            let found = self.looks.look().await;
+            let found = self.rounds.query().await;
             if self.tell(found).await.is_err() {
                 return;
             }
@@ -145,7 +147,7 @@ impl Task {
                 if let Some(interval) = found {
                     self.sender.send(Seen::Interval(interval)).await?;
                 }
-                self.looks.unseen()
+                self.rounds.unseen()
             }
             Err(trouble) => Some(trouble.text),
         };

@@ -19,8 +19,10 @@ pub use self::palette::Palette;
 use self::traffic::attributions;
 use crate::{
     source::Attribution,
-    tally::{Recent, Tally},
-    trial::Trial,
+    trial::{
+        Trial,
+        tally::{Recent, Tally},
+    },
     view::history::History,
 };
 use canary_judge::Release;

@@ -11,7 +11,7 @@ use ratatui::crossterm::terminal::size;
 use super::nearness::Nearness;
 use canary_judge::{Release, Verdict};
 
-use crate::tally::Tally;
+use crate::trial::tally::Tally;
 
 /// The longest bar, in columns.
 const LONGEST_BAR: usize = 30;

@@ -11,8 +11,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     source::{Attribution, Cause, Seen},
-    tally::{Statuses, Tally, share},
-    trial::Trial,
+    trial::{
+        Trial,
+        tally::{Statuses, Tally, share},
+    },
 };
 use canary_judge::{Counts, Price, Verdict};
 
@@ -67,7 +69,7 @@ impl<W: Write> Report<W> {
     }
 
     fn write(&mut self, kind: &str, tally: &Tally, trial: &Trial, now: Instant) -> io::Result<()> {
-        let line = Line::new(kind, now - self.began, tally, trial, now);
+        let line = ReportLine::new(kind, now - self.began, tally, trial, now);
         serde_json::to_writer(&mut self.output, &line)?;
         writeln!(self.output)?;
         self.output.flush()
@@ -75,7 +77,7 @@ impl<W: Write> Report<W> {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ReportLine<'a> {
     /// `second` or `summary`.
     #[serde(rename = "type")]
     kind: &'a str,
@@ -138,7 +140,7 @@ struct PodEntry<'a> {
     counts: Counts,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ReportLine<'a> {
     fn new(kind: &'a str, time: Duration, tally: &'a Tally, trial: &Trial, now: Instant) -> Self {
         let verdict = trial.verdict(now);
         let total = tally.total();

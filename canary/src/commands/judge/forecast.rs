@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cli::JudgeFlags;
+use super::flags::JudgeFlags;
 use canary_judge::{Counts, Verdict, count};
 
 /// The forecast as a sentence, after the requests `seen` in the time `elapsed`, at `rate` requests a second.
@@ -42,7 +42,7 @@ fn allowance(flags: &JudgeFlags, requests: u64, time: Duration, seen: Counts, el
     let limit_of_time = format!("--for {}", humantime::format_duration(flags.time));
     let limits = [
         Some((limit_of_time, elapsed.saturating_add(time) <= flags.time)),
-        flags.probe.count.map(|most| (format!("--count {most}"), seen.requests + requests <= most)),
+        flags.count.map(|most| (format!("--count {most}"), seen.requests + requests <= most)),
     ];
     let (allow, forbid): (Vec<_>, Vec<_>) = limits.into_iter().flatten().partition(|(_, allows)| *allows);
     let named = |limits: Vec<(String, bool)>, one: &str, several: &str| {
@@ -76,7 +76,7 @@ mod tests {
         forecast(
             &trial.verdict(Instant::now()),
             &flags,
-            flags.probe.rate,
+            flags.source.probe.rate,
             trial.tally().total(),
             Duration::from_secs(8),
         )

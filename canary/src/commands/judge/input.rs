@@ -11,13 +11,16 @@ use std::{
 use canary_judge::Batch;
 use tokio::{select, task};
 
-use super::{exit_at_the_end, explain_unseen, unless_unread, unusable, write_sentences};
+use super::{
+    exit_at_the_end, explain_unseen,
+    flags::{JudgeFlags, JudgeOutput},
+    unless_unread, unusable, write_sentences,
+};
 use crate::{
-    cli::{JudgeFlags, JudgeOutput},
     exit::Exit,
     messages::message,
     signals,
-    source::lines::{End, Header, Line, LineError, Lines, TimedLine},
+    source::lines::{End, Entry, Header, LineError, Reader, TimedEntry},
     trial::Trial,
     view::report::Report,
 };
@@ -31,9 +34,9 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let opened = open(path);
     let (name, input) = opened
         .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
-    let lines = Lines::new(input, flags.trial.max_latency, start);
+    let lines = Reader::new(input, flags.trial.max_latency, start);
     let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
-    let most = flags.probe.count.unwrap_or(u64::MAX);
+    let most = flags.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
     let judging = task::spawn_blocking({
         let judged = Arc::clone(&judged);
@@ -89,36 +92,36 @@ struct Judged {
 }
 
 /// Reads until there is a verdict, the input ends, or `most` requests are seen.
-fn judge(lines: Lines<Input>, most: u64, start: Instant, judged: &Mutex<Judged>) -> Result<(), LineError> {
+fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>) -> Result<(), LineError> {
     let lock = || judged.lock().unwrap_or_else(PoisonError::into_inner);
     let mut requests = 0;
     for read in lines {
         // the trial is not locked while the next line is read, so that a signal can report it
-        let TimedLine { line, at } = read?;
+        let TimedEntry { entry, at } = read?;
         let mut judged = lock();
         judged.at = at.unwrap_or(judged.at);
         let Judged { trial, at: now } = &mut *judged;
-        match line {
-            Line::Header(header) => {
+        match entry {
+            Entry::Header(header) => {
                 let Header { settings, coverage, budget } = *header;
                 *trial = Trial::new(settings, budget, coverage, start);
             }
-            Line::Outcome(observation) => {
+            Entry::Outcome(observation) => {
                 requests += 1;
                 trial.observe(&observation);
             }
-            Line::Interval(batch) => {
+            Entry::Interval(batch) => {
                 requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
                 trial.observe_batch(batch);
             }
-            Line::Scraped(interval) => {
+            Entry::Scraped(interval) => {
                 let Batch { stable, canary, .. } = interval.batch();
                 requests += stable.requests + canary.requests;
                 trial.observe_interval(&interval, |_| true);
             }
-            Line::Unsent(number) => trial.skip(number),
-            Line::End(End::Over) => break,
-            Line::End(End::Decided | End::Stopped) => return Ok(()),
+            Entry::Unsent(number) => trial.skip(number),
+            Entry::End(End::Over) => break,
+            Entry::End(End::Decided | End::Stopped) => return Ok(()),
         }
         if trial.decided(*now).is_some() {
             return Ok(());

@@ -19,7 +19,7 @@ use crate::{
         Attribution, Response,
         probe::{Client, Limits, Pace, Probe, Service, Target},
     },
-    tally::{SeenPod, Tally},
+    trial::tally::{SeenPod, Tally},
 };
 use canary_judge::{Counts, Decision, Release, Verdict};
 

@@ -88,13 +88,13 @@ impl Target {
 #[derive(Clone, Debug)]
 struct Scraped {
     name: Arc<str>,
-    series: BTreeMap<(Quantity, String), Known>,
+    series: BTreeMap<(Quantity, String), SeriesState>,
     /// The end of the last window, in seconds since 1970.
     until: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct SeriesState {
     /// The time of its first sample.
     first: f64,
     last: Sample,
@@ -151,7 +151,7 @@ impl Counters {
             })
     }
 
-    fn known(&self, series: &Series) -> Option<&Known> {
+    fn known(&self, series: &Series) -> Option<&SeriesState> {
         let key = (series.kind.quantity, series.labels.clone());
         self.targets.get(&Target::of(series))?.series.get(&key)
     }
@@ -180,7 +180,7 @@ impl Scraped {
             if !is_first && baseline.0 - first > SAME_SCRAPE {
                 continue; // it was born later
             }
-            let mut known = Known::new(baseline, 0.0);
+            let mut known = SeriesState::new(baseline, 0.0);
             if let [.., before, last] = series.samples[..]
                 && is_first
             {
@@ -207,7 +207,8 @@ impl Scraped {
                     known.take(*sample);
                 } else {
                     let increase = if *born { sample.1 } else { 0.0 };
-                    self.series.insert(key, Known { is_newer: *born, ..Known::new(*sample, increase) });
+                    self.series
+                        .insert(key, SeriesState { is_newer: *born, ..SeriesState::new(*sample, increase) });
                 }
             }
             if self.is_ready() {
@@ -225,7 +226,8 @@ impl Scraped {
         let newest = self.newest();
         let usual = self.series.values().filter_map(|known| known.interval).fold(0.0, f64::max);
         let usual = if usual > 0.0 { usual } else { LONGEST_INTERVAL };
-        let is_alive = |known: &Known| newest - known.last.0 <= GONE_AFTER * known.interval.unwrap_or(usual);
+        let is_alive =
+            |known: &SeriesState| newest - known.last.0 <= GONE_AFTER * known.interval.unwrap_or(usual);
         let is_ready = self.series.values().filter(|known| is_alive(known)).all(|known| known.is_newer);
         is_ready && self.series.values().any(|known| known.is_newer)
     }
@@ -277,7 +279,7 @@ impl Sums {
     }
 }
 
-impl Known {
+impl SeriesState {
     /// A new series, which has increased by `increase` since the last scrape of its target.
     fn new(sample: Sample, increase: f64) -> Self {
         let (first, interval) = (sample.0, None);
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_scrapes_between_two_looks_is_a_window() {
+    fn each_of_several_scrapes_between_two_rounds_is_a_window() {
         let mut counters = begun();
         let closed = counters.observe(&[
             series(STABLE, "one", &[(100.0, 100.0), (115.0, 130.0), (130.0, 131.0)]),
@@ -397,23 +399,23 @@ mod tests {
     #[test]
     fn a_series_of_a_target_that_is_gone_holds_nothing_up_and_counts_once_if_it_comes_back() {
         let mut counters = Counters::default();
-        let look = |at: f64, all: f64, failed: Option<f64>| {
+        let round = |at: f64, all: f64, failed: Option<f64>| {
             let mut found = vec![series(STABLE, "one", &[(at, all)])];
             found.extend(failed.map(|failed| series(STABLE_FAILURES, "one", &[(at, failed)])));
             found
         };
-        counters.observe(&look(0.0, 0.0, Some(0.0)));
-        assert_eq!(shown(&counters.observe(&look(15.0, 10.0, Some(1.0)))), [("one", 0.0, 15.0, 10, 1)]);
-        assert_eq!(counters.observe(&look(30.0, 20.0, None)), []);
-        assert_eq!(counters.observe(&look(45.0, 30.0, None)), []);
-        assert_eq!(shown(&counters.observe(&look(60.0, 40.0, None))), [("one", 15.0, 60.0, 30, 0)]);
-        assert_eq!(shown(&counters.observe(&look(75.0, 50.0, Some(4.0)))), [("one", 60.0, 75.0, 10, 3)]);
+        counters.observe(&round(0.0, 0.0, Some(0.0)));
+        assert_eq!(shown(&counters.observe(&round(15.0, 10.0, Some(1.0)))), [("one", 0.0, 15.0, 10, 1)]);
+        assert_eq!(counters.observe(&round(30.0, 20.0, None)), []);
+        assert_eq!(counters.observe(&round(45.0, 30.0, None)), []);
+        assert_eq!(shown(&counters.observe(&round(60.0, 40.0, None))), [("one", 15.0, 60.0, 30, 0)]);
+        assert_eq!(shown(&counters.observe(&round(75.0, 50.0, Some(4.0)))), [("one", 60.0, 75.0, 10, 3)]);
     }
 
     #[test]
     fn failed_or_slow_is_at_most_all() {
         let mut counters = Counters::default();
-        let look = |at: f64, all: f64, failed: f64, in_time: f64| {
+        let round = |at: f64, all: f64, failed: f64, in_time: f64| {
             [
                 series(STABLE, "one", &[(at, all)]),
                 series(STABLE_FAILURES, "one", &[(at, failed)]),
@@ -421,10 +423,10 @@ mod tests {
                 series(STABLE_IN_TIME, "one", &[(at, in_time)]),
             ]
         };
-        counters.observe(&look(0.0, 0.0, 0.0, 0.0));
-        let closed = counters.observe(&look(15.0, 100.0, 10.0, 70.0));
+        counters.observe(&round(0.0, 0.0, 0.0, 0.0));
+        let closed = counters.observe(&round(15.0, 100.0, 10.0, 70.0));
         assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 40, slow: 30 });
-        let closed = counters.observe(&look(30.0, 200.0, 100.0, 100.0));
+        let closed = counters.observe(&round(30.0, 200.0, 100.0, 100.0));
         assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 100, slow: 10 });
     }
 

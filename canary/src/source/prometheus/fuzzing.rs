@@ -5,18 +5,18 @@ use hyper::{StatusCode, body::Bytes};
 use super::{
     Options,
     client::{Answer, MetricType, TIME},
-    look::{Looks, Trouble},
+    round::{Rounds as Queried, Trouble},
 };
 use crate::source::Interval;
 
 /// Rounds of queries, one after the other.
-pub struct Rounds(Looks);
+pub struct Rounds(Queried);
 
 impl Rounds {
     /// # Errors
     /// If an option cannot be used.
     pub fn new(options: &Options) -> Result<Self, String> {
-        Looks::new(options).map(Self)
+        Queried::new(options).map(Self)
     }
 
     /// One round: `answer` is called with each question, and returns a status and a body.
@@ -34,7 +34,7 @@ impl Rounds {
         &mut self,
         answer: &mut dyn FnMut(&str) -> (StatusCode, Vec<u8>),
     ) -> Result<Option<Interval>, Trouble> {
-        let Self(looks) = self;
+        let Self(rounds) = self;
         let mut ask = |question: &str| {
             let (status, body) = answer(question);
             (question.to_owned(), status, Bytes::from(body))
@@ -45,16 +45,16 @@ impl Rounds {
         };
         let time = parsed(TIME)?.time()?;
         let mut found = Vec::new();
-        for (kind, selector) in looks.queries.selectors() {
+        for (kind, selector) in rounds.queries.selectors() {
             let series = parsed(&selector)?.samples()?;
             found.push((kind, selector, series));
         }
-        let found = looks.checked(found)?;
-        if !looks.is_counter {
+        let found = rounds.checked(found)?;
+        if !rounds.is_counter {
             let (question, status, body) = ask("metadata");
-            let metric_type = MetricType::of(looks.queries.name(), question, status, body)?;
-            looks.check_type(metric_type, &found)?;
+            let metric_type = MetricType::of(rounds.queries.name(), question, status, body)?;
+            rounds.check_type(metric_type, &found)?;
         }
-        Ok(looks.count(time, found))
+        Ok(rounds.count(time, found))
     }
 }

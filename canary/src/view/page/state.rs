@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     source::{Attribution, Cause},
-    tally::{Latencies, Recent, SeenPod},
-    trial::Trial,
+    trial::{
+        Trial,
+        tally::{Latencies, Recent, SeenPod},
+    },
     view::{sentence, word},
 };
 use canary_judge::{Estimate, Release, Verdict};

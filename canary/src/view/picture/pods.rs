@@ -10,7 +10,7 @@ use ratatui::{
 };
 
 use super::Picture;
-use crate::tally::{SeenPod, Tally};
+use crate::trial::tally::{SeenPod, Tally};
 use canary_judge::Release;
 
 /// How long a changed label is highlighted.

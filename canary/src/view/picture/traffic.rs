@@ -11,7 +11,7 @@ use super::Picture;
 use crate::{
     foreign::{ERROR, bounded},
     source::Attribution,
-    tally::Tally,
+    trial::tally::Tally,
 };
 use canary_judge::{Counts, Release};
 
@@ -165,7 +165,7 @@ fn percent(share: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::share;
+    use crate::trial::tally::share;
 
     #[test]
     fn only_0_is_shown_as_0_per_cent_and_only_1_as_100() {

@@ -44,7 +44,7 @@ impl From<AskError> for Trouble {
 }
 
 /// Rounds of queries, one after the other.
-pub(super) struct Looks {
+pub(super) struct Rounds {
     client: Prometheus,
     pub(super) queries: Queries,
     counters: Counters,
@@ -62,7 +62,7 @@ pub(super) struct Looks {
 
 pub(super) type Found = (Kind, String, Vec<RawSeries>);
 
-impl Looks {
+impl Rounds {
     /// # Errors
     /// If an option cannot be used: the cause, in words.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
@@ -90,7 +90,7 @@ impl Looks {
     }
 
     /// Makes one round of queries. A cancelled round changes nothing.
-    pub(super) async fn look(&mut self) -> Result<Option<Interval>, Trouble> {
+    pub(super) async fn query(&mut self) -> Result<Option<Interval>, Trouble> {
         let time = self.client.time().await?;
         let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
         // samples of rounds that failed are read again

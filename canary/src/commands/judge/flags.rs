@@ -1,0 +1,90 @@
+//! The flags of `canary judge`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum, value_parser};
+
+use crate::{
+    source::{
+        flags::{Bounds, SourceFlags, duration},
+        lines::LinesFlags,
+    },
+    trial::TrialFlags,
+};
+
+/// What `--help` says at the end.
+pub(crate) const HELP: &str = "\
+Examples:
+  canary judge http://shop.example.com/ --for 10m && kubectl apply -f promote.yaml
+  canary judge --max-failure-rate 0.5% --max-latency 250ms
+  canary judge --prometheus http://127.0.0.1:9090
+  canary judge --input outcomes.jsonl
+
+Exit codes:
+  0    promote: the canary fails at most --max-failure-rate, or stable fails more than that
+       and the canary at most --max-ratio times as often
+  1    roll back: the canary is worse than stable
+  2    not yet: there were too few answers within --for, --count or the input
+  3    a mistake in the command line, or in a line of --input
+  4    no request was answered
+  5    no answer named the stable release, or none named the canary
+  6    the input cannot be read, or the output cannot be written
+  7    hold: as 2, but both releases fail more than --max-failure-rate, without a clear
+       difference between them: look for the cause elsewhere
+  128+n  ended by signal n
+
+The probability of rolling back a canary that is no worse than stable is at most --alpha. So is
+the probability of promoting one that fails more than --max-failure-rate and more than
+--max-ratio times as often as stable. This holds for one run, however often it looks. Each
+further run has the same probability again.";
+
+/// `canary judge`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Requests")]
+pub struct JudgeFlags {
+    /// How long to judge at most
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
+    #[arg(conflicts_with = "input")]
+    pub time: Duration,
+
+    /// The maximum number of requests to send, or of outcomes of --input to judge
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
+    #[arg(conflicts_with = "prometheus")]
+    pub count: Option<u64>,
+
+    /// Collected outcomes.
+    #[command(flatten)]
+    pub lines: LinesFlags,
+
+    /// How to judge.
+    #[command(flatten)]
+    pub trial: TrialFlags,
+
+    /// text: a few sentences at the end; or json: a line a second and a summary (with --input, the summary alone)
+    #[arg(long, value_name = "FORM", default_value = "text", hide_possible_values = true)]
+    #[arg(help_heading = "Output")]
+    pub output: JudgeOutput,
+
+    /// Write what is counted, and the settings, to this file: `canary judge --input FILE` then says the same again
+    #[arg(long, value_name = "FILE", conflicts_with = "input", help_heading = "Output")]
+    pub record: Option<PathBuf>,
+
+    /// Where outcomes come from.
+    #[command(flatten)]
+    pub source: SourceFlags,
+}
+
+impl JudgeFlags {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { time: Some(self.time), count: self.count, max_latency: self.trial.max_latency }
+    }
+}
+
+/// The output of `canary judge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JudgeOutput {
+    /// A few sentences.
+    Text,
+    /// A line of JSON a second, and one for all of it at the end.
+    Json,
+}

@@ -1,0 +1,75 @@
+//! The flags of `canary rehearse`.
+
+use std::net::SocketAddr;
+
+use appinfo::{
+    config::Listen,
+    http::faults::{FAULT_DELAY_MS, FAULT_PERCENT, Setting},
+};
+use clap::Args;
+
+use crate::{rehearse::Faults, serve::HostName, source::probe::rate};
+
+/// What `--help` says at the end.
+pub(crate) const HELP: &str = "\
+Examples:
+  canary rehearse                      in the terminal, step by step
+  canary rehearse --page               in the browser
+  canary rehearse --script             unattended, with a check of each step
+
+Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
+page has buttons.
+
+Exit codes:
+  0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
+  1    with --script: a step had another result
+  3    a mistake in the command line
+  6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
+  128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
+
+/// `canary rehearse`.
+#[derive(Clone, Debug, Args)]
+pub struct RehearseFlags {
+    /// Go through all steps unattended, and check that each has the result that the README describes
+    #[arg(long)]
+    pub script: bool,
+
+    /// Show it in the browser, with a button for the next step, at this address (127.0.0.1:8090 if none is given)
+    #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "127.0.0.1:8090", conflicts_with = "script")]
+    pub page: Option<Listen>,
+
+    /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
+    #[arg(long, value_name = "NAME", requires = "page")]
+    pub allow_host: Vec<HostName>,
+
+    /// The address of the Service. The default is 127.0.0.1:8080, or a free port if 8080 is taken
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Requests a second for the picture or the page
+    #[arg(long, value_name = "NUMBER", default_value = "40", value_parser = rate)]
+    pub rate: f64,
+
+    /// The percentage of requests that the fixed canary fails while it has the label fault-percent
+    #[arg(long, value_name = "NUMBER", default_value = "5")]
+    #[arg(value_parser = |text: &str| number(&FAULT_PERCENT, text))]
+    pub fault_percent: f64,
+
+    /// The delay of its answers in that time, in milliseconds, by the label fault-delay-ms
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    #[arg(value_parser = |text: &str| number(&FAULT_DELAY_MS, text))]
+    pub fault_delay_ms: f64,
+}
+
+impl RehearseFlags {
+    /// What the fixed canary does for a while.
+    pub fn faults(&self) -> Faults {
+        Faults { percent: self.fault_percent, delay_ms: self.fault_delay_ms }
+    }
+}
+
+/// Parses a number in the form of the label's value.
+fn number(setting: &Setting, text: &str) -> Result<f64, String> {
+    setting.parse(text).ok_or_else(|| format!("want {}", setting.want))
+}

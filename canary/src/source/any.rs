@@ -1,0 +1,55 @@
+//! A source of any kind, for commands.
+
+use std::{fmt, pin::Pin};
+
+use super::{Seen, Source};
+
+/// A source of any kind.
+pub struct AnySource(Box<dyn BoxedSource>);
+
+impl AnySource {
+    pub(super) fn new(source: impl Source + Sync + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+impl Source for AnySource {
+    async fn next(&mut self) -> Option<Seen> {
+        self.0.next().await
+    }
+
+    fn pause(&self, paused: bool) {
+        self.0.pause(paused);
+    }
+
+    fn has_answered(&self) -> bool {
+        self.0.has_answered()
+    }
+}
+
+impl fmt::Debug for AnySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnySource")
+    }
+}
+
+/// [`Source`] with a boxed future, because a trait with an `async fn` cannot be a trait object.
+trait BoxedSource: Send + Sync {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Seen>> + Send + '_>>;
+    fn pause(&self, paused: bool);
+    fn has_answered(&self) -> bool;
+}
+
+impl<S: Source + Sync> BoxedSource for S {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Seen>> + Send + '_>> {
+        Box::pin(Source::next(self))
+    }
+
+    fn pause(&self, paused: bool) {
+        Source::pause(self, paused);
+    }
+
+    fn has_answered(&self) -> bool {
+        Source::has_answered(self)
+    }
+}

@@ -1,0 +1,140 @@
+//! The flags of the probe.
+
+use std::time::Duration;
+
+use clap::Args;
+use hyper::header::HeaderName;
+
+use super::{
+    Limits, Naming, Options, Pace, PodPattern, PodsOfReleases, Probe, Resolve, Service, Target, Trust,
+};
+use crate::source::{
+    AnySource,
+    flags::{Bounds, Opened, duration},
+};
+
+/// The service counts as unreachable after this time plus `--timeout` without an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where to send requests, and how often.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Requests")]
+pub struct ProbeFlags {
+    /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080", help_heading = None::<&str>)]
+    pub target: Target,
+
+    /// Requests a second, each on a new connection
+    #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = rate)]
+    pub rate: f64,
+
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How the service is asked.
+    #[command(flatten)]
+    pub service: ServiceFlags,
+}
+
+/// Flags for services other than appinfo.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Service")]
+pub struct ServiceFlags {
+    /// Send this header with each request; may be repeated. Host and Authorization are allowed
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+
+    /// The header of an answer that names the release
+    #[arg(long, value_name = "NAME", default_value = "x-release")]
+    pub release_header: HeaderName,
+
+    /// The header of an answer that names the pod
+    #[arg(long, value_name = "NAME", default_value = "x-served-by")]
+    pub pod_header: HeaderName,
+
+    /// The value of --release-header for the stable release
+    #[arg(long, value_name = "TEXT", default_value = "stable")]
+    pub stable_value: String,
+
+    /// The value of --release-header for the canary
+    #[arg(long, value_name = "TEXT", default_value = "canary")]
+    pub canary_value: String,
+
+    /// Tell the stable release by its pods' names instead of --release-header: a name in which * stands for any text,
+    /// such as appinfo-primary-*. If a name fits both patterns, the more exact one counts
+    #[arg(long, value_name = "NAME", requires = "canary_pods")]
+    #[arg(conflicts_with_all = ["release_header", "stable_value", "canary_value"])]
+    pub stable_pods: Option<PodPattern>,
+
+    /// Tell the canary by its pods' names in the same way, such as appinfo-*
+    #[arg(long, value_name = "NAME", requires = "stable_pods")]
+    pub canary_pods: Option<PodPattern>,
+
+    /// Use these addresses for this host and port, as in curl; may be repeated
+    #[arg(long, value_name = "HOST:PORT:ADDRESS[,ADDRESS]...")]
+    pub resolve: Vec<Resolve>,
+}
+
+impl ProbeFlags {
+    /// A probe that sends no request yet, with what commands say about it. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a flag cannot be used: the cause, in words.
+    pub(in crate::source) fn open(&self, trust: Trust, bounds: Bounds) -> Result<Opened, String> {
+        let probe = Probe::paused(self.service.of(self.target.clone(), trust)?, self.pace(bounds));
+        let title = self.target.to_string();
+        Ok(Opened {
+            source: AnySource::new(probe),
+            how: format!("{title} {} times a second", self.rate),
+            rate: Some(self.rate),
+            patience: Some(PATIENCE.saturating_add(self.timeout)),
+            outcome: format!("answer from {title}"),
+            no_answer: format!("no answer from {title}: "),
+            no_trouble: "no request was sent",
+            title,
+        })
+    }
+
+    fn pace(&self, Bounds { time, count, max_latency }: Bounds) -> Pace {
+        Pace { rate: self.rate, limits: Limits { timeout: self.timeout, max_latency }, time, count }
+    }
+}
+
+impl ServiceFlags {
+    /// The service that these flags describe.
+    fn of(&self, target: Target, trust: Trust) -> Result<Service, String> {
+        let Self {
+            headers,
+            release_header,
+            pod_header,
+            stable_value,
+            canary_value,
+            stable_pods,
+            canary_pods,
+            resolve,
+        } = self.clone();
+        let pods = stable_pods.zip(canary_pods).map(|(stable, canary)| PodsOfReleases { stable, canary });
+        let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value, pods };
+        Service::new(target, Options { headers, naming, resolve, trust })
+    }
+}
+
+/// Parses a rate, in requests a second.
+pub(crate) fn rate(text: &str) -> Result<f64, &'static str> {
+    let wanted = "want a number from 0.01 to 2000";
+    text.parse().ok().filter(|rate| (0.01..=2000.0).contains(rate)).ok_or(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_must_be_more_than_nothing() {
+        for bad in ["0", "-1", "NaN", "inf", "2001", "fast"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+        assert_eq!(rate("0.01"), Ok(0.01));
+    }
+}

@@ -1,0 +1,108 @@
+//! The flags of Prometheus as a source.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
+use crate::source::{
+    AnySource,
+    flags::{OTHER, Opened, duration, ids},
+    probe::{ProbeFlags, Trust},
+};
+
+/// A Prometheus, and which of its counters to read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusFlags {
+    /// Judge by the counters in this Prometheus instead of sending requests: http://HOST:PORT or https://HOST:PORT
+    #[arg(long = "prometheus", value_name = "URL", id = "prometheus", group = OTHER)]
+    #[arg(conflicts_with_all = ids::<ProbeFlags>())]
+    pub url: Option<Address>,
+
+    /// How often to query Prometheus
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, requires = "prometheus")]
+    pub interval: Duration,
+
+    /// The counter of requests, with matchers that select the service
+    #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
+    #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo",method=~"GET|HEAD"}"#)]
+    pub metric: Metric,
+
+    /// Selects the series of the stable release
+    #[arg(long, value_name = "MATCHERS", default_value = r#"release="stable""#, requires = "prometheus")]
+    pub stable: Matchers,
+
+    /// Selects the series of the canary
+    #[arg(long, value_name = "MATCHERS", default_value = r#"release="canary""#, requires = "prometheus")]
+    pub canary: Matchers,
+
+    /// Selects the series that count failures
+    #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
+    pub failed: Matchers,
+
+    /// Count slow answers as failures: the histogram bucket of the answers in time, such as
+    /// `http_request_duration_seconds_bucket{le="0.25"}`. The matchers of --metric apply to it, too
+    #[arg(long, value_name = "BUCKET", requires = "prometheus")]
+    pub slow: Option<Bucket>,
+
+    /// Send the bearer token in this file
+    #[arg(long, value_name = "FILE", requires = "prometheus", conflicts_with = "user")]
+    pub bearer_token_file: Option<PathBuf>,
+
+    /// The user name for basic authentication
+    #[arg(long, value_name = "NAME", requires_all = ["prometheus", "password_file"])]
+    pub user: Option<String>,
+
+    /// The file with the password for --user
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+
+    /// Send this header with each query, such as X-Scope-OrgID for Mimir; may be repeated
+    #[arg(long = "prometheus-header", value_name = "NAME: VALUE", requires = "prometheus")]
+    pub prometheus_headers: Vec<String>,
+}
+
+impl PrometheusFlags {
+    /// Starts to query, for this long, if the flags choose this source. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a flag cannot be used: the cause, in words.
+    pub(in crate::source) fn open(
+        &self,
+        trust: &Trust,
+        time: Option<Duration>,
+    ) -> Option<Result<Opened, String>> {
+        let address = self.url.as_ref()?;
+        let title = format!("{address} for {}", self.metric);
+        let started = Prometheus::start(&self.options(address.clone(), trust.clone()), time);
+        Some(started.map(|prometheus| Opened {
+            source: AnySource::new(prometheus),
+            how: title.clone(),
+            title,
+            rate: None,
+            patience: None,
+            outcome: "increase of a counter in Prometheus".to_owned(),
+            no_answer: String::new(),
+            no_trouble: "Prometheus does not answer",
+        }))
+    }
+
+    fn options(&self, address: Address, trust: Trust) -> Options {
+        let Self { metric, stable, canary, failed, slow, bearer_token_file, user, password_file, .. } =
+            self.clone();
+        let credentials = match (bearer_token_file, user, password_file) {
+            (Some(token), ..) => Credentials::Bearer(token),
+            (None, Some(user), Some(password)) => Credentials::Basic(user, password),
+            _ => Credentials::None,
+        };
+        Options {
+            address,
+            headers: self.prometheus_headers.clone(),
+            credentials,
+            trust,
+            queries: Queries { requests: metric, stable, canary, failed, slow },
+            every: self.interval,
+        }
+    }
+}

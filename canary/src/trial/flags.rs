@@ -1,0 +1,99 @@
+//! The flags of a trial.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Traffic};
+use clap::Args;
+
+use super::{Coverage, Trial};
+use crate::source::flags::duration;
+
+/// How to judge.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Judge")]
+pub struct TrialFlags {
+    /// The maximum share of requests that a release may fail
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = fraction)]
+    pub max_failure_rate: Fraction,
+
+    /// A slower answer counts as a failure
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "prometheus")]
+    pub max_latency: Option<Duration>,
+
+    /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
+    #[arg(long, value_name = "NUMBER", default_value = "2")]
+    pub max_ratio: Ratio,
+
+    /// The maximum probability of a wrong verdict
+    #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction)]
+    pub alpha: Fraction,
+
+    /// Requests a second that the Service really gets, for the price of the canary. The default is --rate, or the
+    /// traffic that Prometheus has counted
+    #[arg(long, value_name = "NUMBER")]
+    pub traffic: Option<Traffic>,
+
+    /// The canary's share of the requests if weights decide it, and not the number of pods. It is only a mark beside
+    /// the observed share; the judge does not use it
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
+    pub share: Option<Fraction>,
+
+    /// The objective: the share of requests that the Service promises to answer well
+    #[arg(long, value_name = "SHARE", default_value = "99.9%", value_parser = fraction)]
+    pub slo: Fraction,
+}
+
+impl TrialFlags {
+    /// A trial of requests that canary sends at this rate, in requests a second, or without it, of the requests that the
+    /// service's own counters count. Without `--traffic`, either also gives the Service's traffic.
+    ///
+    /// # Errors
+    /// If the rate is not a valid traffic.
+    pub fn of(&self, rate: Option<f64>, now: Instant) -> io::Result<Trial> {
+        rate.map_or_else(|| Ok(self.of_counters(now)), |rate| self.of_sample(rate, now))
+    }
+
+    fn of_sample(&self, rate: f64, now: Instant) -> io::Result<Trial> {
+        let traffic = self.traffic.map_or_else(|| Traffic::new(rate), Ok).map_err(io::Error::other)?;
+        Ok(self.trial(Some(self.budget(traffic)), Coverage::Sample, now))
+    }
+
+    /// A trial of all requests that the service has got.
+    pub fn of_all(&self, now: Instant) -> Trial {
+        let budget = self.traffic.map(|traffic| self.budget(traffic));
+        self.trial(budget, Coverage::All, now)
+    }
+
+    fn trial(&self, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Trial {
+        Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share)
+    }
+
+    fn of_counters(&self, now: Instant) -> Trial {
+        let budget = self.traffic.map(|traffic| self.budget(traffic));
+        let coverage = if budget.is_some() { Coverage::All } else { Coverage::Counted(self.slo) };
+        self.trial(budget, coverage, now)
+    }
+
+    fn settings(&self) -> Settings {
+        let Self { alpha, max_failure_rate, max_ratio, max_latency, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, max_latency }
+    }
+
+    fn budget(&self, traffic: Traffic) -> Budget {
+        Budget { traffic, slo: self.slo }
+    }
+}
+
+/// Parses a share. If a number has no `%`, and would be a share with it, the message says how to write it.
+fn fraction(text: &str) -> Result<Fraction, String> {
+    text.parse().map_err(|error: InvalidNumber| match error {
+        InvalidNumber::NotAFraction(number) if (1.0..100.0).contains(&number) && !text.contains('%') => {
+            // rounded, because 99.9 / 100.0 is not 0.999
+            format!("{error}: write {number}% or {}", (number * 1e10).round() / 1e12)
+        }
+        error => error.to_string(),
+    })
+}
