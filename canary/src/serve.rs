@@ -15,6 +15,8 @@
 mod access;
 mod engines;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod metrics;
 mod outage;

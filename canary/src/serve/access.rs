@@ -22,6 +22,8 @@ use axum::{
 };
 use serde::Serialize;
 
+use crate::foreign;
+
 /// What the flags allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -86,8 +88,9 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// The sentence may quote the request, so it is made safe and bounded.
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+        Self { status, error: foreign::bounded(&error.into(), foreign::ERROR) }
     }
 
     fn other_origin() -> Self {

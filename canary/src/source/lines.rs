@@ -16,6 +16,7 @@ mod record;
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     fmt,
     io::{self, BufRead, Read},
     time::{Duration, Instant},
@@ -100,7 +101,8 @@ impl<R: BufRead> Reader<R> {
     /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure. The times of a record are
     /// relative to `began`.
     pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
-        let converter = Converter { max_latency, outcomes: 0, counted: 0, began };
+        let converter =
+            Converter { max_latency, outcomes: 0, counted: 0, began, numbers: Numbers::default() };
         Self { input, buffer: Vec::new(), number: 0, converter }
     }
 
@@ -112,7 +114,10 @@ impl<R: BufRead> Reader<R> {
                 return Ok(None);
             }
             self.number += 1;
-            let bad = |cause| LineError::Bad { number: self.number, cause };
+            let bad = |cause: String| LineError::Bad {
+                number: self.number,
+                cause: bounded(&cause, foreign::ERROR),
+            };
             if self.buffer.len() > MAX_LINE && !self.buffer.ends_with(b"\n") {
                 return Err(bad(format!("longer than {MAX_LINE} bytes")));
             }
@@ -164,17 +169,43 @@ struct Converter {
     /// The number of requests in all intervals so far.
     counted: u64,
     began: Instant,
+    numbers: Numbers,
+}
+
+/// The numbers of requests so far. Each may occur once, or a request would count twice, or not at all.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// All below have occurred.
+    next: u64,
+    later: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn take(&mut self, number: u64) -> Result<(), String> {
+        if number < self.next || !self.later.insert(number) {
+            return Err(format!("the request with the number {number} occurs twice"));
+        }
+        while self.later.remove(&self.next) {
+            self.next += 1;
+        }
+        Ok(())
+    }
 }
 
 impl Converter {
     fn line(&mut self, fields: Fields<'_>) -> Result<TimedEntry, String> {
         let Some(Object(recorded)) = &fields.canary_record else {
-            return Ok(TimedEntry { entry: self.plain_line(fields)?, at: None });
+            let entry = self.plain_line(fields)?;
+            if let Entry::Outcome(observation) = &entry {
+                self.numbers.take(observation.number)?;
+            }
+            return Ok(TimedEntry { entry, at: None });
         };
         let (began, recorded) = (self.began, recorded.clone());
         let entry = match recorded.part(began)? {
             Part::Header(header) => {
                 self.max_latency = header.settings.max_latency;
+                (self.outcomes, self.numbers) = (0, Numbers::default());
                 Entry::Header(Box::new(header))
             }
             Part::Interval(interval) => {
@@ -182,10 +213,17 @@ impl Converter {
                 self.count(stable.requests + canary.requests)?;
                 Entry::Scraped(interval)
             }
-            Part::Unsent(number) => Entry::Unsent(number),
+            Part::Unsent(number) => {
+                self.numbers.take(number)?;
+                Entry::Unsent(number)
+            }
             Part::End(end) => Entry::End(end),
             Part::Outcome => match self.plain_line(fields)? {
-                Entry::Outcome(observation) => Entry::Outcome(as_recorded(observation, &recorded, began)?),
+                Entry::Outcome(observation) => {
+                    let observation = as_recorded(observation, &recorded, began)?;
+                    self.numbers.take(observation.number)?;
+                    Entry::Outcome(observation)
+                }
                 line => line,
             },
         };
@@ -433,6 +471,13 @@ mod tests {
             other => panic!("{other:?}"),
         };
         lines.into_iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn a_number_that_occurs_twice_is_refused() {
+        let line = r#"{"release":null,"failed":true,"canary_record":{"at":0.1,"sent":0.1,"number":1}}"#;
+        assert!(lines(line).is_ok());
+        assert!(lines(format!("{line}\n{line}")).is_err_and(|error| error.contains("occurs twice")));
     }
 
     const FAILED: &str = r#"{"release":"canary","failed":true}"#;

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+#[doc(hidden)]
+pub use self::client::answer;
 pub use self::{
     addresses::Resolve,
     flags::{ProbeFlags, ServiceFlags},

@@ -4,10 +4,13 @@
 //! - `queries`: the selectors. `client`: the HTTP client. `round`: one round of queries, and the checks of its answers.
 //! - `twice`, `gauge`: series that cannot be counted.
 //! - `counters`: increases of counters, by pod.
+//! - `fuzzing`: rounds for the fuzz targets.
 
 mod client;
 mod counters;
 mod flags;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauge;
 mod queries;
 mod round;

@@ -8,6 +8,7 @@ use hyper::{
     Request,
     body::Incoming,
     header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
+    http::response::Parts,
 };
 use tokio::{
     net::TcpStream,
@@ -132,15 +133,19 @@ fn check_deadline(deadline: Instant) -> Result<(), Lost> {
     if Instant::now() < deadline { Ok(()) } else { Err(Lost::Late) }
 }
 
-/// Reads an answer, and whether it is complete. The release and the pod come from the headers. If a header is
-/// missing, they come from appinfo's body. An answer that does not end in time counts as incomplete, not as
+/// Reads an answer, and whether it is complete. An answer that does not end in time counts as incomplete, not as
 /// missing, because its headers may name the release.
 async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: Instant) -> (Answer, bool) {
-    let naming = &service.naming;
     let (head, body) = response.into_parts();
     let body = timeout_at(deadline, read_body(body)).await.ok().flatten();
-    let whole = body.is_some();
-    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(&body).ok());
+    (answer(&head, body.as_deref(), service), body.is_some())
+}
+
+/// What an answer says; its body is `None` if it is incomplete. The release and the pod come from the headers. If a
+/// header is missing, they come from appinfo's body.
+pub fn answer(head: &Parts, body: Option<&[u8]>, service: &Service) -> Answer {
+    let naming = &service.naming;
+    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(body).ok());
     let info = info.map(|info| foreign::bounded_info(&info));
     let from_body = |allowed: bool, field: fn(&AppInfo) -> &String| {
         info.as_ref().filter(|_| allowed).map(field).filter(|it| !it.is_empty()).cloned()
@@ -153,15 +158,14 @@ async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: 
         Attribution::Other(name) => Attribution::Other(service.other_releases.name(&name)),
         attribution => attribution,
     };
-    let answer = Answer {
+    Answer {
         attribution,
-        outcome: if whole && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        outcome: if body.is_some() && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
         status: Some(head.status.as_u16()),
         latency: None,
         pod: pod.map(|pod| foreign::bounded(&pod, foreign::NAME)),
         info,
-    };
-    (answer, whole)
+    }
 }
 
 /// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.

@@ -40,6 +40,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 64 << 20;
 /// The maximum number of a server's warnings that are shown.
 const MOST_WARNINGS: usize = 3;
+/// The year 10000, in seconds since 1970: no clock is later.
+const LATEST: f64 = 253_402_300_800.0;
+/// The question for the time.
+pub(super) const TIME: &str = "time()";
 
 /// The address of a Prometheus: `http://HOST:PORT`, or `https://`, with a path if a proxy needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +134,33 @@ pub(super) enum MetricType {
     Unknown,
 }
 
+impl MetricType {
+    /// The type of the metric `name`, by the answer to the question for its metadata.
+    pub(super) fn of(
+        name: &str,
+        question: String,
+        status: StatusCode,
+        body: Bytes,
+    ) -> Result<Self, AskError> {
+        // some servers have no metadata at all
+        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
+            .contains(&status)
+        {
+            return Ok(Self::Unknown);
+        }
+        let answer = Answer::new(question, status, body)?;
+        let mut all: HashMap<String, Vec<Metadata>> = answer.data()?;
+        let types = all.remove(name).unwrap_or_default();
+        Ok(if types.iter().any(|one| one.kind == "counter") {
+            Self::Counter
+        } else if !types.is_empty() && types.iter().all(|one| one.kind == "gauge") {
+            Self::Gauge
+        } else {
+            Self::Unknown
+        })
+    }
+}
+
 /// A client of one Prometheus.
 pub(super) struct Prometheus {
     address: Address,
@@ -165,16 +196,7 @@ impl Prometheus {
     /// The time of Prometheus' clock, in seconds since 1970. Samples have this time. The clock of this machine may
     /// differ.
     pub(super) async fn time(&self) -> Result<f64, AskError> {
-        let answer = self.ask("time()", None).await?;
-        match answer.kind() {
-            "scalar" => Ok(answer.result::<Value>()?.value),
-            "vector" => match answer.result::<[Element; 1]>() {
-                // VictoriaMetrics
-                Ok([element]) => Ok(element.value.value),
-                Err(_) => Err(answer.wrong_type("scalar")),
-            },
-            _ => Err(answer.wrong_type("scalar")),
-        }
+        self.ask(TIME, None).await?.time()
     }
 
     /// The raw samples that match a selector, in the `window` before `time`, in seconds since 1970.
@@ -184,18 +206,7 @@ impl Prometheus {
         window: Duration,
         time: i64,
     ) -> Result<Vec<RawSeries>, AskError> {
-        let answer = self.ask(&format!("{selector}[{}s]", window.as_secs()), Some(time)).await?;
-        if answer.kind() != "matrix" {
-            return Err(answer.wrong_type("matrix"));
-        }
-        let series = answer.result::<Vec<Row>>()?.into_iter().filter_map(|Row { metric, values }| {
-            let is_native_histogram = values.is_empty();
-            // VictoriaMetrics keeps Prometheus' stale markers
-            let samples = values.into_iter().filter(|sample| !sample.value.is_nan());
-            let samples: Vec<_> = samples.map(|sample| (sample.time, sample.value)).collect();
-            (is_native_histogram || !samples.is_empty()).then_some(RawSeries { labels: metric, samples })
-        });
-        Ok(series.collect())
+        self.ask(&format!("{selector}[{}s]", window.as_secs()), Some(time)).await?.samples()
     }
 
     /// What Prometheus' metadata says about this metric.
@@ -203,22 +214,7 @@ impl Prometheus {
         let query = Serializer::new(String::new()).append_pair("metric", name).finish();
         let question = format!("/api/v1/metadata, which tells whether {name} is a counter");
         let (status, body) = self.get(&question, &format!("/api/v1/metadata?{query}")).await?;
-        // some servers have no metadata at all
-        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
-            .contains(&status)
-        {
-            return Ok(MetricType::Unknown);
-        }
-        let answer = Answer::new(question, status, body)?;
-        let mut all: HashMap<String, Vec<Metadata>> = answer.data()?;
-        let types = all.remove(name).unwrap_or_default();
-        Ok(if types.iter().any(|one| one.kind == "counter") {
-            MetricType::Counter
-        } else if !types.is_empty() && types.iter().all(|one| one.kind == "gauge") {
-            MetricType::Gauge
-        } else {
-            MetricType::Unknown
-        })
+        MetricType::of(name, question, status, body)
     }
 
     async fn ask(&self, question: &str, time: Option<i64>) -> Result<Answer, AskError> {
@@ -319,7 +315,7 @@ fn redirects(status: StatusCode, headers: &HeaderMap) -> String {
 
 /// An answer in the form of Prometheus' API:
 /// <https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview>.
-struct Answer {
+pub(super) struct Answer {
     question: String,
     frame: Frame,
     body: Bytes,
@@ -354,7 +350,7 @@ struct Kind {
 impl Answer {
     /// # Errors
     /// If it is an error, no answer of Prometheus, or incomplete.
-    fn new(question: String, status: StatusCode, body: Bytes) -> Result<Self, AskError> {
+    pub(super) fn new(question: String, status: StatusCode, body: Bytes) -> Result<Self, AskError> {
         let frame = match serde_json::from_slice::<Frame>(&body) {
             Ok(frame) => frame,
             // the answer of a proxy
@@ -370,7 +366,8 @@ impl Answer {
             }
             Err(error) => {
                 return Err(AskError::NotPrometheus(format!(
-                    "its answer is not that of Prometheus' API ({error})"
+                    "its answer is not that of Prometheus' API ({})",
+                    shown::text(&error.to_string())
                 )));
             }
         };
@@ -387,6 +384,43 @@ impl Answer {
             return Err(AskError::Incomplete { question, why: why.join("; ") });
         }
         Ok(Self { question, frame, body })
+    }
+
+    /// The result as a time, in seconds since 1970.
+    pub(super) fn time(&self) -> Result<f64, AskError> {
+        let time = self.number()?;
+        if (0.0..LATEST).contains(&time) {
+            return Ok(time);
+        }
+        let cause = format!("{time} is not a time in seconds since 1970");
+        Err(AskError::Unreadable { question: self.question.clone(), cause })
+    }
+
+    fn number(&self) -> Result<f64, AskError> {
+        match self.kind() {
+            "scalar" => Ok(self.result::<Value>()?.value),
+            "vector" => match self.result::<[Element; 1]>() {
+                // VictoriaMetrics
+                Ok([element]) => Ok(element.value.value),
+                Err(_) => Err(self.wrong_type("scalar")),
+            },
+            _ => Err(self.wrong_type("scalar")),
+        }
+    }
+
+    /// The result as raw samples.
+    pub(super) fn samples(&self) -> Result<Vec<RawSeries>, AskError> {
+        if self.kind() != "matrix" {
+            return Err(self.wrong_type("matrix"));
+        }
+        let series = self.result::<Vec<Row>>()?.into_iter().filter_map(|Row { metric, values }| {
+            let is_native_histogram = values.is_empty();
+            // VictoriaMetrics keeps Prometheus' stale markers
+            let samples = values.into_iter().filter(|sample| !sample.value.is_nan());
+            let samples: Vec<_> = samples.map(|sample| (sample.time, sample.value)).collect();
+            (is_native_histogram || !samples.is_empty()).then_some(RawSeries { labels: metric, samples })
+        });
+        Ok(series.collect())
     }
 
     /// The kind of result: scalar, vector, matrix.
@@ -453,4 +487,33 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let Text(text) = Text::deserialize(deserializer)?;
     text.parse().map_err(|_| de::Error::custom(format!("{:?} is not a number", shown::text(&text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: String) -> Result<Answer, AskError> {
+        Answer::new(TIME.to_owned(), StatusCode::OK, Bytes::from(body))
+    }
+
+    #[test]
+    fn a_time_that_no_clock_has_is_refused() {
+        let scalar = |value| {
+            answer(format!(
+                r#"{{"status":"success","data":{{"resultType":"scalar","result":[0,"{value}"]}}}}"#
+            ))
+        };
+        for (value, is_time) in [("1763971200.1", true), ("1e300", false), ("+Inf", false), ("NaN", false)] {
+            assert_eq!(scalar(value).and_then(|answer| answer.time()).is_ok(), is_time, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_prometheus_is_shown_bounded_and_safe() {
+        let body = format!(r#"{{"status":"\u001b{}"}}"#, "a".repeat(100_000));
+        let Err(error) = answer(body) else { panic!("it is no status") };
+        let shown = error.to_string();
+        assert!(shown.len() < 1000 && shown.chars().all(crate::foreign::is_safe), "{shown:?}");
+    }
 }

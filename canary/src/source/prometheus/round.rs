@@ -13,7 +13,10 @@ use super::{
     queries::{Queries, canonical_bound},
     twice::{self, Twice},
 };
-use crate::source::{CountedWindow, HASH_LABELS, Interval};
+use crate::{
+    foreign::{ERROR, LABEL, bounded},
+    source::{CountedWindow, HASH_LABELS, Interval},
+};
 use canary_judge::Release;
 
 /// How far before the last round the query window reaches: two of the longest usual scrape intervals.
@@ -22,6 +25,9 @@ const LOOK_BACK: Duration = Duration::from_secs(120);
 /// The longest query window. After a longer time without an answer, the counters still tell what was counted
 /// meanwhile, but not each reset.
 const MOST_LOOK_BACK: Duration = Duration::from_secs(3600);
+
+/// The largest value of a counter: 2^53. Above it, an increase by 1 is lost, because samples are `f64`.
+const LARGEST: f64 = 9_007_199_254_740_992.0;
 
 /// The cause why a round has no usable result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ impl From<AskError> for Trouble {
 /// Rounds of queries, one after the other.
 pub(super) struct Rounds {
     client: Prometheus,
-    queries: Queries,
+    pub(super) queries: Queries,
     counters: Counters,
     /// The time of the last round with a result: by Prometheus' clock, in seconds since 1970, and by this machine's.
     last: Option<(f64, Instant)>,
@@ -49,12 +55,12 @@ pub(super) struct Rounds {
     /// Selectors of requests that match no series.
     unseen: Vec<String>,
     /// Whether Prometheus' metadata say that requests are counted by a counter.
-    is_counter: bool,
+    pub(super) is_counter: bool,
     /// How the counter of requests changed, if no metadata tell its type.
     changes: Changes,
 }
 
-type Found = (Kind, String, Vec<RawSeries>);
+pub(super) type Found = (Kind, String, Vec<RawSeries>);
 
 impl Rounds {
     /// # Errors
@@ -93,11 +99,30 @@ impl Rounds {
         for (kind, selector) in self.queries.selectors() {
             #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
             let series = self.client.samples(&selector, window, time.floor() as i64).await?;
-            let series = if kind.quantity == Quantity::InTime { one_per_bucket(series) } else { series };
             found.push((kind, selector, series));
         }
+        let found = self.checked(found)?;
+        // asked again until it is known: there are no metadata before the first scrape
+        if !self.is_counter {
+            let metric_type = self.client.type_of(self.queries.name()).await?;
+            self.check_type(metric_type, &found)?;
+        }
+        Ok(self.count(time, found))
+    }
+
+    /// The answers of a round, if they can be used.
+    pub(super) fn checked(&self, found: Vec<Found>) -> Result<Vec<Found>, Trouble> {
+        let joined = |(kind, selector, series): Found| {
+            let series = if kind.quantity == Quantity::InTime { one_per_bucket(series) } else { series };
+            (kind, selector, series)
+        };
+        let found = found.into_iter().map(joined).collect::<Vec<_>>();
         self.check(&found)?;
-        self.check_type(&found).await?;
+        Ok(found)
+    }
+
+    /// The counts of a round at this time of Prometheus' clock.
+    pub(super) fn count(&mut self, time: f64, found: Vec<Found>) -> Option<Interval> {
         self.unseen = unseen(&found).map(str::to_owned).collect();
         let newest = newest_of_targets(&found);
         let series =
@@ -108,17 +133,12 @@ impl Rounds {
         self.last = Some((time, at));
         let windows: Vec<_> =
             windows.into_iter().map(|Closed { version, window }| CountedWindow { version, window }).collect();
-        Ok((!windows.is_empty()).then_some(Interval { at, clock: time, began, windows }))
+        (!windows.is_empty()).then_some(Interval { at, clock: time, began, windows })
     }
 
     /// Checks that requests are counted by a counter.
-    async fn check_type(&mut self, found: &[Found]) -> Result<(), Trouble> {
+    pub(super) fn check_type(&mut self, metric_type: MetricType, found: &[Found]) -> Result<(), Trouble> {
         let name = self.queries.name();
-        if self.is_counter {
-            return Ok(());
-        }
-        // asked again until it is known: there are no metadata before the first scrape
-        let metric_type = self.client.type_of(name).await?;
         let is_trouble = |text| Err(Trouble { text, is_answer: true });
         if metric_type == MetricType::Gauge {
             return is_trouble(format!("{name} is a gauge; it must be a counter"));
@@ -157,22 +177,28 @@ impl Rounds {
         if let Some((selector, _)) = all().find(|(_, series)| series.samples.iter().any(|it| it.1 < 0.0)) {
             return trouble(format!("{selector} has negative values: it is a gauge; it must be a counter"));
         }
+        let is_too_large = |series: &RawSeries| series.samples.iter().any(|it| it.1 > LARGEST);
+        if let Some((selector, _)) = all().find(|(_, series)| is_too_large(series)) {
+            return trouble(format!(
+                "{selector} has values above {LARGEST}, which no counter of requests has"
+            ));
+        }
         let sides = Release::BOTH.map(|release| of(Kind { release, quantity: Quantity::Requests }));
         let [Some((_, _, stable)), Some((_, _, canary))] = sides else { return Ok(()) };
         let stable_ones: BTreeSet<_> = stable.iter().map(|series| &series.labels).collect();
         if let Some(both) = canary.iter().find(|series| stable_ones.contains(&series.labels)) {
-            return trouble(format!("both --stable and --canary match the series {}", shown(&both.labels)));
+            return trouble(format!("both --stable and --canary match the series {}", safe(&both.labels)));
         }
         for (_, selector, series) in found {
             if let Some(Twice { one, other, labels }) = twice::find(series) {
                 let label = labels.first().copied().unwrap_or("job");
-                let value = one.labels.get(label).map_or("", String::as_str);
+                let value = one.labels.get(label).map_or(String::new(), |value| bounded(value, LABEL));
                 return trouble(format!(
                     "Prometheus has the same counter twice, so each request would count twice: {} and {} differ only \
                      in {}. Select one of them by a matcher of --metric, such as {label}={value:?}, or query a server \
                      that removes duplicates (seen in {selector})",
-                    shown(&one.labels),
-                    shown(&other.labels),
+                    safe(&one.labels),
+                    safe(&other.labels),
                     labels.join(" and "),
                 ));
             }
@@ -258,6 +284,11 @@ fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>) -> Series 
 fn target(labels: &BTreeMap<String, String>) -> Option<String> {
     let instance = labels.get("instance")?;
     Some(format!("{instance} {}", labels.get("job").map_or("", String::as_str)))
+}
+
+/// The same as [`shown`], for messages.
+fn safe(labels: &BTreeMap<String, String>) -> String {
+    bounded(&shown(labels), ERROR)
 }
 
 /// A series in the form of `PromQL`.
