@@ -30,12 +30,23 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{any::AnySource, attribution::Attribution, shortage::shortage};
 
-use canary_judge::{Batch, Counts, Outcome, Release, Window};
+use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 
 /// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
 /// `DaemonSet`s. In Prometheus, each `-` is a `_`.
 pub(crate) const HASH_LABELS: [&str; 3] =
     ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
+
+/// The part of the service's requests that a source yields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Coverage {
+    /// Requests that canary itself sends. They stand for all requests that the service gets in the same time.
+    Sample,
+    /// All requests that the price is about.
+    All,
+    /// All that the service gets, so that they tell its traffic, too. With the service level objective.
+    Counted(Fraction),
+}
 
 /// A source of outcomes.
 pub trait Source: Send {

@@ -3,7 +3,10 @@
 mod flags;
 pub mod tally;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
 
 pub use self::flags::TrialFlags;
 use self::tally::{Pods, Tally};
@@ -13,18 +16,11 @@ use canary_judge::{
     Window,
 };
 
-use crate::source::{Attribution, Interval, Observation, Response, Seen};
-
-/// The part of the service's requests that a trial sees.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Coverage {
-    /// Requests that canary itself sends. They stand for all requests that the service gets in the same time.
-    Sample,
-    /// All requests that the price is about.
-    All,
-    /// All that the service gets, so that they tell its traffic, too. With the service level objective.
-    Counted(Fraction),
-}
+pub use crate::source::Coverage;
+use crate::source::{
+    Attribution, Interval, Observation, Response, Seen,
+    lines::{Header, Recorder},
+};
 
 /// A tally and a judge of the same requests. The tally counts requests as they end. The judge counts what the verdict rests
 /// on, and what waits for it. Both together are always what the tally has counted.
@@ -203,9 +199,13 @@ impl Trial {
         (seconds > 0.0).then(|| self.tally.total().requests as f64 / seconds)
     }
 
-    /// What the price is computed from.
-    pub fn basis_of_price(&self) -> (Coverage, Option<Budget>) {
-        (self.coverage, self.budget)
+    /// Begins a record of this trial, which has no requests yet.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn record_to<W: Write>(&self, output: W) -> io::Result<Recorder<W>> {
+        let Self { settings, coverage, budget, .. } = *self;
+        Recorder::new(output, self.tally.began(), Header { settings, coverage, budget })
     }
 
     /// The judge's settings.

@@ -9,7 +9,7 @@ use std::{
 use canary::{
     source::{
         Answer, Attribution, Cause, CountedWindow, Interval, NoAnswer, Observation, Response, Seen,
-        lines::{End, Entry, Reader, Recorder},
+        lines::{End, Entry, Reader},
     },
     trial::{Coverage, Trial},
 };
@@ -166,7 +166,7 @@ proptest! {
     fn each_request_is_judged_or_waits_whatever_the_order_of_arrival(requests in requests()) {
         let began = Instant::now();
         let mut trial = trial(began);
-        let mut recorder = Recorder::new(Vec::new(), &trial).unwrap();
+        let mut recorder = trial.record_to(Vec::new()).unwrap();
         let mut counted = Batch::default();
         for (place, (number, response)) in requests.into_iter().enumerate() {
             let now = began + Duration::from_millis(10 * place as u64);
@@ -197,7 +197,7 @@ proptest! {
     fn each_scraped_request_is_judged_at_once(rounds in intervals()) {
         let began = Instant::now();
         let mut trial = trial(began);
-        let mut recorder = Recorder::new(Vec::new(), &trial).unwrap();
+        let mut recorder = trial.record_to(Vec::new()).unwrap();
         let mut counted = Batch::default();
         let mut now = began;
         for windows in rounds {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use canary::{
     foreign,
-    source::lines::{Entry, Header, Reader, Recorder},
+    source::lines::{Entry, Header, Reader},
     trial::{Coverage, Trial},
     view::report::Report,
 };
@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
                 let Header { settings, coverage, budget } = *header;
                 trial = Trial::new(settings, budget, coverage, start);
                 requests = 0;
-                Recorder::new(Vec::new(), &trial).expect("it can be recorded again");
+                trial.record_to(Vec::new()).expect("it can be recorded again");
             }
             Entry::Outcome(observation) => {
                 requests += u64::from(observation.attributed().is_some());

@@ -124,7 +124,7 @@ fn record(path: &Path, trial: &Trial) -> io::Result<FileRecorder> {
         io::Error::new(error.kind(), format!("cannot write --record {}: {error}", path.display()))
     };
     let file = File::create(path).map_err(failed)?;
-    Recorder::new(BufWriter::new(file), trial).map_err(failed)
+    trial.record_to(BufWriter::new(file)).map_err(failed)
 }
 
 /// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second

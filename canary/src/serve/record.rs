@@ -62,7 +62,7 @@ impl Record {
         };
         let output = BufWriter::new(File::create(path).map_err(failed)?);
         let recorder =
-            Recorder::new(Bounded { output, line: Vec::new(), left: longest }, trial).map_err(failed)?;
+            trial.record_to(Bounded { output, line: Vec::new(), left: longest }).map_err(failed)?;
         Ok(Self { recorder: Some(recorder) })
     }
 

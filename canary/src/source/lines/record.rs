@@ -21,10 +21,7 @@ use std::{
 use canary_judge::{Budget, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    source::{Cause, CountedWindow, Interval, Observation, Response, Seen},
-    trial::{Coverage, Trial},
-};
+use crate::source::{Cause, CountedWindow, Coverage, Interval, Observation, Response, Seen};
 
 /// The version of the form that is written and read.
 const VERSION: u32 = 1;
@@ -141,15 +138,15 @@ pub struct Recorder<W: Write> {
 }
 
 impl<W: Write> Recorder<W> {
-    /// Writes the settings of the trial, which has no requests yet.
+    /// Begins a record of a trial that began at this time, with its settings.
     ///
     /// # Errors
     /// If the output cannot be written.
-    pub fn new(output: W, trial: &Trial) -> io::Result<Self> {
-        let mut recorder = Self { output, began: trial.tally().began() };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency } = trial.settings();
-        let (coverage, budget) = trial.basis_of_price();
-        let (coverage, counted_slo) = match coverage {
+    pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
+        let mut recorder = Self { output, began };
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency } = header.settings;
+        let budget = header.budget;
+        let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
             Coverage::All => (RecordedCoverage::All, None),
             Coverage::Counted(slo) => (RecordedCoverage::Counted, Some(slo)),

@@ -5,18 +5,18 @@ use hyper::{StatusCode, body::Bytes};
 use super::{
     Options,
     client::{Answer, MetricType, TIME},
-    round::{Rounds as Queried, Trouble},
+    round::{self, Trouble},
 };
 use crate::source::Interval;
 
 /// Rounds of queries, one after the other.
-pub struct Rounds(Queried);
+pub struct Rounds(round::Rounds);
 
 impl Rounds {
     /// # Errors
     /// If an option cannot be used.
     pub fn new(options: &Options) -> Result<Self, String> {
-        Queried::new(options).map(Self)
+        round::Rounds::new(options).map(Self)
     }
 
     /// One round: `answer` is called with each question, and returns a status and a body.
