@@ -10,7 +10,10 @@ use std::{
 
 use appinfo::app_info::AppInfo;
 
-use crate::source::HASH_LABELS;
+/// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
+/// `DaemonSet`s. In Prometheus, each `-` is a `_`.
+pub(crate) const HASH_LABELS: [&str; 3] =
+    ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
 
 /// The longest name in Kubernetes, in bytes.
 pub const NAME: usize = 253;

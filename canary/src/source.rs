@@ -32,11 +32,6 @@ pub use self::{any::AnySource, attribution::Attribution, shortage::shortage};
 
 use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 
-/// The labels with the hash of a pod template: of Argo Rollouts, of Deployments, and of `StatefulSet`s and
-/// `DaemonSet`s. In Prometheus, each `-` is a `_`.
-pub(crate) const HASH_LABELS: [&str; 3] =
-    ["rollouts-pod-template-hash", "pod-template-hash", "controller-revision-hash"];
-
 /// The part of the service's requests that a source yields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Coverage {

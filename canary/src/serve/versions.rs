@@ -13,8 +13,9 @@ use std::{
 };
 
 use crate::{
+    foreign::HASH_LABELS,
     foreign::{LABEL, bounded},
-    source::{Answer, HASH_LABELS},
+    source::Answer,
 };
 
 /// The letters of hashes and random suffixes:

@@ -14,8 +14,9 @@ use super::{
     twice::{self, Twice},
 };
 use crate::{
+    foreign::HASH_LABELS,
     foreign::{ERROR, LABEL, bounded},
-    source::{CountedWindow, HASH_LABELS, Interval},
+    source::{CountedWindow, Interval},
 };
 use canary_judge::Release;
 
