@@ -1,6 +1,6 @@
 //! A server: a public port and a port for probes, their limits, and the drain. `canary serve` uses it as well.
 //!
-//! [`port`] accepts connections, [`connection`] serves one, and [`wait`] has the time limits.
+//! `port` accepts connections, `connection` serves one, and `wait` has the time limits.
 
 mod connection;
 mod host;
