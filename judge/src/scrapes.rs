@@ -284,7 +284,7 @@ impl Scrapes {
     }
 
     /// The time until which all pods that are not gone were scraped.
-    fn scraped_until(&self) -> f64 {
+    pub(crate) fn scraped_until(&self) -> f64 {
         let newest = self.newest();
         let there = self.pods.iter().filter(|pod| !pod.is_gone(newest));
         there.map(|pod| pod.until).fold(f64::INFINITY, f64::min)
