@@ -101,12 +101,10 @@ pub(super) struct ByLimit {
     limit: f64,
     upper_bound: UpperBound,
     incident: Incident,
-    /// All answers that are judged.
-    all: Batch,
-    /// Those outside of incidents.
+    /// All answers of the canary, and all failures that name no release, but those that wait.
+    all: Counts,
+    /// The part of them that is outside of incidents, and stable's answers there.
     outside: Batch,
-    /// Those during incidents.
-    during: Batch,
     /// Windows of the canary, until stable is scraped after them.
     waiting: VecDeque<Span>,
     /// Windows of stable with an incident, by their beginning and end.
@@ -130,9 +128,8 @@ impl ByLimit {
             limit: settings.max_failure_rate.get(),
             upper_bound: UpperBound::new(alpha::LIMIT * settings.alpha.get()),
             incident: Incident::new(settings),
-            all: Batch::default(),
+            all: Counts::default(),
             outside: Batch::default(),
-            during: Batch::default(),
             waiting: VecDeque::new(),
             incidents: VecDeque::new(),
         }
@@ -140,20 +137,17 @@ impl ByLimit {
 
     /// Adds answers of the same time.
     pub(super) fn observe(&mut self, batch: Batch) {
-        self.all += batch;
-        let is_incident = self.incident.observe(batch.stable);
-        *(if is_incident { &mut self.during } else { &mut self.outside }) += batch;
+        self.all += batch.canary_at_worst();
+        if !self.incident.observe(batch.stable) {
+            self.outside += batch;
+        }
     }
 
     /// Adds a window between two scrapes.
     pub(super) fn observe_window(&mut self, window: &Window) {
         let Window { release, since, until, counts, .. } = *window;
-        self.all.add(release, counts);
         match release {
-            Release::Stable if self.incident.observe(counts) => {
-                self.during.stable += counts;
-                self.incidents.push_back((since, until));
-            }
+            Release::Stable if self.incident.observe(counts) => self.incidents.push_back((since, until)),
             Release::Stable => self.outside.stable += counts,
             Release::Canary => self.waiting.push_back(Span { since, until, counts }),
         }
@@ -162,14 +156,16 @@ impl ByLimit {
     /// All pods were scraped until this time: whether there was an incident before it is known, and will not change.
     pub(super) fn settle(&mut self, scraped: f64) {
         let is_full = self.waiting.len() > MOST_WINDOWS;
-        let Self { waiting, incidents, during, outside, .. } = self;
+        let Self { waiting, incidents, all, outside, .. } = self;
         waiting.retain(|window| {
             if window.until > scraped && !is_full {
                 return true;
             }
             let touches = |(since, until): &(f64, f64)| *since < window.until && *until > window.since;
-            *(if incidents.iter().any(touches) { &mut during.canary } else { &mut outside.canary }) +=
-                window.counts;
+            *all += window.counts;
+            if !incidents.iter().any(touches) {
+                outside.canary += window.counts;
+            }
             false
         });
         let needed = waiting.iter().map(|window| window.since).fold(scraped, f64::min);
@@ -181,7 +177,13 @@ impl ByLimit {
 
     /// The evidence of both e-processes.
     fn evidence(&self) -> [Counts; 2] {
-        [&self.all, &self.outside].map(Batch::canary_at_worst)
+        [self.all, self.outside.canary_at_worst()]
+    }
+
+    /// The same, as if all windows that wait were outside of incidents. A promotion must not rest on less than is known.
+    fn with_waiting(&self) -> [Counts; 2] {
+        let waiting = self.waiting.iter().map(|window| window.counts).sum();
+        self.evidence().map(|counts| counts + waiting)
     }
 
     /// Whether there is an incident at the moment.
@@ -197,28 +199,39 @@ impl ByLimit {
     /// The answers of the canary on which the evidence rests: all, or those outside of incidents if these are more
     /// evidence.
     pub(super) fn basis(&self) -> Basis {
-        let [all, outside] = self.evidence();
-        if UpperBound::ln_e_value(all, self.limit) >= UpperBound::ln_e_value(outside, self.limit) {
-            return Basis { counts: all, ..Basis::default() };
-        }
-        let waiting = self.waiting.iter().map(|window| window.counts).sum();
-        Basis { counts: outside, during_incidents: self.during.canary_at_worst(), waiting }
+        let [all, outside] = self.with_waiting();
+        let is_outside =
+            UpperBound::ln_e_value(outside, self.limit) > UpperBound::ln_e_value(all, self.limit);
+        let counts = if is_outside { outside } else { all };
+        Basis { counts, during_incidents: all - counts }
     }
 
     /// The upper bound of the canary's failure rate.
     pub(super) fn bound(&self) -> f64 {
-        self.upper_bound.bound(self.evidence())
+        [self.evidence(), self.with_waiting()]
+            .map(|seen| self.upper_bound.bound(seen))
+            .into_iter()
+            .fold(0.0, f64::max)
     }
 
     /// Whether the canary's failure rate is shown to be within the limit.
     pub(super) fn is_shown(&self) -> bool {
-        self.upper_bound.is_within(self.evidence(), self.limit)
+        [self.evidence(), self.with_waiting()]
+            .iter()
+            .all(|seen| self.upper_bound.is_within(*seen, self.limit))
     }
 
-    /// The number of further successes of the canary outside of incidents until [`ByLimit::is_shown`] is true; `None` if
-    /// it is more than [`FORESIGHT`].
+    /// The number of further successes of the canary outside of incidents until [`ByLimit::is_shown`] is true, once stable
+    /// was scraped in the same time; `None` if it is more than [`FORESIGHT`].
     pub(super) fn successes_until_shown(&self) -> Option<u64> {
-        self.upper_bound.successes_until_within(self.evidence(), self.limit, FORESIGHT)
+        self.upper_bound.successes_until_within(self.with_waiting(), self.limit, FORESIGHT)
+    }
+
+    /// Whether only a scrape of stable is missing.
+    pub(super) fn waits_for_stable(&self) -> bool {
+        !self.waiting.is_empty()
+            && !self.is_shown()
+            && self.upper_bound.is_within(self.with_waiting(), self.limit)
     }
 }
 

@@ -332,7 +332,7 @@ impl Judge {
             promotion_bound: self.by_limit.bound(),
             more_answers,
             more_stable_answers: self.missing_stable_answers(),
-            more_scrapes: self.missing_scrapes(),
+            more_scrapes: self.missing_scrapes().max(self.by_limit.waits_for_stable().into()),
             more_requests: more_answers
                 .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
             ln_e_value,
@@ -476,7 +476,7 @@ mod tests {
         );
         assert!(
             verdict.to_string().ends_with(
-                "When the failures end, the verdict goes on by itself: a promotion then takes about 315 more answers of \
+                "When the failures end, the verdict goes on by itself: a promotion then takes about 319 more answers of \
                  the canary if all of them succeed."
             ),
             "{verdict}"
@@ -531,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_canary_without_failures_is_promoted_beside_a_stable_release_that_always_fails() {
-        let verdict = judged(rounds(415, true, false));
+        let verdict = judged(rounds(416, true, false));
         assert!(is_promotion(&verdict, Reason::Limit), "{verdict}");
         assert!(verdict.by_limit.is_of_all());
     }

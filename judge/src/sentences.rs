@@ -120,7 +120,10 @@ impl Verdict {
             )?,
         }
         if self.more_scrapes > 0 && self.more_answers == Some(0) {
-            write!(f, ". A promotion takes {} more scrapes of the canary", self.more_scrapes)?;
+            match self.more_scrapes {
+                1 => f.write_str(". A promotion takes one more scrape of both")?,
+                more => write!(f, ". A promotion takes {more} more scrapes of the canary")?,
+            }
         }
         if self.more_stable_answers > 0 {
             let (more, limit) = (count(self.more_stable_answers), self.limit());
@@ -254,23 +257,14 @@ fn failed(canary: Counts, by_limit: &Basis) -> String {
 
 /// What a promotion by the limit leaves out.
 fn left_out(f: &mut Formatter, by_limit: &Basis) -> fmt::Result {
-    let Basis { during_incidents, waiting, .. } = *by_limit;
-    if during_incidents.requests > 0 {
-        let during = ratio(during_incidents);
-        write!(
-            f,
-            ". In incidents, in which stable fails, too, it has failed {during}: these count only for the comparison \
-             with stable"
-        )?;
+    if by_limit.is_of_all() {
+        return Ok(());
     }
-    if waiting.requests > 0 {
-        let (more, failures) = (count(waiting.requests), count(waiting.failures));
-        write!(
-            f,
-            ". {more} more answers, of which {failures} failed, count for this when stable is scraped again"
-        )?;
-    }
-    Ok(())
+    write!(
+        f,
+        ". In incidents, in which stable fails, too, it has failed {}: these count only for the comparison with stable",
+        ratio(by_limit.during_incidents)
+    )
 }
 
 /// For example "7 of 21 requests".

@@ -60,7 +60,7 @@ pub struct Verdict {
     pub more_answers: Option<u64>,
     /// The number of further answers of stable that a promotion needs for the comparison.
     pub more_stable_answers: u64,
-    /// The number of further scrapes of the canary that a promotion needs; 0 for a source that is not scraped.
+    /// The number of further scrapes of both that a promotion needs; 0 for a source that is not scraped.
     pub more_scrapes: u64,
     /// The number of further requests until both are reached, if the releases keep their shares; `None` if
     /// unknown.
@@ -140,7 +140,7 @@ pub struct Evidence {
 }
 
 /// The answers of the canary on which a promotion by the limit rests, with all failures that name no release: all of them,
-/// or those outside of incidents, in which stable fails much more than the limit. All three counts together are all of them.
+/// or those outside of incidents, in which stable fails much more than the limit. Both counts together are all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Basis {
     /// What it rests on.
@@ -148,14 +148,12 @@ pub struct Basis {
     pub counts: Counts,
     /// What it leaves out, because of incidents. It counts for everything else.
     pub during_incidents: Counts,
-    /// What it leaves out until stable has been scraped in the same time.
-    pub waiting: Counts,
 }
 
 impl Basis {
     /// Whether it leaves out nothing.
     pub fn is_of_all(&self) -> bool {
-        self.during_incidents.requests + self.waiting.requests == 0
+        self.during_incidents.requests == 0
     }
 }
 
