@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, net::SocketAddr, time::Instant};
 
-use canary_judge::{Counts, Decision, Evidence, Reason};
+use canary_judge::{Basis, Counts, Decision, Evidence, Reason};
 use common::{
     Fleet, Version, eventually,
     http::{Answer, Serving, send},
@@ -77,7 +77,7 @@ fn holds(condition: &str, decision: &str) -> bool {
 /// All decisions, and the words for them in JSON.
 fn decisions() -> [(String, Decision); 4] {
     let none = Counts::default();
-    let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+    let clear_after = Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
     let promote = Decision::Promote { reason: Reason::Limit, clear_after };
     [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold].map(|decision| {
         let json = serde_json::to_value(decision).expect("JSON");
