@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(after(0, 172).promotion, 49);
         assert_eq!(after(0, 344).promotion, 99);
         assert_eq!(after(0, 400), Nearness { promotion: 100, roll_back: 0 });
-        assert_eq!(after_an_incident().promotion, 23, "100 of 418, whatever was in the incident");
+        assert_eq!(after_an_incident().promotion, 23, "100 of 419, whatever was in the incident");
         let few = after(2, 20).roll_back;
         assert!((1..99).contains(&few), "{few}");
         assert_eq!(after(20, 20).roll_back, 100);
