@@ -247,7 +247,7 @@ fn notification(values: &Value) -> Option<String> {
     Some(String::from_utf8(output.stdout).expect("UTF-8"))
 }
 
-/// Argo Rollouts passes the Rollout and its AnalysisRuns. A measurement's value is the judge's whole answer.
+/// Argo Rollouts passes the Rollout and its `AnalysisRuns`. A measurement's value is the judge's whole answer.
 #[test]
 fn the_notification_on_the_page_has_the_sentence_of_the_last_measurement() {
     let mut fleet = Fleet::new();
