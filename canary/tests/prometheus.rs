@@ -345,12 +345,12 @@ fn an_endless_answer_is_refused_in_little_memory() {
     });
     let mut judge = common::start(&["judge", "--prometheus", &url, "--for=60s"]);
     let told = BufReader::new(judge.stderr.take().expect("its messages"));
-    let says = "Prometheus answers time() with more than 64 MiB: select fewer series with --metric";
+    let says = "Prometheus answers time() with more than 8 MiB: select fewer series with --metric";
     assert!(told.lines().map_while(Result::ok).any(|line| line.contains(says)));
     let status = std::fs::read_to_string(format!("/proc/{}/status", judge.id())).expect("its status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak of memory");
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    assert!(peak < 300 << 10, "{peak} kB");
+    assert!(peak < 100 << 10, "{peak} kB");
     judge.kill().and_then(|()| judge.wait()).expect("it ends");
 }
 
