@@ -13,12 +13,13 @@ use std::{
 };
 
 use canary_judge::{Counts, Decision, Evidence, Reason};
-use common::{
-    Fleet, Version, eventually,
-    http::{Answer, Serving, send},
-};
+use common::{Fleet, Version, serving::Serving};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testkit::{
+    eventually,
+    http::{Answer, send},
+};
 
 const RATE: &str = "--rate=300";
 
@@ -46,13 +47,11 @@ fn measure(judge: SocketAddr, metric: &str, hash: &str) -> Measurement {
     let metric = metrics.iter().find(|one| one["name"] == metric).expect("the metric");
     let url = metric["provider"]["web"]["url"].as_str().expect("a URL");
     let path = url.split_once("8090").expect("the judge's port").1.replace("{{args.canary-hash}}", hash);
-    let answer = send(
-        judge,
-        &format!(
-            "GET {path} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
-             Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
-        ),
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
+         Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
     );
+    let answer = send(judge, request).expect("an answer");
     if !(200..300).contains(&answer.status) {
         return Measurement::Error;
     }

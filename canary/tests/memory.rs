@@ -17,12 +17,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use common::serving::Serving;
 use serde_json::Value;
-
-use common::{
-    eventually,
-    http::{Serving, connect},
-};
+use testkit::eventually;
 
 /// The limit of the container, as in `deployment/judge/serve.yaml`.
 const LIMIT: u64 = 128 << 20;
@@ -140,7 +137,7 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         number += 1;
         // each viewer of another trial, who reads nothing
         if idle.len() < 250 {
-            let mut viewer = connect(serving.address);
+            let mut viewer = serving.connect();
             let request =
                 format!("GET /v1/events?trial=x{number} HTTP/1.1\r\nhost: {}\r\n\r\n", serving.address);
             viewer.write_all(request.as_bytes()).expect("it reads");

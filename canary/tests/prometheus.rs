@@ -583,7 +583,7 @@ fn no_secret_of_a_url_is_shown() {
         assert!(!(said.clone() + &told).contains("S3CRET"), "{arguments:?}: {said}{told}");
         assert!(!told.is_empty() || !said.is_empty(), "{arguments:?}");
     }
-    let serve = common::http::Serving::start(&unused, &[]);
+    let serve = common::serving::Serving::start(&unused, &[]);
     for path in ["/", "/v1/verdict", "/metrics"] {
         let answer = serve.get(path);
         assert!(answer.status == 200 && !answer.body.contains("S3CRET"), "{path}: {}", answer.body);
