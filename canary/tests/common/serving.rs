@@ -26,7 +26,12 @@ pub struct Serving {
 impl Serving {
     /// Starts a server on a free port that watches the service at `url`.
     pub fn start(url: &str, flags: &[&str]) -> Self {
-        Self::of(start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat()))
+        Self::start_on("127.0.0.1:0", url, flags)
+    }
+
+    /// The same, on this address.
+    pub fn start_on(listen: &str, url: &str, flags: &[&str]) -> Self {
+        Self::of(start(&[&["serve", url, "--listen", listen], flags].concat()))
     }
 
     /// The same, with this limit of open files.
