@@ -343,12 +343,11 @@ fn after_an_incident_a_hold_ends_and_a_good_canary_is_promoted() {
                 let moment = good(0.25).with_incident((begin..end).contains(number), part);
                 let (release, outcome) = moment.outcome(&mut rng);
                 judge.observe(Some(release), outcome, None);
-                let holds = *number >= end - 1
-                    && number % 4 == 0
-                    && judge.decided().is_none()
-                    && judge.verdict().decision == Decision::Hold;
+                // a verdict is dear, so it is asked for ten times or fewer after a hold
+                let asks = *number >= end && number % 10 == 0 && *number <= hold_ended + 100;
+                let holds = asks && judge.verdict().decision == Decision::Hold;
                 hold_ended = if holds { *number } else { hold_ended };
-                held += u32::from(holds && *number < end + 4);
+                held += u32::from(holds && *number < end + 10);
                 is_promotion(&judge)
             });
             holds.push(hold_ended.saturating_sub(end) / a_second);
