@@ -45,8 +45,8 @@
 //! - [`Counts`] are the requests and failures of one side. A [`Batch`] has those of both sides in the same time. A
 //!   [`Window`] has those of one pod between two scrapes.
 //! - [`Verdict`] is the result, for people (`Display`) and for programs (`Serialize`): its [`Decision`], the [`Reason`] of
-//!   a promotion, the [`Evidence`] at which it was clear and the [`Basis`] of a promotion by the limit, an [`Estimate`] with its [`Interval`] for each side, and the
-//!   [`FailingPods`], each a [`FailingPod`].
+//!   a promotion, the [`Evidence`] at which it was clear and the [`Basis`] of a promotion by the limit, an [`Estimate`] with
+//!   its [`Interval`] for each side, and the [`FailingPods`], each a [`FailingPod`].
 //! - [`Absence`] says that the canary does not answer at the moment. The judge has no clock, so your program finds that
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
