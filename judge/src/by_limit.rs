@@ -3,6 +3,8 @@
 //! A promotion is wrong if the canary fails more than the limit, and also more than `max_ratio` times as often as stable.
 //! This way and the promotion [by the ratio](crate::by_ratio) share α.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Counts, alpha, odds::ln_sum, real, settings::Settings};
 
 /// The upper bound of a failure rate p, valid however often you look.
@@ -19,7 +21,7 @@ use crate::{Counts, alpha, odds::ln_sum, real, settings::Settings};
 ///
 /// The weights decide for which rates the bound falls fast. At α = 0.045, a canary that never fails is below 1
 /// % after 345 answers. No method needs fewer than 309 answers, because 0.99ⁿ falls below 0.045 there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct UpperBound {
     ln_threshold: f64,
 }
@@ -77,7 +79,7 @@ impl UpperBound {
 }
 
 /// The evidence for the promotion by the limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct ByLimit {
     limit: f64,
     upper_bound: UpperBound,

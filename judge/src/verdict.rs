@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Batch, Counts};
 use crate::{bounds::Interval, pods::FailingPod, settings::Settings};
@@ -125,7 +125,7 @@ pub struct FailingPods {
 }
 
 /// The counts at the time of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Evidence {
     /// The canary's answers.
     pub canary: Counts,
@@ -136,7 +136,7 @@ pub struct Evidence {
 }
 
 /// Why a canary may be promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It fails at most [`Settings::max_failure_rate`].
