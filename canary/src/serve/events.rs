@@ -151,6 +151,8 @@ impl Viewer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http_body_util::BodyExt;
     use tokio::time;
 

@@ -316,3 +316,85 @@ impl Saver {
         self.fails = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        source::{Answer, Attribution, Observation, Response, Seen},
+        trial::Coverage,
+    };
+    use canary_judge::{Outcome, Release, Settings};
+    use proptest::prelude::*;
+
+    const OF: &str = "a service";
+
+    fn trial(now: Instant) -> Trial {
+        Trial::new(Settings::default(), None, Coverage::Sample, now)
+    }
+
+    fn trials(requests: u64, now: Instant) -> Trials {
+        let mut trials = Trials::new(trial(now));
+        for number in 0..requests {
+            let is_canary = number.is_multiple_of(4);
+            let (release, hash) =
+                if is_canary { (Release::Canary, "c66665c44") } else { (Release::Stable, "567b989978") };
+            let answer = Answer {
+                attribution: Attribution::Release(release),
+                outcome: if number.is_multiple_of(8) { Outcome::Failure } else { Outcome::Success },
+                status: Some(200),
+                latency: Some(Duration::from_micros(number)),
+                pod: Some(format!("appinfo-{hash}-x2z4v")),
+                info: None,
+            };
+            let observation = Observation { number, sent: now, response: Response::Answer(answer) };
+            trials.observe(&Seen::Request(observation), now);
+        }
+        trials
+    }
+
+    fn bytes(trials: &Trials, clocks: (Instant, SystemTime)) -> Vec<u8> {
+        encode(trials, clocks.1, OF, clocks).expect("it can be written").concat()
+    }
+
+    #[test]
+    fn the_evidence_is_read_as_it_was_written() {
+        let clocks = (Instant::now(), SystemTime::now());
+        let before = trials(4001, clocks.0);
+        let (after, _, _) =
+            decode(&bytes(&before, clocks), OF, &trial(clocks.0), clocks).expect("a good file");
+        let verdict = |trials: &Trials| trials.current(clocks.0).one.trial().verdict(clocks.0);
+        let (before, after) = (verdict(&before), verdict(&after));
+        assert_eq!(before.decision, after.decision);
+        assert!(after.ln_e_value >= before.ln_e_value && before.ln_e_value > 3.0, "the open batch is judged");
+        let total = |verdict: &canary_judge::Verdict| {
+            verdict.canary.counts.requests + verdict.stable.counts.requests + verdict.waiting.total().requests
+        };
+        assert_eq!(total(&before), total(&after));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_a_changed_file_is_never_taken(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+            cut in any::<prop::sample::Index>(),
+            junk in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let clocks = (Instant::now(), SystemTime::now());
+            let (like, good) = (trial(clocks.0), bytes(&trials(200, clocks.0), clocks));
+            prop_assert!(decode(&good[..cut.index(good.len())], OF, &like, clocks).is_err());
+            prop_assert!(decode(&junk, OF, &like, clocks).is_err());
+            let head = good.iter().position(|byte| *byte == b'\n').expect("a head");
+            let mut body = good[head + 1..].to_vec();
+            for (place, change) in changes {
+                let place = place.index(body.len());
+                body[place] = body[place].wrapping_add(change);
+            }
+            if body != good[head + 1..] {
+                prop_assert!(decode(&[&good[..=head], &body].concat(), OF, &like, clocks).is_err());
+            }
+            let _ = postcard::from_bytes::<Body>(&body); // as if the checksum were right
+            let _ = postcard::from_bytes::<Body>(&junk);
+        }
+    }
+}
