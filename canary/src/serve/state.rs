@@ -276,7 +276,7 @@ impl Saver {
         if let Some(task) = &mut self.under_way {
             let Some(done) = task.now_or_never() else { return };
             self.under_way = None;
-            self.done(done.map_err(io::Error::other).flatten(), serve);
+            self.done(done.map_err(io::Error::other).and_then(|done| done), serve);
         }
         let changes = serve.trials().changes();
         if now.saturating_duration_since(self.last) < WRITTEN_EVERY || self.changes == Some(changes) {
@@ -294,7 +294,7 @@ impl Saver {
         }
         let (file, shared) = (Arc::clone(&self.file), Arc::clone(serve));
         let done = spawn_blocking(move || file.save(&shared)).await;
-        self.done(done.map_err(io::Error::other).flatten(), serve);
+        self.done(done.map_err(io::Error::other).and_then(|done| done), serve);
     }
 
     /// Takes in the result of a write. Only the first failure and the first success after one are told.
