@@ -21,6 +21,7 @@ pub mod commands;
 pub mod exit;
 pub mod foreign;
 pub mod messages;
+mod moment;
 pub mod rehearse;
 pub mod serve;
 pub mod signals;

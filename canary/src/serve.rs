@@ -10,6 +10,7 @@
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
+//! - `state`: the trials in a file, so that they survive a restart.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
@@ -24,6 +25,7 @@ mod record;
 mod rehearsal;
 mod reset;
 mod routes;
+mod state;
 pub mod trials;
 mod verdict;
 mod versions;
@@ -41,11 +43,13 @@ pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
     record::{LONGEST as LONGEST_RECORD, Record},
+    state::StateFile,
 };
 use self::{
     events::Viewers,
     metrics::Metrics,
     outage::Outage,
+    state::Saver,
     trials::{Full, MOST_TRIALS, Trials, Wanted},
 };
 use crate::{
@@ -91,13 +95,23 @@ impl Start {
 
     /// The same as text, in UTC.
     fn text_of(self, moment: Instant) -> String {
-        humantime::format_rfc3339_seconds(self.time_of(moment)).to_string()
+        text_of(self.time_of(moment))
     }
 
     /// The same in seconds since 1970.
     fn seconds_of(self, moment: Instant) -> f64 {
-        self.time_of(moment).duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+        seconds_of(self.time_of(moment))
     }
+}
+
+/// A time as text, in UTC.
+fn text_of(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A time in seconds since 1970.
+fn seconds_of(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// What was said about the limit of trials.
@@ -167,6 +181,7 @@ impl Serve {
         self: &Arc<Self>,
         source: impl Source,
         mut record: Option<Record>,
+        state: Option<StateFile>,
         listener: TcpListener,
         admin: Option<TcpListener>,
         end: impl Future<Output = Shutdown>,
@@ -185,13 +200,34 @@ impl Serve {
                 "{possible} connections at most: the limit of open files is low (ulimit -n)"
             ));
         }
+        let mut saver = state.map(|file| Saver::new(file, Instant::now()));
         select! {
-            () = self.follow(source, record.as_mut()) => {}
+            () = self.follow(source, record.as_mut(), saver.as_mut()) => {}
             () = server.run(end) => {}
         }
         if let Some(record) = &mut record {
             record.end(Instant::now());
         }
+        if let Some(saver) = &mut saver {
+            saver.end(self).await;
+        }
+    }
+
+    /// Goes on with the trials of the file, if there are any that can.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or not be set aside.
+    pub(crate) fn restore(&self, state: &StateFile) -> io::Result<()> {
+        let mut trials = self.trials();
+        if let Some(kept) = state.read(trials.trial(), (self.started.instant, self.started.time))? {
+            *trials = kept;
+        }
+        Ok(())
+    }
+
+    /// Since when requests are counted: by this process, or by the one before it.
+    fn counting_since(&self, trials: &Trials) -> SystemTime {
+        trials.counting_since().unwrap_or(self.started.time)
     }
 
     /// Resets the trial of that name, if there is one.
@@ -199,12 +235,14 @@ impl Serve {
         self.trials().reset(&Wanted::Named(id.to_owned()), Instant::now());
     }
 
-    fn heading(&self) -> Heading<'_> {
+    fn heading(&self, trials: &Trials) -> Heading<'_> {
         let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
         let started = self.started.text_of(self.started.instant);
         Heading {
             title: &self.title,
-            counting_since: started,
+            counting_since: text_of(self.counting_since(trials)),
+            process_started: started,
+            clocks: (self.started.instant, self.started.time),
             rehearsal: self.rehearsal.as_ref().map(progress),
         }
     }
@@ -214,7 +252,12 @@ impl Serve {
     }
 
     /// Follows the source, without end.
-    async fn follow(&self, mut source: impl Source, mut record: Option<&mut Record>) {
+    async fn follow(
+        self: &Arc<Self>,
+        mut source: impl Source,
+        mut record: Option<&mut Record>,
+        mut saver: Option<&mut Saver>,
+    ) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut limit, mut outage) = (Limit::default(), Outage::new(Instant::now()));
@@ -235,9 +278,13 @@ impl Serve {
                     if let Some(record) = &mut record {
                         record.flush();
                     }
+                    if let Some(saver) = &mut saver {
+                        saver.tick(self, now);
+                    }
                     let mut trials = self.trials();
                     trials.remember(now);
-                    self.viewers.tell(&mut trials, &self.heading(), now);
+                    let heading = self.heading(&trials);
+                    self.viewers.tell(&mut trials, &heading, now);
                     if let Some(text) = limit.reached(trials.full(), now) {
                         message(text);
                     }

@@ -35,7 +35,7 @@ pub use self::{attribution::Attribution, boxed::AnySource, shortage::shortage};
 use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 
 /// The part of the service's requests that a source yields.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Coverage {
     /// Requests that canary itself sends. They stand for all requests that the service gets in the same time.
     Sample,

@@ -11,6 +11,8 @@ use std::{
 pub use self::flags::TrialFlags;
 use self::tally::{Pods, Tally};
 
+use serde::{Deserialize, Serialize};
+
 use canary_judge::{
     Absence, Batch, Budget, Decision, Fraction, Judge, Price, Release, Request, Settings, Traffic, Verdict,
     Window,
@@ -24,7 +26,7 @@ use crate::source::{
 
 /// A tally and a judge of the same requests. The tally counts requests as they end. The judge counts what the verdict rests
 /// on, and what waits for it. Both together are always what the tally has counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Trial {
     settings: Settings,
     budget: Option<Budget>,
@@ -36,12 +38,16 @@ pub struct Trial {
     presence: Presence,
     /// The oldest beginning and the newest end of the windows that were counted, by their clock.
     counted_from: Option<(f64, f64)>,
+    /// Whether nothing has been counted since an interruption.
+    interrupted: bool,
 }
 
 /// When the canary answered last, and when one of its pods restarted last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Presence {
+    #[serde(with = "crate::moment")]
     answered: Option<Instant>,
+    #[serde(with = "crate::moment")]
     restarted: Option<Instant>,
     /// The time between two scrapes, if there are scrapes.
     scrape: Duration,
@@ -102,6 +108,7 @@ impl Trial {
             judge: Judge::new(settings),
             presence: Presence::default(),
             counted_from: None,
+            interrupted: false,
         }
     }
 
@@ -119,6 +126,7 @@ impl Trial {
         self.judge.reset();
         self.presence = Presence::default();
         self.counted_from = None;
+        self.interrupted = false;
     }
 
     /// Counts what a source yields.
@@ -172,7 +180,11 @@ impl Trial {
             if interval.since(window).is_none_or(|since| since < began) {
                 continue;
             }
-            let (from, until) = self.counted_from.unwrap_or((window.since, window.until));
+            let (mut from, until) = self.counted_from.unwrap_or((window.since, window.until));
+            if self.interrupted {
+                from += (window.since - until).max(0.0); // nothing was counted in between
+                self.interrupted = false;
+            }
             self.counted_from = Some((from.min(window.since), until.max(window.until)));
             counted.add(window.release, window.counts);
             self.presence.see_window(window, interval.at);
@@ -186,6 +198,26 @@ impl Trial {
     /// What was counted is what the verdict rests on and what waits.
     fn check(&self) {
         debug_assert_eq!(self.tally.sides(), self.judge.counted(), "each request counts once");
+    }
+
+    /// Goes on after an interruption, as it was read, with the price and the share of `like`. `false` if it cannot be a trial's: the tally and the judge have not
+    /// counted the same.
+    pub(crate) fn resume(&mut self, like: &Self) -> bool {
+        (self.budget, self.coverage, self.given_share) = (like.budget, like.coverage, like.given_share);
+        self.interrupted = self.counted_from.is_some();
+        self.tally.is_sound() && self.judge.resume() && self.tally.sides() == self.judge.counted()
+    }
+
+    /// What decides about the evidence: the trial of a file goes on only with the same.
+    pub(crate) fn terms(&self) -> String {
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency } = self.settings;
+        let latency = max_latency.map_or_else(|| "none".to_owned(), |time| format!("{time:?}"));
+        format!(
+            "--alpha {} --max-failure-rate {} --max-ratio {} --max-latency {latency}",
+            alpha.get(),
+            max_failure_rate.get(),
+            max_ratio.get(),
+        )
     }
 
     /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.

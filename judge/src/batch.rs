@@ -1,5 +1,7 @@
 //! Splits requests into batches: contiguous, in the order of sending, each with a length that is fixed beforehand.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Batch, real};
 
 /// The length of the next batch: about [`ANSWERS`] answers of the release that answers less.
@@ -7,7 +9,7 @@ use crate::{Batch, real};
 /// In a short batch, all requests are from about the same time. A longer batch has more information about a
 /// difference. With two answers, the test finds 10 % against 1 % after about as many requests as with four
 /// answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct BatchLength {
     /// Recent answers of stable, weighted by [`DECAY`].
     stable: f64,

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Batch, Counts, Release, alpha, incident::Incident, odds::ln_sum, real, scrapes::Window,
     settings::Settings, verdict::Basis,
@@ -24,7 +26,7 @@ use crate::{
 ///
 /// The weights decide for which rates the bound falls fast. At α = 0.045, a canary that never fails is below 1
 /// % after 345 answers. No method needs fewer than 309 answers, because 0.99ⁿ falls below 0.045 there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct UpperBound {
     ln_threshold: f64,
 }
@@ -96,7 +98,7 @@ impl UpperBound {
 /// The evidence for the promotion by the limit: the mean of two e-processes. One has all answers of the canary. The other
 /// has those outside of [incidents](Incident), so that an incident that is over does not count for ever. Without an
 /// incident, both are the same, and so is their mean.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct ByLimit {
     limit: f64,
     upper_bound: UpperBound,
@@ -112,7 +114,7 @@ pub(super) struct ByLimit {
 }
 
 /// A window of the canary.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Span {
     since: f64,
     until: f64,

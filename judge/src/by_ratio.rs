@@ -1,6 +1,8 @@
 //! The promotion by the ratio: stable itself fails more than the limit, and the canary is shown to fail at most
 //! `max_ratio` times as often.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Counts, alpha,
     odds::{OddsTest, Table},
@@ -10,7 +12,7 @@ use crate::{
 
 /// The evidence for the promotion by the ratio. The null hypothesis is that the odds ratio is at least `max_ratio`. If a
 /// canary fails more than `max_ratio` times as often as stable, its odds ratio is above `max_ratio`, too.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct ByRatio {
     limit: f64,
     test: OddsTest,
@@ -64,7 +66,7 @@ impl ByRatio {
 ///
 /// An incident that hits both releases makes them alike while it lasts. It must not promote a canary that is worse
 /// without an incident, so the ratio is not tested during one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct RecentFailures {
     limit: f64,
     rate: f64,

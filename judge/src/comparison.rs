@@ -1,6 +1,8 @@
 //! The evidence from one way to divide the requests into batches: whether the canary is worse than stable, and whether
 //! it is shown to fail at most `max_ratio` times as often.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Batch, Counts,
     by_ratio::ByRatio,
@@ -36,7 +38,7 @@ impl Tables {
 }
 
 /// The tests on one sequence of batches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Comparison {
     /// The logarithm of the part of α that belongs to this sequence.
     ln_part: f64,

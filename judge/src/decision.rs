@@ -2,6 +2,8 @@
 
 use std::{mem, slice};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Batch, Counts, Outcome, Release,
     batch::BatchLength,
@@ -31,13 +33,17 @@ use crate::{
 /// promotion, and it does not count for a roll-back. A success that names no release does not count.
 ///
 /// A roll-back is final. A promotion can change to a roll-back, but to nothing else.
-#[derive(Clone, Debug)]
+///
+/// What is serialized is the evidence. What waits for requests under way, and scrapes that are not compared yet, are left
+/// out: call [`Judge::resume`] after reading it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Judge {
     settings: Settings,
     /// Everything that was counted.
     counted: Batch,
     /// The part of it that the verdict rests on.
     judged: Batch,
+    #[serde(skip)]
     order: Order,
     open: Batch,
     length: BatchLength,
@@ -54,7 +60,7 @@ pub struct Judge {
 }
 
 /// The evidence from the comparison with stable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 enum Compared {
     /// From batches of requests, or of counters of the same time.
     Batches(Box<Comparison>),
@@ -164,6 +170,36 @@ impl Judge {
             self.by_limit.settle(f64::INFINITY);
             self.decide();
         }
+    }
+
+    /// Goes on after an interruption, with a judge that was read. What was in the open batches is judged: a batch has
+    /// requests of about the same time, so none goes on after it. What has waited for requests under way keeps waiting,
+    /// because those will not end, and to judge only what has ended would favour the release that answers sooner. The
+    /// numbers of requests begin at 0 again. `false` if it cannot be a judge's: it has judged more than was counted.
+    pub fn resume(&mut self) -> bool {
+        let (judged, open, counted) = (self.judged, self.open, self.counted);
+        let sides = [
+            [judged.stable, open.stable, counted.stable],
+            [judged.canary, open.canary, counted.canary],
+            [judged.unattributed, open.unattributed, counted.unattributed].map(Counts::all_failed),
+        ];
+        let valid = |counts: &Counts| counts.slow <= counts.failures && counts.failures <= counts.requests;
+        let fits = |part: u64, more: u64, all: u64| part.checked_add(more).is_some_and(|sum| sum <= all);
+        let is_sound = sides.iter().all(|side @ [judged, open, counted]| {
+            side.iter().all(valid)
+                && fits(judged.requests, open.requests, counted.requests)
+                && fits(judged.failures, open.failures, counted.failures)
+                && fits(judged.slow, open.slow, counted.slow)
+        });
+        if !is_sound {
+            return false;
+        }
+        self.order = Order::default();
+        self.stable_pods.end_batch();
+        self.canary_pods.end_batch();
+        self.by_limit.settle(f64::INFINITY);
+        self.end_batch();
+        true
     }
 
     /// Forgets all outcomes. Requests that were sent before, and have not ended, must be passed as `None`.

@@ -4,11 +4,13 @@
 //! canary's answers do not depend on those of stable's. So a canary's answer that is left out because of stable's is left
 //! out whatever its own outcome is, and the rest is still a fair sample.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Counts, by_ratio::INCIDENT, real, settings::Settings};
 
 /// A cumulative sum (E. S. Page, "Continuous inspection schemes", Biometrika 41, 1954) of the logarithms of likelihood
 /// ratios: stable fails with [`INCIDENT`] times the odds of the limit, against the limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Incident {
     /// What a failure of stable adds, and what a success takes away.
     failure: f64,

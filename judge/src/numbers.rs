@@ -2,13 +2,22 @@
 
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A number strictly between 0 and 1: a level, a rate, an objective. It is written as a number (`0.01`) or in per
 /// cent (`1%`).
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
 pub struct Fraction(f64);
+
+impl TryFrom<f64> for Fraction {
+    type Error = InvalidNumber;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        Self::new(value)
+    }
+}
 
 /// The error of an invalid [`Fraction`], [`Ratio`] or [`Traffic`].
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -64,8 +73,17 @@ impl FromStr for Fraction {
 }
 
 /// A ratio of two failure rates, at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
 pub struct Ratio(f64);
+
+impl TryFrom<f64> for Ratio {
+    type Error = InvalidNumber;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        Self::new(value)
+    }
+}
 
 impl Ratio {
     /// 2.
@@ -95,8 +113,17 @@ impl FromStr for Ratio {
 }
 
 /// The requests per second that a service gets: a positive number.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
 pub struct Traffic(f64);
+
+impl TryFrom<f64> for Traffic {
+    type Error = InvalidNumber;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        Self::new(value)
+    }
+}
 
 impl Traffic {
     /// The traffic of `requests_a_second`.

@@ -30,6 +30,7 @@
 use std::sync::LazyLock;
 
 use libm::lgamma;
+use serde::{Deserialize, Serialize};
 
 use crate::{Counts, real};
 
@@ -133,7 +134,7 @@ fn ln_factorial(n: u64) -> f64 {
 pub(super) const GREATER: [f64; 7] = [1.5, 2.5, 5.0, 10.0, 30.0, 150.0, 1000.0];
 
 /// The e-process of one null hypothesis: the mean over some alternatives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct OddsTest {
     ln_null: f64,
     /// For each alternative: ln θ₁, and ln of the product of likelihood ratios so far.

@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::odds::{GREATER, OddsTest, Table};
 use crate::{Counts, Outcome, alpha};
@@ -21,7 +21,7 @@ const ANSWERS_PER_POD: u64 = 2;
 const STANDS_OUT: f64 = 2.0;
 
 /// The pods of one release.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct PodComparison {
     alpha: f64,
     pods: Vec<PodEvidence>,
@@ -34,7 +34,7 @@ pub(super) struct PodComparison {
     total: Counts,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct PodEvidence {
     name: String,
     batch: Counts,

@@ -1,12 +1,12 @@
 //! The cost of a canary, in failed requests and as a share of a month's error budget.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::numbers::{Fraction, Traffic};
 use crate::{Batch, real};
 
 /// A service's error budget: the number of requests that it may fail in a month.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Budget {
     /// The traffic of the whole service.
     pub traffic: Traffic,

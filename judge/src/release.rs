@@ -53,7 +53,7 @@ impl Outcome {
 }
 
 /// The number of requests, and of failures among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Counts {
     /// All requests, including failures.
     #[serde(rename = "answers")] // scripts read this key in the verdict
@@ -125,7 +125,7 @@ impl Sum for Counts {
 }
 
 /// The counts of both releases in the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Batch {
     /// The stable release's answers.
     pub stable: Counts,

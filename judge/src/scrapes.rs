@@ -47,6 +47,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Counts, Release, alpha,
     comparison::{Comparison, Tables},
@@ -98,17 +100,21 @@ const MOST_WINDOWS: usize = 1 << 16;
 const REMEMBERED_FOR: f64 = 3600.0;
 
 /// The comparison of both releases by their pods' windows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Scrapes {
+    #[serde(skip)]
     pods: Vec<ScrapedPod>,
     /// The windows that a batch may still need, in the order in which they came.
+    #[serde(skip)]
     windows: VecDeque<Window>,
     /// The canary's pod whose scrapes divide the time into batches.
+    #[serde(skip)]
     lead: Option<Arc<str>>,
     /// The number of the lead's windows, and the length of the last one in seconds.
     led: (u64, f64),
     /// Answers of the canary in the lead's recent windows, and the number of these windows, weighted by [`DECAY`].
     recent: (f64, f64),
+    #[serde(skip, default = "no_lanes")]
     lanes: [Lane; LENGTHS.len()],
     /// The evidence from the batches of each length.
     comparisons: [Comparison; LENGTHS.len()],
@@ -134,6 +140,11 @@ struct Lane {
     ended: VecDeque<(f64, f64)>,
 }
 
+/// No batch has begun.
+fn no_lanes() -> [Lane; LENGTHS.len()] {
+    LENGTHS.map(|multiple| Lane { multiple, open: None, ended: VecDeque::new() })
+}
+
 impl Scrapes {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
@@ -142,7 +153,7 @@ impl Scrapes {
             lead: None,
             led: (0, 0.0),
             recent: (0.0, 0.0),
-            lanes: LENGTHS.map(|multiple| Lane { multiple, open: None, ended: VecDeque::new() }),
+            lanes: no_lanes(),
             comparisons: alpha::LENGTHS.map(|part| Comparison::new(settings, part)),
         }
     }

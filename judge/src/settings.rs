@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::numbers::{Fraction, Ratio};
 
 /// The settings of a judge.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Settings {
     /// The maximum probability, however often you look, of a roll-back although the canary is no worse than
     /// stable. Also the maximum probability of a promotion although the canary fails more than
@@ -19,7 +19,11 @@ pub struct Settings {
     /// `max_failure_rate`.
     pub max_ratio: Ratio,
     /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
-    #[serde(rename = "max_latency_ms", serialize_with = "milliseconds")]
+    #[serde(
+        rename = "max_latency_ms",
+        serialize_with = "milliseconds",
+        deserialize_with = "of_milliseconds"
+    )]
     pub max_latency: Option<Duration>,
 }
 
@@ -34,4 +38,9 @@ impl Default for Settings {
 #[expect(clippy::ref_option, reason = "serde defines the signature")]
 fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
+}
+
+fn of_milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let time = Option::<f64>::deserialize(deserializer)?;
+    time.map(|time| Duration::try_from_secs_f64(time / 1e3)).transpose().map_err(de::Error::custom)
 }

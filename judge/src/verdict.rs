@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Batch, Counts};
 use crate::{bounds::Interval, pods::FailingPod, settings::Settings};
@@ -127,7 +127,7 @@ pub struct FailingPods {
 }
 
 /// The counts at the time of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Evidence {
     /// The canary's answers.
     pub canary: Counts,
@@ -141,10 +141,9 @@ pub struct Evidence {
 
 /// The answers of the canary on which a promotion by the limit rests, with all failures that name no release: all of them,
 /// or those outside of incidents, in which stable fails much more than the limit. Both counts together are all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Basis {
     /// What it rests on.
-    #[serde(flatten)]
     pub counts: Counts,
     /// What it leaves out, because of incidents. It counts for everything else.
     pub during_incidents: Counts,
@@ -158,7 +157,7 @@ impl Basis {
 }
 
 /// Why a canary may be promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It fails at most [`Settings::max_failure_rate`].

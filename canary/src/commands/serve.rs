@@ -15,7 +15,7 @@ use super::{cannot_listen, unusable};
 use crate::{
     exit::Exit,
     messages::message,
-    serve::{Access, LONGEST_RECORD, Record, Serve, Token},
+    serve::{Access, LONGEST_RECORD, Record, Serve, StateFile, Token},
     signals,
     source::{Source, opened::Opened},
 };
@@ -41,6 +41,11 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let address = listener.local_addr()?;
     let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
     let record = record.transpose()?;
+    let of = format!("{title}; {}; {}", flags.source.terms(), trial.terms());
+    let state = match flags.state.as_deref().map(|path| StateFile::new(path, of)).transpose() {
+        Ok(state) => state,
+        Err(error) => return Ok(unusable(error.to_string())),
+    };
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));
     if let Some(admin) = &admin {
@@ -49,7 +54,12 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };
     let serve = Serve::new(title, None, trial, access)?;
-    let serving = serve.run(source, record, listener, admin, end);
+    if let Some(state) = &state
+        && let Err(error) = serve.restore(state)
+    {
+        return Ok(unusable(error.to_string()));
+    }
+    let serving = serve.run(source, record, state, listener, admin, end);
     tokio::pin!(serving);
     select! {
         () = &mut serving => return Ok(Exit::Done),

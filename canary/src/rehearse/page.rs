@@ -42,7 +42,7 @@ pub(super) async fn run(
     ));
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     select! {
-        () = serve.run(source, None, listener, None, std::future::pending()) => Ok(Exit::Done),
+        () = serve.run(source, None, None, listener, None, std::future::pending()) => Ok(Exit::Done),
         never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
         signal = signals.next() => Ok(ended_by(signal)),
     }

@@ -149,9 +149,10 @@ pub(super) async fn flagger(
         }
         Hook::Ask(question) => {
             let verdict = serve.verdict_on_rollout(&call, &by)?;
+            let gap = serve.trials().gap_in(&call.trial()?).map(|gap| format!(" {gap}")).unwrap_or_default();
             let status =
                 if question.is_yes(&verdict.decision) { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            Ok((status, format!("{verdict}{}\n", call.way_out(&verdict.decision))).into_response())
+            Ok((status, format!("{verdict}{gap}{}\n", call.way_out(&verdict.decision))).into_response())
         }
     }
 }

@@ -151,6 +151,8 @@ impl Viewer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http_body_util::BodyExt;
     use tokio::time;
 
@@ -161,7 +163,15 @@ mod tests {
     };
     use canary_judge::{Outcome, Release, Settings};
 
-    const HEADING: Heading = Heading { title: "http://a", counting_since: String::new(), rehearsal: None };
+    fn heading() -> Heading<'static> {
+        Heading {
+            title: "http://a",
+            counting_since: String::new(),
+            process_started: String::new(),
+            clocks: (Instant::now(), SystemTime::now()),
+            rehearsal: None,
+        }
+    }
 
     async fn next(events: &mut Body) -> Bytes {
         let frame = events.frame().await.expect("it goes on").expect("no error");
@@ -174,7 +184,7 @@ mod tests {
         let mut trials = Trials::new(trial);
         let (viewers, phase) = (Viewers::default(), watch::Sender::new(Phase::Serving));
         let found = trials.current(Instant::now());
-        let events = viewers.events(Wanted::Current, &found, &HEADING, phase.subscribe());
+        let events = viewers.events(Wanted::Current, &found, &heading(), phase.subscribe());
         let mut events = events.expect("a place");
         assert_eq!(next(&mut events).await, RETRY);
         assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
@@ -190,7 +200,7 @@ mod tests {
             let observation =
                 Observation { number, sent: Instant::now(), response: Response::Answer(answer) };
             trials.observe(&Seen::Request(observation), Instant::now());
-            viewers.tell(&mut trials, &HEADING, Instant::now());
+            viewers.tell(&mut trials, &heading(), Instant::now());
             tokio::task::yield_now().await;
         }
         let newest = next(&mut events).await;

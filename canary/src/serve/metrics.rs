@@ -3,13 +3,13 @@
 //! Names of trials are not labels, because they come from clients and must not add series. The metrics of the
 //! judge are those of the current trial.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use prometheus::{
     Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::Serve;
+use super::{Serve, seconds_of};
 use crate::{
     source::{Attribution, Response, Seen},
     view::word,
@@ -38,6 +38,8 @@ pub(super) struct Metrics {
     replaced: IntCounter,
     refused: IntCounter,
     viewers: IntGauge,
+    state_failures: IntCounter,
+    state_written: Gauge,
 }
 
 impl Metrics {
@@ -95,6 +97,14 @@ impl Metrics {
                 "Names of trials that were refused, because there are too many.",
             )?,
             viewers: IntGauge::new("canary_viewers", "Viewers of the page.")?,
+            state_failures: IntCounter::new(
+                "canary_state_write_failures_total",
+                "How often the file of --state could not be written.",
+            )?,
+            state_written: Gauge::new(
+                "canary_state_written_timestamp_seconds",
+                "When the file of --state was written last, in seconds since 1970; 0 if it was not.",
+            )?,
         };
         new.register()?;
         // series exist from the start, so that a scrape sees their value 0: otherwise the first increase would
@@ -122,19 +132,29 @@ impl Metrics {
             &self.trial_began,
             &self.counting_since,
             &self.process_started,
+            &self.state_written,
         ] {
             self.registry.register(Box::new(gauge.clone()))?;
         }
         for bounds in [&self.lower, &self.upper] {
             self.registry.register(Box::new(bounds.clone()))?;
         }
-        for count in [&self.replaced, &self.refused] {
+        for count in [&self.replaced, &self.refused, &self.state_failures] {
             self.registry.register(Box::new(count.clone()))?;
         }
         for count in [&self.trials, &self.viewers] {
             self.registry.register(Box::new(count.clone()))?;
         }
         Ok(())
+    }
+
+    /// Notes that the file of `--state` was written now, or could not be.
+    pub(super) fn state_was_written(&self, well: bool) {
+        if well {
+            self.state_written.set(seconds_of(SystemTime::now()));
+        } else {
+            self.state_failures.inc();
+        }
     }
 
     /// Counts an outcome.
@@ -170,14 +190,14 @@ impl Metrics {
     /// # Errors
     /// If the metrics library cannot write them.
     pub(super) fn text(&self, serve: &Serve) -> Result<String, Error> {
-        let (verdict, trials, full) = {
+        let (verdict, trials, full, since) = {
             let (trials, now) = (serve.trials(), Instant::now());
             let current = trials.current(now).one;
             self.trial_began.set(serve.started.seconds_of(current.trial().tally().began()));
-            (current.trial().verdict(now), trials.count(), trials.full())
+            (current.trial().verdict(now), trials.count(), trials.full(), serve.counting_since(&trials))
         };
         let started = serve.started.seconds_of(serve.started.instant);
-        self.counting_since.set(started);
+        self.counting_since.set(seconds_of(since));
         self.process_started.set(started);
         self.update(&verdict);
         for (counter, now) in [(&self.replaced, full.replaced), (&self.refused, full.refused)] {

@@ -89,8 +89,9 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
     }
     let wanted = wanted_trial(&uri)?;
     let mut trials = serve.trials();
+    let heading = serve.heading(&trials);
     let found = trials.ask(&wanted, Instant::now())?;
-    let events = serve.viewers.events(wanted.clone(), &found, &serve.heading(), serve.phase.subscribe());
+    let events = serve.viewers.events(wanted.clone(), &found, &heading, serve.phase.subscribe());
     let events = events.ok_or_else(|| {
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)

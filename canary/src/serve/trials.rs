@@ -8,11 +8,13 @@ mod on_trial;
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-pub use self::on_trial::OnTrial;
 use self::on_trial::{Canary, Takes};
+pub use self::on_trial::{Gap, OnTrial};
+use serde::{Deserialize, Serialize};
+
 use super::versions::{Versions, looks_like_a_hash, workload};
 use crate::{
     source::{Interval, Observation, Response, Seen},
@@ -35,7 +37,7 @@ const ROLLOUTS: &str = "flagger/";
 const ASKED_OFTEN: u64 = 3;
 
 /// The trials.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Trials {
     /// Counts all requests, of every version. New trials are copies of it, because it knows the open requests.
     all: OnTrial,
@@ -46,10 +48,14 @@ pub struct Trials {
     count: u64,
     versions: Versions,
     full: Full,
+    /// The number of outcomes, questions and resets.
+    changes: u64,
+    /// Since when requests are counted, if this process did not begin it.
+    counting_since: Option<SystemTime>,
 }
 
 /// How often there was no place for another trial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Full {
     /// Another trial has given way.
     pub replaced: u64,
@@ -107,11 +113,14 @@ impl Trials {
             count: 0,
             versions: Versions::default(),
             full: Full::default(),
+            changes: 0,
+            counting_since: None,
         }
     }
 
     /// Counts an outcome. A trial begins if it is the first of a version of the canary.
     pub fn observe(&mut self, seen: &Seen, now: Instant) {
+        self.changes = self.changes.wrapping_add(1);
         match seen {
             Seen::Request(observation) => self.observe_request(observation, now),
             Seen::Interval(interval) => self.observe_interval(interval, now),
@@ -212,6 +221,7 @@ impl Trials {
     /// # Errors
     /// If there is no room for a new trial.
     pub fn ask<'a>(&'a mut self, wanted: &'a Wanted, now: Instant) -> Result<Found<'a>, TooMany> {
+        self.changes = self.changes.wrapping_add(1);
         if let Wanted::Named(id) = wanted
             && self.known_as(wanted).is_none()
             && id != NO_CANARY
@@ -255,6 +265,7 @@ impl Trials {
     /// The trial of a rollout, for its engine. If the last rollout of this name is over, it begins anew, and so does
     /// a name that is new. Returns the verdict, and whether it begins anew after an end.
     pub fn ask_for_rollout(&mut self, id: &str, now: Instant) -> (Verdict, bool) {
+        self.changes = self.changes.wrapping_add(1);
         if !self.named.contains_key(id) {
             // there is always a trial to replace by that of a rollout
             let _ = self.make_room(For::Rollout, now);
@@ -273,6 +284,7 @@ impl Trials {
     /// Ends the rollouts whose trials have this prefix. Their verdicts can still be read. Returns whether all of
     /// them have ended: without a token, a canary that may still be judged must be silent first.
     pub fn end_rollouts(&mut self, prefix: &str, has_token: bool, now: Instant) -> bool {
+        self.changes = self.changes.wrapping_add(1);
         let ending = self.named.iter_mut().filter(|(id, _)| id.starts_with(prefix));
         let ended: Vec<_> = ending.map(|(_, one)| one.end_rollout(has_token, now)).collect();
         ended.iter().all(|ended| *ended)
@@ -287,6 +299,7 @@ impl Trials {
         };
         let one = if id == NO_CANARY { &mut self.all } else { self.named.get_mut(&id)? };
         one.reset(now);
+        self.changes = self.changes.wrapping_add(1);
         Some(id)
     }
 
@@ -357,6 +370,34 @@ impl Trials {
         let named = self.named.iter_mut();
         named.filter_map(|(id, one)| Some((id.clone(), one.new_decision(now)?))).collect()
     }
+
+    /// What each trial starts as, apart from the requests under way.
+    pub(super) fn trial(&self) -> &Trial {
+        &self.unseen.trial
+    }
+
+    /// The number of changes that are worth to be kept.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Since when requests are counted, if an earlier process began it.
+    pub(super) fn counting_since(&self) -> Option<SystemTime> {
+        self.counting_since
+    }
+
+    /// Goes on after a time in which nothing was seen, with trials that were read. `None` if they cannot be trials.
+    pub(super) fn resume(mut self, counting_since: SystemTime, gap: Gap, like: &Trial) -> Option<Self> {
+        self.counting_since = Some(counting_since);
+        let all = self.named.values_mut().chain([&mut self.all, &mut self.unseen]);
+        let sound: Vec<_> = all.map(|one| one.resume(gap, like)).collect();
+        (self.named.len() <= MOST_TRIALS && sound.iter().all(|sound| *sound)).then_some(self)
+    }
+
+    /// When nothing was seen in the trial of this name, if it went on after that.
+    pub(super) fn gap_in(&self, id: &str) -> Option<Gap> {
+        self.named.get(id).and_then(OnTrial::gap)
+    }
 }
 
 impl Found<'_> {
@@ -371,8 +412,10 @@ impl Found<'_> {
         let other =
             |(id, decision): &(&str, Decision)| format!("{id} ({})", word(decision).replace('_', " "));
         let others: Vec<_> = self.others.iter().map(other).collect();
-        (!others.is_empty())
-            .then(|| format!("Other versions of the canary answer at the same time: {}.", others.join(", ")))
+        let others = (!others.is_empty())
+            .then(|| format!("Other versions of the canary answer at the same time: {}.", others.join(", ")));
+        let notes: Vec<_> = others.into_iter().chain(self.one.gap().map(|gap| gap.to_string())).collect();
+        (!notes.is_empty()).then(|| notes.join(" "))
     }
 }
 

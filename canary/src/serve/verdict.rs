@@ -1,6 +1,9 @@
 //! `GET /v1/verdict`: the verdict for scripts and Argo Rollouts.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use axum::{
     extract::State,
@@ -13,6 +16,7 @@ use super::{
     Serve, Start,
     access::{Access, Refusal, json},
     input::wanted_trial,
+    text_of,
     trials::{Found, TooMany, Wanted},
 };
 use crate::view::{sentence, word};
@@ -42,6 +46,15 @@ struct VerdictAnswer<'a> {
     counting_since: String,
     /// When this process started.
     process_started: String,
+    /// The last time of this trial in which nothing was seen, because the server did not run.
+    not_seen: Option<NotSeen>,
+}
+
+/// A time in which nothing was seen, in UTC.
+#[derive(Clone, Debug, Serialize)]
+struct NotSeen {
+    since: String,
+    until: String,
 }
 
 /// Another version of the canary.
@@ -52,7 +65,7 @@ struct Other<'a> {
 }
 
 impl<'a> VerdictAnswer<'a> {
-    fn new(found: &Found<'a>, started: Start, now: Instant) -> Self {
+    fn new(found: &Found<'a>, started: Start, counting_since: SystemTime, now: Instant) -> Self {
         let trial = found.one.trial();
         let (verdict, price) = (trial.verdict(now), trial.price(now));
         let other = |(trial, decision): &(&'a str, Decision)| Other { trial, decision: word(decision) };
@@ -65,8 +78,12 @@ impl<'a> VerdictAnswer<'a> {
             verdict,
             price,
             trial_began: started.text_of(trial.tally().began()),
-            counting_since: started.text_of(started.instant),
+            counting_since: text_of(counting_since),
             process_started: started.text_of(started.instant),
+            not_seen: found.one.gap().map(|gap| {
+                let [since, until] = gap.ends();
+                NotSeen { since, until }
+            }),
         }
     }
 }
@@ -82,8 +99,9 @@ pub(super) async fn verdict(
     }
     let now = Instant::now();
     let mut trials = serve.trials();
+    let since = serve.counting_since(&trials);
     let found = trials.ask(&wanted, now)?;
-    Ok(json(&VerdictAnswer::new(&found, serve.started, now)))
+    Ok(json(&VerdictAnswer::new(&found, serve.started, since, now)))
 }
 
 impl From<TooMany> for Refusal {

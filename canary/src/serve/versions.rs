@@ -12,6 +12,8 @@ use std::{
     ops::RangeInclusive,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     foreign::HASH_LABELS,
     foreign::{LABEL, bounded},
@@ -30,11 +32,11 @@ const LONGEST_NAME: usize = 63;
 const MOST_VERSIONS: usize = 256;
 
 /// A version of the canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Version(u64);
 
 /// The versions that have answered, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Versions {
     known: VecDeque<Known>,
     count: u64,
@@ -42,7 +44,7 @@ pub(super) struct Versions {
     unhashed: BTreeMap<String, Version>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Known {
     version: Version,
     id: String,

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use canary_judge::Release;
+use serde::{Deserialize, Serialize};
 
 /// The release that a request is attributed to, if any.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Attribution {
     /// One of the two sides.
     Release(Release),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     opened::{Bounds, Opened},
-    probe::{ProbeFlags, Trust},
+    probe::{ProbeFlags, ServiceFlags, Trust},
     prometheus::PrometheusFlags,
 };
 
@@ -37,6 +37,20 @@ impl SourceFlags {
         let trust = tls.trust();
         let others = [prometheus.open(&trust, bounds.time)];
         others.into_iter().flatten().next().unwrap_or_else(|| probe.open(trust, bounds))
+    }
+}
+
+impl SourceFlags {
+    /// What decides which requests are counted, and as what, besides the address. Without headers, which may be secret.
+    pub(crate) fn terms(&self) -> String {
+        let PrometheusFlags { url, stable, canary, failed, slow, .. } = &self.prometheus;
+        if url.is_some() {
+            return format!("{stable:?} {canary:?} {failed:?} {slow:?}");
+        }
+        let ProbeFlags { timeout, service, .. } = &self.probe;
+        let ServiceFlags { release_header, pod_header, stable_value, canary_value, .. } = service;
+        let pods = [&service.stable_pods, &service.canary_pods];
+        format!("{timeout:?} {release_header} {pod_header} {stable_value:?} {canary_value:?} {pods:?}")
     }
 }
 

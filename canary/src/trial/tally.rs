@@ -13,6 +13,8 @@ pub use latencies::Latencies;
 pub use pods::{Pods, SeenPod};
 pub use statuses::Statuses;
 
+use serde::{Deserialize, Serialize};
+
 use crate::source::{Attribution, Cause, Observation, Response};
 use canary_judge::{Batch, Counts, Release};
 
@@ -21,7 +23,7 @@ use canary_judge::{Batch, Counts, Release};
 pub const RECENT: usize = 300;
 
 /// One of the last requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Recent {
     /// Its release, if known.
     pub attribution: Attribution,
@@ -34,8 +36,9 @@ pub struct Recent {
 }
 
 /// The requests since a start time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tally {
+    #[serde(with = "crate::moment")]
     began: Instant,
     counts: BTreeMap<Attribution, Counts>,
     causes: BTreeMap<Cause, u64>,
@@ -117,6 +120,14 @@ impl Tally {
         let (stable, canary) = (self.of_release(Release::Stable), self.of_release(Release::Canary));
         let unattributed = self.total().failures - stable.failures - canary.failures;
         Batch { stable, canary, unattributed }
+    }
+
+    /// Whether the counts are such that can be: failures are requests, and all of them can be added.
+    pub(crate) fn is_sound(&self) -> bool {
+        let valid = |counts: &Counts| counts.slow <= counts.failures && counts.failures <= counts.requests;
+        let all = self.counts.values().try_fold(0_u64, |sum, counts| sum.checked_add(counts.requests));
+        let causes = self.causes.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        self.counts.values().all(valid) && causes.zip(all).is_some_and(|(causes, all)| causes <= all)
     }
 
     /// The start time.

@@ -58,6 +58,10 @@ pub struct ServeFlags {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub record: Option<PathBuf>,
 
+    /// Keep the trials in this file, so that they go on after a restart, even after kill -9
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub state: Option<PathBuf>,
+
     /// Where outcomes come from.
     #[command(flatten)]
     pub source: SourceFlags,

@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     mem::{self, Discriminant},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
+    moment,
     serve::versions::Version,
     source::{Attribution, Interval, Observation, Response},
     trial::Trial,
@@ -22,7 +26,7 @@ const ANSWERS_OF_OTHERS: u64 = 10;
 pub(super) const IDLE_AFTER: Duration = Duration::from_secs(30);
 
 /// The answers of the canary that a trial takes. It takes everything else, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Takes {
     /// All: the trial has a name of its caller.
     All,
@@ -44,7 +48,7 @@ pub(super) enum Canary {
 }
 
 /// Whether the rollout of a trial is over, so that the next request of an engine begins the trial anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 enum Over {
     No,
     /// A hook without a token said so. It counts once the canary is silent.
@@ -53,19 +57,22 @@ enum Over {
 }
 
 /// A trial, with what the server keeps about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OnTrial {
     pub(super) trial: Trial,
     pub(super) takes: Takes,
     /// Its place in the order in which trials were made.
     pub(super) number: u64,
     /// When a client asked for it last, and how often.
+    #[serde(with = "moment")]
     pub(super) asked: (Instant, u64),
     /// When an engine asked for it last. Only an engine's trial is the trial of a rollout.
+    #[serde(with = "moment")]
     engine: Option<Instant>,
     over: Over,
     /// Whether an engine has heard of the roll-back.
     told: bool,
+    #[serde(with = "moment")]
     last_answer: Option<Instant>,
     /// How long an answer counts as one of now.
     window: Duration,
@@ -73,8 +80,46 @@ pub struct OnTrial {
     answers_of_others: u64,
     changes: u64,
     /// The number of changes at the last look at the decision, and that decision.
+    #[serde(skip, default = "not_looked_at")]
     looked_at: (u64, Discriminant<Decision>),
+    #[serde(skip)]
     history: History,
+    /// The last time in this trial in which nothing was seen, because the server did not run.
+    gap: Option<Gap>,
+}
+
+/// A time in which nothing was seen, because the server did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Gap {
+    /// The last time that is known.
+    pub since: SystemTime,
+    /// When the server went on.
+    pub until: SystemTime,
+}
+
+impl Gap {
+    /// Its two ends as text, in UTC.
+    pub fn ends(&self) -> [String; 2] {
+        [self.since, self.until].map(|at| humantime::format_rfc3339_seconds(at).to_string())
+    }
+}
+
+/// `Nothing was seen between 10:42:07 and 10:47:00 UTC.`
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [since, until] = self.ends();
+        match (since.split_once('T'), until.split_once('T')) {
+            (Some((day, since)), Some((same, until))) if day == same => {
+                let [since, until] = [since, until].map(|time| time.trim_end_matches('Z'));
+                write!(f, "Nothing was seen between {since} and {until} UTC.")
+            }
+            _ => write!(f, "Nothing was seen between {since} and {until}."),
+        }
+    }
+}
+
+fn not_looked_at() -> (u64, Discriminant<Decision>) {
+    (0, mem::discriminant(&Decision::NotYet))
 }
 
 impl Canary {
@@ -102,8 +147,9 @@ impl OnTrial {
             window: ANSWERS_NOW,
             answers_of_others: 0,
             changes: 0,
-            looked_at: (0, mem::discriminant(&Decision::NotYet)),
+            looked_at: not_looked_at(),
             history: History::default(),
+            gap: None,
         }
     }
 
@@ -126,8 +172,23 @@ impl OnTrial {
     pub(super) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
         self.history = History::default();
-        (self.over, self.told) = (Over::No, false);
+        (self.over, self.told, self.gap) = (Over::No, false, None);
         self.changes += 1;
+    }
+
+    /// Goes on after a time in which nothing was seen. No engine could ask in it, so it does not count as idle. `false` if
+    /// the trial cannot be one.
+    pub(super) fn resume(&mut self, gap: Gap, like: &Trial) -> bool {
+        let length = gap.until.duration_since(gap.since).unwrap_or_default();
+        self.engine = self.engine.map(|asked| asked.checked_add(length).unwrap_or(asked));
+        self.gap = Some(gap);
+        self.changes = self.changes.wrapping_add(1);
+        self.trial.resume(like)
+    }
+
+    /// The last time in this trial in which nothing was seen.
+    pub fn gap(&self) -> Option<Gap> {
+        self.gap
     }
 
     /// Notes that a client asks for it.

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{count_of, share};
 use crate::source::{Answer, Attribution};
 use canary_judge::Counts;
@@ -29,7 +31,7 @@ const MOST_CHANGED: usize = 16;
 const ANSWERS_UNTIL_SWEEP: usize = 10;
 
 /// A pod, known from its answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SeenPod {
     /// The release in its last answer.
     pub release: Attribution,
@@ -38,6 +40,7 @@ pub struct SeenPod {
     /// The labels in its last answer that had labels, without `app` and `release`.
     pub labels: BTreeMap<String, String>,
     /// The time at which each label last changed, appeared or vanished. `release` is among these labels.
+    #[serde(skip)]
     pub changed: BTreeMap<String, Instant>,
     /// The counts of its answers.
     pub counts: Counts,
@@ -60,7 +63,7 @@ impl SeenPod {
 }
 
 /// What is known of a pod's labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 enum ItsLabels {
     /// No answer had labels. Failures have none.
     None,
@@ -70,7 +73,7 @@ enum ItsLabels {
 }
 
 /// The pods that have answered, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Pods {
     by_name: BTreeMap<String, SeenPod>,
     answers: u64,

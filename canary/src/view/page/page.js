@@ -74,11 +74,16 @@ function exponential(ln) {
 
 // ---- The parts of the page, from top to bottom. Each function draws the newest state.
 
-function showHeader({ title, requests, rate, seconds, paused, trial, counting_since: since }) {
+function showHeader({ title, requests, rate, seconds, paused, trial, counting_since: since, process_started: started, trial_began: began }) {
   setText($("title"), title);
   const pace = paused ? "paused" : `${rate < 10 ? Number(rate.toFixed(1)) : count(Math.round(rate))}/s`;
   setText($("totals"), `${count(requests)} requests · ${pace} · ${clock(seconds)} · trial ${trial}`);
-  $("totals").title = since === undefined ? "" : `This server has counted since ${since}`;
+  const times = [
+    began && `The trial counts since ${began}`,
+    since && `requests are counted since ${since}`,
+    started && started !== since && `the server has restarted at ${started}`,
+  ];
+  setText($("times"), `${times.filter(Boolean).join(" · ")}`);
   $("reset").setAttribute("aria-disabled", "false");
 }
 

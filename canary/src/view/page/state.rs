@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::Serialize;
@@ -31,8 +31,12 @@ const STANDS_OUT: Duration = Duration::from_secs(15);
 pub(crate) struct Heading<'a> {
     /// The name of what is watched.
     pub(crate) title: &'a str,
-    /// When this process began to count, in UTC.
+    /// Since when requests are counted, in UTC.
     pub(crate) counting_since: String,
+    /// When this process started, in UTC.
+    pub(crate) process_started: String,
+    /// The same moment on both clocks.
+    pub(crate) clocks: (Instant, SystemTime),
     /// The progress of the rehearsal, if this is one.
     pub(crate) rehearsal: Option<Progress>,
 }
@@ -58,6 +62,9 @@ pub(crate) struct State<'a> {
     title: &'a str,
     /// When the process began to count.
     counting_since: &'a str,
+    process_started: &'a str,
+    /// When the trial began.
+    trial_began: String,
     paused: bool,
     decision: &'static str,
     sentence: String,
@@ -147,6 +154,8 @@ impl<'a> State<'a> {
             seconds: (seconds * 1e3).round() / 1e3,
             title: heading.title,
             counting_since: &heading.counting_since,
+            process_started: &heading.process_started,
+            trial_began: time_of(tally.began(), heading.clocks),
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
             sentence: sentence(&verdict, note),
@@ -171,6 +180,15 @@ impl<'a> State<'a> {
             rehearsal,
         }
     }
+}
+
+/// A moment as text, in UTC.
+fn time_of(moment: Instant, (instant, time): (Instant, SystemTime)) -> String {
+    let time = match moment.checked_duration_since(instant) {
+        Some(after) => time.checked_add(after),
+        None => time.checked_sub(instant.saturating_duration_since(moment)),
+    };
+    time.map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
 }
 
 fn side(trial: &Trial, release: Release, estimate: &Estimate) -> Side {

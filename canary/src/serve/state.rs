@@ -1,0 +1,400 @@
+//! `--state FILE`: the trials survive a restart.
+//!
+//! The file has one line of JSON, the head, and then the trials in a binary form (postcard), in which every `f64` is exact.
+//! It is written whole into a file beside it, which then takes its name, so there is always a whole file. A file that
+//! cannot be used is renamed, never deleted.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::FutureExt;
+use ring::digest::{SHA256, digest};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    Serve,
+    trials::{Gap, Trials},
+};
+use crate::{messages::message, moment, trial::Trial};
+
+/// The version of the form. Another form has another version.
+const VERSION: u64 = 1;
+/// A longer file is not one of these: the trials have a bound.
+const LONGEST: u64 = 256 << 20;
+/// The maximum length of the head.
+const LONGEST_HEAD: usize = 16 << 10;
+/// The minimum time between two writes.
+const WRITTEN_EVERY: Duration = Duration::from_secs(1);
+/// So many files of the same second are set aside.
+const MOST_ASIDE: u32 = 1000;
+
+/// The first line of the file.
+#[derive(Debug, Deserialize, Serialize)]
+struct Head {
+    canary_state: u64,
+    /// When it was written, in UTC, for people.
+    written: String,
+    /// What is watched, and the terms on which it is judged.
+    of: String,
+    /// The length of what follows, and its SHA-256.
+    bytes: usize,
+    sha256: String,
+}
+
+/// Only this is sure to be in the head of a newer file.
+#[derive(Debug, Deserialize)]
+struct AnyHead {
+    canary_state: u64,
+}
+
+/// What follows.
+#[derive(Debug, Deserialize)]
+struct Body {
+    written: SystemTime,
+    counting_since: SystemTime,
+    trials: Trials,
+}
+
+/// The same, to write it.
+#[derive(Debug, Serialize)]
+struct BodyRef<'a> {
+    written: SystemTime,
+    counting_since: SystemTime,
+    trials: &'a Trials,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it is damaged ({0})")]
+    Damaged(&'static str),
+    #[error("it is of a newer canary (version {0} of the form, and this canary knows {VERSION})")]
+    Newer(u64),
+    #[error("it is of a trial on other terms, and evidence holds only on its own: {theirs}; now {ours}")]
+    OtherTerms { theirs: String, ours: String },
+}
+
+/// The two parts of the file: the head, and what follows.
+fn encode(
+    trials: &Trials,
+    counting_since: SystemTime,
+    of: &str,
+    clocks: (Instant, SystemTime),
+) -> io::Result<[Vec<u8>; 2]> {
+    let body = BodyRef { written: clocks.1, counting_since, trials };
+    let body = moment::by(clocks, || postcard::to_stdvec(&body)).map_err(io::Error::other)?;
+    let head = Head {
+        canary_state: VERSION,
+        written: humantime::format_rfc3339_seconds(clocks.1).to_string(),
+        of: of.to_owned(),
+        bytes: body.len(),
+        sha256: checksum(&body),
+    };
+    let mut head = serde_json::to_vec(&head).map_err(io::Error::other)?;
+    head.push(b'\n');
+    Ok([head, body])
+}
+
+/// The trials in these bytes, and since when they count.
+///
+/// # Errors
+/// If they cannot be used.
+pub(super) fn decode(
+    bytes: &[u8],
+    of: &str,
+    like: &Trial,
+    clocks: (Instant, SystemTime),
+) -> Result<(Trials, SystemTime, Gap), Unusable> {
+    let end = bytes.iter().take(LONGEST_HEAD).position(|byte| *byte == b'\n');
+    let (head, body) = bytes.split_at(end.ok_or(Unusable::Damaged("it has no head"))?);
+    let any: AnyHead = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is unknown"))?;
+    if any.canary_state > VERSION {
+        return Err(Unusable::Newer(any.canary_state));
+    }
+    let head: Head = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is not whole"))?;
+    let body = body.get(1..).unwrap_or_default();
+    if body.len() != head.bytes {
+        return Err(Unusable::Damaged("its length is wrong"));
+    }
+    if checksum(body) != head.sha256 {
+        return Err(Unusable::Damaged("its checksum is wrong"));
+    }
+    if head.of != of {
+        let theirs = crate::foreign::bounded(&head.of, LONGEST_HEAD);
+        return Err(Unusable::OtherTerms { theirs, ours: of.to_owned() });
+    }
+    trials_of(body, like, clocks).ok_or(Unusable::Damaged("its trials cannot be read"))
+}
+
+fn trials_of(body: &[u8], like: &Trial, clocks: (Instant, SystemTime)) -> Option<(Trials, SystemTime, Gap)> {
+    let (body, rest) = moment::by(clocks, || postcard::take_from_bytes::<Body>(body)).ok()?;
+    let gap = Gap { since: body.written.min(clocks.1), until: clocks.1 };
+    let trials = body.trials.resume(body.counting_since, gap, like)?;
+    rest.is_empty().then_some((trials, body.counting_since, gap))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest(&SHA256, bytes).as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
+}
+
+/// The file, which no other process uses.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    of: String,
+    /// Locked while it is open.
+    _lock: File,
+}
+
+impl StateFile {
+    /// The file at this path. `of` says what is watched, and on which terms it is judged.
+    ///
+    /// # Errors
+    /// If another process uses it, or if its directory cannot be written.
+    pub fn new(path: &Path, of: String) -> io::Result<Self> {
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot use --state {}: {error}", path.display()))
+        };
+        let lock = File::options().create(true).append(true).open(beside(path, "lock")).map_err(failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => failed(io::Error::other("another canary uses it")),
+            error => failed(error.into()),
+        })?;
+        Ok(Self { path: path.to_owned(), of, _lock: lock })
+    }
+
+    /// The trials of the file, if it has any that can go on. A file that cannot be used is set aside.
+    ///
+    /// # Errors
+    /// If it cannot be read or renamed.
+    pub(super) fn read(&self, like: &Trial, clocks: (Instant, SystemTime)) -> io::Result<Option<Trials>> {
+        let path = self.path.display();
+        let failed =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot use --state {path}: {error}"));
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let is_short = u64::try_from(bytes.len()).is_ok_and(|length| length <= LONGEST);
+        let decoded = if is_short {
+            decode(&bytes, &self.of, like, clocks)
+        } else {
+            Err(Unusable::Damaged("it is too long"))
+        };
+        match decoded {
+            Ok((trials, _, gap)) => {
+                message(format_args!("the trials of {path} go on. {gap}"));
+                Ok(Some(trials))
+            }
+            Err(error) => {
+                let aside = self.set_aside(clocks.1).map_err(failed)?;
+                message(format_args!(
+                    "the trials of {path} do not go on: {error}. It is now {}, and all trials begin anew",
+                    aside.display()
+                ));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Renames the file, to a name that is free.
+    fn set_aside(&self, now: SystemTime) -> io::Result<PathBuf> {
+        let time = humantime::format_rfc3339_seconds(now).to_string().replace(':', "");
+        let names = (0..MOST_ASIDE).map(|number| match number {
+            0 => format!("{time}.aside"),
+            _ => format!("{time}-{number}.aside"),
+        });
+        let mut free = names.map(|name| beside(&self.path, &name)).filter(|path| !path.exists());
+        let aside = free.next().ok_or(io::ErrorKind::AlreadyExists)?;
+        fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+
+    /// Replaces the file by these parts, whole or not at all.
+    fn write(&self, parts: &[Vec<u8>]) -> io::Result<()> {
+        let new = beside(&self.path, "new");
+        let mut file = File::create(&new)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn save(&self, serve: &Serve) -> io::Result<()> {
+        let parts = {
+            let trials = serve.trials();
+            let since = trials.counting_since().unwrap_or(serve.started.time);
+            encode(&trials, since, &self.of, (Instant::now(), SystemTime::now()))?
+        };
+        self.write(&parts)
+    }
+}
+
+/// A file beside this one: `FILE.name`.
+fn beside(path: &Path, name: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".");
+    beside.push(name);
+    beside.into()
+}
+
+/// Writes the file while the server runs.
+#[derive(Debug)]
+pub(super) struct Saver {
+    file: Arc<StateFile>,
+    under_way: Option<JoinHandle<io::Result<()>>>,
+    last: Instant,
+    /// The number of changes at the last write.
+    changes: Option<u64>,
+    fails: bool,
+}
+
+impl Saver {
+    pub(super) fn new(file: StateFile, now: Instant) -> Self {
+        Self { file: Arc::new(file), under_way: None, last: now, changes: None, fails: false }
+    }
+
+    /// Begins to write the file, if there is a change and the last write was some time ago. Call it often.
+    pub(super) fn tick(&mut self, serve: &Arc<Serve>, now: Instant) {
+        if let Some(task) = &mut self.under_way {
+            let Some(done) = task.now_or_never() else { return };
+            self.under_way = None;
+            self.done(done.map_err(io::Error::other).and_then(|done| done), serve);
+        }
+        let changes = serve.trials().changes();
+        if now.saturating_duration_since(self.last) < WRITTEN_EVERY || self.changes == Some(changes) {
+            return;
+        }
+        (self.last, self.changes) = (now, Some(changes));
+        let (file, serve) = (Arc::clone(&self.file), Arc::clone(serve));
+        self.under_way = Some(spawn_blocking(move || file.save(&serve)));
+    }
+
+    /// Writes the file a last time.
+    pub(super) async fn end(&mut self, serve: &Arc<Serve>) {
+        if let Some(task) = self.under_way.take() {
+            let _ = task.await; // the next write has all of it
+        }
+        let (file, shared) = (Arc::clone(&self.file), Arc::clone(serve));
+        let done = spawn_blocking(move || file.save(&shared)).await;
+        self.done(done.map_err(io::Error::other).and_then(|done| done), serve);
+    }
+
+    /// Takes in the result of a write. Only the first failure and the first success after one are told.
+    fn done(&mut self, done: io::Result<()>, serve: &Serve) {
+        serve.metrics.state_was_written(done.is_ok());
+        let path = self.file.path.display();
+        match done {
+            Ok(()) if self.fails => message(format_args!("--state {path} is written again")),
+            Ok(()) => {}
+            Err(error) => {
+                self.changes = None; // try again, even without a change
+                if !self.fails {
+                    message(format_args!("cannot write --state {path}: {error}. The trials go on in memory"));
+                }
+                self.fails = true;
+                return;
+            }
+        }
+        self.fails = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        source::{Answer, Attribution, Observation, Response, Seen},
+        trial::Coverage,
+    };
+    use canary_judge::{Outcome, Release, Settings};
+    use proptest::prelude::*;
+
+    const OF: &str = "a service";
+
+    fn trial(now: Instant) -> Trial {
+        Trial::new(Settings::default(), None, Coverage::Sample, now)
+    }
+
+    fn trials(requests: u64, now: Instant) -> Trials {
+        let mut trials = Trials::new(trial(now));
+        for number in 0..requests {
+            let is_canary = number.is_multiple_of(4);
+            let (release, hash) =
+                if is_canary { (Release::Canary, "c66665c44") } else { (Release::Stable, "567b989978") };
+            let answer = Answer {
+                attribution: Attribution::Release(release),
+                outcome: if number.is_multiple_of(8) { Outcome::Failure } else { Outcome::Success },
+                status: Some(200),
+                latency: Some(Duration::from_micros(number)),
+                pod: Some(format!("appinfo-{hash}-x2z4v")),
+                info: None,
+            };
+            let observation = Observation { number, sent: now, response: Response::Answer(answer) };
+            trials.observe(&Seen::Request(observation), now);
+        }
+        trials
+    }
+
+    fn bytes(trials: &Trials, clocks: (Instant, SystemTime)) -> Vec<u8> {
+        encode(trials, clocks.1, OF, clocks).expect("it can be written").concat()
+    }
+
+    #[test]
+    fn the_evidence_is_read_as_it_was_written() {
+        let clocks = (Instant::now(), SystemTime::now());
+        let before = trials(4001, clocks.0);
+        let (after, _, _) =
+            decode(&bytes(&before, clocks), OF, &trial(clocks.0), clocks).expect("a good file");
+        let verdict = |trials: &Trials| trials.current(clocks.0).one.trial().verdict(clocks.0);
+        let (before, after) = (verdict(&before), verdict(&after));
+        assert_eq!(before.decision, after.decision);
+        assert!(after.ln_e_value >= before.ln_e_value && before.ln_e_value > 3.0, "the open batch is judged");
+        let total = |verdict: &canary_judge::Verdict| {
+            verdict.canary.counts.requests + verdict.stable.counts.requests + verdict.waiting.total().requests
+        };
+        assert_eq!(total(&before), total(&after));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_a_changed_file_is_never_taken(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+            cut in any::<prop::sample::Index>(),
+            junk in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let clocks = (Instant::now(), SystemTime::now());
+            let (like, good) = (trial(clocks.0), bytes(&trials(200, clocks.0), clocks));
+            prop_assert!(decode(&good[..cut.index(good.len())], OF, &like, clocks).is_err());
+            prop_assert!(decode(&junk, OF, &like, clocks).is_err());
+            let head = good.iter().position(|byte| *byte == b'\n').expect("a head");
+            let mut body = good[head + 1..].to_vec();
+            for (place, change) in changes {
+                let place = place.index(body.len());
+                body[place] = body[place].wrapping_add(change);
+            }
+            if body != good[head + 1..] {
+                prop_assert!(decode(&[&good[..=head], &body].concat(), OF, &like, clocks).is_err());
+            }
+            let _ = postcard::from_bytes::<Body>(&body); // as if the checksum were right
+            let _ = postcard::from_bytes::<Body>(&junk);
+        }
+    }
+}
