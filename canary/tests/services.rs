@@ -193,6 +193,22 @@ fn a_body_that_cannot_be_read_names_nothing_and_the_message_says_why() {
 }
 
 #[test]
+fn a_part_of_the_answers_that_cannot_be_read_is_told_too() {
+    let (url, _) = server(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n\"stable\"",
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n\"canary\"",
+        "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 8\r\n\r\n\"canary\"",
+    ]);
+    let flags = ["--release-from=body:", "--count=40", "--rate=100", "--output=json"];
+    let (_, output, messages) = run(&[&["watch", &url][..], &flags].concat());
+    let told = " of 20 answers name no release: the body is compressed (br), and such a body is not read\n";
+    assert_eq!(messages.matches(told).count(), 1, "{messages}");
+    let summary = json_lines(&output).pop().expect(&messages);
+    assert_eq!(summary["unnamed"], json!({"success": 10, "failure": 10, "slow": 0}), "{summary}");
+}
+
+#[test]
 fn values_are_patterns_and_may_be_repeated() {
     let (url, _) = server(&[
         "HTTP/1.1 200 OK\r\nv: 1.0.7\r\ncontent-length: 0\r\n\r\n",

@@ -26,6 +26,8 @@ const LONGEST: usize = 63;
 pub(super) struct FirstAnswers {
     service: Arc<Service>,
     seen: u64,
+    /// How many of them named no release.
+    unnamed: u64,
     /// The sides that were named.
     sides: BTreeSet<Release>,
     /// Names of releases that are none of the sides. If pods tell the release, these are names of pods.
@@ -39,6 +41,7 @@ impl FirstAnswers {
         Self {
             service: Arc::clone(service),
             seen: 0,
+            unnamed: 0,
             sides: BTreeSet::new(),
             others: BTreeSet::new(),
             status: None,
@@ -60,7 +63,8 @@ impl FirstAnswers {
                 let name = if by_pods { answer.pod.as_deref().unwrap_or(name) } else { name };
                 self.others.insert(bounded(name, LONGEST));
             }
-            Attribution::Unnamed | Attribution::NoAnswer => {}
+            Attribution::Unnamed => self.unnamed += 1,
+            Attribution::NoAnswer => {}
         }
         if self.seen == EXAMINED { self.mistake(self.sides.is_empty()) } else { None }
     }
@@ -84,7 +88,7 @@ impl FirstAnswers {
             _ if *seen == 0 => return None,
             _ if !is_named => self.what_answers_hold(),
             _ if others_matter && !self.others.is_empty() => self.which_is_which(),
-            _ => return None,
+            _ => return self.unreadable(),
         };
         let status = failed.map(|status| {
             let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
@@ -97,6 +101,12 @@ impl FirstAnswers {
         let facts: Vec<_> = status.into_iter().chain(unnamed).collect();
         let facts = if facts.is_empty() { String::new() } else { format!(", {}", facts.join(", and ")) };
         Some(format!("{seen} answers{facts}{hint}"))
+    }
+
+    /// That some answers cannot be read, if other ones name a release.
+    fn unreadable(&self) -> Option<String> {
+        let why = self.service.unnamed.get()?.why?;
+        Some(format!("{} of {} answers name no release: {why}", self.unnamed, self.seen))
     }
 
     /// What an answer without a release holds, and what to try.

@@ -21,8 +21,8 @@ const WORDS: [&str; 10] =
     ["release", "version", "track", "canary", "revision", "commit", "build", "image", "color", "colour"];
 /// Beginnings of headers that each answer has. They are not shown.
 const USUAL: [&str; 5] = ["connection", "content-", "date", "keep-alive", "transfer-encoding"];
-/// Headers with these words are about something else.
-const NO_RELEASE: [&str; 4] = ["aspnet", "mvc", "tls", "protocol"];
+/// Names with these words are about something else.
+const NO_RELEASE: [&str; 5] = ["aspnet", "mvc", "protocol", "tls", "tracking"];
 
 /// The first good answer without a release, or the first one at all if none was good.
 #[derive(Debug, Default)]
@@ -63,8 +63,7 @@ impl Sample {
         let others = list(telling.map(|name| Cow::Borrowed(*name)));
         let others = if others.is_empty() { others } else { format!(", and the headers {others}") };
         let (body, in_body) = describe(content);
-        let in_headers = headers.iter().filter(|name| !NO_RELEASE.iter().any(|word| name.contains(word)));
-        let in_header = best(in_headers.map(|name| ((*name).to_owned(), format!("header:{name}"))));
+        let in_header = best(headers.iter().map(|name| ((*name).to_owned(), format!("header:{name}"))));
         Self {
             is_good: status.is_success(),
             why: (!matches!(why, NoName::Missing | NoName::Pod)).then(|| why.to_string()),
@@ -126,6 +125,9 @@ fn in_text(text: &str) -> Option<String> {
 fn best(places: impl Iterator<Item = (String, String)>) -> Option<String> {
     let places = places.filter_map(|(name, place)| {
         let name = name.to_ascii_lowercase();
+        if NO_RELEASE.iter().any(|word| name.contains(word)) {
+            return None;
+        }
         Some((WORDS.iter().position(|word| name.contains(word))?, place))
     });
     places.min_by_key(|(rank, _)| *rank).map(|(_, place)| place)
@@ -181,7 +183,12 @@ mod tests {
                 "body:/meta/git_revision",
             ),
             (&[("x-app-version", "1")], "[]", "a list of JSON", "header:x-app-version"),
-            (&[("x-aspnet-version", "1")], "\"blue\"", "the JSON string \"blue\"", "body:"),
+            (
+                &[("x-aspnet-version", "1"), ("x-tracking-id", "1")],
+                "\"blue\"",
+                "the JSON string \"blue\"",
+                "body:",
+            ),
             (
                 &[],
                 "Hello, world!\nVersion: 1.0.0\nHostname: a\n",
