@@ -18,12 +18,9 @@ use std::{
     thread,
 };
 
-use common::{
-    eventually,
-    http::{Serving, get},
-    json_lines, run,
-};
+use common::{json_lines, run, serving::Serving};
 use regex_lite::Regex;
+use testkit::eventually;
 
 const DOCUMENT: &str = include_str!("../../docs/others.md");
 /// The body of podinfo's injected faults.
@@ -209,7 +206,7 @@ fn serve_reads_the_names_in_the_same_way() {
         ["--rate=100", "--release-from=body:/version", "--stable-value=6.0.0", "--canary-value=6.1.0"];
     let serving = Serving::start(&url, &flags);
     eventually("answers of both", || {
-        let verdict = get(serving.address, "/v1/verdict").json();
+        let verdict = serving.get("/v1/verdict").json();
         ["stable", "canary"].iter().all(|side| verdict[side]["answers"].as_u64() > Some(0))
     });
 }

@@ -12,8 +12,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-use super::eventually;
+use testkit::eventually;
 
 /// A running `appinfo`, killed when dropped.
 pub struct Process {

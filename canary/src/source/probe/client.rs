@@ -141,8 +141,13 @@ fn check_deadline(deadline: Instant) -> Result<(), Lost> {
 /// missing, because its headers may name the release.
 async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
-    let kept = timeout_at(deadline, read_body(body)).await.unwrap_or(Kept::Incomplete);
-    (answer(&head, kept.as_body(), service), kept != Kept::Incomplete)
+    let kept = timeout_at(deadline, read_body(body)).await.ok().flatten();
+    let body = match &kept {
+        Some(Kept::Whole(bytes)) => Body::Whole(bytes),
+        Some(Kept::TooLong) => Body::TooLong,
+        None => Body::Incomplete,
+    };
+    (answer(&head, body, service), kept.is_some())
 }
 
 /// What an answer says. The release and the pod come from where [`Naming`](super::Naming) says. If appinfo's headers are
@@ -184,30 +189,17 @@ pub fn answer(head: &Parts, body: Body<'_>, service: &Service) -> Answer {
     }
 }
 
-/// What was kept of a body.
-#[derive(PartialEq)]
+/// What was kept of a complete body.
 enum Kept {
     Whole(Vec<u8>),
     TooLong,
-    Incomplete,
 }
 
-impl Kept {
-    fn as_body(&self) -> Body<'_> {
-        match self {
-            Self::Whole(bytes) => Body::Whole(bytes),
-            Self::TooLong => Body::TooLong,
-            Self::Incomplete => Body::Incomplete,
-        }
-    }
-}
-
-/// Reads a body to its end, and keeps what is not too long to be read.
-async fn read_body(body: Incoming) -> Kept {
+/// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.
+async fn read_body(body: Incoming) -> Option<Kept> {
     let (mut body, mut kept) = (Limited::new(body, MAX_BODY), Kept::Whole(Vec::new()));
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Kept::Incomplete };
-        if let (Ok(data), Kept::Whole(bytes)) = (frame.into_data(), &mut kept) {
+        if let (Ok(data), Kept::Whole(bytes)) = (frame.ok()?.into_data(), &mut kept) {
             if bytes.len() + data.len() <= MAX_KEPT {
                 bytes.extend_from_slice(&data);
             } else {
@@ -215,7 +207,7 @@ async fn read_body(body: Incoming) -> Kept {
             }
         }
     }
-    kept
+    Some(kept)
 }
 
 /// Opens a connection.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::source::{
     AnySource,
-    flags::{Bounds, Opened, duration},
+    opened::{Bounds, Opened, duration},
 };
 
 /// The service counts as unreachable after this time plus `--timeout` without an answer.

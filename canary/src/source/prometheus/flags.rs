@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
 use crate::source::{
     AnySource,
-    flags::{OTHER, Opened, duration, ids},
+    opened::{OTHER, Opened, duration, ids},
     probe::{ProbeFlags, Trust},
 };
 
