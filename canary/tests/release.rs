@@ -330,6 +330,8 @@ struct Runner {
     place: TempDir,
     inputs: BTreeMap<&'static str, String>,
     variables: BTreeMap<&'static str, String>,
+    /// Whether GitHub tells the action its tag and its repository.
+    knows_itself: bool,
 }
 
 /// How a run of the action ended.
@@ -365,7 +367,7 @@ impl Runner {
             ("RUNNER_ARCH", "X64".to_owned()),
             ("GITHUB_SERVER_URL", server),
         ];
-        Self { place, inputs: inputs.into(), variables: variables.into() }
+        Self { place, inputs: inputs.into(), variables: variables.into(), knows_itself: true }
     }
 
     fn with(mut self, input: &'static str, value: &str) -> Self {
@@ -378,6 +380,7 @@ impl Runner {
         let inner =
             expression.strip_prefix("${{ ").and_then(|it| it.strip_suffix(" }}")).expect("an expression");
         let of = |name: &str| match name {
+            "github.action_ref" | "github.action_repository" if !self.knows_itself => String::new(),
             "github.action_ref" => TAG.to_owned(),
             "github.action_repository" => "owner/name".to_owned(),
             name => self.inputs[name.strip_prefix("inputs.").expect(name)].clone(),
@@ -571,6 +574,11 @@ fn the_action_installs_only_a_release_with_the_right_sum() {
         assert!(log.contains(&format!("::error title=canary::{message}")), "{log}");
         assert!(!runner.place.path().join("pwned").exists());
     }
+    let unknown = || Runner { knows_itself: false, ..Runner::new(&program) };
+    assert!(told(&unknown()).contains("::error title=canary::set the input version to the tag"));
+    assert!(told(&unknown().with("version", TAG)).contains("::set the input repository to"));
+    let ended = unknown().with("version", TAG).with("repository", "owner/name").run();
+    assert!(ended.succeeded, "{ended:?}");
     let mut windows = Runner::new(&program);
     windows.variables.insert("RUNNER_OS", "Windows".to_owned());
     assert!(told(&windows).contains("there is no binary for Windows on X64"));
