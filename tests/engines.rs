@@ -151,7 +151,7 @@ fn the_engines_schemas_accept_the_variants_on_the_pages() {
 }
 
 /// As after a pause by the judge's `hold`. The controller of Argo Rollouts does not run here, so the test writes the
-/// status. The reset of the trial between the two commands is tested with `canary serve`.
+/// status. The reset of the trial is tested with `canary serve`.
 #[test]
 fn the_commands_for_after_a_pause_find_the_canarys_hash_and_resume_the_rollout() {
     let namespace = Namespace::new("resume");

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use canary_judge::{Counts, Decision, Evidence, Reason};
+use canary_judge::{Basis, Counts, Decision, Evidence, Reason};
 use common::{Fleet, Version, serving::Serving};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ fn holds(condition: &str, decision: &str) -> bool {
 /// All decisions, and the words for them in JSON.
 fn decisions() -> [(String, Decision); 4] {
     let none = Counts::default();
-    let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+    let clear_after = Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
     let promote = Decision::Promote { reason: Reason::Limit, clear_after };
     [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold].map(|decision| {
         let json = serde_json::to_value(decision).expect("JSON");

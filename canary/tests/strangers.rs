@@ -51,7 +51,7 @@ fn post(judge: SocketAddr, path: &str, body: &str) -> Answer {
 }
 
 fn get(judge: SocketAddr, path: &str, host: &str) -> Answer {
-    send(judge, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
+    send(judge, format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
         .expect("an answer")
 }
 

@@ -288,7 +288,7 @@ impl Scrapes {
     }
 
     /// The time until which all pods that are not gone were scraped.
-    fn scraped_until(&self) -> f64 {
+    pub(crate) fn scraped_until(&self) -> f64 {
         let now = self.now();
         let there = self.pods.iter().filter(|pod| !now.is_gone(pod));
         there.map(|pod| pod.until).fold(f64::INFINITY, f64::min)
