@@ -146,13 +146,15 @@ mod tests {
     }
 
     /// All flags of requests and their values.
-    const OF_REQUESTS: [&[&str]; 9] = [
+    const OF_REQUESTS: [&[&str]; 11] = [
         &["http://127.0.0.1:1"],
         &["--rate=5"],
         &["--timeout=5s"],
         &["--header=a: b"],
         &["--release-header=a"],
         &["--pod-header=a"],
+        &["--release-from=a"],
+        &["--pod-from=a"],
         &["--canary-value=a"],
         &["--stable-pods=a", "--canary-pods=b"],
         &["--resolve=a:1:127.0.0.1"],

@@ -57,6 +57,11 @@ pub trait Source: Send {
     fn has_answered(&self) -> bool {
         false
     }
+
+    /// Why a release was never seen, and what to do about it, if the outcomes show a mistake in the flags.
+    fn hint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a source yields.

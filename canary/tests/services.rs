@@ -113,7 +113,16 @@ fn invalid_flags_are_refused_without_showing_a_secret() {
         (&["--header", "Host: a", "--header", "Host: b"], "twice"),
         (&["--release-header", "a b"], "invalid HTTP header name"),
         (&["--pod-header", ""], "--pod-header"),
-        (&["--canary-value", "stable"], "are the same"),
+        (&["--canary-value", "stable"], "have the same value"),
+        (&["--canary-value=a", "--canary-value=b", "--stable-value=b"], "have the same value"),
+        (&["--stable-pods=a*", "--canary-pods=a*"], "have the same value"),
+        (&["--release-from", "pod"], "--release-from pod needs --stable-value and --canary-value"),
+        (&["--release-from", "pod", "--canary-value=a-*"], "--release-from pod needs"),
+        (&["--release-from", "body:version"], "begins with a slash: body:/version"),
+        (&["--pod-from", "body~Hostname"], "in a group, in parentheses"),
+        (&["--release-from", "a", "--release-header", "b"], "cannot be used with"),
+        (&["--pod-from", "a", "--pod-header", "b"], "cannot be used with"),
+        (&["--release-from", "a", "--stable-pods", "b", "--canary-pods", "c"], "cannot be used with"),
         (&["--stable-value", ""], "must not be empty"),
         (&["--cacert", "a", "--insecure"], "cannot be used with"),
     ] {
@@ -133,12 +142,86 @@ fn invalid_flags_are_refused_without_showing_a_secret() {
 }
 
 #[test]
-fn a_service_that_names_no_release_is_reported_after_20_answers() {
-    let (url, _) = server(&[PLAIN]);
+fn a_service_that_names_no_release_is_reported_after_20_answers_and_at_the_end() {
+    let (url, _) = server(&[
+        "HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 38\r\n\r\n{\"commit\": \"c\", \"version\": \"6.0.0\"}\n\n\n",
+    ]);
+    let told = |count: u32| {
+        format!(
+            "canary: {count} answers, none has x-release. An answer of {url}/v1/appinfo has JSON with /commit, \
+             /version, and the headers server: try this URL with --release-from body:/version, and \
+             its values by --stable-value and --canary-value\n"
+        )
+    };
     for command in ["watch", "judge"] {
         let (_, _, messages) = run(&[command, &url, "--count=60", "--rate=200"]);
-        let told = "canary: 20 answers, none has x-release: see --release-header and http://127.0.0.1:";
-        assert_eq!(messages.matches(told).count(), 1, "{command}: {messages}");
+        assert_eq!(messages.matches(&told(20)).count(), 1, "{command}: {messages}");
+    }
+    // with few answers, too
+    for count in [5, 60] {
+        let (code, _, messages) = run(&["judge", &url, &format!("--count={count}"), "--rate=200"]);
+        let end = format!("named the release stable or canary\n{}", told(count));
+        assert!(code == Some(5) && messages.ends_with(&end), "{messages}");
+    }
+    let tried = run(&["judge", &url, "--count=60", "--rate=200", "--release-from=body:/version"]);
+    let end = "canary: 60 answers name 6.0.0: say which is which by --stable-value and --canary-value\n";
+    assert!(tried.0 == Some(5) && tried.2.ends_with(end), "{}", tried.2);
+}
+
+#[test]
+fn a_body_that_cannot_be_read_names_nothing_and_the_message_says_why() {
+    let long: &'static str = Box::leak(
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n\"{}\"", "a".repeat(69_998))
+            .into_boxed_str(),
+    );
+    for (answer, why) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 6\r\n\r\n\"blue\"",
+            "the body is compressed (gzip), and such a body is not read.",
+        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nblue", "the body is not JSON."),
+        (long, "the body has more than 64 KiB, and such a body is not read."),
+    ] {
+        let (url, _) = server(Box::leak(Box::new([answer])));
+        let flags =
+            ["--release-from=body:", "--stable-value=blue", "--count=30", "--rate=200", "--output=json"];
+        let (_, output, messages) = run(&[&["watch", &url][..], &flags].concat());
+        assert!(messages.contains(&format!("20 answers, none has a name at body:: {why}")), "{messages}");
+        let summary = json_lines(&output).pop().expect(&messages);
+        assert_eq!(summary["unnamed"]["success"], 30, "an outcome without a release: {summary}");
+    }
+}
+
+#[test]
+fn a_part_of_the_answers_that_cannot_be_read_is_told_too() {
+    let (url, _) = server(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n\"stable\"",
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n\"canary\"",
+        "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 8\r\n\r\n\"canary\"",
+    ]);
+    let flags = ["--release-from=body:", "--count=40", "--rate=100", "--output=json"];
+    let (_, output, messages) = run(&[&["watch", &url][..], &flags].concat());
+    let told = " of 20 answers name no release: the body is compressed (br), and such a body is not read\n";
+    assert_eq!(messages.matches(told).count(), 1, "{messages}");
+    let summary = json_lines(&output).pop().expect(&messages);
+    assert_eq!(summary["unnamed"], json!({"success": 10, "failure": 10, "slow": 0}), "{summary}");
+}
+
+#[test]
+fn values_are_patterns_and_may_be_repeated() {
+    let (url, _) = server(&[
+        "HTTP/1.1 200 OK\r\nv: 1.0.7\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nv: 1.1-rc2\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nv: 2.0\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nv: 0.9\r\ncontent-length: 0\r\n\r\n",
+    ]);
+    let flags = ["--release-from=V", "--stable-value=1.0*", "--canary-value=1.*", "--canary-value=2.0"];
+    let arguments = [&["watch", &url, "--count=40", "--rate=200", "--output=json"][..], &flags].concat();
+    let (_, output, messages) = run(&arguments);
+    let summary = json_lines(&output).pop().expect(&messages);
+    for (release, count) in [("stable", 10), ("canary", 20), ("0.9", 10)] {
+        assert_eq!(summary["releases"][release]["success"], count, "{summary}");
     }
 }
 

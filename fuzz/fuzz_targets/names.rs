@@ -10,7 +10,7 @@ use canary::{
     serve::trials::{MOST_TRIALS, Trials, Wanted},
     source::{
         Attribution, Observation, Response, Seen,
-        probe::{Options, Service, answer},
+        probe::{Body, Naming, Options, ReleaseFrom, Service, answer},
     },
     trial::{Coverage, Trial},
 };
@@ -18,10 +18,19 @@ use canary_judge::Settings;
 use hyper::http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
 
-static SERVICE: LazyLock<Service> = LazyLock::new(|| {
-    let target = "http://127.0.0.1/".parse().expect("a target");
-    Service::new(target, Options::default()).expect("a service")
+static SERVICE: LazyLock<Service> = LazyLock::new(|| service(Naming::default()));
+/// Services that name the release in the body.
+static OTHERS: LazyLock<[Service; 2]> = LazyLock::new(|| {
+    ["body:/version", r"body~[Vv]ersion: (\S+)"].map(|from| {
+        let release: ReleaseFrom = from.parse().expect("a place");
+        service(Naming { release, ..Naming::default() })
+    })
 });
+
+fn service(naming: Naming) -> Service {
+    let target = "http://127.0.0.1/".parse().expect("a target");
+    Service::new(target, Options { naming, ..Options::default() }).expect("a service")
+}
 
 /// The number of the names of releases that are kept, with the two sides, those without a name, and those that are
 /// too many.
@@ -43,7 +52,13 @@ fuzz_target!(|input: &[u8]| {
                 response.headers_mut().insert(name, value);
             }
         }
-        let answer = answer(&response.into_parts().0, parts.next(), &SERVICE);
+        let (head, body) = (response.into_parts().0, parts.next().map_or(Body::Incomplete, Body::Whole));
+        for other in OTHERS.iter() {
+            if let Attribution::Other(name) = answer(&head, body, other).attribution {
+                is_shown(&name, foreign::NAME);
+            }
+        }
+        let answer = answer(&head, body, &SERVICE);
         if let Attribution::Other(name) = &answer.attribution {
             is_shown(name, foreign::NAME);
         }

@@ -73,7 +73,12 @@ async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
     };
     match exit {
         Exit::NoAnswer => message(opened.no_answer(trial.tally().last_trouble())),
-        Exit::ReleaseNeverSeen => explain_unseen(&opened.outcome, &trial),
+        Exit::ReleaseNeverSeen => {
+            explain_unseen(&opened.outcome, &trial);
+            if let Some(hint) = opened.source.hint() {
+                message(hint);
+            }
+        }
         _ => {}
     }
     Ok(exit)

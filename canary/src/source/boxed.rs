@@ -25,6 +25,10 @@ impl Source for AnySource {
     fn has_answered(&self) -> bool {
         self.0.has_answered()
     }
+
+    fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
 }
 
 impl fmt::Debug for AnySource {
@@ -38,6 +42,7 @@ trait BoxedSource: Send + Sync {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Seen>> + Send + '_>>;
     fn pause(&self, paused: bool);
     fn has_answered(&self) -> bool;
+    fn hint(&self) -> Option<String>;
 }
 
 impl<S: Source + Sync> BoxedSource for S {
@@ -51,5 +56,9 @@ impl<S: Source + Sync> BoxedSource for S {
 
     fn has_answered(&self) -> bool {
         Source::has_answered(self)
+    }
+
+    fn hint(&self) -> Option<String> {
+        Source::hint(self)
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     opened::{Bounds, Opened},
-    probe::{ProbeFlags, ServiceFlags, Trust},
+    probe::{ProbeFlags, Trust},
     prometheus::PrometheusFlags,
 };
 
@@ -48,9 +48,7 @@ impl SourceFlags {
             return format!("{stable:?} {canary:?} {failed:?} {slow:?}");
         }
         let ProbeFlags { timeout, service, .. } = &self.probe;
-        let ServiceFlags { release_header, pod_header, stable_value, canary_value, .. } = service;
-        let pods = [&service.stable_pods, &service.canary_pods];
-        format!("{timeout:?} {release_header} {pod_header} {stable_value:?} {canary_value:?} {pods:?}")
+        format!("{timeout:?} {:?}", service.naming())
     }
 }
 

@@ -5,7 +5,9 @@ pub(super) mod addresses;
 mod client;
 mod first_answers;
 mod flags;
+mod naming;
 mod pace;
+mod sample;
 mod service;
 mod target;
 pub(super) mod tls;
@@ -19,8 +21,9 @@ pub use self::client::answer;
 pub use self::{
     addresses::Resolve,
     flags::{ProbeFlags, ServiceFlags},
+    naming::{Body, BodyPattern, NameFrom, NamePattern, Naming, ReleaseFrom},
     pace::{Limits, Pace},
-    service::{Naming, Options, PodPattern, PodsOfReleases, Service},
+    service::{Options, Service},
     target::Target,
     tls::Trust,
 };
@@ -53,8 +56,9 @@ impl Probe {
     pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
+        let service = Arc::new(service);
         let first_answers = FirstAnswers::of(&service);
-        tokio::spawn(send_requests(Arc::new(service), pace, sender, orders.subscribe()));
+        tokio::spawn(send_requests(service, pace, sender, orders.subscribe()));
         Self { observations, orders, first_answers, mistake: None }
     }
 
@@ -82,6 +86,10 @@ impl Source for Probe {
 
     fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.first_answers.hint()
     }
 }
 

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
     Request,
     body::Incoming,
-    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
+    header::{CONNECTION, HeaderValue},
     http::response::Parts,
 };
 use tokio::{
@@ -15,7 +15,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Limits, Service, addresses::Destination};
+use super::{
+    Body, Limits, ReleaseFrom, Service,
+    addresses::Destination,
+    naming::{Content, NoName},
+};
 use crate::{
     foreign,
     source::{
@@ -27,9 +31,9 @@ use canary_judge::Outcome;
 
 /// The maximum size of an answer's body, in bytes. A longer answer counts as incomplete.
 const MAX_BODY: usize = 2 << 20;
-/// The size up to which a body is kept, so that appinfo's description of the pod can be read. The labels of a pod
-/// usually fit a hundred times.
-const MAX_KEPT: usize = 64 << 10;
+/// The size up to which a body is kept, so that names, and appinfo's description of the pod, can be read. The labels of
+/// a pod usually fit a hundred times.
+pub(super) const MAX_KEPT: usize = 64 << 10;
 
 /// Replaces a time-out that the clock cannot represent. It is longer than any run.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -137,30 +141,47 @@ fn check_deadline(deadline: Instant) -> Result<(), Lost> {
 /// missing, because its headers may name the release.
 async fn read(response: hyper::Response<Incoming>, service: &Service, deadline: Instant) -> (Answer, bool) {
     let (head, body) = response.into_parts();
-    let body = timeout_at(deadline, read_body(body)).await.ok().flatten();
-    (answer(&head, body.as_deref(), service), body.is_some())
+    let kept = timeout_at(deadline, read_body(body)).await.ok().flatten();
+    let body = match &kept {
+        Some(Kept::Whole(bytes)) => Body::Whole(bytes),
+        Some(Kept::TooLong) => Body::TooLong,
+        None => Body::Incomplete,
+    };
+    (answer(&head, body, service), kept.is_some())
 }
 
-/// What an answer says; its body is `None` if it is incomplete. The release and the pod come from the headers. If a
-/// header is missing, they come from appinfo's body.
-pub fn answer(head: &Parts, body: Option<&[u8]>, service: &Service) -> Answer {
+/// What an answer says. The release and the pod come from where [`Naming`](super::Naming) says. If appinfo's headers are
+/// missing, they come from appinfo's body.
+pub fn answer(head: &Parts, body: Body<'_>, service: &Service) -> Answer {
     let naming = &service.naming;
-    let info = body.and_then(|body| serde_json::from_slice::<AppInfo>(body).ok());
+    let content = Content::new(&head.headers, body);
+    let info = if let Body::Whole(body) = body { serde_json::from_slice::<AppInfo>(body).ok() } else { None };
     let info = info.map(|info| foreign::bounded_info(&info));
     let from_body = |allowed: bool, field: fn(&AppInfo) -> &String| {
         info.as_ref().filter(|_| allowed).map(field).filter(|it| !it.is_empty()).cloned()
     };
-    let release = header_text(&head.headers, &naming.release_header)
-        .or_else(|| from_body(naming.release_may_be_in_body(), |info| &info.release));
-    let pod = header_text(&head.headers, &naming.pod_header)
-        .or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name));
-    let attribution = match naming.attribution(release.as_deref(), pod.as_deref()) {
-        Attribution::Other(name) => Attribution::Other(service.other_releases.name(&name)),
-        attribution => attribution,
+    let pod = naming.pod.read(&content).ok();
+    let pod = pod.or_else(|| from_body(naming.pod_may_be_in_body(), |info| &info.pod_name));
+    let release = match &naming.release {
+        ReleaseFrom::Pod => pod.clone().ok_or(NoName::Pod),
+        ReleaseFrom::Answer(from) => from
+            .read(&content)
+            .or_else(|why| from_body(naming.release_may_be_in_body(), |info| &info.release).ok_or(why)),
     };
+    let attribution = match release {
+        Ok(name) => match naming.attribution(&name) {
+            Attribution::Other(name) => Attribution::Other(service.other_releases.name(&name)),
+            attribution => attribution,
+        },
+        Err(why) => {
+            service.unnamed.see(head.status, &content, &why);
+            Attribution::Unnamed
+        }
+    };
+    let is_good = body != Body::Incomplete && head.status.is_success();
     Answer {
         attribution,
-        outcome: if body.is_some() && head.status.is_success() { Outcome::Success } else { Outcome::Failure },
+        outcome: if is_good { Outcome::Success } else { Outcome::Failure },
         status: Some(head.status.as_u16()),
         latency: None,
         pod: pod.map(|pod| foreign::bounded(&pod, foreign::NAME)),
@@ -168,16 +189,22 @@ pub fn answer(head: &Parts, body: Option<&[u8]>, service: &Service) -> Answer {
     }
 }
 
+/// What was kept of a complete body.
+enum Kept {
+    Whole(Vec<u8>),
+    TooLong,
+}
+
 /// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.
-async fn read_body(body: Incoming) -> Option<Vec<u8>> {
-    let (mut body, mut kept, mut fits) = (Limited::new(body, MAX_BODY), Vec::new(), true);
+async fn read_body(body: Incoming) -> Option<Kept> {
+    let (mut body, mut kept) = (Limited::new(body, MAX_BODY), Kept::Whole(Vec::new()));
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else { continue };
-        fits &= kept.len() + data.len() <= MAX_KEPT;
-        if fits {
-            kept.extend_from_slice(&data);
-        } else {
-            kept = Vec::new();
+        if let (Ok(data), Kept::Whole(bytes)) = (frame.ok()?.into_data(), &mut kept) {
+            if bytes.len() + data.len() <= MAX_KEPT {
+                bytes.extend_from_slice(&data);
+            } else {
+                kept = Kept::TooLong;
+            }
         }
     }
     Some(kept)
@@ -188,9 +215,4 @@ async fn connect(service: &Service, destination: Destination) -> Result<Connecti
     let stream = TcpStream::connect(destination.address).await.map_err(Lost::Connect)?;
     service.addresses.connected(destination);
     http::start(stream, service.tls.as_ref()).await
-}
-
-fn header_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let value = headers.get(name)?;
-    Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|value| !value.is_empty())
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::header::HeaderName;
 
 use super::{
-    Limits, Naming, Options, Pace, PodPattern, PodsOfReleases, Probe, Resolve, Service, Target, Trust,
+    Limits, NameFrom, NamePattern, Naming, Options, Pace, Probe, ReleaseFrom, Resolve, Service, Target, Trust,
 };
 use crate::source::{
     AnySource,
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Requests")]
 pub struct ProbeFlags {
-    /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo
+    /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo (with --release-from or
+    /// --pod-from: if it is not /)
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080", help_heading = None::<&str>)]
     pub target: Target,
 
@@ -53,23 +54,32 @@ pub struct ServiceFlags {
     #[arg(long, value_name = "NAME", default_value = "x-served-by")]
     pub pod_header: HeaderName,
 
-    /// The value of --release-header for the stable release
-    #[arg(long, value_name = "TEXT", default_value = "stable")]
-    pub stable_value: String,
+    /// Where an answer names its release instead: `body:/version` (a JSON pointer), 'body~Version: (\S+)' (a regular
+    /// expression with one group), header:NAME, or pod (the name of its pod)
+    #[arg(long, value_name = "WHERE", conflicts_with = "release_header")]
+    pub release_from: Option<ReleaseFrom>,
 
-    /// The value of --release-header for the canary
-    #[arg(long, value_name = "TEXT", default_value = "canary")]
-    pub canary_value: String,
+    /// Where an answer names its pod instead of --pod-header, in the same forms
+    #[arg(long, value_name = "WHERE", conflicts_with = "pod_header")]
+    pub pod_from: Option<NameFrom>,
 
-    /// Tell the stable release by its pods' names instead of --release-header: a name in which * stands for any text,
-    /// such as appinfo-primary-*. If a name fits both patterns, the more exact one counts
+    /// The name of the stable release, in which * stands for any text; may be repeated. If a name fits both releases,
+    /// the more exact pattern counts
+    #[arg(long = "stable-value", value_name = "NAME", default_value = "stable")]
+    pub stable_values: Vec<NamePattern>,
+
+    /// The name of the canary, in the same way
+    #[arg(long = "canary-value", value_name = "NAME", default_value = "canary")]
+    pub canary_values: Vec<NamePattern>,
+
+    /// Short for --release-from pod --stable-value NAME, such as appinfo-primary-*
     #[arg(long, value_name = "NAME", requires = "canary_pods")]
-    #[arg(conflicts_with_all = ["release_header", "stable_value", "canary_value"])]
-    pub stable_pods: Option<PodPattern>,
+    #[arg(conflicts_with_all = ["release_header", "release_from", "stable_values", "canary_values"])]
+    pub stable_pods: Option<NamePattern>,
 
-    /// Tell the canary by its pods' names in the same way, such as appinfo-*
+    /// The same for the canary, such as appinfo-*
     #[arg(long, value_name = "NAME", requires = "stable_pods")]
-    pub canary_pods: Option<PodPattern>,
+    pub canary_pods: Option<NamePattern>,
 
     /// Use these addresses for this host and port, as in curl; may be repeated
     #[arg(long, value_name = "HOST:PORT:ADDRESS[,ADDRESS]...")]
@@ -82,8 +92,9 @@ impl ProbeFlags {
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
     pub(in crate::source) fn open(&self, trust: Trust, bounds: Bounds) -> Result<Opened, String> {
-        let probe = Probe::paused(self.service.of(self.target.clone(), trust)?, self.pace(bounds));
-        let title = self.target.to_string();
+        let target = self.service.target(self.target.clone());
+        let title = target.to_string();
+        let probe = Probe::paused(self.service.of(target, trust)?, self.pace(bounds));
         Ok(Opened {
             source: AnySource::new(probe),
             how: format!("{title} {} times a second", self.rate),
@@ -102,21 +113,36 @@ impl ProbeFlags {
 }
 
 impl ServiceFlags {
+    /// The URL to ask. A service that names itself in its own way has no default path.
+    fn target(&self, target: Target) -> Target {
+        if self.release_from.is_some() || self.pod_from.is_some() { target.without_default() } else { target }
+    }
+
     /// The service that these flags describe.
     fn of(&self, target: Target, trust: Trust) -> Result<Service, String> {
-        let Self {
-            headers,
-            release_header,
-            pod_header,
-            stable_value,
-            canary_value,
-            stable_pods,
-            canary_pods,
-            resolve,
-        } = self.clone();
-        let pods = stable_pods.zip(canary_pods).map(|(stable, canary)| PodsOfReleases { stable, canary });
-        let naming = Naming { release_header, pod_header, stable: stable_value, canary: canary_value, pods };
-        Service::new(target, Options { headers, naming, resolve, trust })
+        let options = Options {
+            headers: self.headers.clone(),
+            naming: self.naming(),
+            resolve: self.resolve.clone(),
+            trust,
+        };
+        Service::new(target, options)
+    }
+
+    /// Where answers name their release and pod.
+    pub(in crate::source) fn naming(&self) -> Naming {
+        let header = |name: &HeaderName| NameFrom::Header(name.clone());
+        let pod = self.pod_from.clone().unwrap_or_else(|| header(&self.pod_header));
+        if let (Some(stable), Some(canary)) = (self.stable_pods.clone(), self.canary_pods.clone()) {
+            return Naming { release: ReleaseFrom::Pod, pod, stable: vec![stable], canary: vec![canary] };
+        }
+        let release = self.release_from.clone();
+        Naming {
+            release: release.unwrap_or_else(|| ReleaseFrom::Answer(header(&self.release_header))),
+            pod,
+            stable: self.stable_values.clone(),
+            canary: self.canary_values.clone(),
+        }
     }
 }
 

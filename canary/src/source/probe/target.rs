@@ -14,6 +14,8 @@ const DEFAULT_PATH: &str = "/v1/appinfo";
 pub struct Target {
     pub(super) origin: Origin,
     pub(super) path: Uri,
+    /// The path without a default: `/` if the URL has none.
+    written: Uri,
 }
 
 impl FromStr for Target {
@@ -38,7 +40,8 @@ impl FromStr for Target {
                 None => Uri::from_static(DEFAULT_PATH),
             },
         };
-        Ok(Self { origin, path })
+        let written = uri.path_and_query().cloned().map_or(Uri::from_static("/"), Uri::from);
+        Ok(Self { origin, path, written })
     }
 }
 
@@ -52,11 +55,15 @@ impl Target {
             port: address.port(),
             authority: authority.unwrap_or(HeaderValue::from_static("")), // an address is always a valid header value
         };
-        Self { origin, path: Uri::from_static(path) }
+        Self { origin, path: Uri::from_static(path), written: Uri::from_static(path) }
     }
-}
 
-impl Target {
+    /// The same without the default path: the path is as it was written, and `/` if there was none.
+    pub(super) fn without_default(mut self) -> Self {
+        self.path = self.written.clone();
+        self
+    }
+
     /// Whether the URL has this host and port.
     pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
         self.origin.host.eq_ignore_ascii_case(host) && self.origin.port == port
@@ -98,6 +105,18 @@ mod tests {
             let target = target(text);
             let origin = &target.origin;
             assert_eq!((target.to_string().as_str(), origin.host.as_str(), origin.port), (shown, host, port));
+        }
+    }
+
+    #[test]
+    fn without_the_default_the_path_is_as_it_was_written() {
+        for (text, shown) in [
+            ("http://shop", "http://shop/"),
+            ("shop:80/", "http://shop:80/"),
+            ("http://shop?x=1", "http://shop/?x=***"),
+            ("https://shop/a?x=1", "https://shop/a?x=***"),
+        ] {
+            assert_eq!(target(text).without_default().to_string(), shown);
         }
     }
 
