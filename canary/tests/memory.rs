@@ -127,7 +127,9 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         return;
     };
     let (url, answers) = worst_service();
-    let serving = Serving::start(&url, &["--rate=100"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let serving = Serving::start(&url, &["--rate=100", &format!("--state={}", state.display())]);
     group.add(serving.child.id());
     let mut most = own_memory(serving.child.id());
     let mut idle = Vec::new();
@@ -156,9 +158,10 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
     });
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
     println!(
-        "at most {:.1} MiB after {} answers",
+        "at most {:.1} MiB after {} answers; the state has {} KiB",
         most as f64 / f64::from(1 << 20),
-        answers.load(Ordering::Relaxed)
+        answers.load(Ordering::Relaxed),
+        fs::metadata(&state).expect("it was written").len() >> 10,
     );
     assert!(most < MOST, "{most} bytes");
     drop(serving);
@@ -238,8 +241,13 @@ fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
         println!("skipped: this user may not make a control group");
         return;
     };
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
     let (url, rounds) = worst_prometheus();
-    let serving = Serving::start(&format!("--prometheus={url}"), &["--interval=100ms"]);
+    let serving = Serving::start(
+        &format!("--prometheus={url}"),
+        &["--interval=100ms", &format!("--state={}", state.display())],
+    );
     group.add(serving.child.id());
     let mut most = 0;
     let mut heard = BTreeSet::new();
@@ -251,7 +259,8 @@ fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
     });
     assert!(heard.len() > 5, "it reads most answers, and finds the versions in them: {heard:?}");
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
-    println!("at most {:.1} MiB", most as f64 / f64::from(1 << 20));
+    let kept = fs::metadata(&state).expect("it was written").len() >> 10;
+    println!("at most {:.1} MiB; the state has {kept} KiB", most as f64 / f64::from(1 << 20));
     assert!(most < MOST, "{most} bytes");
     drop(serving);
 }
