@@ -18,7 +18,7 @@ use canary_judge::{
 
 pub use crate::source::Coverage;
 use crate::source::{
-    Attribution, Interval, Observation, Response, Seen,
+    Attribution, Health, Interval, Observation, Response, Seen,
     lines::{Header, Recorder},
 };
 
@@ -43,6 +43,8 @@ pub struct Trial {
 struct Presence {
     answered: Option<Instant>,
     restarted: Option<Instant>,
+    /// Since when one of its pods is not ready, or it has none, where that is told.
+    unready: Option<Instant>,
     /// The time between two scrapes, if there are scrapes.
     scrape: Duration,
 }
@@ -78,6 +80,9 @@ impl Presence {
 
     /// Whether the canary is absent `now`, after so many answers since `began`.
     fn absence(&self, answers: u64, began: Instant, now: Instant) -> Option<Absence> {
+        if let Some(since) = self.unready {
+            return Some(Absence::Unready(now.saturating_duration_since(since)));
+        }
         let answered = self.answered?;
         let long = SILENCE.max(3 * self.scrape);
         let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
@@ -117,7 +122,8 @@ impl Trial {
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
         self.judge.reset();
-        self.presence = Presence::default();
+        // whether its pods are ready is told only when it changes
+        self.presence = Presence { unready: self.presence.unready, ..Presence::default() };
         self.counted_from = None;
     }
 
@@ -126,6 +132,7 @@ impl Trial {
         match seen {
             Seen::Request(observation) => self.observe(observation),
             Seen::Interval(interval) => self.observe_interval(interval, |_| true),
+            Seen::Health(health) => self.observe_health(health),
             Seen::Trouble(why) => self.tally.observe_trouble(why),
         }
     }
@@ -186,6 +193,15 @@ impl Trial {
     /// What was counted is what the verdict rests on and what waits.
     fn check(&self) {
         debug_assert_eq!(self.tally.sides(), self.judge.counted(), "each request counts once");
+    }
+
+    /// Takes in what Kubernetes tells about the canary's pods.
+    pub fn observe_health(&mut self, health: &Health) {
+        self.presence.unready = health.unready;
+        if health.at >= self.tally.began() && health.restarts > 0 {
+            self.presence.restarted = Some(health.at);
+            self.judge.observe_restarts(health.restarts);
+        }
     }
 
     /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.
@@ -294,6 +310,7 @@ mod tests {
             attribution: Attribution::NoAnswer,
             cause: Cause::TimedOut,
             detail: "late".to_owned(),
+            pod: None,
         });
         Observation { number, sent, response }
     }

@@ -78,6 +78,14 @@ impl Verdict {
                     "a pod of the canary has just restarted, and a promotion takes one that does not. ",
                 )?;
             }
+            Some(Absence::Unready(time)) => {
+                let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
+                write!(
+                    f,
+                    "the canary has had no pod for {time}, or one that is not ready, and a promotion takes pods that are \
+                     ready. "
+                )?;
+            }
             None => {}
         }
         let the = if self.absence.is_some() { "The" } else { "the" };
@@ -205,7 +213,11 @@ impl Verdict {
             1 => f.write_str(" A pod of the canary has restarted.")?,
             times => write!(f, " Pods of the canary have restarted {} times.", count(times))?,
         }
-        f.write_str(" What a pod counts just before a restart is lost.")
+        if self.restarts_lose_counts {
+            f.write_str(" What a pod counts just before a restart is lost.")
+        } else {
+            Ok(())
+        }
     }
 
     fn failing_pods(&self, f: &mut Formatter) -> fmt::Result {

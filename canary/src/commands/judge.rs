@@ -56,12 +56,16 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 }
 
 async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
-    let signals = signals::listen()?;
-    let mut opened = match flags.source.open(flags.bounds()) {
+    let mut signals = signals::listen()?;
+    let opened = select! {
+        opened = flags.source.open(flags.bounds()) => opened,
+        signal = signals.next() => return Ok(signal),
+    };
+    let mut opened = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let mut trial = flags.trial.of(opened.rate, Instant::now())?;
+    let mut trial = flags.trial.of(opened.rate, Instant::now())?.with_given_share(opened.share);
     opened.source.pause(false);
     if opened.rate.is_none() {
         message(format_args!("asking {}", opened.how)); // the first counts may come late

@@ -1,13 +1,15 @@
 //! The flags of all sources that yield outcomes as they come, and the one place that opens a source.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use canary_judge::Fraction;
 use clap::{Args, Command, Id};
 
 use super::{
     AnySource,
+    pods::{Place, PodsFlags, Selector},
     probe::{ProbeFlags, Trust},
-    prometheus::PrometheusFlags,
+    prometheus::{Matchers, PrometheusFlags},
 };
 
 /// The group of the flags that choose another source than the probe. Only one of them may be there.
@@ -27,6 +29,10 @@ pub struct SourceFlags {
     /// The service's own counters.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
+
+    /// The pods of workloads.
+    #[command(flatten)]
+    pub pods: PodsFlags,
 }
 
 impl SourceFlags {
@@ -34,10 +40,18 @@ impl SourceFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub fn open(&self, bounds: Bounds) -> Result<Opened, String> {
+    pub async fn open(&self, bounds: Bounds) -> Result<Opened, String> {
         let trust = self.tls.trust();
-        let others = [self.prometheus.open(&trust, bounds.time)];
-        others.into_iter().flatten().next().unwrap_or_else(|| self.probe.open(trust, bounds))
+        if let Some(opened) = self.prometheus.open(&trust, bounds) {
+            return opened;
+        }
+        match &self.probe.target {
+            Place::Url(target) => self.probe.open(target, trust, bounds),
+            Place::Workload(stable) => {
+                let labels = self.prometheus.canary.labels()?;
+                self.pods.open(stable, labels, &self.probe, bounds).await
+            }
+        }
     }
 }
 
@@ -64,6 +78,50 @@ impl TlsFlags {
     }
 }
 
+/// What `--canary` selects: series of Prometheus, or pods of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CanaryFlag {
+    /// Matchers of Prometheus, as `release="canary"`.
+    Matchers(Matchers),
+    /// A label selector of Kubernetes, as `track=canary`.
+    Labels(Selector),
+}
+
+impl FromStr for CanaryFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let matchers = text.parse().map(Self::Matchers);
+        matchers.or_else(|error| text.parse().map(Self::Labels).map_err(|_| error))
+    }
+}
+
+impl CanaryFlag {
+    /// The matchers of Prometheus.
+    pub(super) fn matchers(&self) -> Result<Matchers, String> {
+        match self {
+            Self::Matchers(matchers) => Ok(matchers.clone()),
+            Self::Labels(labels) => {
+                Err(format!("--canary {labels}: Prometheus wants LABEL=\"VALUE\", as in release=\"canary\""))
+            }
+        }
+    }
+
+    /// The label selector; `None` if it is the default, which is for Prometheus.
+    fn labels(&self) -> Result<Option<Selector>, String> {
+        match self {
+            Self::Labels(labels) => Ok(Some(labels.clone())),
+            Self::Matchers(_) if *self == DEFAULT_CANARY.parse()? => Ok(None),
+            Self::Matchers(_) => {
+                Err("--canary with a Service wants LABEL=VALUE without quotes, as in track=canary".to_owned())
+            }
+        }
+    }
+}
+
+/// The default of `--canary`, for Prometheus.
+pub(super) const DEFAULT_CANARY: &str = r#"release="canary""#;
+
 /// What bounds a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
@@ -73,6 +131,8 @@ pub struct Bounds {
     pub count: Option<u64>,
     /// A slower answer to a request counts as a failure.
     pub max_latency: Option<Duration>,
+    /// The canary's share of the requests, if it is given.
+    pub share: Option<Fraction>,
 }
 
 /// An open source, and what commands say about it.
@@ -86,6 +146,8 @@ pub struct Opened {
     pub how: String,
     /// Requests a second, if canary sends them. Otherwise, the source counts all requests that the service gets.
     pub rate: Option<f64>,
+    /// The canary's share of the requests, if it is given or the source decides it.
+    pub share: Option<Fraction>,
     /// The time after which a service without any answer counts as unreachable; `None` if that may take any time.
     pub patience: Option<Duration>,
     /// What one outcome of it is called.

@@ -32,7 +32,7 @@ const MAX_BODY: usize = 2 << 20;
 const MAX_KEPT: usize = 64 << 10;
 
 /// Replaces a time-out that the clock cannot represent. It is longer than any run.
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(in crate::source) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends requests, one at a time.
 pub(crate) struct Client {
@@ -124,7 +124,7 @@ impl Client {
         let attribution = self.service.addresses.attribution_of(self.destination);
         // a certificate or a server may be part of the message
         let detail = foreign::bounded(&detail, foreign::ERROR);
-        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail })
+        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail, pod: None })
     }
 }
 
@@ -169,7 +169,7 @@ pub fn answer(head: &Parts, body: Option<&[u8]>, service: &Service) -> Answer {
 }
 
 /// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.
-async fn read_body(body: Incoming) -> Option<Vec<u8>> {
+pub(in crate::source) async fn read_body(body: Incoming) -> Option<Vec<u8>> {
     let (mut body, mut kept, mut fits) = (Limited::new(body, MAX_BODY), Vec::new(), true);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else { continue };
