@@ -82,8 +82,8 @@ impl Verdict {
                 let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
                 write!(
                     f,
-                    "the canary has had no pod for {time}, or one that is not ready, and a promotion takes pods that are \
-                     ready. "
+                    "a pod of the canary has not been ready for {time}, or there is none, and a promotion takes pods that \
+                     are ready. "
                 )?;
             }
             None => {}

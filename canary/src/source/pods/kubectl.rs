@@ -5,8 +5,9 @@
 //! canary.
 
 use std::{
+    fs::Permissions,
     io::{self, Read},
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -97,7 +98,8 @@ pub(super) struct Proxy {
 impl Proxy {
     /// Starts it, and waits until it listens. It lets pass what reads these paths, which are regular expressions.
     pub(super) async fn start(kubectl: &Kubectl, namespace: &str, paths: &[String]) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("canary-kubectl-").tempdir(); // nobody else may enter it
+        let private = Permissions::from_mode(0o700); // nobody else may enter it
+        let folder = tempfile::Builder::new().prefix("canary-kubectl-").permissions(private).tempdir();
         let folder = folder.map_err(|error| format!("cannot make a folder for a socket: {error}"))?;
         let socket = folder.path().join(SOCKET);
         let mut command = Command::new("sh");
