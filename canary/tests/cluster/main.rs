@@ -277,8 +277,8 @@ fn a_canary_that_is_not_ready_is_named_and_not_promoted() {
     namespace.until_ready("some");
     namespace.kubectl(&["label", "pods", "--selector=track=some", "part=canary"]);
     namespace.apply(
-        "{apiVersion: v1, kind: Service, metadata: {name: shop}, spec: {selector: {app: shop}, ports: [{port: 80, \
-         targetPort: http}]}}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\n\
+         spec: {selector: {app: shop}, ports: [{port: 80, targetPort: http}]}\n",
     );
     let arguments =
         ["service/shop", "--canary=part=canary", "--path=/", "--rate=50", "--for=25s", "--output=json"];
