@@ -161,7 +161,7 @@ mod tests {
             let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
             help_of(command).lines().filter(is_heading).map(str::to_owned).collect()
         };
-        let last = ["Service:", "Prometheus:", "Examples:", "Exit codes:"];
+        let last = ["Service:", "Prometheus:", "Kubernetes:", "Examples:", "Exit codes:"];
         for (command, first) in [
             ("watch", &["Requests:", "Judge:", "Output:"][..]),
             ("judge", &["Requests:", "Judge:", "Output:"]),
@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{arguments:?}: {error}");
             let text = error.to_string();
             let names: Vec<_> = flags.iter().map(|flag| flag.split('=').next().unwrap_or(flag)).collect();
-            assert!(names.iter().any(|name| text.contains(name) || text.contains("[URL]")), "{text}");
+            assert!(names.iter().any(|name| text.contains(name) || text.contains("[URL|STABLE]")), "{text}");
             assert_eq!(text.matches("cannot be used with").count(), 1, "{text}");
         };
         let (prometheus, input) = (&["--prometheus=http://127.0.0.1:1"][..], &["--input=-"][..]);

@@ -80,15 +80,16 @@ impl Presence {
 
     /// Whether the canary is absent `now`, after so many answers since `began`.
     fn absence(&self, answers: u64, began: Instant, now: Instant) -> Option<Absence> {
+        let long = SILENCE.max(3 * self.scrape);
+        if let Some(answered) = self.answered {
+            let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
+            let silent = now.saturating_duration_since(answered);
+            if silent >= long.max(gap * USUAL_GAPS) {
+                return Some(Absence::Silent(silent));
+            }
+        }
         if let Some(since) = self.unready {
             return Some(Absence::Unready(now.saturating_duration_since(since)));
-        }
-        let answered = self.answered?;
-        let long = SILENCE.max(3 * self.scrape);
-        let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
-        let silent = now.saturating_duration_since(answered);
-        if silent >= long.max(gap * USUAL_GAPS) {
-            return Some(Absence::Silent(silent));
         }
         let is_recent = |at: Instant| now.saturating_duration_since(at) < long;
         self.restarted.filter(|at| is_recent(*at)).map(|_| Absence::Restarted)

@@ -80,7 +80,7 @@ impl Cluster {
         });
         let script = format!(
             "#!/bin/sh\necho \"$@\" >>{folder}/calls\ncase $1 in\nconfig) printf %s shop-space ;;\nproxy)\n  for a; do case $a in \
-             --unix-socket=*) ln -s {socket} \"${{a#*=}}\" ;; esac; done\n  exec sleep 600 ;;\nesac\n",
+             --unix-socket=*) ln -s {socket} \"${{a#*=}}\" ;; esac; done\n  while [ ! -e {folder}/stop ]; do sleep 0.1; done ;;\nesac\n",
             folder = folder.path().display(),
             socket = socket.display(),
         );
@@ -114,7 +114,7 @@ impl Cluster {
         self.state.lock().expect("no panic")
     }
 
-    /// Adds a pod of this ReplicaSet.
+    /// Adds a pod of this `ReplicaSet`.
     fn add_pod(&self, name: &str, owner: &str, labels: &[(&str, &str)], behaviour: Behaviour) {
         let mut all: BTreeMap<_, _> = labels.iter().copied().collect();
         all.insert("app", "shop");
@@ -163,7 +163,7 @@ impl Cluster {
 
     /// Runs canary. Returns its exit code, its output and its messages.
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = self.command(&arguments).output().expect("it runs");
+        let output = self.command(arguments).output().expect("it runs");
         let left: Vec<_> = fs::read_dir(self.folder.path().join("tmp")).expect("a folder").collect();
         assert!(left.is_empty(), "{left:?}");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -365,7 +365,7 @@ fn a_pod_that_is_to_be_deleted_is_asked_no_more_and_restarts_and_unreadiness_are
         asked(&cluster, "shop-canary-b-1") > 5 && asked(&cluster, "shop-canary-b-2") > 5
     });
     cluster.change("shop-canary-b-2", |pod| {
-        pod["metadata"]["deletionTimestamp"] = json!("2026-11-29T06:00:00Z")
+        pod["metadata"]["deletionTimestamp"] = json!("2026-11-29T06:00:00Z");
     });
     let all = |cluster: &Cluster| cluster.lock().asked.len();
     let before = all(&cluster);
@@ -389,6 +389,21 @@ fn a_pod_that_is_to_be_deleted_is_asked_no_more_and_restarts_and_unreadiness_are
         "{text}"
     );
     assert!(text.contains("a pod of the canary has not been ready for"), "{text}");
+}
+
+#[test]
+fn if_kubectl_proxy_ends_by_itself_that_is_told_and_the_verdict_is_on_what_was_counted() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50"];
+    let child = cluster.command(&arguments).spawn().expect("it starts");
+    eventually("some requests", || cluster.lock().asked.len() > 20);
+    fs::write(cluster.folder.path().join("stop"), "").expect("a file");
+    let output = child.wait_with_output().expect("it ends");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
+    assert!(messages.contains("kubectl proxy has ended, so no request can be sent"), "{messages}");
+    assert!(output.stdout.starts_with(b"Not yet: the canary has failed 0 of "), "{output:?}");
+    assert!(cluster.socket_folders().is_empty());
 }
 
 #[test]

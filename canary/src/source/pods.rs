@@ -53,12 +53,35 @@ struct Pods {
     orders: watch::Sender<Orders>,
     /// Sends requests, and keeps the pods up to date.
     _tasks: JoinSet<()>,
-    _proxy: Option<Proxy>,
+    proxy: Option<Proxy>,
+    end: End,
+}
+
+/// Whether `kubectl proxy` has ended by itself. No request can be sent then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Not,
+    Seen,
+    Told,
 }
 
 impl Source for Pods {
     async fn next(&mut self) -> Option<Seen> {
-        self.seen.recv().await
+        match self.end {
+            End::Not => {}
+            End::Seen => {
+                self.end = End::Told;
+                return Some(Seen::Trouble("kubectl proxy has ended, so no request can be sent".to_owned()));
+            }
+            End::Told => return None,
+        }
+        let seen = self.seen.recv().await?;
+        let is_unsent =
+            |seen: &Seen| matches!(seen, Seen::Request(Observation { response: Response::Unsent(_), .. }));
+        if is_unsent(&seen) && self.proxy.as_mut().is_some_and(Proxy::has_ended) {
+            self.end = End::Seen;
+        }
+        Some(seen)
     }
 
     fn pause(&self, paused: bool) {
@@ -89,15 +112,10 @@ async fn send_requests(
                 let sent = Instant::now();
                 let asked = async {
                     let observation = Observation { number, sent, response: asking.ask(&pod).await };
-                    let trouble = match &observation.response {
-                        Response::Unsent(why) => Some(why.clone()),
-                        _ => None,
-                    };
                     let _ = seen.send(Seen::Request(observation)).await; // the receiver may be gone
-                    trouble
                 };
                 select! {
-                    _ = asked => {}
+                    () = asked => {}
                     () = seen.closed() => {}
                 }
                 drop(turn);

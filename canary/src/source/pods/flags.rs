@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use canary_judge::Release;
 use clap::{ArgMatches, Args, Command, parser::ValueSource};
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Place, Pods, PortName, Workload,
+    End, Place, Pods, PortName, Workload,
     api::{Api, ApiError, Way, own_namespace},
     keep::{Keeper, Listed, hashes},
     kubectl::{Kubectl, Proxy},
@@ -169,26 +169,11 @@ impl PodsFlags {
         probe: &ProbeFlags,
         bounds: Bounds,
     ) -> Result<Opened, String> {
-        let mut headers = http::headers("--header", &probe.service.headers)?;
+        let headers = http::headers("--header", &probe.service.headers)?;
         let in_cluster = self.in_cluster()?;
         if in_cluster.is_none() {
-            if probe.rate > MOST_THROUGH_API {
-                return Err(format!(
-                    "--rate {}: at most {MOST_THROUGH_API} requests a second go through the Kubernetes API server; canary \
-                     in the cluster may send more",
-                    probe.rate
-                ));
-            }
-            let own = |name: &&hyper::header::HeaderName| {
-                [AUTHORIZATION, HOST].contains(name) || name.as_str().starts_with("impersonate-")
-            };
-            if let Some(name) = headers.keys().find(own) {
-                return Err(format!(
-                    "--header {name}: the way to the pods through the Kubernetes API server needs this header itself"
-                ));
-            }
+            check_way_through_api(probe.rate, &headers)?;
         }
-        headers.remove(hyper::header::CONNECTION);
         let kubectl = self.kubectl();
         let namespace = match (&self.namespace, &in_cluster) {
             (Some(name), _) => name.clone(),
@@ -197,12 +182,11 @@ impl PodsFlags {
         };
         let workloads: Vec<_> = [Some(stable), self.canary_workload.as_ref()].into_iter().flatten().collect();
         let rule = needed_rule(&workloads, in_cluster.is_some());
-        let (way, proxy) = match in_cluster {
-            Some(way) => (way, None),
-            None => {
-                let proxy = Proxy::start(&kubectl, &namespace, &accepted(&namespace, &workloads)).await?;
-                (Way::Proxy(proxy.socket().to_owned()), Some(proxy))
-            }
+        let (way, proxy) = if let Some(way) = in_cluster {
+            (way, None)
+        } else {
+            let proxy = Proxy::start(&kubectl, &namespace, &accepted(&namespace, &workloads)).await?;
+            (Way::Proxy(proxy.socket().to_owned()), Some(proxy))
         };
         let check = format!("/api/v1/namespaces/{namespace}/pods?limit=1");
         let api = Arc::new(Api::new(way, check));
@@ -244,7 +228,7 @@ impl PodsFlags {
 
         let title = names.join(" and ");
         Ok(Opened {
-            source: AnySource::new(Pods { seen, orders, _tasks: tasks, _proxy: proxy }),
+            source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, end: End::Not }),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),
@@ -255,6 +239,24 @@ impl PodsFlags {
             title,
         })
     }
+}
+
+/// Refuses what does not go through the API server.
+fn check_way_through_api(rate: f64, headers: &HeaderMap) -> Result<(), String> {
+    if rate > MOST_THROUGH_API {
+        return Err(format!(
+            "--rate {rate}: at most {MOST_THROUGH_API} requests a second go through the Kubernetes API server; canary in the \
+             cluster may send more"
+        ));
+    }
+    let is_taken = |name: &&HeaderName| {
+        [AUTHORIZATION, HOST].contains(name) || name.as_str().starts_with("impersonate-")
+    };
+    headers.keys().find(is_taken).map_or(Ok(()), |name| {
+        Err(format!(
+            "--header {name}: the way to the pods through the Kubernetes API server needs this header itself"
+        ))
+    })
 }
 
 /// The names of both sides, stable first.

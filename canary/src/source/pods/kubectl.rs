@@ -59,7 +59,7 @@ impl Kubectl {
         command.args(["config", "view", "--minify", "--output", "jsonpath={..namespace}"]).args(&self.0);
         command.stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output());
-        let output = output.await.map_err(|error| error.to_string())?.map_err(not_started)?;
+        let output = output.await.map_err(|error| error.to_string())?.map_err(|error| not_started(&error))?;
         if !output.status.success() {
             return Err(failed(&String::from_utf8_lossy(&output.stderr), output.status));
         }
@@ -72,7 +72,7 @@ impl Kubectl {
     }
 }
 
-fn not_started(error: io::Error) -> String {
+fn not_started(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
         return "kubectl is not on the PATH, and it is needed to reach the pods".to_owned();
     }
@@ -140,6 +140,11 @@ impl Proxy {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.guard.try_wait(), Ok(None))
     }
 
     /// Its socket.

@@ -1,7 +1,7 @@
 //! The parts of Kubernetes' objects that are read, and what they say about a pod: where to ask it, and whether it is
 //! ready.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
@@ -133,6 +133,15 @@ pub enum PortName {
     Name(String),
 }
 
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 impl std::str::FromStr for PortName {
     type Err = &'static str;
 
@@ -174,7 +183,8 @@ struct Container {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPort {
     name: String,
-    container_port: u16,
+    #[serde(rename = "containerPort")]
+    number: u16,
     protocol: Option<String>,
 }
 
@@ -265,7 +275,7 @@ impl Pod {
     fn number(&self, port: &PortName) -> Option<u16> {
         match port {
             PortName::Number(number) => Some(*number),
-            PortName::Name(name) => self.ports().find(|it| it.name == *name).map(|it| it.container_port),
+            PortName::Name(name) => self.ports().find(|it| it.name == *name).map(|it| it.number),
         }
     }
 
@@ -280,12 +290,12 @@ impl Pod {
         let ports: Vec<_> = self.ports().collect();
         let (port, from) = if let Some(port) = &wanted.port {
             let found = self.number(port);
-            let port = found.ok_or_else(|| format!("there is no port {port:?}; {}", listed(&ports)))?;
+            let port = found.ok_or_else(|| format!("there is no port {port}; {}", listed(&ports)))?;
             (port, if wanted.is_of_service { From::Service } else { From::Flag })
         } else if let Some((port, _)) = &probe {
             (*port, From::Probe)
         } else if let [only] = ports.as_slice() {
-            (only.container_port, From::OnlyPort)
+            (only.number, From::OnlyPort)
         } else {
             return Err(format!("there is no readiness probe by HTTP; {}: give --port", listed(&ports)));
         };
@@ -304,8 +314,8 @@ impl Pod {
 
 fn listed(ports: &[&ContainerPort]) -> String {
     let shown = ports.iter().take(8).map(|port| match port.name.as_str() {
-        "" => port.container_port.to_string(),
-        name => format!("{} ({name})", port.container_port),
+        "" => port.number.to_string(),
+        name => format!("{} ({name})", port.number),
     });
     match ports.len() {
         0 => "the containers name no ports".to_owned(),
@@ -370,7 +380,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(containers: serde_json::Value) -> Pod {
+    fn pod(containers: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({"spec": {"containers": containers}})).expect("a pod")
     }
 
@@ -387,10 +397,10 @@ mod tests {
         let http = json!({"name": "http", "containerPort": 8080});
         let admin = json!({"name": "admin", "containerPort": 8081});
         let probe = json!({"httpGet": {"path": "/ready?full=1", "port": "admin", "scheme": "HTTP"}});
-        let both = pod(json!([{"ports": [http, admin], "readinessProbe": probe}]));
-        let one = pod(json!([{"ports": [http]}, {"ports": [{"containerPort": 53, "protocol": "UDP"}]}]));
-        let two = pod(json!([{"ports": [http]}, {"ports": [admin]}]));
-        let none = pod(json!([{}]));
+        let both = pod(&json!([{"ports": [http, admin], "readinessProbe": probe}]));
+        let one = pod(&json!([{"ports": [http]}, {"ports": [{"containerPort": 53, "protocol": "UDP"}]}]));
+        let two = pod(&json!([{"ports": [http]}, {"ports": [admin]}]));
+        let none = pod(&json!([{}]));
         let at = |pod: &Pod, port, path| {
             pod.endpoint(&wanted(port, path)).map(|it| (it.port, it.path.clone(), it.described()))
         };

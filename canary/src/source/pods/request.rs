@@ -156,7 +156,7 @@ impl Asking {
             text.get(..NOT_REACHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(NOT_REACHED))
         };
         if head.status.is_server_error() && begins(&message) {
-            return Some(self.not_reached(pod, &message));
+            return Some(Self::not_reached(pod, &message));
         }
         let about_pod = status.as_ref().and_then(|status| status.details.as_ref()).is_some_and(|details| {
             details.kind == "pods" && details.name.split(':').any(|part| part == pod.name)
@@ -181,7 +181,7 @@ impl Asking {
     }
 
     /// The API server has not reached the pod.
-    fn not_reached(&self, pod: &Candidate, message: &str) -> Response {
+    fn not_reached(pod: &Candidate, message: &str) -> Response {
         let cause = if message.contains("refused") {
             Cause::Refused
         } else if message.contains("timeout") || message.contains("deadline") {

@@ -302,7 +302,7 @@ mod tests {
         let restarted =
             |name, times: u64| pod(name, &[("/status/containerStatuses/0/restartCount", json!(times))]);
         let mut roster = roster(&[restarted("canary-1", 7), restarted("stable-1", 2)], now);
-        let mut restarts = |roster: &mut Roster| roster.health(now).map(|health| health.restarts);
+        let restarts = |roster: &mut Roster| roster.health(now).map(|health| health.restarts);
         assert_eq!(restarts(&mut roster), Some(0), "those were before the trial");
         roster.update(0, &restarted("canary-1", 9), &rule(), now);
         roster.update(0, &restarted("stable-1", 5), &rule(), now);
@@ -317,7 +317,7 @@ mod tests {
     fn the_time_without_readiness_is_that_of_the_canarys_pod_that_waits_longest_or_of_no_pod() {
         let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
         let mut roster = roster(&NAMES.map(|name| pod(name, &[])), now);
-        let mut since = |roster: &mut Roster, at: u32| {
+        let since = |roster: &mut Roster, at: u32| {
             roster.health(now + at * second).map(|health| (health.unready, health.pod))
         };
         assert_eq!(since(&mut roster, 0), Some((None, None)));

@@ -299,13 +299,13 @@ impl Rule {
         let is_of = |name: &str, hash: &str| owner == Some(("ReplicaSet", &format!("{name}-{hash}")));
         match self {
             Self::Owned(workload, release) => {
-                let owned = match workload.kind {
+                let is_its = match workload.kind {
                     Kind::Deployment => {
                         labels.get(DEPLOYMENT_HASH).is_some_and(|hash| is_of(&workload.name, hash))
                     }
                     kind => owner == Some((kind.name(), &workload.name)),
                 };
-                owned.then_some(*release)
+                is_its.then_some(*release)
             }
             Self::Hashes { rollout, stable, canary } => {
                 let hash = labels.get(ROLLOUT_HASH).filter(|hash| is_of(rollout, hash))?;
@@ -383,13 +383,13 @@ mod tests {
     #[test]
     fn the_owner_tells_the_release_where_selectors_overlap() {
         let pod = labels("app=shop pod-template-hash=5d8");
-        let owned = |name: &str| Rule::Owned(name.parse().expect("a workload"), Release::Canary);
+        let of = |name: &str| Rule::Owned(name.parse().expect("a workload"), Release::Canary);
         let owner = Some(("ReplicaSet", "shop-canary-5d8"));
-        assert_eq!(owned("deployment/shop-canary").release(&pod, owner), Some(Release::Canary));
-        assert_eq!(owned("deployment/shop").release(&pod, owner), None);
-        assert_eq!(owned("deployment/shop-canary").release(&pod, None), None);
-        assert_eq!(owned("rs/shop-canary-5d8").release(&pod, owner), Some(Release::Canary));
-        assert_eq!(owned("sts/db").release(&pod, Some(("StatefulSet", "db"))), Some(Release::Canary));
+        assert_eq!(of("deployment/shop-canary").release(&pod, owner), Some(Release::Canary));
+        assert_eq!(of("deployment/shop").release(&pod, owner), None);
+        assert_eq!(of("deployment/shop-canary").release(&pod, None), None);
+        assert_eq!(of("rs/shop-canary-5d8").release(&pod, owner), Some(Release::Canary));
+        assert_eq!(of("sts/db").release(&pod, Some(("StatefulSet", "db"))), Some(Release::Canary));
 
         let rule = |stable: &str, canary: &str| Rule::Hashes {
             rollout: "shop".to_owned(),
