@@ -5,7 +5,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -389,6 +389,29 @@ fn a_pod_that_is_to_be_deleted_is_asked_no_more_and_restarts_and_unreadiness_are
         "{text}"
     );
     assert!(text.contains("a pod of the canary has not been ready for"), "{text}");
+}
+
+#[test]
+fn pods_that_are_ready_only_later_are_waited_for() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let pods = ["shop-a-1", "shop-canary-b-1"];
+    let ready = |value: &str| {
+        for pod in pods {
+            cluster.change(pod, |pod| pod["status"]["conditions"][0]["status"] = json!(value));
+        }
+    };
+    ready("False");
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--count=20", "--timeout=1s"];
+    let mut child = cluster.command(&arguments).spawn().expect("it starts");
+    let messages = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    // told after longer than any answer may take
+    let told =
+        "no request goes to the canary release, deployment/shop-canary: its pod shop-canary-b-1 is not ready";
+    assert!(messages.into_iter().any(|line| line.contains(told)));
+    ready("True");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(cluster.lock().asked.len(), 20);
 }
 
 #[test]

@@ -148,7 +148,7 @@ async fn follow(
     let mut progress = if report.is_none() { Progress::in_terminal(until) } else { None };
     let mut redraws = interval(REDRAWN_EVERY);
     redraws.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut passed, mut has_forecast) = (0, false);
+    let (mut passed, mut has_forecast, mut asked_since) = (0, false, None);
     loop {
         select! {
             seen = source.next() => {
@@ -159,6 +159,9 @@ async fn follow(
                 };
                 if let Some(recorder) = &mut recorder {
                     recorder.observe(&seen, now)?;
+                }
+                if let Seen::Request(observation) = &seen {
+                    asked_since = asked_since.or(Some(observation.sent)); // pods may be ready only later
                 }
                 trial.see(&seen);
                 if let Some(report) = &mut report {
@@ -172,7 +175,8 @@ async fn follow(
                     return ended(exit, now, End::Decided);
                 }
                 let elapsed = trial.tally().began().elapsed();
-                if trial.tally().answered() == 0 && patience.is_some_and(|patience| elapsed > patience) {
+                let is_over = |(patience, since): (Duration, Instant)| since.elapsed() > patience;
+                if trial.tally().answered() == 0 && patience.zip(asked_since).is_some_and(is_over) {
                     return ended(Exit::NoAnswer, now, End::Stopped);
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {
