@@ -21,15 +21,11 @@ use std::{
 use hyper::{Response, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use testkit::{free_port, labels::LabelVolume};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-
-#[allow(dead_code, unreachable_pub, reason = "only some of it is used here")]
-#[path = "../canary/src/rehearse/volume.rs"]
-mod volume;
-use volume::LabelVolume;
 
 const CONNECTIONS: usize = 32;
 const ROUNDS: usize = 5;
@@ -64,10 +60,6 @@ fn serve_constant(address: &str, size: usize) {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     });
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 /// A server process on the first CPU.

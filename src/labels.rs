@@ -5,10 +5,6 @@
 
 mod file;
 mod parser;
-#[cfg(test)]
-#[allow(dead_code, unreachable_pub, reason = "only some of it is used here")]
-#[path = "../canary/src/rehearse/volume.rs"]
-mod volume; // writes the file as the kubelet does
 mod watch;
 
 pub use self::{

@@ -17,13 +17,12 @@ use std::{
 };
 
 use common::{
-    LABELS, LabelDir, PATIENCE,
-    http::Client,
-    pause,
+    LABELS,
     process::{Process, appinfo},
     swaps,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testkit::{PATIENCE, eventually, http::Client, labels::LabelDir};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -105,7 +104,7 @@ fn five_thousand_slow_heads_do_not_delay_other_clients_and_are_cut_off_in_time()
             cut_off
         })
     });
-    pause(Duration::from_secs(2)); // until all slow clients are connected
+    thread::sleep(Duration::from_secs(2)); // until all slow clients are connected
     // the fastest of three, since the machine may be busy with something else for a while
     let beside = (0..3).map(|_| p99(process.public, Duration::from_secs(2))).min().expect("three");
     let cut_off = crowd.join().expect("no panic");
@@ -135,9 +134,9 @@ fn with_a_thousand_swaps_per_second_every_answer_is_current_and_consistent() {
     let answers = swaps::under_load(process.public, &labels, 8, SWAPS + CALM_SWAPS, |round| {
         if round <= SWAPS {
             let next = began + Duration::from_millis(1) * u32::try_from(round).expect("few");
-            pause(next.saturating_duration_since(Instant::now()));
+            thread::sleep(next.saturating_duration_since(Instant::now()));
         } else {
-            pause(Duration::from_millis(150)); // long enough for labels to be cached in between
+            thread::sleep(Duration::from_millis(150)); // long enough for labels to be cached in between
         }
         if round == SWAPS {
             println!("{SWAPS} swaps in {:.1?}", began.elapsed());
@@ -185,7 +184,7 @@ fn a_million_mixed_requests_do_not_increase_memory() {
                 }
             });
         }
-        common::eventually("a tenth of the requests is answered", || {
+        eventually("a tenth of the requests is answered", || {
             asked.load(Ordering::Relaxed) >= CLIENTS * EACH / 10
         });
         process.resident_kib()

@@ -151,3 +151,29 @@ fn the_engines_schemas_accept_the_variants_on_the_pages() {
     }
     assert_eq!(tried, 5, "the variants of both pages");
 }
+
+/// As after a pause by the judge's `hold`. The controller of Argo Rollouts does not run here, so the test writes the
+/// status. The reset of the trial is tested with `canary serve`.
+#[test]
+fn the_commands_for_after_a_pause_find_the_canarys_hash_and_resume_the_rollout() {
+    let namespace = Namespace::new("resume");
+    let in_namespace = |arguments: &[&str], input: &str| {
+        succeeds(kubectl(&[&["--namespace", &namespace.0], arguments].concat(), input))
+    };
+    in_namespace(&["create", "-f", "deployment/argo-rollouts/rollout.yaml"], "");
+    let paused = r#"{"status":{"currentPodHash":"6d5f7c9b4","pauseConditions":[
+        {"reason":"InconclusiveAnalysisRun","startTime":"2026-01-01T00:00:00Z"}]}}"#;
+    in_namespace(&["patch", "rollout", "appinfo", "--subresource=status", "--type=merge", "-p", paused], "");
+    let all = commands("docs/argo-rollouts.md");
+    let of = |part: &str| all.iter().find(|command| command.contains(part)).expect("on the page").clone();
+    let script = format!(
+        "set -eu; kubectl() {{ command kubectl --namespace {} \"$@\"; }}\n{}\n{}\necho $HASH",
+        namespace.0,
+        of("HASH=$("),
+        of("pauseConditions"),
+    );
+    let said = succeeds(Command::new("sh").args(["-c", &script]).output().expect("sh runs"));
+    assert!(said.ends_with("patched\n6d5f7c9b4\n"), "{said}");
+    let status = in_namespace(&["get", "rollout", "appinfo", "-o", "jsonpath={.status}"], "");
+    assert_eq!(status, r#"{"currentPodHash":"6d5f7c9b4"}"#);
+}

@@ -21,13 +21,14 @@ use appinfo::{
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
 use axum::{Router, body::Body, http::Request};
-use common::{
-    LabelDir, eventually,
-    http::{Client, get},
-    process::{Process, appinfo},
-};
+use common::process::{Process, appinfo};
 use http_body_util::BodyExt;
 use rustix::process::Signal;
+use testkit::{
+    eventually,
+    http::{Client, get},
+    labels::LabelDir,
+};
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 

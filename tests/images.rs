@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LABELS, LabelDir, eventually, http::get};
+use common::LABELS;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::{eventually, http::get, labels::LabelDir};
 
 /// The grace period that `docker stop` is given, as the manifests give it.
 const GRACE_SECONDS: u64 = 30;
@@ -53,7 +54,16 @@ impl Clone {
     /// With all files as old as that, as `cp -p` and archives make them.
     fn last_modified(date: &str) -> Self {
         let new = Self(tempfile::tempdir().expect("a folder"));
-        let files = [".dockerignore", "Cargo.lock", "Cargo.toml", "Dockerfile.v1", "canary", "judge", "src"];
+        let files = [
+            ".dockerignore",
+            "Cargo.lock",
+            "Cargo.toml",
+            "Dockerfile.v1",
+            "canary",
+            "judge",
+            "src",
+            "testkit",
+        ];
         let copied = Command::new("cp").arg("-R").args(files).arg(new.0.path()).status().expect("cp");
         assert!(copied.success());
         let config = new.0.path().join("src/config.rs");

@@ -464,6 +464,26 @@ fn prometheus_is_small_keeps_to_the_restricted_profile_and_finds_its_configurati
 }
 
 #[test]
+fn every_image_is_built_from_all_members_of_the_workspace() {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let manifest = read("Cargo.toml");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("the members");
+    let members: Vec<String> = serde_json::from_str(members).expect("a list in one line");
+    assert!(members.len() >= 3, "{members:?}");
+    let allowed = read(".dockerignore");
+    for member in members {
+        for part in ["Cargo.toml", "src"] {
+            let line = format!("!{member}/{part}");
+            assert!(allowed.lines().any(|other| other == line), "Docker does not get {member}/{part}");
+        }
+        for dockerfile in ["Dockerfile.v1", "Dockerfile.v2", "Dockerfile.v3", "canary/Dockerfile"] {
+            let line = format!("COPY {member} {member}");
+            assert!(read(dockerfile).lines().any(|other| other == line), "{dockerfile}: no {line}");
+        }
+    }
+}
+
+#[test]
 fn the_dockerfiles_differ_in_feature_and_labels_alone() {
     let versions = [("baseline", 1), ("broken", 2), ("with-namespace", 3)];
     let same = versions.map(|(feature, version)| {

@@ -13,8 +13,9 @@ use appinfo::{
     service::{AppInfoBroken, Pod},
 };
 use axum::{Router, body::Body, http::Request};
-use common::{LABELS, LabelDir, http::get};
+use common::LABELS;
 use http_body_util::BodyExt;
+use testkit::{http::get, labels::LabelDir};
 use tokio::sync::watch;
 use tower::ServiceExt;
 

@@ -5,42 +5,38 @@ mod common;
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    process::{Command, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use common::{
-    LabelDir,
-    http::{Client, get},
     manifests::documents,
-    pause,
     process::{Process, command},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::{eventually_within, http::get, labels::LabelDir, prometheus::Prometheus};
 
 const STABLE_PODS: usize = 3;
 
 /// How long to wait for alerts and recording rules. Rules over days are evaluated every 30 s.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits for a condition, and sends one request to each of `targets` between two checks.
+/// Waits for a condition, and sends one request to each of `targets` before each check. Returns how long it took.
 fn eventually(what: &str, targets: &[SocketAddr], mut condition: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "timed out waiting for: {what}");
+    eventually_within(PATIENCE, what, || {
         for &target in targets {
             get(target, "/v1/appinfo").expect("an answer");
         }
-        pause(Duration::from_millis(40));
-    }
-    start.elapsed()
+        thread::sleep(Duration::from_millis(30)); // leaves the processors to Prometheus
+        condition()
+    })
 }
 
 fn config_map() -> ConfigMap {
@@ -134,109 +130,29 @@ fn appinfo_with(feature: &str) -> PathBuf {
     binary
 }
 
-/// A Prometheus with configuration and data in one folder, killed when dropped.
-struct Prometheus {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-    address: SocketAddr,
+/// The value of a recording rule for a release.
+fn value(prometheus: &Prometheus, rule: &str, release: &str) -> Option<f64> {
+    let series = prometheus.query(&format!("{rule}{{app=\"appinfo\",release=\"{release}\"}}"));
+    assert!(series.len() < 2, "{rule}: {series:?}");
+    series.first().map(|(_, value)| *value)
 }
 
-impl Prometheus {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new("prometheus")
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
-            .current_dir(folder)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("prometheus is installed");
-        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let writer = Arc::clone(&log);
-        let address = Arc::new(OnceLock::new());
-        let found = Arc::clone(&address);
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-                if entry["msg"] == "Listening on" {
-                    let text = entry["address"].as_str().expect("an address");
-                    found.set(text.parse().expect("an address")).expect("it listens once");
-                }
-                writer.lock().expect("no panic").push(line);
-            }
-        });
-        let mut new = Self { child, log, address: ([0, 0, 0, 0], 0).into() };
-        eventually("Prometheus listens", &[], || {
-            assert!(new.child.try_wait().expect("a status").is_none(), "it ended: {:#?}", new.log());
-            address.get().is_some()
-        });
-        new.address = *address.get().expect("just seen");
-        eventually("Prometheus is ready", &[], || new.ask("/-/ready").is_ok_and(|(status, _)| status == 200));
-        new
-    }
-
-    fn log(&self) -> Vec<String> {
-        self.log.lock().expect("no panic").clone()
-    }
-
-    /// Sends a request, by HTTP/1.0 so that the answer is not chunked. Returns status and body.
-    fn ask(&self, path: &str) -> io::Result<(u16, String)> {
-        let mut client = Client::connect(self.address)?;
-        client.send(format!("GET {path} HTTP/1.0\r\n\r\n"))?;
-        let answer = String::from_utf8(client.until_closed()?).map_err(io::Error::other)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
-    }
-
-    /// The field `data` of an answer of the API.
-    fn api(&self, path: &str) -> Value {
-        let (status, body) = self.ask(&format!("/api/v1/{path}")).expect("an answer");
-        assert_eq!(status, 200, "{path}: {body}");
-        let mut answer: Value = serde_json::from_str(&body).expect("JSON");
-        answer["data"].take()
-    }
-
-    /// The series of a query, with their values.
-    fn query(&self, expression: &str) -> Vec<(Value, f64)> {
-        let encoded = expression.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
-        let data = self.api(&format!("query?query={encoded}"));
-        let series = data["result"].as_array().expect("a vector").iter();
-        let number = |text: &Value| text.as_str().and_then(|text| text.parse().ok()).expect("a number");
-        series.map(|one| (one["metric"].clone(), number(&one["value"][1]))).collect()
-    }
-
-    /// The value of a recording rule for a release.
-    fn of(&self, rule: &str, release: &str) -> Option<f64> {
-        let series = self.query(&format!("{rule}{{app=\"appinfo\",release=\"{release}\"}}"));
-        assert!(series.len() < 2, "{rule}: {series:?}");
-        series.first().map(|(_, value)| *value)
-    }
-
-    /// Name, labels and summary of each firing alert.
-    fn firing(&self) -> Vec<(String, Value, String)> {
-        let data = self.api("alerts");
-        let alerts = data["alerts"].as_array().expect("alerts").iter();
-        let text = |value: &Value| value.as_str().expect("text").to_owned();
-        let alerts = alerts.filter(|alert| alert["state"] == "firing");
-        alerts
-            .map(|alert| {
-                let labels = &alert["labels"];
-                (text(&labels["alertname"]), labels.clone(), text(&alert["annotations"]["summary"]))
-            })
-            .collect()
-    }
-
-    fn fires(&self, name: &str) -> bool {
-        self.firing().iter().any(|(other, ..)| other == name)
-    }
+/// Name, labels and summary of each firing alert.
+fn firing(prometheus: &Prometheus) -> Vec<(String, Value, String)> {
+    let data = prometheus.api("alerts");
+    let alerts = data["alerts"].as_array().expect("alerts").iter();
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let alerts = alerts.filter(|alert| alert["state"] == "firing");
+    alerts
+        .map(|alert| {
+            let labels = &alert["labels"];
+            (text(&labels["alertname"]), labels.clone(), text(&alert["annotations"]["summary"]))
+        })
+        .collect()
 }
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn fires(prometheus: &Prometheus, name: &str) -> bool {
+    firing(prometheus).iter().any(|(other, ..)| other == name)
 }
 
 /// A pod of a release.
@@ -328,7 +244,7 @@ fn without_requests_no_dashboard_query_returns_nan() {
     let prometheus = Prometheus::start(folder.path());
     // a rate needs two scrapes
     eventually("requests have a rate", &[], || {
-        prometheus.of("release:http_requests:rate1m", "stable") == Some(0.0)
+        value(&prometheus, "release:http_requests:rate1m", "stable") == Some(0.0)
     });
     for (panel, query) in dashboard_queries() {
         let series = prometheus.query(&query);
@@ -379,7 +295,7 @@ fn the_alert_for_a_broken_canary_fires_and_ends_after_the_roll_back() {
         "only admin ports of running pods of appinfo are scraped"
     );
 
-    let share = |rule: &str| prometheus.of(rule, "canary").zip(prometheus.of(rule, "stable"));
+    let share = |rule: &str| value(&prometheus, rule, "canary").zip(value(&prometheus, rule, "stable"));
     let close = |pair: Option<(f64, f64)>, to: (f64, f64)| {
         pair.is_some_and(|(canary, stable)| (canary - to.0).abs() < 0.02 && (stable - to.1).abs() < 0.02)
     };
@@ -396,15 +312,15 @@ fn the_alert_for_a_broken_canary_fires_and_ends_after_the_roll_back() {
         "{canary} s, {stable} s"
     );
 
-    eventually("the canary's alert fires", &everyone, || prometheus.fires("CanaryFailsMoreOften"));
+    eventually("the canary's alert fires", &everyone, || fires(&prometheus, "CanaryFailsMoreOften"));
     println!(
         "CanaryFailsMoreOften fires {:.0} s after all pods are scraped",
         scraped.elapsed().as_secs_f64()
     );
     eventually("the error budget's alerts fire, for hours and days", &everyone, || {
-        prometheus.firing().iter().filter(|(name, ..)| name == "ErrorBudgetBurn").count() == 4
+        firing(&prometheus).iter().filter(|(name, ..)| name == "ErrorBudgetBurn").count() == 4
     });
-    for (name, labels, summary) in prometheus.firing() {
+    for (name, labels, summary) in firing(&prometheus) {
         println!("{name}: {summary}");
         assert_ne!(name, "CanaryWithoutTraffic");
         assert_eq!(labels["app"], "appinfo", "{name}");
@@ -441,12 +357,12 @@ fn the_alert_for_a_broken_canary_fires_and_ends_after_the_roll_back() {
     let targets: Vec<_> = pods.iter().flat_map(Pod::ports).collect();
     write_targets(folder.path(), &targets);
     let stable: Vec<_> = pods.iter().map(|pod| pod.process.public).collect();
-    let took = eventually("the alert ends", &stable, || !prometheus.fires("CanaryFailsMoreOften"));
+    let took = eventually("the alert ends", &stable, || !fires(&prometheus, "CanaryFailsMoreOften"));
     println!("CanaryFailsMoreOften ends {:.0} s after the roll-back", took.as_secs_f64());
     assert!(took < Duration::from_secs(90), "it took {took:?}");
     eventually("the stable release has all the traffic", &stable, || {
-        prometheus.of("release:up:share", "canary").is_none()
-            && prometheus.of("release:http_requests:share_rate1m", "stable") == Some(1.0)
+        value(&prometheus, "release:up:share", "canary").is_none()
+            && value(&prometheus, "release:http_requests:share_rate1m", "stable") == Some(1.0)
     });
     let warnings: Vec<_> =
         prometheus.log().into_iter().filter(|line| !line.contains("\"level\":\"info\"")).collect();

@@ -1,12 +1,10 @@
 //! The label parser, with examples and with arbitrary text; and a label file as the kubelet writes it.
 
-mod common;
-
 use std::{collections::BTreeMap, fs};
 
 use appinfo::labels::{LabelFile, Labels};
-use common::volume::{LabelVolume, to_text};
 use proptest::prelude::*;
+use testkit::labels::LabelVolume;
 
 type Expected = &'static [(&'static str, &'static str)];
 
@@ -130,15 +128,14 @@ proptest! {
 
 #[test]
 fn after_a_swap_the_service_reads_the_new_labels_and_the_old_version_is_removed() {
-    let mut labels = BTreeMap::from([("app".to_owned(), "appinfo".to_owned())]);
     let directory = tempfile::tempdir().expect("a directory");
-    let volume = LabelVolume::new(directory.path().join("volume"), to_text(&labels)).expect("a volume");
+    let volume = LabelVolume::new(directory.path().join("volume"), "app=\"appinfo\"").expect("a volume");
     let file = LabelFile::new(volume.file());
+    let mut labels = BTreeMap::from([("app".to_owned(), "appinfo".to_owned())]);
     assert_eq!(file.read().expect("labels").as_map(), &labels);
+    volume.swap("app=\"appinfo\"\nnewlabel=\"realtime\"").expect("a swap");
     labels.insert("newlabel".to_owned(), "realtime".to_owned());
-    volume.swap(to_text(&labels)).expect("a swap");
     assert_eq!(file.read().expect("labels").as_map(), &labels);
-    assert_eq!(fs::read_to_string(volume.file()).expect("text"), "app=\"appinfo\"\nnewlabel=\"realtime\"");
     let entries = fs::read_dir(directory.path().join("volume")).expect("a directory").count();
     assert_eq!(entries, 3, "two links and the directory of the current version");
 }

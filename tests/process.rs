@@ -21,13 +21,17 @@ use std::{
 
 use appinfo::service;
 use common::{
-    KIB_PER_CONNECTION, LABELS, LabelDir, PATIENCE, eventually,
-    http::{Answer, Client, get},
-    pause,
+    KIB_PER_CONNECTION, LABELS,
     process::{Process, appinfo, command},
     swaps,
 };
 use rustix::process::Signal;
+use testkit::{
+    PATIENCE, eventually, free_port,
+    http::{Answer, Client, get},
+    labels::LabelDir,
+    signal,
+};
 
 /// The process of the pod `pod-1` in the namespace `space`, with these labels.
 fn start(labels: &LabelDir, flags: &[&str]) -> Process {
@@ -317,7 +321,7 @@ fn the_log_has_requests_and_failures_but_neither_probes_nor_secrets() {
 
     process.signal(Signal::TERM);
     assert_eq!(process.ended().code(), Some(0));
-    eventually("the log is complete", || process.find("drained").is_some());
+    assert!(process.find("drained").is_some());
     assert!(!process.log().concat().contains("hunter2"), "no secret is logged");
     assert_eq!(process.messages("request").len(), 2, "probes are not logged");
 }
@@ -334,7 +338,7 @@ fn rust_log_filters_log_lines() {
     eventually("it answers", || get(free, ANSWERED).is_ok());
     fs::remove_file(labels.file()).expect("removed");
     assert_eq!(get(free, "/v1/appinfo").expect("an answer").status, 500);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("it runs");
+    signal(&child, Signal::INT);
     let mut output = String::new();
     child.stdout.take().expect("output").read_to_string(&mut output).expect("UTF-8");
     assert_eq!(child.wait().expect("a status").code(), Some(0));
@@ -383,8 +387,8 @@ fn each_log_line_is_written_or_counted_as_lost() {
         let mut text = String::new();
         output.read_to_string(&mut text).map(|_| text)
     });
-    pause(Duration::from_secs(1)); // until the queue is written
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("it runs");
+    thread::sleep(Duration::from_secs(1)); // until the queue is written
+    signal(&child, Signal::INT);
     assert_eq!(child.wait().expect("a status").code(), Some(0));
     let text = reader.join().expect("no panic").expect("UTF-8");
     let lines: Vec<serde_json::Value> =
@@ -422,17 +426,12 @@ fn many_clients_leave_file_descriptors_for_the_label_file_and_for_probes() {
         }
         for _ in 0..150 {
             labels.swap(LABELS); // so that the cache is often invalid and the file is read
-            pause(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         done.store(true, Ordering::Relaxed);
     });
     assert!(answered.iter().all(|answers| answers.load(Ordering::Relaxed) > 80), "{answered:?}");
     assert_eq!(process.messages("cannot accept").len(), 0);
-}
-
-/// A free port, for a process whose log cannot be used to find its port.
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 #[test]
@@ -528,7 +527,7 @@ fn a_second_signal_ends_at_once() {
         let mut process = start(&labels, &flags.each_ref().map(String::as_str));
         let mut idle = Client::connect(process.public).expect("a connection");
         idle.get(ANSWERED).expect("an answer");
-        pause(Duration::from_millis(100)); // long enough to become idle
+        thread::sleep(Duration::from_millis(100)); // long enough to become idle
         idle.get(ANSWERED).expect("an answer after idle time");
         let mut unfinished = Client::connect(process.public).expect("a connection");
         unfinished.send("GET / HTT").expect("sent");
@@ -567,7 +566,7 @@ fn a_request_in_flight_is_answered_after_the_delay() {
     client.send("GET /nothing HTTP/1.1\r\n").expect("sent");
     process.signal(Signal::TERM);
     process.wait_for("no new connections");
-    pause(Duration::from_millis(1500)); // longer than an idle connection stays open
+    thread::sleep(Duration::from_millis(1500)); // longer than an idle connection stays open
     client.send("host: x\r\n\r\n").expect("still open");
     let answer = client.answer().expect("an answer");
     assert_eq!(answer.status, 404);
@@ -844,12 +843,12 @@ fn a_slow_head_is_cut_off_and_an_idle_connection_is_not() {
         if slow.send([byte]).is_err() {
             break;
         }
-        pause(Duration::from_millis(250));
+        thread::sleep(Duration::from_millis(250));
         assert!(start.elapsed() < PATIENCE, "it is never cut off");
     }
     let cut_off_after = start.elapsed();
     assert!(cut_off_after > Duration::from_secs(9), "{cut_off_after:?}");
-    pause(Duration::from_secs(13).saturating_sub(start.elapsed()));
+    thread::sleep(Duration::from_secs(13).saturating_sub(start.elapsed()));
     assert_eq!(idle.get(ANSWERED).expect("an answer").status, 404);
 }
 
@@ -933,7 +932,7 @@ fn the_server_recovers_after_running_out_of_file_descriptors() {
     let mut answers = BTreeSet::new();
     while start.elapsed() < Duration::from_secs(3) {
         answers.insert(get(process.admin, "/readyz").expect("probes are still answered").status);
-        pause(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(answers, BTreeSet::from([200]));
     let spent = process.cpu_seconds() - cpu;

@@ -13,9 +13,10 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
-use common::{LABELS, LabelDir};
+use common::LABELS;
 use http_body_util::BodyExt;
 use proptest::prelude::*;
+use testkit::labels::LabelDir;
 use tower::ServiceExt;
 
 const JSON: &str = "application/json; charset=utf-8";

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
@@ -20,7 +20,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let mut heard = lines.by_ref().map_while(Result::ok);
     assert!(heard.any(|line| line.contains("\"serving\"")), "it serves");
     for signal in [Signal::INT, Signal::HUP, Signal::TERM] {
-        kill_process(Pid::from_child(&appinfo), signal).expect("it runs");
+        testkit::signal(&appinfo, signal);
     }
     let rest: Vec<_> = heard.collect();
     assert!(rest.iter().any(|line| line.contains("SIGTERM")), "{rest:?}");

@@ -13,7 +13,6 @@ mod page;
 mod pod;
 mod steps;
 mod unattended;
-pub mod volume;
 
 use std::{
     io,

@@ -217,26 +217,18 @@ impl Serve {
     async fn follow(&self, mut source: impl Source, mut record: Option<&mut Record>) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut over, mut limit, mut outage) = (false, Limit::default(), Outage::new(Instant::now()));
+        let (mut limit, mut outage) = (Limit::default(), Outage::new(Instant::now()));
         loop {
             select! {
-                seen = source.next(), if !over => {
-                    if let Some(Seen::Trouble(text)) = &seen {
+                Some(seen) = source.next() => {
+                    if let Seen::Trouble(text) = &seen {
                         message(text);
                     }
                     let now = Instant::now();
-                    if let Some(seen) = &seen {
-                        let recorded = record.as_mut().and_then(|record| record.observe(seen, now));
-                        [recorded, outage.observe(seen, now)].into_iter().flatten().for_each(message);
-                    }
-                    let mut trials = self.trials();
-                    if let Some(seen) = seen {
-                        self.metrics.observe(&seen);
-                        trials.observe(&seen, Instant::now());
-                    } else {
-                        over = true;
-                        trials.end();
-                    }
+                    let recorded = record.as_mut().and_then(|record| record.observe(&seen, now));
+                    [recorded, outage.observe(&seen, now)].into_iter().flatten().for_each(message);
+                    self.metrics.observe(&seen);
+                    self.trials().observe(&seen, Instant::now());
                 }
                 _ = ticks.tick() => {
                     let now = Instant::now();

@@ -8,13 +8,16 @@
 //! - `http` is what the first three share. `shown`: how text of others is shown.
 //!
 //! Each source has its flags in its own `flags` module. [`flags`] lists the sources, and opens the one that the flags of
-//! a command choose. Commands use the trait [`Source`], so that they work with each of them.
+//! a command choose. [`opened`] is what all of these flags share. Commands use the trait [`Source`], so that they work
+//! with each source.
 
-mod any;
 mod attribution;
+mod boxed;
+mod canary_flag;
 pub mod flags;
 mod http;
 pub mod lines;
+pub mod opened;
 pub mod pods;
 pub mod probe;
 pub mod prometheus;
@@ -30,7 +33,7 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::{Deserialize, Serialize};
 
-pub use self::{any::AnySource, attribution::Attribution, shortage::shortage};
+pub use self::{attribution::Attribution, boxed::AnySource, shortage::shortage};
 
 use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 

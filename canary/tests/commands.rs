@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{Fleet, Version, json_lines, run, start};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[test]
@@ -250,7 +250,7 @@ fn ctrl_c_ends_a_watch_with_its_summary_and_a_judge_without_a_verdict() {
         let mut process = start(&arguments);
         let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
         lines.next().expect("a line of the first second").expect("text");
-        kill_process(Pid::from_child(&process), signal).expect("it runs");
+        testkit::signal(&process, signal);
         let last = lines.last().expect("more lines").expect("text");
         assert!(last.starts_with("{\"type\":\"summary\""), "{last}");
         assert_eq!(process.wait().expect("its end").code(), Some(expected), "{arguments:?} {signal:?}");

@@ -4,15 +4,22 @@
 
 mod common;
 
-use std::{fs, net::SocketAddr, time::Instant};
-
-use canary_judge::{Counts, Decision, Evidence, Reason};
-use common::{
-    Fleet, Version, eventually,
-    http::{Answer, Serving, send},
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Instant,
 };
+
+use canary_judge::{Basis, Counts, Decision, Evidence, Reason};
+use common::{Fleet, Version, serving::Serving};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testkit::{
+    eventually,
+    http::{Answer, send},
+};
 
 const RATE: &str = "--rate=300";
 
@@ -40,13 +47,11 @@ fn measure(judge: SocketAddr, metric: &str, hash: &str) -> Measurement {
     let metric = metrics.iter().find(|one| one["name"] == metric).expect("the metric");
     let url = metric["provider"]["web"]["url"].as_str().expect("a URL");
     let path = url.split_once("8090").expect("the judge's port").1.replace("{{args.canary-hash}}", hash);
-    let answer = send(
-        judge,
-        &format!(
-            "GET {path} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
-             Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
-        ),
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {judge}\r\nUser-Agent: Go-http-client/1.1\r\n\
+         Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
     );
+    let answer = send(judge, request).expect("an answer");
     if !(200..300).contains(&answer.status) {
         return Measurement::Error;
     }
@@ -77,7 +82,7 @@ fn holds(condition: &str, decision: &str) -> bool {
 /// All decisions, and the words for them in JSON.
 fn decisions() -> [(String, Decision); 4] {
     let none = Counts::default();
-    let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+    let clear_after = Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
     let promote = Decision::Promote { reason: Reason::Limit, clear_after };
     [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold].map(|decision| {
         let json = serde_json::to_value(decision).expect("JSON");
@@ -216,6 +221,57 @@ fn argo_waits_while_both_releases_fail() {
     eventually("hold", hold);
     assert_eq!(argo(judge.address, "c66665c44"), Measurement::Inconclusive);
     assert_eq!(argo_hold(judge.address, "c66665c44"), Measurement::Inconclusive, "a pause");
+}
+
+/// The rendered message of the notification on the page; `None` where Go or sprig is not installed.
+fn notification(values: &Value) -> Option<String> {
+    const SPRIG: &str = "/usr/share/gocode/src/github.com/Masterminds/sprig";
+    if !fs::exists(SPRIG).expect("readable") {
+        println!("skipped: golang-go and golang-github-masterminds-sprig-dev are not installed");
+        return None;
+    }
+    let page = include_str!("../../docs/argo-rollouts.md");
+    let block = page.split("```yaml\n").find(|block| block.contains("template.analysis-run-failed"));
+    let data: Value = serde_yaml_ng::from_str(block?.split_once("```")?.0).expect("YAML");
+    let template = data["template.analysis-run-failed"].as_str().expect("a text");
+    let template: Value = serde_yaml_ng::from_str(template).expect("YAML in YAML");
+    let mut go = Command::new("go");
+    go.args(["run", "tests/notification/main.go", &values.to_string()]);
+    go.env("GO111MODULE", "off").env("GOPATH", "/usr/share/gocode").env("GOFLAGS", "");
+    let mut go = go.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("go is installed");
+    let message = template["message"].as_str().expect("a message");
+    go.stdin.take().expect("a pipe").write_all(message.as_bytes()).expect("it reads");
+    let output = go.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    Some(String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+/// Argo Rollouts passes the Rollout and its `AnalysisRuns`. A measurement's value is the judge's whole answer.
+#[test]
+fn the_notification_on_the_page_has_the_sentence_of_the_last_measurement() {
+    let mut fleet = Fleet::new();
+    fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
+    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let ask = || judge.get("/v1/verdict?version=c66665c44").json();
+    let first = ask();
+    eventually("a decision", || ask()["decision"] == "roll_back");
+    let last = ask();
+    let metrics = json!([
+        {"name": "hold", "measurements": [{"value": "not this one"}]},
+        {"name": "verdict", "measurements": [{"value": first.to_string()}, {"value": last.to_string()}]},
+    ]);
+    let values = json!({
+        "rollout": {"metadata": {"name": "shop"}},
+        "analysisRuns": [{"status": {"metricResults": metrics}}],
+    });
+    let Some(message) = notification(&values) else { return };
+    let sentence = last["sentence"].as_str().expect("a text");
+    assert!(sentence.starts_with("Roll back: "), "{sentence}");
+    assert_eq!(message.trim_end(), format!("Rollout shop: {sentence}"));
+    // before the first measurement
+    let values = json!({"rollout": {"metadata": {"name": "shop"}}, "analysisRuns": [{"status": {}}]});
+    assert_eq!(notification(&values).expect("as before").trim_end(), "Rollout shop:");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -13,18 +14,19 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use common::{
-    eventually,
-    http::{Serving, connect},
-};
+use common::serving::Serving;
+use serde_json::Value;
+use testkit::eventually;
 
 /// The limit of the container, as in `deployment/judge/serve.yaml`.
 const LIMIT: u64 = 128 << 20;
 /// The most that it may use itself.
 const MOST: u64 = 64 << 20;
+
+static GROUPS: AtomicU64 = AtomicU64::new(0);
 
 /// A control group with a memory limit. Removed when dropped.
 struct Group(PathBuf);
@@ -32,7 +34,7 @@ struct Group(PathBuf);
 impl Group {
     /// `None` where this process may not make one.
     fn new() -> Option<Self> {
-        let name = format!("canary-memory-{}", process::id());
+        let name = format!("canary-memory-{}-{}", process::id(), GROUPS.fetch_add(1, Ordering::Relaxed));
         let versions = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         versions.into_iter().find_map(|(root, limit)| {
             let folder = PathBuf::from(root).join(&name);
@@ -135,7 +137,7 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         number += 1;
         // each viewer of another trial, who reads nothing
         if idle.len() < 250 {
-            let mut viewer = connect(serving.address);
+            let mut viewer = serving.connect();
             let request =
                 format!("GET /v1/events?trial=x{number} HTTP/1.1\r\nhost: {}\r\n\r\n", serving.address);
             viewer.write_all(request.as_bytes()).expect("it reads");
@@ -158,6 +160,98 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
         most as f64 / f64::from(1 << 20),
         answers.load(Ordering::Relaxed)
     );
+    assert!(most < MOST, "{most} bytes");
+    drop(serving);
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
+}
+
+/// The series of the worst Prometheus in round `round`: all labels, targets and versions change all the time.
+fn worst_series(round: u64, release: &str) -> String {
+    let now = now();
+    let (count, labels, long) = match round % 12 {
+        0 => (100_000, 1, 1),   // too many
+        1 => (20, 3, 200_000),  // too long
+        2 | 3 => (1500, 8, 20), // as many as there is room for
+        4 | 5 => (250, 100, 20),
+        6 | 7 => (8, 3, 50_000),
+        _ => (2200, 3, 10),
+    };
+    let series = (0..count).map(|number: u32| {
+        let labels: String = (0..labels).fold(String::new(), |all, n| all + &format!("\"l{n}\":\"{}\",", "v".repeat(long)));
+        let samples = if round.is_multiple_of(5) { 12 } else { 2 };
+        let values: Vec<_> = (0..samples).map(|age| {
+            let time = now - f64::from(samples - age) - 0.001 * f64::from(number % 40);
+            format!("[{time:.3},\"{:.0}\"]", (time % 1e6).floor())
+        }).collect();
+        let hash = hash(round % 100);
+        format!(
+            "{{\"metric\":{{{labels}\"instance\":\"{release}{}\",\"status\":\"500\",\"pod_template_hash\":\"{hash}\",\"n\":\"{number}{}\"}},\"values\":[{}]}}",
+            if round.is_multiple_of(2) { u64::from(number % 40) } else { round },
+            if round.is_multiple_of(3) { round } else { 0 },
+            values.join(","),
+        )
+    });
+    let series: Vec<_> = series.collect();
+    format!("[{}]", series.join(","))
+}
+
+/// A Prometheus whose answers are as large as they may be, or larger.
+fn worst_prometheus() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let rounds = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&rounds);
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || {
+                let mut head = [0; 4000];
+                let read = client.read(&mut head).unwrap_or_default();
+                let question = String::from_utf8_lossy(&head[..read]).into_owned();
+                let (kind, result) = if question.contains("query=time") {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    ("scalar", format!("[{0},\"{0}\"]", now()))
+                } else {
+                    let release = if question.contains("stable") { "s" } else { "c" };
+                    ("matrix", worst_series(counter.load(Ordering::Relaxed), release))
+                };
+                let body = if question.contains("metadata") {
+                    r#"{"status":"success","data":{}}"#.to_owned()
+                } else {
+                    format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#)
+                };
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = client.write_all((head + &body).as_bytes()); // it may be refused
+            });
+        }
+    });
+    (url, rounds)
+}
+
+#[test]
+fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
+    let Some(group) = Group::new() else {
+        println!("skipped: this user may not make a control group");
+        return;
+    };
+    let (url, rounds) = worst_prometheus();
+    let serving = Serving::start(&format!("--prometheus={url}"), &["--interval=100ms"]);
+    group.add(serving.child.id());
+    let mut most = 0;
+    let mut heard = BTreeSet::new();
+    eventually("24 rounds", || {
+        most = most.max(own_memory(serving.child.id()));
+        let verdict: Value = serde_json::from_str(&serving.get("/v1/verdict").body).expect("JSON");
+        heard.insert(verdict["trial"].to_string());
+        rounds.load(Ordering::Relaxed) >= 24
+    });
+    assert!(heard.len() > 5, "it reads most answers, and finds the versions in them: {heard:?}");
+    assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
+    println!("at most {:.1} MiB", most as f64 / f64::from(1 << 20));
     assert!(most < MOST, "{most} bytes");
     drop(serving);
 }

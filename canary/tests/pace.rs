@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{eventually, json_lines, run, start};
-use rustix::process::{Pid, Signal, kill_process};
+use common::{json_lines, run, start};
+use rustix::process::Signal;
+use testkit::{eventually, signal};
 
 /// A server that answers at once. Returns its URL, and the time of each connection.
 fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
@@ -37,10 +38,10 @@ fn server() -> (String, Arc<Mutex<Vec<Instant>>>) {
 /// continued.
 fn freeze(process: &Child, sent: &Mutex<Vec<Instant>>, time: Duration) -> Instant {
     eventually("some requests", || sent.lock().expect("no panic").len() >= 20);
-    kill_process(Pid::from_child(process), Signal::STOP).expect("it runs");
+    signal(process, Signal::STOP);
     thread::sleep(time);
     let end = Instant::now();
-    kill_process(Pid::from_child(process), Signal::CONT).expect("it is there");
+    signal(process, Signal::CONT);
     end
 }
 
@@ -58,7 +59,7 @@ fn requests_missed_during_a_stop_are_not_sent_later() {
     let in_a_second = after(Duration::from_secs(1));
     assert!(in_a_second <= 80, "{in_a_second} requests in the second after 4 s of 50 a second");
 
-    kill_process(Pid::from_child(&watch), Signal::INT).expect("it runs");
+    signal(&watch, Signal::INT);
     let lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
     let lines: Vec<_> = lines.map(|line| line.expect("text")).collect();
     watch.wait().expect("its end");

@@ -8,13 +8,13 @@ mod common;
 use common::{
     Fleet, Version,
     browser::{Browser, ENTER, ESCAPE, TAB},
-    eventually,
-    http::Serving,
     scripted::Scripted,
+    serving::Serving,
     start,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::eventually;
 
 /// A trial after `rounds` of four requests each. The canary answers the last one of each. `fails` says whether
 /// it always fails.

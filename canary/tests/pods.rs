@@ -17,9 +17,10 @@ use std::{
     time::Duration,
 };
 
-use common::{eventually, json_lines};
+use common::json_lines;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::eventually;
 
 /// An answer of a pod, or of the API server in its place: the status, the body, and whether the API server has marked it.
 #[derive(Clone, Debug)]

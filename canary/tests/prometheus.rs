@@ -345,12 +345,12 @@ fn an_endless_answer_is_refused_in_little_memory() {
     });
     let mut judge = common::start(&["judge", "--prometheus", &url, "--for=60s"]);
     let told = BufReader::new(judge.stderr.take().expect("its messages"));
-    let says = "Prometheus answers time() with more than 64 MiB: select fewer series with --metric";
+    let says = "Prometheus answers time() with more than 8 MiB: select fewer series with --metric";
     assert!(told.lines().map_while(Result::ok).any(|line| line.contains(says)));
     let status = std::fs::read_to_string(format!("/proc/{}/status", judge.id())).expect("its status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak of memory");
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    assert!(peak < 300 << 10, "{peak} kB");
+    assert!(peak < 100 << 10, "{peak} kB");
     judge.kill().and_then(|()| judge.wait()).expect("it ends");
 }
 
@@ -583,7 +583,7 @@ fn no_secret_of_a_url_is_shown() {
         assert!(!(said.clone() + &told).contains("S3CRET"), "{arguments:?}: {said}{told}");
         assert!(!told.is_empty() || !said.is_empty(), "{arguments:?}");
     }
-    let serve = common::http::Serving::start(&unused, &[]);
+    let serve = common::serving::Serving::start(&unused, &[]);
     for path in ["/", "/v1/verdict", "/metrics"] {
         let answer = serve.get(path);
         assert!(answer.status == 200 && !answer.body.contains("S3CRET"), "{path}: {}", answer.body);

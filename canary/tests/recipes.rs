@@ -30,8 +30,9 @@ use std::{
     time::Instant,
 };
 
-use common::{eventually, json_lines, prometheus::Prometheus, start};
+use common::{json_lines, start};
 use serde_json::{Value, json};
+use testkit::{eventually, prometheus::Prometheus};
 
 const DOCUMENT: &str = include_str!("../../docs/canary.md");
 
@@ -426,8 +427,11 @@ fn judged_by_counters(canary: Canary, time: &str) -> Option<Vec<(&'static str, O
     let jobs: Vec<_> = jobs.collect();
     let global = json!({"scrape_interval": "1s", "scrape_timeout": "1s"});
     let configuration = json!({"global": global, "scrape_configs": jobs}); // JSON is YAML
-    let prometheus = Prometheus::start(folder.path(), &configuration.to_string());
-    eventually("each target was scraped", || prometheus.count("sum_over_time(up[1h])>=2") == jobs.len());
+    fs::write(folder.path().join("prometheus.yml"), configuration.to_string()).expect("a file");
+    let prometheus = Prometheus::start(folder.path());
+    eventually("each target was scraped", || {
+        prometheus.query("sum_over_time(up[1h])>=2").len() == jobs.len()
+    });
     let started: Vec<(_, Child)> = PROGRAMS
         .iter()
         .map(|program| {

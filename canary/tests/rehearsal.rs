@@ -4,12 +4,8 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 
-use common::{
-    Fleet, eventually,
-    http::{Serving, send},
-    run, start,
-    terminal::Terminal,
-};
+use common::{Fleet, run, serving::Serving, start, terminal::Terminal};
+use testkit::eventually;
 
 #[test]
 fn each_step_has_the_result_of_the_readme_in_unattended_mode() {
@@ -106,8 +102,7 @@ fn a_step_is_not_taken_for_a_page_elsewhere_and_there_is_none_without_a_rehearsa
     let ask = |headers: &str| {
         let body = "{\"step\":1}";
         let length = body.len();
-        send(
-            rehearsal.address,
+        rehearsal.send(
             &format!("POST /v1/step HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"),
         )
         .status

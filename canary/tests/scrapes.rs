@@ -23,10 +23,10 @@ use appinfo::{
     server::{self, Server},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService},
 };
-use canary::rehearse::volume::LabelVolume;
-use common::{eventually, json_lines, prometheus::Prometheus, start};
+use common::{json_lines, start};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{eventually, labels::LabelVolume, prometheus::Prometheus};
 use tokio::runtime::Runtime;
 
 /// Scrapes every second.
@@ -111,7 +111,8 @@ impl Cluster {
     /// Two stable pods and a canary.
     fn new(broken: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let prometheus = Prometheus::start(folder.path(), CONFIG);
+        fs::write(folder.path().join("prometheus.yml"), CONFIG).expect("a file");
+        let prometheus = Prometheus::start(folder.path());
         let new = Self {
             prometheus,
             pods: Arc::default(),
@@ -149,7 +150,7 @@ impl Cluster {
             }
         });
         let twice = "count_over_time(http_requests_total{path=\"/v1/appinfo\"}[1h])>=2";
-        eventually("each pod was scraped", || new.prometheus.count(twice) >= 3);
+        eventually("each pod was scraped", || new.prometheus.query(twice).len() >= 3);
         new
     }
 

@@ -5,25 +5,17 @@ mod common;
 use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use common::{
-    Fleet, Version, eventually,
-    http::{Serving, connect, get, send},
-    run,
-};
+use common::{Fleet, Version, run, serving::Serving};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::{eventually, free_port, http::get};
 
 const FAST: &str = "--rate=200";
-
-/// A free port, for the second port of a process, which its first message does not name.
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
 
 fn decision(serving: &Serving, path: &str) -> String {
     serving.get(path).json()["decision"].as_str().expect("a decision").to_owned()
@@ -171,7 +163,7 @@ fn pods_with_names_of_any_form_are_one_canary() {
 #[test]
 fn bad_requests_get_an_error_with_the_reason() {
     let serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
-    let error = |answer: common::http::Answer| {
+    let error = |answer: testkit::http::Answer| {
         let text = answer.json()["error"].as_str().expect("an error").to_owned();
         (answer.status, text)
     };
@@ -341,7 +333,7 @@ fn other_hosts_and_other_origins_are_refused_on_every_path() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let serving = Serving::start(&fleet.url(), &["--rate=1", "--allow-host=judge.example"]);
     let ask = |method: &str, path: &str, headers: &str| {
-        send(serving.address, &format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n"))
+        serving.send(&format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n"))
     };
     for path in ["/", "/v1/verdict", "/v1/events", "/healthz", "/readyz", "/metrics", "/none"] {
         let refused = ask("GET", path, "host: evil.example\r\n");
@@ -459,7 +451,7 @@ fn after_sigterm_it_is_not_ready_still_answers_and_exits_with_0() {
     assert_eq!((serving.get("/healthz").status, serving.get("/readyz").status), (200, 200));
     let mut events = serving.events("/v1/events");
     events.next().expect("a state");
-    let mut kept = connect(serving.address);
+    let mut kept = serving.connect();
     serving.signal(Signal::TERM);
     eventually("not ready", || serving.get("/readyz").status == 503);
     assert!(events.by_ref().take(100).count() < 100, "streams end");
@@ -478,7 +470,7 @@ fn after_sigterm_it_is_not_ready_still_answers_and_exits_with_0() {
 #[test]
 fn ctrl_c_ends_it_without_delay() {
     let mut serving = Serving::start(&Fleet::new().url(), &["--rate=1"]);
-    let _idle = connect(serving.address);
+    let _idle = serving.connect();
     serving.signal(Signal::INT);
     assert_eq!(serving.end(), Some(0));
 }
@@ -511,7 +503,7 @@ fn with_512_silent_connections_clients_and_probes_are_answered_and_probes_at_onc
     let admin_listen = format!("--admin-listen={admin}");
     let serving = Serving::start(&Fleet::new().url(), &["--rate=1", &admin_listen]);
     for round in 0..3 {
-        let silent: Vec<_> = (0..600).map(|_| connect(serving.address)).collect();
+        let silent: Vec<_> = (0..600).map(|_| serving.connect()).collect();
         for path in ["/healthz", "/readyz"] {
             assert_eq!(probe(admin, path).expect("on time"), 200, "{path} in round {round}");
         }
@@ -530,7 +522,7 @@ fn the_port_for_probes_has_their_paths_alone() {
     let admin = free_port();
     let admin_listen = format!("--admin-listen={admin}");
     let mut serving = Serving::start(&Fleet::new().url(), &["--rate=1", &admin_listen]);
-    let status = |path: &str| get(admin, path).status;
+    let status = |path: &str| get(admin, path).expect("an answer").status;
     assert_eq!(
         ["/healthz", "/readyz", "/metrics", "/", "/v1/verdict"].map(status),
         [200, 200, 200, 404, 404]
@@ -545,7 +537,7 @@ fn the_port_for_probes_has_their_paths_alone() {
 fn idle_connections_leave_files_for_the_requests_of_the_prober() {
     let fleet = Fleet::with_canary(Version::Baseline);
     let serving = Serving::start_with_files(256, &fleet.url(), &["--rate=50"]);
-    let idle: Vec<_> = (0..300).map(|_| connect(serving.address)).collect();
+    let idle: Vec<_> = (0..300).map(|_| serving.connect()).collect();
     let counted = || {
         let verdict = serving.get("/v1/verdict").json();
         (verdict["requests"].as_u64().expect("a count"), verdict["unattributed"].as_u64())

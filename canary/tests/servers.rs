@@ -23,9 +23,9 @@ use appinfo::{
     server::{self, Server as AppServer},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, Pod},
 };
-use canary::rehearse::volume::LabelVolume;
-use common::{eventually, json_lines, run};
+use common::{json_lines, run};
 use tempfile::TempDir;
+use testkit::{eventually, free_port, labels::LabelVolume};
 use tokio::runtime::Runtime;
 
 /// A server of Prometheus' API, killed when dropped.
@@ -51,14 +51,9 @@ fn is_installed(program: &str) -> bool {
     is
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("its address").port()
-}
-
 impl Server {
     fn victoria_metrics(folder: &Path) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = free_port().to_string();
         let mut command = Command::new("victoria-metrics");
         command
             .args(["-promscrape.config=scrape.yml", "-storageDataPath=data", "-search.latencyOffset=1s"])
@@ -67,7 +62,7 @@ impl Server {
     }
 
     fn prometheus(folder: &Path) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = free_port().to_string();
         let mut command = Command::new("prometheus");
         command
             .args(["--config.file=scrape.yml", "--storage.tsdb.path=data", "--web.config.file=web.yml"])

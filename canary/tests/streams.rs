@@ -8,7 +8,8 @@ use std::{
     process::{Child, Stdio},
 };
 
-use common::{Fleet, Version, canary, eventually};
+use common::{Fleet, Version, canary};
+use testkit::eventually;
 
 /// A device that is always full.
 fn full() -> File {

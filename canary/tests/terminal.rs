@@ -173,12 +173,12 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
     let mut next = || lines.next().expect("a line").expect("text");
     next();
     for ignored in [Signal::HUP, Signal::INT] {
-        kill_process(Pid::from_child(&watch), ignored).expect("it runs");
+        testkit::signal(&watch, ignored);
         for _ in 0..2 {
             assert!(next().starts_with("{\"type\":\"second\""), "{ignored:?}");
         }
     }
-    kill_process(Pid::from_child(&watch), Signal::TERM).expect("it runs");
+    testkit::signal(&watch, Signal::TERM);
     assert!(next().starts_with("{\"type\":\"s"), "the summary, or the line of a second before it");
     drop(lines);
     assert_eq!(watch.wait().expect("its end").code(), Some(143));

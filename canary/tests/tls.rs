@@ -201,7 +201,7 @@ fn a_missing_client_certificate_is_named_in_each_version_of_tls() {
             authority.serve_with(config.with_single_cert(vec![certificate], key).expect("a configuration"));
         let url = format!("https://127.0.0.1:{port}");
         // with TLS 1.3, the connection may be reset before the server's reason is read; then nothing tells the cause
-        common::eventually("each request names the cause", || {
+        testkit::eventually("each request names the cause", || {
             let refused = summary(&mut canary(&["watch", &url, "--insecure"]));
             let trouble = refused["trouble"].as_str().expect("a text");
             refused["no_answer"] == json!({"count": 3, "causes": {"tls": 3}})

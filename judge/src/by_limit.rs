@@ -3,7 +3,12 @@
 //! A promotion is wrong if the canary fails more than the limit, and also more than `max_ratio` times as often as stable.
 //! This way and the promotion [by the ratio](crate::by_ratio) share α.
 
-use crate::{Counts, alpha, odds::ln_sum, real, settings::Settings};
+use std::collections::VecDeque;
+
+use crate::{
+    Batch, Counts, Release, alpha, incident::Incident, odds::ln_sum, real, scrapes::Window,
+    settings::Settings, verdict::Basis,
+};
 
 /// The upper bound of a failure rate p, valid however often you look.
 ///
@@ -32,20 +37,25 @@ impl UpperBound {
         Self { ln_threshold: -alpha.ln() }
     }
 
-    /// Whether the bound is at or below `limit`.
-    pub(super) fn is_within(self, counts: Counts, limit: f64) -> bool {
+    /// The logarithm of E.
+    fn ln_e_value(counts: Counts, limit: f64) -> f64 {
         let ln_success = |rate: f64| (-rate).ln_1p();
-        let ln_mean = ln_sum(LOWER_RATES.iter().map(|(r, weight)| {
+        ln_sum(LOWER_RATES.iter().map(|(r, weight)| {
             let failures = if counts.failures == 0 { 0.0 } else { real(counts.failures) * r.ln() };
             let successes = real(counts.successes()) * (ln_success(r * limit) - ln_success(limit));
             weight.ln() + failures + successes
-        }));
-        ln_mean >= self.ln_threshold
+        }))
+    }
+
+    /// Whether the bound is at or below `limit`. With several counts, it is that of the mean of their E.
+    pub(super) fn is_within<const N: usize>(self, counts: [Counts; N], limit: f64) -> bool {
+        let each = counts.map(|counts| Self::ln_e_value(counts, limit));
+        ln_sum(each.into_iter()) - (N as f64).ln() >= self.ln_threshold
     }
 
     /// The bound; 1 if there is too little evidence for a lower one.
-    pub(super) fn bound(self, counts: Counts) -> f64 {
-        let (mut below, mut bound) = (counts.rate().unwrap_or(0.0), 1.0);
+    pub(super) fn bound<const N: usize>(self, counts: [Counts; N]) -> f64 {
+        let (mut below, mut bound) = (0.0, 1.0);
         for _ in 0..f64::MANTISSA_DIGITS {
             let middle = f64::midpoint(below, bound);
             if middle < 1.0 && self.is_within(counts, middle) {
@@ -58,8 +68,15 @@ impl UpperBound {
     }
 
     /// The number of further successes until the bound is at or below `limit`; `None` if it is more than `most`.
-    pub(super) fn successes_until_within(self, counts: Counts, limit: f64, most: u64) -> Option<u64> {
-        let after = |more| self.is_within(Counts { requests: counts.requests + more, ..counts }, limit);
+    pub(super) fn successes_until_within<const N: usize>(
+        self,
+        counts: [Counts; N],
+        limit: f64,
+        most: u64,
+    ) -> Option<u64> {
+        let after = |more| {
+            self.is_within(counts.map(|seen| Counts { requests: seen.requests + more, ..seen }), limit)
+        };
         if !after(most) {
             return None;
         }
@@ -76,33 +93,145 @@ impl UpperBound {
     }
 }
 
-/// The evidence for the promotion by the limit.
-#[derive(Clone, Copy, Debug)]
+/// The evidence for the promotion by the limit: the mean of two e-processes. One has all answers of the canary. The other
+/// has those outside of [incidents](Incident), so that an incident that is over does not count for ever. Without an
+/// incident, both are the same, and so is their mean.
+#[derive(Clone, Debug)]
 pub(super) struct ByLimit {
     limit: f64,
     upper_bound: UpperBound,
+    incident: Incident,
+    /// All answers of the canary, and all failures that name no release, but those that wait.
+    all: Counts,
+    /// The part of them that is outside of incidents, and stable's answers there.
+    outside: Batch,
+    /// Windows of the canary, until stable is scraped after them.
+    waiting: VecDeque<Span>,
+    /// Windows of stable with an incident, by their beginning and end.
+    incidents: VecDeque<(f64, f64)>,
 }
+
+/// A window of the canary.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    since: f64,
+    until: f64,
+    counts: Counts,
+}
+
+/// The maximum number of windows that wait. With more, none of them is left out.
+const MOST_WINDOWS: usize = 1 << 16;
 
 impl ByLimit {
     pub(super) fn new(settings: Settings) -> Self {
-        let upper_bound = UpperBound::new(alpha::LIMIT * settings.alpha.get());
-        Self { limit: settings.max_failure_rate.get(), upper_bound }
+        Self {
+            limit: settings.max_failure_rate.get(),
+            upper_bound: UpperBound::new(alpha::LIMIT * settings.alpha.get()),
+            incident: Incident::new(settings),
+            all: Counts::default(),
+            outside: Batch::default(),
+            waiting: VecDeque::new(),
+            incidents: VecDeque::new(),
+        }
     }
 
-    /// The upper bound of the canary's failure rate after these answers.
-    pub(super) fn bound(self, canary: Counts) -> f64 {
-        self.upper_bound.bound(canary)
+    /// Adds answers of the same time.
+    pub(super) fn observe(&mut self, batch: Batch) {
+        self.all += batch.canary_at_worst();
+        if !self.incident.observe(batch.stable) {
+            self.outside += batch;
+        }
+    }
+
+    /// Adds a window between two scrapes.
+    pub(super) fn observe_window(&mut self, window: &Window) {
+        let Window { release, since, until, counts, .. } = *window;
+        match release {
+            Release::Stable if self.incident.observe(counts) => self.incidents.push_back((since, until)),
+            Release::Stable => self.outside.stable += counts,
+            Release::Canary => self.waiting.push_back(Span { since, until, counts }),
+        }
+    }
+
+    /// All pods were scraped until this time: whether there was an incident before it is known, and will not change.
+    pub(super) fn settle(&mut self, scraped: f64) {
+        let is_full = self.waiting.len() > MOST_WINDOWS;
+        let Self { waiting, incidents, all, outside, .. } = self;
+        waiting.retain(|window| {
+            if window.until > scraped && !is_full {
+                return true;
+            }
+            let touches = |(since, until): &(f64, f64)| *since < window.until && *until > window.since;
+            *all += window.counts;
+            if !incidents.iter().any(touches) {
+                outside.canary += window.counts;
+            }
+            false
+        });
+        let needed = waiting.iter().map(|window| window.since).fold(scraped, f64::min);
+        incidents.retain(|(_, until)| *until > needed);
+        if incidents.len() > MOST_WINDOWS {
+            incidents.clear();
+        }
+    }
+
+    /// The evidence of both e-processes.
+    fn evidence(&self) -> [Counts; 2] {
+        [self.all, self.outside.canary_at_worst()]
+    }
+
+    /// The same, as if all windows that wait were outside of incidents. A promotion must not rest on less than is known.
+    fn with_waiting(&self) -> [Counts; 2] {
+        let waiting = self.waiting.iter().map(|window| window.counts).sum();
+        self.evidence().map(|counts| counts + waiting)
+    }
+
+    /// Whether there is an incident at the moment.
+    pub(super) fn is_incident(&self) -> bool {
+        self.incident.is_on()
+    }
+
+    /// The answers outside of incidents.
+    pub(super) fn outside(&self) -> Batch {
+        self.outside
+    }
+
+    /// The answers of the canary on which the evidence rests: all, or those outside of incidents if these are more
+    /// evidence.
+    pub(super) fn basis(&self) -> Basis {
+        let [all, outside] = self.with_waiting();
+        let is_outside =
+            UpperBound::ln_e_value(outside, self.limit) > UpperBound::ln_e_value(all, self.limit);
+        let counts = if is_outside { outside } else { all };
+        Basis { counts, during_incidents: all - counts }
+    }
+
+    /// The upper bound of the canary's failure rate.
+    pub(super) fn bound(&self) -> f64 {
+        [self.evidence(), self.with_waiting()]
+            .map(|seen| self.upper_bound.bound(seen))
+            .into_iter()
+            .fold(0.0, f64::max)
     }
 
     /// Whether the canary's failure rate is shown to be within the limit.
-    pub(super) fn is_shown(self, canary: Counts) -> bool {
-        self.upper_bound.is_within(canary, self.limit)
+    pub(super) fn is_shown(&self) -> bool {
+        [self.evidence(), self.with_waiting()]
+            .iter()
+            .all(|seen| self.upper_bound.is_within(*seen, self.limit))
     }
 
-    /// The number of further successes of the canary until [`ByLimit::is_shown`] is true; `None` if it is more than
-    /// [`FORESIGHT`].
-    pub(super) fn successes_until_shown(self, canary: Counts) -> Option<u64> {
-        self.upper_bound.successes_until_within(canary, self.limit, FORESIGHT)
+    /// The number of further successes of the canary outside of incidents until [`ByLimit::is_shown`] is true, once stable
+    /// was scraped in the same time; `None` if it is more than [`FORESIGHT`].
+    pub(super) fn successes_until_shown(&self) -> Option<u64> {
+        self.upper_bound.successes_until_within(self.with_waiting(), self.limit, FORESIGHT)
+    }
+
+    /// Whether only a scrape of stable is missing.
+    pub(super) fn waits_for_stable(&self) -> bool {
+        !self.waiting.is_empty()
+            && !self.is_shown()
+            && self.upper_bound.is_within(self.with_waiting(), self.limit)
     }
 }
 
@@ -120,7 +249,7 @@ mod tests {
     #[test]
     fn a_canary_that_never_fails_is_below_one_per_cent_after_345_answers() {
         let bound = UpperBound::new(ALPHA);
-        let needed = |seen| bound.successes_until_within(seen, 0.01, 100_000);
+        let needed = |seen| bound.successes_until_within([seen], 0.01, 100_000);
         assert_eq!(needed(counts(0, 0)), Some(345));
         assert_eq!(needed(counts(0, 344)), Some(1));
         assert_eq!(needed(counts(0, 345)), Some(0));
@@ -162,7 +291,7 @@ mod tests {
                 }
                 assert!(expectation <= most, "{expectation} at {truth}");
                 let bound = UpperBound::new(1.0 / e_value(counts(0, n), limit) * 1.000_001);
-                assert!(bound.is_within(counts(0, n), limit), "it is the same e-value");
+                assert!(bound.is_within([counts(0, n)], limit), "it is the same e-value");
             }
         }
     }
@@ -176,10 +305,10 @@ mod tests {
                     [0, 1, requests / 100, requests / 2, requests].into_iter().filter(|it| *it <= requests)
                 {
                     let seen = counts(failures, requests);
-                    let bound = upper.bound(seen);
+                    let bound = upper.bound([seen]);
                     assert!((seen.rate().unwrap_or(0.0)..=1.0).contains(&bound), "{bound} after {seen:?}");
-                    assert!(bound >= 1.0 || upper.is_within(seen, (bound * 1.000_001).min(1.0)));
-                    assert!(!upper.is_within(seen, bound * 0.999_999));
+                    assert!(bound >= 1.0 || upper.is_within([seen], (bound * 1.000_001).min(1.0)));
+                    assert!(!upper.is_within([seen], bound * 0.999_999));
                 }
             }
         }

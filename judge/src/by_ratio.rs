@@ -73,7 +73,7 @@ struct RecentFailures {
 /// There is an incident while the odds of the recent failure rate are more than this many times the odds of the
 /// limit. (It uses odds because no rate can be six times a limit of 20 %.) At a failure rate of twice a limit
 /// of 1 %, the average has a mean of 2 % and a standard deviation of 1 %.
-const INCIDENT: f64 = 6.0;
+pub(crate) const INCIDENT: f64 = 6.0;
 
 impl RecentFailures {
     fn new(limit: f64) -> Self {

@@ -131,14 +131,23 @@ impl Judge {
             self.compared = Compared::Scrapes(Box::new(Scrapes::new(self.settings)));
         }
         let (mut counted, mut restarts) = (Batch::default(), 0);
+        let by_limit = &mut self.by_limit;
         let windows = windows.into_iter().inspect(|window| {
             counted.add(window.release, window.counts);
+            by_limit.observe_window(window);
             restarts += u64::from(window.restarted && window.release == Release::Canary);
         });
-        match &mut self.compared {
-            Compared::Scrapes(scrapes) => scrapes.observe(windows),
-            Compared::Batches(_) => windows.for_each(drop),
-        }
+        let scraped = match &mut self.compared {
+            Compared::Scrapes(scrapes) => {
+                scrapes.observe(windows);
+                scrapes.scraped_until()
+            }
+            Compared::Batches(_) => {
+                windows.for_each(drop);
+                f64::INFINITY
+            }
+        };
+        self.by_limit.settle(scraped);
         self.counted += counted;
         self.judged += counted;
         self.restarts += restarts;
@@ -157,6 +166,7 @@ impl Judge {
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
             scrapes.end();
+            self.by_limit.settle(f64::INFINITY);
             self.decide();
         }
     }
@@ -184,6 +194,7 @@ impl Judge {
         self.length.update(&batch);
         self.requests = (0, self.length.requests());
         self.judged += batch;
+        self.by_limit.observe(batch);
         if let Compared::Batches(comparison) = &mut self.compared {
             comparison.observe(&comparison::Tables::of_batch(&batch));
         }
@@ -192,17 +203,17 @@ impl Judge {
 
     fn decide(&mut self) {
         let Batch { stable, canary, unattributed } = self.judged;
-        let clear = Evidence { canary, stable, unattributed };
+        let clear = || Evidence { canary, stable, unattributed, by_limit: self.by_limit.basis() };
         if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
-            self.roll_back = Some(clear);
+            self.roll_back = Some(clear());
         }
         if self.promote.is_none() && self.missing_stable_answers() == 0 && self.missing_scrapes() == 0 {
-            let reason = if self.by_limit.is_shown(self.judged.canary_at_worst()) {
+            let reason = if self.by_limit.is_shown() {
                 Some(Reason::Limit)
             } else {
                 self.compared.comparisons().iter().any(Comparison::shows_ratio).then_some(Reason::Ratio)
             };
-            self.promote = reason.map(|reason| (reason, clear));
+            self.promote = reason.map(|reason| (reason, clear()));
         }
     }
 
@@ -289,12 +300,18 @@ impl Judge {
         self.decided().unwrap_or_else(|| if self.both_fail() { Decision::Hold } else { Decision::NotYet })
     }
 
+    /// Whether both releases fail now: there is an incident, or they fail outside of incidents, too. What is over does not
+    /// hold a canary.
+    fn both_fail(&self) -> bool {
+        self.fail_together(self.judged)
+            && (self.by_limit.is_incident() || self.fail_together(self.by_limit.outside()))
+    }
+
     /// Whether both observed failure rates are above the limit, and the failure rate of the whole service is
     /// above it with confidence 1 − α.
-    fn both_fail(&self) -> bool {
+    fn fail_together(&self, Batch { stable, canary, .. }: Batch) -> bool {
         let limit = self.settings.max_failure_rate.get();
         let fails = |counts: Counts| counts.rate().is_some_and(|rate| rate > limit);
-        let Batch { stable, canary, .. } = self.judged;
         fails(stable) && fails(canary) && self.bounds(stable + canary).lower > limit
     }
 
@@ -306,9 +323,8 @@ impl Judge {
     /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
-        let against_canary = self.judged.canary_at_worst();
         let ln_e_value = self.ln_e_value();
-        let more_answers = self.by_limit.successes_until_shown(against_canary);
+        let more_answers = self.by_limit.successes_until_shown();
         Verdict {
             decision: self.decision(),
             canary: estimate(self.judged.canary),
@@ -318,10 +334,11 @@ impl Judge {
             absence: None,
             restarts: self.restarts,
             restarts_lose_counts: matches!(self.compared, Compared::Scrapes(_)),
-            promotion_bound: self.by_limit.bound(against_canary),
+            by_limit: self.by_limit.basis(),
+            promotion_bound: self.by_limit.bound(),
             more_answers,
             more_stable_answers: self.missing_stable_answers(),
-            more_scrapes: self.missing_scrapes(),
+            more_scrapes: self.missing_scrapes().max(self.by_limit.waits_for_stable().into()),
             more_requests: more_answers
                 .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
             ln_e_value,
@@ -341,7 +358,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::testing::counts;
+    use crate::{testing::counts, verdict::Basis};
     use Outcome::{Failure, Success};
     use Release::{Canary, Stable};
 
@@ -401,7 +418,8 @@ mod tests {
     #[test]
     fn a_broken_canary_is_rolled_back_after_a_few_answers() {
         let verdict = judged(rounds(6, false, true));
-        let at = Evidence { canary: counts(4, 4), stable: counts(0, 12), unattributed: 0 };
+        let by_limit = Basis { counts: counts(4, 4), ..Basis::default() };
+        let at = Evidence { canary: counts(4, 4), stable: counts(0, 12), unattributed: 0, by_limit };
         assert_eq!(verdict.decision, Decision::RollBack { clear_after: at });
         assert_eq!(
             verdict.to_string(),
@@ -455,13 +473,73 @@ mod tests {
 
     #[test]
     fn a_failure_rate_above_the_limit_is_no_reason_to_roll_back() {
-        let bad = || rounds(100, false, false).into_iter().chain(rounds(5, true, true));
-        let verdict = judged((0..10).flat_map(|_| bad()));
+        let bad = rounds(100, false, false).into_iter().chain(rounds(5, true, true));
+        let verdict = judged(bad);
         assert_eq!(verdict.decision, Decision::Hold, "{verdict}");
         assert!(
             verdict.to_string().starts_with("Hold: both releases fail more than 1 % of their requests"),
             "{verdict}"
         );
+        assert!(
+            verdict.to_string().ends_with(
+                "When the failures end, the verdict goes on by itself: a promotion then takes about 319 more answers of \
+                 the canary if all of them succeed."
+            ),
+            "{verdict}"
+        );
+    }
+
+    /// An incident of half a minute with 40 requests a second, and 7.5 minutes after it.
+    #[test]
+    fn a_hold_ends_when_the_incident_is_over_and_the_canary_is_promoted() {
+        let mut judge = Judge::new(Settings::default());
+        let observe = |judge: &mut Judge, requests: Vec<Request>| {
+            for (release, outcome) in requests {
+                judge.observe(release, outcome, None);
+            }
+        };
+        observe(&mut judge, rounds(100, false, false));
+        observe(&mut judge, rounds(76, true, true));
+        assert_eq!(judge.verdict().decision, Decision::Hold);
+
+        observe(&mut judge, rounds(30, false, false));
+        let verdict = judge.verdict();
+        assert_eq!(verdict.decision, Decision::NotYet, "{verdict}");
+        let by_limit = verdict.by_limit;
+        let left_out = by_limit.during_incidents;
+        assert_eq!(left_out.failures, 76, "{by_limit:?}");
+        assert_eq!(by_limit.counts + left_out, verdict.canary.counts, "none is lost");
+        assert!(
+            verdict.to_string().contains("In incidents, in which stable fails, too, it has failed 76 of ")
+        );
+
+        let more = verdict.more_answers.unwrap();
+        observe(&mut judge, rounds(usize::try_from(more).unwrap() - 1, false, false));
+        assert_eq!(judge.verdict().decision, Decision::NotYet, "{more}");
+        observe(&mut judge, rounds(2, false, false));
+        let verdict = judge.verdict();
+        assert!(is_promotion(&verdict, Reason::Limit), "{verdict}");
+        assert_eq!(verdict.canary.counts.failures, 76, "all are counted");
+        observe(&mut judge, rounds(2_400 - 132, false, false));
+        let text = judge.verdict().to_string();
+        assert!(text.starts_with("Promote: the canary has failed 0 of "), "{text}");
+        assert!(text.contains(" outside of incidents, so at most 1 % of its requests fail"), "{text}");
+    }
+
+    /// It harms nobody else, so it is not an incident.
+    #[test]
+    fn episodes_of_the_canary_alone_are_never_left_out() {
+        let episode = || rounds(400, false, false).into_iter().chain(rounds(1, false, true));
+        let mut requests = rounds(1, false, true);
+        requests.extend((0..3).flat_map(|_| episode()));
+        assert!(judged(requests).by_limit.is_of_all());
+    }
+
+    #[test]
+    fn a_canary_without_failures_is_promoted_beside_a_stable_release_that_always_fails() {
+        let verdict = judged(rounds(416, true, false));
+        assert!(is_promotion(&verdict, Reason::Limit), "{verdict}");
+        assert!(verdict.by_limit.is_of_all());
     }
 
     /// Stable fails 2 % and the canary 1 %, spread evenly.

@@ -45,8 +45,8 @@
 //! - [`Counts`] are the requests and failures of one side. A [`Batch`] has those of both sides in the same time. A
 //!   [`Window`] has those of one pod between two scrapes.
 //! - [`Verdict`] is the result, for people (`Display`) and for programs (`Serialize`): its [`Decision`], the [`Reason`] of
-//!   a promotion, the [`Evidence`] at which it was clear, an [`Estimate`] with its [`Interval`] for each side, and the
-//!   [`FailingPods`], each a [`FailingPod`].
+//!   a promotion, the [`Evidence`] at which it was clear and the [`Basis`] of a promotion by the limit, an [`Estimate`] with
+//!   its [`Interval`] for each side, and the [`FailingPods`], each a [`FailingPod`].
 //! - [`Absence`] says that the canary does not answer at the moment. The judge has no clock, so your program finds that
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
@@ -61,8 +61,8 @@
 // - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
 //   that are scraped at different moments.
 // - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
-// - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion. `alpha`:
-//   how α is divided.
+// - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
+//   `incident`: what a promotion by the limit may leave out. `alpha`: how α is divided.
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
@@ -75,6 +75,7 @@ mod by_limit;
 mod by_ratio;
 mod comparison;
 mod decision;
+mod incident;
 mod numbers;
 mod odds;
 mod order;
@@ -97,7 +98,7 @@ pub use self::{
     scrapes::Window,
     sentences::{count, percent},
     settings::Settings,
-    verdict::{Absence, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    verdict::{Absence, Basis, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
 };
 
 pub(crate) use self::release::real;

@@ -120,8 +120,8 @@ struct ScrapedPod {
     name: Arc<str>,
     since: f64,
     until: f64,
-    /// The length of its last window; 0 before there is one.
-    interval: f64,
+    /// The lengths of its last two windows, in seconds; 0 before there are any.
+    lengths: [f64; 2],
 }
 
 /// The batches of one length.
@@ -189,10 +189,10 @@ impl Scrapes {
         let known = self.pods.iter_mut().find(|pod| pod.name == *name && pod.release == *release);
         if let Some(pod) = known {
             (pod.since, pod.until) = (*since, pod.until.max(*until));
-            pod.interval = (until - since).min(LONGEST_INTERVAL);
+            pod.lengths = [pod.lengths[1], until - since];
         } else {
-            let (name, interval) = (Arc::clone(name), (until - since).min(LONGEST_INTERVAL));
-            self.pods.push(ScrapedPod { release: *release, name, since: *since, until: *until, interval });
+            let (name, lengths) = (Arc::clone(name), [0.0, until - since]);
+            self.pods.push(ScrapedPod { release: *release, name, since: *since, until: *until, lengths });
         }
         if *release == Release::Canary && self.lead.as_ref() == Some(name) && until > since {
             self.lead_scraped(window);
@@ -237,10 +237,9 @@ impl Scrapes {
     /// Ends the open batches when the lead is gone. Another pod of the canary is the lead then, if there is one, or if
     /// the canary's requests go to that one.
     fn choose_lead(&mut self) {
-        let newest = self.newest();
+        let now = self.now();
         let lead = self.lead.as_ref().and_then(|lead| self.pod_of_canary(lead));
-        let (is_gone, until) =
-            lead.map_or((true, f64::NEG_INFINITY), |lead| (lead.is_gone(newest), lead.until));
+        let (is_gone, until) = lead.map_or((true, f64::NEG_INFINITY), |lead| (now.is_gone(lead), lead.until));
         if is_gone {
             self.end_open_batches(until);
         } else if self.lanes.iter().any(|lane| lane.open.is_some()) {
@@ -249,7 +248,7 @@ impl Scrapes {
         let answers =
             |name: &Arc<str>| self.windows_of(name).map(|window| window.counts.requests).sum::<u64>();
         let others = self.pods.iter().filter(|pod| {
-            pod.release == Release::Canary && !pod.is_gone(newest) && self.lead.as_ref() != Some(&pod.name)
+            pod.release == Release::Canary && !now.is_gone(pod) && self.lead.as_ref() != Some(&pod.name)
         });
         let next = others.max_by_key(|pod| answers(&pod.name)).map(|pod| Arc::clone(&pod.name));
         let Some(next) = next.filter(|next| is_gone || answers(next) > 0) else { return };
@@ -283,10 +282,15 @@ impl Scrapes {
         self.pods.iter().map(|pod| pod.until).fold(f64::NEG_INFINITY, f64::max)
     }
 
+    fn now(&self) -> Now {
+        let usual = self.pods.iter().filter_map(ScrapedPod::interval).reduce(f64::max);
+        Now { newest: self.newest(), usual: usual.unwrap_or(LONGEST_INTERVAL) }
+    }
+
     /// The time until which all pods that are not gone were scraped.
-    fn scraped_until(&self) -> f64 {
-        let newest = self.newest();
-        let there = self.pods.iter().filter(|pod| !pod.is_gone(newest));
+    pub(crate) fn scraped_until(&self) -> f64 {
+        let now = self.now();
+        let there = self.pods.iter().filter(|pod| !now.is_gone(pod));
         there.map(|pod| pod.until).fold(f64::INFINITY, f64::min)
     }
 
@@ -328,9 +332,24 @@ impl Scrapes {
 }
 
 impl ScrapedPod {
-    fn is_gone(&self, newest: f64) -> bool {
-        let interval = if self.interval > 0.0 { self.interval } else { LONGEST_INTERVAL };
-        newest - self.until > GONE_AFTER * interval
+    /// The interval of its scrapes: the shorter one of its last two windows, because a missed scrape makes one window
+    /// longer. `None` before the second scrape.
+    fn interval(&self) -> Option<f64> {
+        let known = self.lengths.into_iter().filter(|length| *length > 0.0).reduce(f64::min);
+        known.map(|interval| interval.min(LONGEST_INTERVAL))
+    }
+}
+
+/// The newest scrape of all pods, and the interval of a pod that has told none yet: the longest of the others.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    newest: f64,
+    usual: f64,
+}
+
+impl Now {
+    fn is_gone(self, pod: &ScrapedPod) -> bool {
+        self.newest - pod.until > GONE_AFTER * pod.interval().unwrap_or(self.usual)
     }
 }
 
@@ -507,6 +526,30 @@ mod tests {
         let tables = tables(&windows, 0.0, 20.0);
         assert_eq!(tables.worse.suspect, counts(5, 15));
         assert_eq!(tables.ratio, Table::default());
+    }
+
+    /// A pod that crashes soon after its first scrape, one whose scrapes fail for a minute before it ends, and pods that
+    /// go on.
+    #[test]
+    fn pods_that_are_gone_delay_the_comparison_by_a_few_scrapes_only() {
+        let crashed = [stable("crashed", 5.0, 5.0, counts(0, 0))];
+        let slow = [
+            stable("slow", 0.0, 10.0, counts(0, 10)),
+            stable("slow", 10.0, 20.0, counts(0, 10)),
+            stable("slow", 20.0, 80.0, counts(0, 10)),
+        ];
+        for mut gone in [crashed.to_vec(), slow.to_vec()] {
+            let mut scrapes = Scrapes::new(Settings::default());
+            for number in 0..20 {
+                let (since, until) = (10.0 * f64::from(number), 10.0 * f64::from(number + 1));
+                let (before, after): (Vec<_>, Vec<_>) = gone.into_iter().partition(|one| one.until <= until);
+                gone = after;
+                let there = stable("there", since, until, counts(0, 30));
+                scrapes.observe(before.into_iter().chain([there, canary(since, until, counts(0, 10))]));
+            }
+            let compared = scrapes.comparisons()[0].stable_beside_canary();
+            assert!(compared >= 15 * 30, "{compared}");
+        }
     }
 
     /// A pod of the canary, and a window of 10 s for each count.

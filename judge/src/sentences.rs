@@ -10,7 +10,7 @@ use crate::{
     by_limit::FORESIGHT,
     pods::FailingPod,
     price::Price,
-    verdict::{Absence, Decision, Estimate, Evidence, Reason, Verdict},
+    verdict::{Absence, Basis, Decision, Estimate, Evidence, Reason, Verdict},
 };
 
 impl Display for Verdict {
@@ -33,20 +33,24 @@ impl Display for Verdict {
 
 impl Verdict {
     fn promote(&self, f: &mut Formatter, reason: Reason, clear_after: &Evidence) -> fmt::Result {
-        let Evidence { canary, stable, .. } = clear_after;
-        write!(f, "Promote: the canary has failed {}", ratio(*canary))?;
+        let Evidence { canary, stable, by_limit, .. } = clear_after;
         match reason {
-            Reason::Limit => write!(
-                f,
-                ", so at most {limit} of its requests fail (the limit is {limit}). There is no evidence that it is \
-                 worse than stable, which has failed {}",
-                ratio(*stable),
-                limit = self.limit(),
-            )?,
+            Reason::Limit => {
+                write!(
+                    f,
+                    "Promote: {}, so at most {limit} of its requests fail (the limit is {limit})",
+                    failed(*canary, by_limit),
+                    limit = self.limit(),
+                )?;
+                left_out(f, by_limit)?;
+                let stable = ratio(*stable);
+                write!(f, ". There is no evidence that it is worse than stable, which has failed {stable}")?;
+            }
             Reason::Ratio => write!(
                 f,
-                ", and stable {}. Stable itself fails more than the limit of {}, and the canary is shown to fail less \
-                 than {} times as often",
+                "Promote: the canary has failed {}, and stable {}. Stable itself fails more than the limit of {}, and \
+                 the canary is shown to fail less than {} times as often",
+                ratio(*canary),
                 ratio(*stable),
                 self.limit(),
                 self.settings.max_ratio.get(),
@@ -95,12 +99,11 @@ impl Verdict {
                 _ => write!(f, "none of {the} canary's answers is judged yet", the = the.to_lowercase()),
             };
         }
-        let bound = percent_rounded(self.promotion_bound, f64::ceil);
-        let (canary, limit) = (ratio(self.canary.counts), self.limit());
-        write!(
-            f,
-            "{the} canary has failed {canary}, so at most {bound} of its requests fail (the limit is {limit})"
-        )?;
+        let (bound, limit) = (percent_rounded(self.promotion_bound, f64::ceil), self.limit());
+        let failed = failed(self.canary.counts, &self.by_limit);
+        let failed = if self.absence.is_some() { failed.replacen("the", "The", 1) } else { failed };
+        write!(f, "{failed}, so at most {bound} of its requests fail (the limit is {limit})")?;
+        left_out(f, &self.by_limit)?;
         match self.stable.counts.requests + self.waiting.stable.requests {
             0 => write!(f, ". Stable has not answered")?,
             _ => write!(f, ". Stable has failed {}", ratio(self.stable.counts))?,
@@ -125,7 +128,10 @@ impl Verdict {
             )?,
         }
         if self.more_scrapes > 0 && self.more_answers == Some(0) {
-            write!(f, ". A promotion takes {} more scrapes of the canary", self.more_scrapes)?;
+            match self.more_scrapes {
+                1 => f.write_str(". A promotion takes one more scrape of both")?,
+                more => write!(f, ". A promotion takes {more} more scrapes of the canary")?,
+            }
         }
         if self.more_stable_answers > 0 {
             let (more, limit) = (count(self.more_stable_answers), self.limit());
@@ -143,11 +149,25 @@ impl Verdict {
             f,
             "Hold: both releases fail more than {} of their requests, and there is no clear difference between them. \
              The canary has failed {}, and stable {}. Look for the cause elsewhere; a roll-back would only be a \
-             precaution",
+             precaution. When the failures end, the verdict goes on by itself",
             self.limit(),
             self.canary,
             self.stable
-        )
+        )?;
+        match self.more_answers {
+            Some(more) => {
+                let more = count(more.max(1));
+                write!(
+                    f,
+                    ": a promotion then takes about {more} more answers of the canary if all of them succeed"
+                )
+            }
+            None => write!(
+                f,
+                ", but a promotion would then take more than {} more successes of the canary. To begin anew is faster",
+                count(FORESIGHT)
+            ),
+        }
     }
 
     /// The canary's counts at this time, if they have changed since the decision.
@@ -236,6 +256,27 @@ impl Verdict {
     fn limit(&self) -> String {
         percent(self.settings.max_failure_rate.get())
     }
+}
+
+/// "the canary has failed 7 of 21 requests", with only what a promotion by the limit rests on.
+fn failed(canary: Counts, by_limit: &Basis) -> String {
+    if by_limit.is_of_all() {
+        format!("the canary has failed {}", ratio(canary))
+    } else {
+        format!("the canary has failed {} outside of incidents", ratio(by_limit.counts))
+    }
+}
+
+/// What a promotion by the limit leaves out.
+fn left_out(f: &mut Formatter, by_limit: &Basis) -> fmt::Result {
+    if by_limit.is_of_all() {
+        return Ok(());
+    }
+    write!(
+        f,
+        ". In incidents, in which stable fails, too, it has failed {}: these count only for the comparison with stable",
+        ratio(by_limit.during_incidents)
+    )
 }
 
 /// For example "7 of 21 requests".

@@ -25,7 +25,7 @@ pub enum Decision {
     },
     /// There are too few answers for a decision.
     NotYet,
-    /// Both releases fail more than the limit, with no clear difference between them.
+    /// Both releases fail more than the limit, with no clear difference between them. It ends when the failures end.
     Hold,
 }
 
@@ -53,15 +53,17 @@ pub struct Verdict {
     /// Whether the outcomes are counters of pods, so that a restart loses a part of them.
     #[serde(skip)]
     pub restarts_lose_counts: bool,
+    /// The answers of the canary on which the promotion by the limit rests at the moment.
+    pub by_limit: Basis,
     /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All
-    /// failures that name no release count against the canary.
+    /// failures that name no release count against the canary. After an incident, it is the rate outside of incidents.
     pub promotion_bound: f64,
-    /// The number of further answers of the canary until a promotion, if all of them succeed; `None` if it is
-    /// more than 100,000.
+    /// The number of further answers of the canary until a promotion, if all of them succeed and none is during an
+    /// incident; `None` if it is more than 100,000.
     pub more_answers: Option<u64>,
     /// The number of further answers of stable that a promotion needs for the comparison.
     pub more_stable_answers: u64,
-    /// The number of further scrapes of the canary that a promotion needs; 0 for a source that is not scraped.
+    /// The number of further scrapes of both that a promotion needs; 0 for a source that is not scraped.
     pub more_scrapes: u64,
     /// The number of further requests until both are reached, if the releases keep their shares; `None` if
     /// unknown.
@@ -138,6 +140,26 @@ pub struct Evidence {
     pub stable: Counts,
     /// Failures that name no release.
     pub unattributed: u64,
+    /// The answers of the canary on which a promotion by the limit rests.
+    pub by_limit: Basis,
+}
+
+/// The answers of the canary on which a promotion by the limit rests, with all failures that name no release: all of them,
+/// or those outside of incidents, in which stable fails much more than the limit. Both counts together are all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Basis {
+    /// What it rests on.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What it leaves out, because of incidents. It counts for everything else.
+    pub during_incidents: Counts,
+}
+
+impl Basis {
+    /// Whether it leaves out nothing.
+    pub fn is_of_all(&self) -> bool {
+        self.during_incidents.requests == 0
+    }
 }
 
 /// Why a canary may be promoted.

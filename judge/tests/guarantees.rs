@@ -11,7 +11,8 @@ use std::{
 };
 
 use canary_judge::{
-    ConfidenceSequence, Counts, Decision, Fraction, Judge, Outcome, Release, Request, Settings, Verdict,
+    ConfidenceSequence, Counts, Decision, Fraction, Judge, Outcome, Reason, Release, Request, Settings,
+    Verdict,
 };
 use fastrand::Rng;
 
@@ -241,6 +242,125 @@ fn an_incident_that_hits_both_releases_promotes_a_bad_canary_in_at_most_alpha_of
             Moment::new(share, 0.01, 0.15).with_incident(number < 1000, 0.5)
         }),
     ]);
+}
+
+/// Requests a second in the courses below. The canary gets a quarter of them.
+const A_SECOND: u64 = 40;
+
+/// Whether a request is sent in the first `length` seconds of each `every` seconds, of which the first begins at `since`.
+fn is_within(number: u64, since: u64, length: u64, every: u64) -> bool {
+    let (number, since) = (number, since * A_SECOND);
+    number >= since && (number - since) % (every * A_SECOND) < length * A_SECOND
+}
+
+/// Incidents of both releases: their length, every how many seconds there is one, and the part of requests that fail.
+const RECURRING: [(u64, u64, f64); 6] =
+    [(5, 30, 1.0), (30, 600, 1.0), (5, 30, 0.3), (30, 600, 0.3), (60, 300, 0.1), (60, 300, 0.03)];
+
+/// The first decision of a judge that is looked at after every request: whether it is a roll-back, a promotion by the
+/// limit, or one by the ratio.
+fn first(requests: u64, rng: &mut Rng, course: impl Fn(u64) -> Moment) -> [bool; 3] {
+    let mut judge = Judge::new(Settings::default());
+    let decided = (0..requests).find_map(|number| {
+        let (release, outcome) = course(number).outcome(rng);
+        judge.observe(Some(release), outcome, None);
+        judge.decided()
+    });
+    let is_promoted = |wanted| matches!(decided, Some(Decision::Promote { reason, .. }) if reason == wanted);
+    let is_rolled_back = matches!(decided, Some(Decision::RollBack { .. }));
+    [is_rolled_back, is_promoted(Reason::Limit), is_promoted(Reason::Ratio)]
+}
+
+/// What a promotion by the limit leaves out never depends on the canary's own answers.
+#[test]
+fn incidents_that_recur_promote_a_canary_above_the_limit_outside_of_them_in_at_most_alpha_of_runs() {
+    for (stable, canary) in [(0.001, 0.0101), (0.005, 0.0101), (0.005, 0.0105), (0.005, 0.02)] {
+        for (length, every, part) in RECURRING {
+            let [_, by_limit, by_ratio] = shares_of_runs(|rng| {
+                let phase = rng.u64(..every);
+                first(30_000, rng, |number| {
+                    let happens = is_within(number + every * A_SECOND, phase, length, every);
+                    Moment::new(0.25, stable, canary).with_incident(happens, part)
+                })
+            });
+            let what =
+                format!("stable at {stable}, canary at {canary}, {part} fails for {length} s in {every} s");
+            assert_at_most_alpha(&format!("{what}: promoted by the limit"), by_limit);
+            // stable at 0.5 % and canary at 1.01 % are alike while a part fails, so the ratio is no error then
+            println!("{what}: promoted by the ratio: {:.2} %", 100.0 * by_ratio);
+        }
+    }
+}
+
+/// Its failures are placed where an incident could hide them.
+#[test]
+fn a_canary_with_episodes_of_its_own_is_not_promoted_by_incidents() {
+    // the episodes' length, every how many seconds, and how long after the beginning of an incident, where they go together
+    for (name, length, every, after) in [
+        ("2 s in 20 s, at any time", 2, 20, None),
+        ("20 s in 200 s, at any time", 20, 200, None),
+        ("in the second before each incident", 1, 30, Some(29)),
+        ("in the second after each incident", 1, 30, Some(5)),
+        ("in the 3 s after each incident", 3, 30, Some(5)),
+        ("in each incident and the 2 s after it", 7, 30, Some(0)),
+    ] {
+        let [rolled_back, by_limit, by_ratio] = shares_of_runs(|rng| {
+            let (phase, own) = (rng.u64(..30), rng.u64(..every));
+            let own = after.map_or(own, |after| phase + after);
+            // an episode is seen at the beginning: before that, the canary is good
+            first(30_000, rng, |number| {
+                let fails =
+                    is_within(number + 2 * every * A_SECOND, own, length, every) || number < 2 * A_SECOND;
+                let canary = if fails { 0.5 } else { 0.001 };
+                Moment::new(0.25, 0.001, canary).with_incident(
+                    number > 5 * A_SECOND && is_within(number + 60 * A_SECOND, phase, 5, 30),
+                    1.0,
+                )
+            })
+        });
+        println!("episodes {name}: rolled back {:.2} %", 100.0 * rolled_back);
+        assert_at_most_alpha(&format!("episodes {name}: promoted"), by_limit + by_ratio);
+    }
+}
+
+/// The seconds after an incident until an event in half of the runs, and in 95 % of them.
+#[test]
+fn after_an_incident_a_hold_ends_and_a_good_canary_is_promoted() {
+    for (a_second, length, part, most) in [
+        (40, 30, 1.0, 90),
+        (10, 30, 1.0, 300),
+        (40, 30, 0.5, 90),
+        (40, 30, 0.2, 150),
+        (40, 30, 0.05, 300),
+        (40, 600, 1.0, 90),
+    ] {
+        let (begin, end): (u64, u64) = (10 * a_second, (10 + length) * a_second);
+        let (mut held, mut holds, mut promoted) = (0, Vec::new(), Vec::new());
+        for mut rng in generators() {
+            let mut judge = Judge::new(Settings::default());
+            let mut hold_ended = end;
+            let promotion = (0..end + 100_000).find(|number| {
+                let moment = good(0.25).with_incident((begin..end).contains(number), part);
+                let (release, outcome) = moment.outcome(&mut rng);
+                judge.observe(Some(release), outcome, None);
+                // a verdict is dear, so it is asked for ten times or fewer after a hold
+                let asks = *number >= end && number % 10 == 0 && *number <= hold_ended + 100;
+                let holds = asks && judge.verdict().decision == Decision::Hold;
+                hold_ended = if holds { *number } else { hold_ended };
+                held += u32::from(holds && *number < end + 10);
+                is_promotion(&judge)
+            });
+            holds.push(hold_ended.saturating_sub(end) / a_second);
+            promoted.push(promotion.unwrap_or(end + 100_000).saturating_sub(end) / a_second);
+        }
+        let (holds, promoted) = (Requests::of(holds), Requests::of(promoted));
+        println!(
+            "{part} of {a_second} requests a second fail for {length} s: held at its end in {held} of {} runs; the \
+             hold ends after so many seconds: {holds:?}, and the promotion comes after {promoted:?}",
+            runs()
+        );
+        assert!(promoted.median <= most && holds.in_95_percent <= 60, "{promoted:?} {holds:?}");
+    }
 }
 
 /// An outage of both releases at exactly equal rates: nine requests of ten go to stable, in a fixed order.

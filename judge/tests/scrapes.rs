@@ -428,3 +428,90 @@ fn a_canary_as_good_as_a_stable_release_above_the_limit_is_promoted_by_the_ratio
         .into();
     each(&worlds, |_, shares| assert!(shares.by_ratio >= 0.7, "{shares:?}"));
 }
+
+/// Whether time is within the first `length` seconds of each `every` seconds, from `since` on.
+fn is_within(time: f64, since: f64, length: f64, every: f64) -> bool {
+    time >= since && (time - since) % every < length
+}
+
+/// The bound of the promotion by the limit, where there are incidents outside of which the canary is above the limit.
+#[test]
+fn incidents_that_recur_promote_a_canary_above_the_limit_outside_of_them_in_at_most_alpha_of_runs() {
+    let mut worlds = Vec::new();
+    for interval in [5.0, 15.0, 30.0] {
+        for incident in [(5.0, 30.0, 1.0), (30.0, 600.0, 1.0), (30.0, 120.0, 0.3), (60.0, 300.0, 0.03)] {
+            let world = World { interval, traffic: 40.0, time: 1200.0, incident, ..WORLD };
+            worlds.push(World { name: "1.01 % v 0.1 %", stable: |_| 0.001, canary: |_| 0.0101, ..world });
+            worlds.push(World { name: "1.01 % v 0.5 %", stable: |_| 0.005, canary: |_| 0.0101, ..world });
+            worlds.push(World {
+                name: "1.01 % v 0.5 %, 3 + 9 pods",
+                stable: |_| 0.005,
+                canary: |_| 0.0101,
+                pods: 3,
+                ..world
+            });
+        }
+    }
+    each(&worlds, |world, shares| {
+        let noise = 2.0 * (ALPHA * (1.0 - ALPHA) / f64::from(runs())).sqrt();
+        assert!(shares.by_limit <= ALPHA + noise, "{}: {shares:?}", world.name);
+    });
+}
+
+/// Its failures are placed where an incident could hide them. One episode is far from the incidents: one that is nearer
+/// than a scrape can be left out with an incident.
+#[test]
+fn a_canary_with_episodes_of_its_own_is_not_promoted_by_incidents() {
+    let mut worlds = Vec::new();
+    for interval in [5.0, 15.0, 30.0] {
+        let incident: Rate = |t| f64::from(u8::from(is_within(t, 150.0, 10.0, 120.0)));
+        let world = World { interval, traffic: 20.0, time: 1200.0, stable: incident, ..WORLD };
+        worlds.extend([
+            World {
+                name: "incidents of 10 s in 120 s, and episodes of 20 s in 200 s",
+                canary: |t| {
+                    f64::from(u8::from(is_within(t, 150.0, 10.0, 120.0) || is_within(t, 40.0, 20.0, 200.0)))
+                },
+                ..world
+            },
+            World {
+                name: "incidents of 10 s in 120 s, the canary's take 15 s longer",
+                canary: |t| {
+                    f64::from(u8::from(is_within(t, 150.0, 25.0, 120.0) || is_within(t, 40.0, 5.0, 1e9)))
+                },
+                ..world
+            },
+            World {
+                name: "incidents of 10 s in 120 s, the canary's begin 15 s before",
+                canary: |t| {
+                    f64::from(u8::from(is_within(t, 135.0, 25.0, 120.0) || is_within(t, 40.0, 5.0, 1e9)))
+                },
+                ..world
+            },
+        ]);
+    }
+    each(&worlds, |world, shares| {
+        assert!(shares.by_limit + shares.by_ratio <= ALPHA, "{}: {shares:?}", world.name);
+    });
+}
+
+#[test]
+fn after_an_incident_a_good_canary_is_promoted() {
+    let one: Rate = |t| if is_within(t, 30.0, 30.0, 1e9) { 1.0 } else { 0.001 };
+    for (interval, traffic, most) in
+        [(5.0, 40.0, 120.0), (15.0, 40.0, 180.0), (30.0, 40.0, 240.0), (15.0, 10.0, 400.0)]
+    {
+        let world = World { interval, traffic, stable: one, canary: one, time: 1200.0, ..WORLD };
+        let mut times: Vec<_> = (0..runs())
+            .map(|run| {
+                world.run(SEED + u64::from(run)).promoted.map_or(f64::INFINITY, |(time, _)| time - 60.0)
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let (median, late) = (times[times.len() / 2], times[times.len() * 95 / 100]);
+        println!(
+            "all of 30 s, scrapes every {interval} s, {traffic}/s: promoted {median:.0} s after it, {late:.0} s in 95 %"
+        );
+        assert!(median <= most, "{median}");
+    }
+}

@@ -9,7 +9,6 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::faults::FAULT_PERCENT;
 use crate::service::ServiceError;
 
 /// The content type of all answers.
@@ -26,9 +25,9 @@ pub(super) enum Failure {
     Service(#[from] ServiceError),
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// A fault set by labels. It has the same message as version 2's failure.
+    /// A fault set by the label with this key. It has the same message as version 2's failure.
     #[error("{}", ServiceError::Broken)]
-    Injected,
+    Injected(&'static str),
 }
 
 /// The cause of a server error, for the log: an extension of the answer.
@@ -42,7 +41,7 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Service(ServiceError::Labels(_) | ServiceError::Broken)
             | Self::Json(_)
-            | Self::Injected => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::Injected(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -54,7 +53,7 @@ impl IntoResponse for Failure {
         let mut response = (status, [(CONTENT_TYPE, JSON)], body).into_response();
         if status.is_server_error() {
             let cause = match self {
-                Self::Injected => format!("{error}: the label {} makes requests fail", FAULT_PERCENT.label),
+                Self::Injected(label) => format!("{error}: the label {label} makes requests fail"),
                 _ => error,
             };
             response.extensions_mut().insert(Cause(cause));

@@ -106,7 +106,7 @@ impl Faults {
         let Ok(labels) = reading else { return answer() };
         let dial = self.dial(labels);
         let delay = dial.next_delay();
-        let answer = if dial.next_fails() { Err(Failure::Injected) } else { answer() };
+        let answer = if dial.next_fails() { Err(Failure::Injected(FAULT_PERCENT.label)) } else { answer() };
         if let Some(delay) = delay {
             sleep(delay).await;
         }

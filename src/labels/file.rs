@@ -139,7 +139,9 @@ mod tests {
         os::unix::fs::{PermissionsExt, symlink},
     };
 
-    use super::{super::volume::LabelVolume, *};
+    use testkit::labels::LabelVolume;
+
+    use super::*;
 
     /// The volume of a pod with the label `release="one"`. The file `other/labels` in it has `release="two"`.
     struct Fixture {

@@ -7,13 +7,12 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-use super::eventually;
+use testkit::eventually;
 
 /// A running `appinfo`, killed when dropped.
 pub struct Process {
@@ -21,6 +20,8 @@ pub struct Process {
     /// The process of `appinfo` itself. It differs from the child if a wrapper started `appinfo`.
     pid: Pid,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log, until the process has closed it.
+    reader: Option<JoinHandle<()>>,
     pub public: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -48,14 +49,14 @@ impl Process {
         let output = BufReader::new(child.stdout.take().expect("its output"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 lines.lock().expect("no panic").push(line);
             }
         });
         let pid = Pid::from_child(&child);
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut new = Self { child, pid, log, public: nowhere, admin: nowhere };
+        let mut new = Self { child, pid, log, reader: Some(reader), public: nowhere, admin: nowhere };
         let mut serving = None;
         eventually("the process logs its addresses", || {
             serving = new.find("serving");
@@ -106,9 +107,12 @@ impl Process {
         self.child.try_wait().expect("a status").is_some()
     }
 
-    /// Waits until the process ends.
+    /// Waits until the process ends, and its whole log is read.
     pub fn ended(&mut self) -> ExitStatus {
         eventually("the process ends", || self.has_ended());
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no panic");
+        }
         self.child.wait().expect("a status")
     }
 

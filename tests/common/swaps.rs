@@ -7,8 +7,7 @@ use std::{
 };
 
 use appinfo::app_info::AppInfo;
-
-use super::{LabelDir, http::Client};
+use testkit::{http::Client, labels::LabelDir};
 
 /// The labels of one version. Each label depends on the round, so that an answer that mixes two versions is detected.
 fn text(round: usize) -> String {

@@ -11,9 +11,6 @@ mod chapter;
 mod document;
 mod ending;
 mod gateway;
-#[path = "../common/http.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
-mod http;
 mod measure;
 mod sections;
 mod shell;

@@ -16,8 +16,7 @@ use std::{
 
 use appinfo::app_info::AppInfo;
 use serde_json::Value;
-
-use crate::http::{Answer, Client};
+use testkit::http::{self, Answer, Client};
 
 /// How long to wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -164,7 +163,7 @@ impl Tally {
 pub(crate) fn ask(service: SocketAddr, count: usize) -> Tally {
     let mut tally = Tally::default();
     for _ in 0..count {
-        tally.count(crate::http::get(service, "/v1/appinfo"));
+        tally.count(http::get(service, "/v1/appinfo"));
     }
     tally
 }

@@ -17,7 +17,7 @@ use crate::{
     messages::message,
     serve::{Access, LONGEST_RECORD, Record, Serve, Token},
     signals,
-    source::{Source, flags::Opened},
+    source::{Source, opened::Opened},
 };
 
 /// Runs until a signal ends it.

@@ -15,7 +15,7 @@ use crate::{
     exit::Exit,
     messages::message,
     signals::{self, ended_by},
-    source::{Seen, Source, flags::Opened},
+    source::{Seen, Source, opened::Opened},
     trial::Trial,
     view::{
         live::{Event, LivePicture},

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::volume::{LabelVolume, to_text};
 use crate::source::{
     Response,
     probe::{Client, Limits, Service, Target},
@@ -68,20 +67,21 @@ pub(super) struct RunningPod {
     /// The address of its `/v1/appinfo`.
     pub(super) address: SocketAddr,
     labels: BTreeMap<String, String>,
-    volume: LabelVolume,
+    label_file: PathBuf,
     end: oneshot::Sender<Shutdown>,
     server: JoinHandle<()>,
 }
 
 impl RunningPod {
-    /// Starts a pod, with its label volume in `volumes`, and waits until its `/readyz` says that it is ready.
+    /// Starts a pod, with its label file in `directory`, and waits until its `/readyz` says that it is ready.
     pub(super) async fn start(
         name: String,
         labels: BTreeMap<String, String>,
         image: Image,
-        volumes: &Path,
+        directory: &Path,
     ) -> io::Result<Self> {
-        let volume = LabelVolume::new(volumes.join(&name), to_text(&labels))?;
+        let label_file = directory.join(&name);
+        write_labels(&label_file, &labels)?;
         sleep(START_UP).await;
         let anywhere = Listen::At((Ipv4Addr::LOCALHOST, 0).into());
         let (public, admin) = (server::bind(anywhere)?, server::bind(anywhere)?);
@@ -89,14 +89,14 @@ impl RunningPod {
         let pod = service::Pod {
             name: name.clone(),
             namespace: NAMESPACE.to_owned(),
-            label_file: LabelFile::new(volume.file()),
+            label_file: LabelFile::new(&label_file),
         };
         let mut server = Server::new(pod, image.service(), public, admin)?;
         server.max_connections = MAX_CONNECTIONS;
         server.drain_delay = DRAIN_DELAY;
         let (end, ending) = oneshot::channel();
         let server = tokio::spawn(server.run(async { ending.await.unwrap_or(Shutdown::Now) }));
-        let new = Self { name, address, labels, volume, end, server };
+        let new = Self { name, address, labels, label_file, end, server };
         timeout(READY_WITHIN, until_ready(admin_address))
             .await
             .map_err(|_| io::Error::other(format!("pod {} does not become ready", new.name)))?;
@@ -109,7 +109,7 @@ impl RunningPod {
             Some(value) => self.labels.insert(key.to_owned(), value.to_owned()),
             None => self.labels.remove(key),
         };
-        self.volume.swap(to_text(&self.labels))
+        write_labels(&self.label_file, &self.labels)
     }
 
     /// Drains and ends it, like SIGTERM. It must not get new connections by then.
@@ -117,6 +117,15 @@ impl RunningPod {
         let _ = self.end.send(Shutdown::Drain); // an error means that the server has ended already
         self.server.await.map_err(|error| io::Error::other(format!("pod {}: {error}", self.name)))
     }
+}
+
+/// Writes a label file with the same text as the kubelet (`FormatMap` in `pkg/fieldpath/fieldpath.go` of
+/// <https://github.com/kubernetes/kubernetes>). As there, a reader finds either the old labels or the new ones.
+fn write_labels(file: &Path, labels: &BTreeMap<String, String>) -> io::Result<()> {
+    let lines: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let new = file.with_extension("new");
+    fs::write(&new, lines.join("\n"))?;
+    fs::rename(new, file)
 }
 
 async fn until_ready(admin: SocketAddr) {
@@ -128,5 +137,25 @@ async fn until_ready(admin: SocketAddr) {
             return;
         }
         sleep(PROBE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reading_has_the_labels_of_the_last_writing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("appinfo-1");
+        let file = LabelFile::new(&path);
+        for release in ["stable", "canary", "stable"] {
+            let labels = [("app", "appinfo"), ("release", release)];
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            write_labels(&path, &labels).expect("written");
+            assert_eq!(file.read().expect("labels").as_map(), &labels);
+        }
+        let text = fs::read_to_string(&path).expect("text");
+        assert_eq!(text, "app=\"appinfo\"\nrelease=\"stable\"");
     }
 }

@@ -111,12 +111,12 @@ impl Call {
         trial_name(self.resource()? + &self.checksum)
     }
 
-    /// What to do about a hold, which does not end by itself.
+    /// What to do about a hold, which ends when the failures end.
     fn way_out(&self, decision: &Decision) -> String {
         let Self { name, namespace, .. } = self;
         match decision {
             Decision::Hold => format!(
-                " When the cause is found, begin the trial anew: POST /v1/reset with \
+                " To forget the failures and begin the trial anew: POST /v1/reset with \
                  {{\"namespace\":\"{namespace}\",\"name\":\"{name}\"}}."
             ),
             _ => String::new(),
@@ -199,12 +199,13 @@ impl Serve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canary_judge::{Counts, Evidence, Reason};
+    use canary_judge::{Basis, Counts, Evidence, Reason};
 
     #[test]
     fn a_hook_says_yes_to_these_decisions() {
         let none = Counts::default();
-        let clear_after = Evidence { canary: none, stable: none, unattributed: 0 };
+        let clear_after =
+            Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
         let promote = Decision::Promote { reason: Reason::Limit, clear_after };
         let decisions = [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold];
         for (name, expected) in [

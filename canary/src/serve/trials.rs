@@ -362,13 +362,6 @@ impl Trials {
         let named = self.named.iter_mut();
         named.filter_map(|(id, one)| Some((id.clone(), one.new_decision(now)?))).collect()
     }
-
-    /// Call this when no more outcomes will come.
-    pub fn end(&mut self) {
-        for one in self.named.values_mut().chain([&mut self.all]) {
-            one.end();
-        }
-    }
 }
 
 impl Found<'_> {

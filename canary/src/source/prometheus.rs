@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod gauge;
 mod queries;
 mod round;
+mod samples;
 mod twice;
 
 use std::{

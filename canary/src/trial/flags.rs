@@ -9,7 +9,7 @@ use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Traffic};
 use clap::Args;
 
 use super::{Coverage, Trial};
-use crate::source::flags::duration;
+use crate::source::opened::duration;
 
 /// How to judge.
 #[derive(Clone, Debug, Args)]

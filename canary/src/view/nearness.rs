@@ -5,7 +5,8 @@ use canary_judge::{Decision, Verdict};
 /// How near a verdict is to a promotion and to a roll-back, in whole per cent. Before a decision, at most 99.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nearness {
-    /// The part of the canary's answers that a promotion takes, if no more of them fail.
+    /// The part of the canary's answers that a promotion takes, if no more of them fail. Those in incidents that are left
+    /// out are none of them.
     pub(crate) promotion: u8,
     /// The part of the evidence that a roll-back takes: the logarithm of the p-value, where ln α is all of it.
     pub(crate) roll_back: u8,
@@ -13,7 +14,8 @@ pub(crate) struct Nearness {
 
 impl Nearness {
     pub(crate) fn of(verdict: &Verdict) -> Self {
-        let answers = verdict.canary.counts.requests as f64;
+        let left_out = verdict.by_limit.during_incidents.requests;
+        let answers = verdict.canary.counts.requests.saturating_sub(left_out) as f64;
         let promotion = verdict.more_answers.map_or(0.0, |more| answers / (answers + more as f64));
         let roll_back = verdict.p_value.ln() / verdict.settings.alpha.get().ln();
         let (promoted, rolled_back) = match verdict.decision {
@@ -44,12 +46,28 @@ mod tests {
         Nearness::of(&judge.verdict())
     }
 
+    /// An incident of both releases, and 100 answers of the canary after it.
+    fn after_an_incident() -> Nearness {
+        let mut judge = Judge::new(Settings::default());
+        let counts = |failures, requests| Counts { requests, failures, slow: 0 };
+        for failed in [1000, 0] {
+            let requests = failed.max(100);
+            judge.observe_batch(Batch {
+                stable: counts(3 * failed, 3 * requests),
+                canary: counts(failed, requests),
+                unattributed: 0,
+            });
+        }
+        Nearness::of(&judge.verdict())
+    }
+
     #[test]
     fn only_a_decision_is_100_per_cent() {
         assert_eq!(after(0, 0), Nearness { promotion: 0, roll_back: 0 });
         assert_eq!(after(0, 172).promotion, 49);
         assert_eq!(after(0, 344).promotion, 99);
         assert_eq!(after(0, 400), Nearness { promotion: 100, roll_back: 0 });
+        assert_eq!(after_an_incident().promotion, 23, "100 of 419, whatever was in the incident");
         let few = after(2, 20).roll_back;
         assert!((1..99).contains(&few), "{few}");
         assert_eq!(after(20, 20).roll_back, 100);

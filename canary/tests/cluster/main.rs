@@ -16,9 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{eventually, json_lines};
+use common::json_lines;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use testkit::eventually;
 
 const IMAGE: &str = "shop:1";
 

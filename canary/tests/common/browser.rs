@@ -10,8 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use super::{PATIENCE, eventually};
+use testkit::{PATIENCE, eventually};
 
 /// Keys as `WebDriver` names them.
 pub const TAB: &str = "\u{E004}";

@@ -1,10 +1,10 @@
-//! Shared by the tests: a Service with real appinfo servers, the binary, waiting for conditions.
+//! Helpers that the tests of canary share: a Service with real appinfo servers, and the binary. `testkit` has those that
+//! the tests of appinfo use, too.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
 
 pub mod browser;
-pub mod http;
-pub mod prometheus;
 pub mod scripted;
+pub mod serving;
 pub mod terminal;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use appinfo::{
@@ -27,22 +27,10 @@ use appinfo::{
     server::{self, Server},
     service::{AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace, Pod},
 };
-use canary::rehearse::volume::LabelVolume;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::labels::LabelVolume;
 use tokio::runtime::Runtime;
-
-/// The time after which a condition counts as never true. It is long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for a condition.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// The version that a pod runs.
 #[derive(Clone, Copy, PartialEq, Eq)]

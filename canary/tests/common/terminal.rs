@@ -3,8 +3,7 @@
 use std::process::Command;
 
 use tempfile::TempDir;
-
-use super::eventually;
+use testkit::{PATIENCE, eventually};
 
 /// A terminal. Dropping it ends its programs.
 pub struct Terminal {
@@ -68,7 +67,7 @@ impl Terminal {
             screen = self.screen();
             condition(&screen)
         };
-        let deadline = std::time::Instant::now() + super::PATIENCE;
+        let deadline = std::time::Instant::now() + PATIENCE;
         while !seen() {
             assert!(
                 std::time::Instant::now() < deadline,

@@ -9,12 +9,13 @@ use std::{
 };
 
 use fastrand::Rng;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
+use testkit::eventually;
 
 use crate::{
     Judged,
-    common::{Fleet, Version, canary, eventually, json_lines, run, run_with_input},
+    common::{Fleet, Version, canary, json_lines, run, run_with_input},
 };
 
 /// Random outcomes. `share` is the canary's share of requests, `stable` and `canary` are the failure rates.
@@ -222,7 +223,7 @@ fn a_signal_ends_the_wait_for_a_pipe_with_a_summary() {
         input.write_all(lines.as_bytes()).expect("it reads");
         let id = process.id();
         eventually("it waits for the pipe", || is_waiting(id));
-        kill_process(Pid::from_child(&process), signal).expect("it runs");
+        testkit::signal(&process, signal);
         let output = process.wait_with_output().expect("its end");
         assert_eq!(output.status.code(), Some(expected));
         let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");

@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum, value_parser};
 
 use crate::{
     source::{
-        flags::{Bounds, SourceFlags, duration},
+        flags::SourceFlags,
         lines::LinesFlags,
+        opened::{Bounds, duration},
     },
     trial::TrialFlags,
 };

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     serve::HostName,
-    source::flags::{Bounds, SourceFlags},
+    source::{flags::SourceFlags, opened::Bounds},
     trial::TrialFlags,
 };
 

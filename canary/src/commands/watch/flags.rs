@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, value_parser};
 
 use crate::{
-    source::flags::{Bounds, SourceFlags, duration},
+    source::{
+        flags::SourceFlags,
+        opened::{Bounds, duration},
+    },
     trial::TrialFlags,
 };
 

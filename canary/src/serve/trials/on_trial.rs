@@ -269,12 +269,6 @@ impl OnTrial {
         self.looked_at = (self.changes, mem::discriminant(&verdict.decision));
         (decision != self.looked_at.1).then_some(verdict)
     }
-
-    /// Call this when no more outcomes will come.
-    pub(super) fn end(&mut self) {
-        self.trial.end();
-        self.changes += 1;
-    }
 }
 
 fn without_release(observation: &Observation) -> Observation {

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::source::flags::{OTHER, SourceFlags, ids};
+use crate::source::{
+    flags::SourceFlags,
+    opened::{OTHER, ids},
+};
 
 /// Where collected outcomes are.
 #[derive(Clone, Debug, Args)]

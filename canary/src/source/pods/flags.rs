@@ -27,9 +27,8 @@ use crate::{
     foreign,
     messages::message,
     source::{
-        AnySource,
-        flags::{Bounds, Opened, TlsFlags, ids},
-        http,
+        AnySource, http,
+        opened::{Bounds, Opened, ids},
         probe::{Limits, Orders, PATIENCE, Pace, ProbeFlags, ServiceFlags, Trust},
     },
 };
@@ -116,7 +115,8 @@ pub(crate) fn conflict(command: &Command, matches: &ArgMatches) -> Option<String
             )
         });
     };
-    let of_others = ids::<ServiceFlags>().into_iter().filter(|id| *id != "headers").chain(ids::<TlsFlags>());
+    let tls = ["cacert", "insecure"].map(clap::Id::from);
+    let of_others = ids::<ServiceFlags>().into_iter().filter(|id| *id != "headers").chain(tls);
     if let Some(id) = of_others.into_iter().find(|id| is_given(id.as_str())) {
         return Some(format!("'{}' cannot be used with the pods of {stable}", shown(id.as_str())));
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::source::{
     AnySource,
-    flags::{Bounds, Opened, duration},
+    opened::{Bounds, Opened, duration},
     pods::Place,
 };
 

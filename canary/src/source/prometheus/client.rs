@@ -3,15 +3,7 @@
 //! It asks directly, without a proxy, and follows no redirect, which may lead to a login page. Its answers are
 //! limited in time and size.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    fmt, fs, io,
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use form_urlencoded::Serializer;
@@ -21,11 +13,12 @@ use hyper::{
     body::{Body, Bytes, Incoming},
     header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT},
 };
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::counters::Sample;
+use super::samples::{RawSeries, Room, Value};
 use crate::source::{
     Cause,
     http::{self, Lost, Origin, Tls},
@@ -35,9 +28,8 @@ use crate::source::{
 
 /// The time limit of an answer, to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The maximum size of an answer, in bytes. A sample takes about 25: this is enough for two minutes of 300,000 series
-/// that are scraped every 15 seconds.
-const MAX_ANSWER: usize = 64 << 20;
+/// The maximum size of an answer, in bytes. A series that is scraped every 15 seconds takes about 400.
+const MAX_ANSWER: usize = 8 << 20;
 /// The maximum number of a server's warnings that are shown.
 const MOST_WARNINGS: usize = 3;
 /// The year 10000, in seconds since 1970: no clock is later.
@@ -113,14 +105,6 @@ impl AskError {
     pub(super) fn is_answer(&self) -> bool {
         !matches!(self, Self::Credentials { .. } | Self::NoAnswer(_) | Self::NotPrometheus(_))
     }
-}
-
-/// The labels and raw samples of one series.
-#[derive(Debug)]
-pub(super) struct RawSeries {
-    pub(super) labels: BTreeMap<String, String>,
-    /// Oldest first. Empty for a native histogram.
-    pub(super) samples: Vec<Sample>,
 }
 
 /// What the metadata says about a metric.
@@ -205,8 +189,9 @@ impl Prometheus {
         selector: &str,
         window: Duration,
         time: i64,
+        room: &mut Room,
     ) -> Result<Vec<RawSeries>, AskError> {
-        self.ask(&format!("{selector}[{}s]", window.as_secs()), Some(time)).await?.samples()
+        self.ask(&format!("{selector}[{}s]", window.as_secs()), Some(time)).await?.samples(room)
     }
 
     /// What Prometheus' metadata says about this metric.
@@ -408,19 +393,12 @@ impl Answer {
         }
     }
 
-    /// The result as raw samples.
-    pub(super) fn samples(&self) -> Result<Vec<RawSeries>, AskError> {
+    /// The result as raw samples, which take some of the `room`.
+    pub(super) fn samples(&self, room: &mut Room) -> Result<Vec<RawSeries>, AskError> {
         if self.kind() != "matrix" {
             return Err(self.wrong_type("matrix"));
         }
-        let series = self.result::<Vec<Row>>()?.into_iter().filter_map(|Row { metric, values }| {
-            let is_native_histogram = values.is_empty();
-            // VictoriaMetrics keeps Prometheus' stale markers
-            let samples = values.into_iter().filter(|sample| !sample.value.is_nan());
-            let samples: Vec<_> = samples.map(|sample| (sample.time, sample.value)).collect();
-            (is_native_histogram || !samples.is_empty()).then_some(RawSeries { labels: metric, samples })
-        });
-        Ok(series.collect())
+        room.read(self.result::<&RawValue>()?.get()).map_err(|error| self.unreadable(&error))
     }
 
     /// The kind of result: scalar, vector, matrix.
@@ -442,10 +420,11 @@ impl Answer {
             data: T,
         }
         let data = serde_json::from_slice(&self.body).map(|Success { data }| data);
-        data.map_err(|error| AskError::Unreadable {
-            question: self.question.clone(),
-            cause: shown::text(&error.to_string()),
-        })
+        data.map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> AskError {
+        AskError::Unreadable { question: self.question.clone(), cause: shown::text(&error.to_string()) }
     }
 
     fn wrong_type(&self, wanted: &'static str) -> AskError {
@@ -459,34 +438,11 @@ struct Element {
     value: Value,
 }
 
-/// One series of a matrix.
-#[derive(Deserialize)]
-struct Row {
-    metric: BTreeMap<String, String>,
-    #[serde(default)]
-    values: Vec<Value>,
-}
-
 /// One metric of one target.
 #[derive(Deserialize)]
 struct Metadata {
     #[serde(rename = "type")]
     kind: String,
-}
-
-/// A sample: a time, and a number as text, because JSON has no `NaN`.
-#[derive(Deserialize)]
-struct Value {
-    time: f64,
-    #[serde(deserialize_with = "number")]
-    value: f64,
-}
-
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let Text(text) = Text::deserialize(deserializer)?;
-    text.parse().map_err(|_| de::Error::custom(format!("{:?} is not a number", shown::text(&text))))
 }
 
 #[cfg(test)]

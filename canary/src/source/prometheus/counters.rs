@@ -4,7 +4,10 @@
 //! live series of the target has a newer sample than at the end of the last one. It follows the scrapes, however often
 //! Prometheus is queried. The judge compares windows of different pods.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use canary_judge::{Counts, Release, Window};
 
@@ -66,7 +69,15 @@ const LONGEST_INTERVAL: f64 = 300.0;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
     targets: BTreeMap<Target, Scraped>,
+    /// The number of rounds so far.
+    rounds: u64,
 }
+
+/// The maximum memory for the state of series, in bytes. Above it, series that are no longer in the answers are
+/// forgotten.
+const MOST_KEPT: usize = 8 << 20;
+/// What a series takes beside the text of its labels.
+const PER_SERIES: usize = 200;
 
 /// The series of one release and version that are scraped together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +117,8 @@ struct SeriesState {
     was_reset: bool,
     /// Whether it has a newer sample than at the end of the last window.
     is_newer: bool,
+    /// The number of the last round that had it.
+    round: u64,
 }
 
 impl Counters {
@@ -113,7 +126,9 @@ impl Counters {
     /// are complete, those of each target in the order of time.
     pub(super) fn observe(&mut self, found: &[Series]) -> Vec<Closed> {
         let is_first = self.targets.is_empty();
-        let born: Vec<_> = found.iter().map(|series| self.is_born(series, found)).collect();
+        self.rounds += 1;
+        let live = if is_first { HashMap::new() } else { self.live(found) };
+        let born: Vec<_> = found.iter().map(|series| self.is_born(series, &live)).collect();
         let mut by_target: BTreeMap<Target, Vec<(&Series, bool)>> = BTreeMap::new();
         for (series, born) in found.iter().zip(born) {
             if !series.samples.is_empty() {
@@ -123,32 +138,41 @@ impl Counters {
         let mut closed = Vec::new();
         for (target, series) in by_target {
             if let Some(scraped) = self.targets.get_mut(&target) {
-                scraped.observe(&series, &target, &mut closed);
+                scraped.observe(&series, &target, self.rounds, &mut closed);
             } else {
                 let mut scraped = Scraped::begin(&target, &series, is_first);
                 closed.push(scraped.close(&target, scraped.until));
-                scraped.observe(&series, &target, &mut closed);
+                scraped.observe(&series, &target, self.rounds, &mut closed);
                 self.targets.insert(target, scraped);
             }
         }
-        self.forget();
+        self.forget(&mut closed);
         closed
+    }
+
+    /// Of each target: the times of its samples in order, each with the time of the first sample of its series.
+    fn live<'a>(&self, found: &'a [Series]) -> HashMap<&'a str, Vec<(f64, f64)>> {
+        let mut live: HashMap<&str, Vec<(f64, f64)>> = HashMap::new();
+        for series in found {
+            let (Some(target), Some(oldest)) = (&series.target, series.samples.first()) else { continue };
+            let first = self.known(series).map_or(oldest.0, |known| known.first);
+            live.entry(target).or_default().extend(series.samples.iter().map(|sample| (sample.0, first)));
+        }
+        for times in live.values_mut() {
+            times.sort_by(|one, other| one.0.total_cmp(&other.0));
+        }
+        live
     }
 
     /// Whether a new series has started at 0 between two scrapes of a live target. A counter of a status starts
     /// this way when the status first occurs. Other series of the target must go on: otherwise its labels have
     /// changed.
-    fn is_born(&self, series: &Series, found: &[Series]) -> bool {
-        let Some(&(first, _)) = series.samples.first() else { return false };
-        series.target.is_some()
-            && self.known(series).is_none()
-            && found.iter().any(|other| {
-                let known = || self.known(other).map(|known| known.first);
-                let began = || known().or_else(|| other.samples.first().map(|first| first.0));
-                other.target == series.target
-                    && began().is_some_and(|began| began < first)
-                    && other.samples.iter().any(|sample| (sample.0 - first).abs() < SAME_SCRAPE)
-            })
+    fn is_born(&self, series: &Series, live: &HashMap<&str, Vec<(f64, f64)>>) -> bool {
+        let times = series.target.as_deref().and_then(|target| live.get(target));
+        let (Some(times), Some(&(first, _))) = (times, series.samples.first()) else { return false };
+        let of_scrape = &times[times.partition_point(|(time, _)| *time <= first - SAME_SCRAPE)..];
+        let of_scrape = of_scrape.iter().take_while(|(time, _)| *time < first + SAME_SCRAPE);
+        self.known(series).is_none() && of_scrape.map(|(_, began)| *began).any(|began| began < first)
     }
 
     fn known(&self, series: &Series) -> Option<&SeriesState> {
@@ -156,10 +180,22 @@ impl Counters {
         self.targets.get(&Target::of(series))?.series.get(&key)
     }
 
-    /// Forgets targets that are gone for long.
-    fn forget(&mut self) {
+    /// Forgets targets that are gone for long. If there is too much, also all series that this round did not have;
+    /// what they have counted is then in a last window.
+    fn forget(&mut self, closed: &mut Vec<Closed>) {
         let newest = self.targets.values().map(Scraped::newest).fold(f64::NEG_INFINITY, f64::max);
         self.targets.retain(|_, scraped| newest - scraped.newest() <= REMEMBERED_FOR);
+        if self.targets.iter().map(|(target, scraped)| scraped.memory(target)).sum::<usize>() <= MOST_KEPT {
+            return;
+        }
+        for (target, scraped) in &mut self.targets {
+            let is_old = |known: &SeriesState| known.round < self.rounds;
+            if scraped.series.values().any(|known| is_old(known) && known.is_newer) {
+                closed.push(scraped.close(target, scraped.newest()));
+            }
+            scraped.series.retain(|_, known| !is_old(known));
+        }
+        self.targets.retain(|_, scraped| !scraped.series.is_empty());
     }
 }
 
@@ -193,28 +229,31 @@ impl Scraped {
     }
 
     /// Takes the samples in the order of time, and closes a window each time all live series have a newer one.
-    fn observe(&mut self, found: &[(&Series, bool)], target: &Target, closed: &mut Vec<Closed>) {
-        let times = found.iter().flat_map(|(series, _)| series.samples.iter().map(|sample| sample.0));
-        let mut times: Vec<_> = times.collect();
-        times.sort_by(f64::total_cmp);
-        times.dedup_by(|later, earlier| *later - *earlier < SAME_SCRAPE);
-        for time in times {
-            for (series, born) in found {
-                let of_time = |sample: &&Sample| (0.0..SAME_SCRAPE).contains(&(sample.0 - time));
-                let Some(sample) = series.samples.iter().find(of_time) else { continue };
+    fn observe(&mut self, found: &[(&Series, bool)], target: &Target, round: u64, closed: &mut Vec<Closed>) {
+        let samples = found.iter().flat_map(|one| one.0.samples.iter().map(move |sample| (*sample, one)));
+        let mut samples: Vec<_> = samples.collect();
+        samples.sort_by(|one, other| one.0.0.total_cmp(&other.0.0));
+        for scrape in samples.chunk_by(|one, other| other.0.0 - one.0.0 < SAME_SCRAPE) {
+            for (sample, (series, born)) in scrape {
                 let key = (series.kind.quantity, series.labels.clone());
-                if let Some(known) = self.series.get_mut(&key) {
-                    known.take(*sample);
-                } else {
+                let known = self.series.entry(key).or_insert_with(|| {
                     let increase = if *born { sample.1 } else { 0.0 };
-                    self.series
-                        .insert(key, SeriesState { is_newer: *born, ..SeriesState::new(*sample, increase) });
-                }
+                    SeriesState { is_newer: *born, ..SeriesState::new(*sample, increase) }
+                });
+                known.take(*sample);
+                known.round = round;
             }
             if self.is_ready() {
                 closed.push(self.close(target, self.newest()));
             }
         }
+    }
+
+    /// About the bytes that the target takes.
+    fn memory(&self, target: &Target) -> usize {
+        let names = 2 * target.name.len() + 2 * target.version.len();
+        let series = self.series.keys().map(|(_, labels)| PER_SERIES + labels.len());
+        PER_SERIES + names + series.sum::<usize>()
     }
 
     fn newest(&self) -> f64 {
@@ -283,7 +322,7 @@ impl SeriesState {
     /// A new series, which has increased by `increase` since the last scrape of its target.
     fn new(sample: Sample, increase: f64) -> Self {
         let (first, interval) = (sample.0, None);
-        Self { first, last: sample, interval, increase, was_reset: false, is_newer: false }
+        Self { first, last: sample, interval, increase, was_reset: false, is_newer: false, round: 0 }
     }
 
     fn take(&mut self, sample: Sample) {
@@ -465,5 +504,28 @@ mod tests {
         let versions: Vec<_> =
             closed.iter().map(|one| (one.version.as_str(), one.window.counts.requests)).collect();
         assert_eq!(versions, [("", 10), ("b", 0), ("b", 7)]);
+    }
+
+    /// A target whose series have other labels in each round, as with a request's number in a label.
+    #[test]
+    fn series_that_are_gone_are_forgotten_when_there_are_too_many_but_what_they_counted_is_not() {
+        let mut counters = Counters::default();
+        let long = "l".repeat(10_000);
+        let mut counted = 0;
+        for round in 0..200_u32 {
+            let at = 1000.0 + 15.0 * f64::from(round);
+            let changing = (0..20).map(|number| Series {
+                labels: format!("{round} {number} {long}"),
+                ..series(STABLE, "one", &[(at, 7.0)])
+            });
+            let steady = series(STABLE, "one", &[(at - 15.0, 1.0), (at, 1.0)]);
+            let found: Vec<_> = changing.chain([steady]).collect();
+            counted += counters.observe(&found).iter().map(|one| one.window.counts.requests).sum::<u64>();
+            let memory: usize = counters.targets.iter().map(|(target, one)| one.memory(target)).sum();
+            assert!(memory <= MOST_KEPT, "{memory} bytes in round {round}");
+        }
+        let open = counters.targets.values().flat_map(|one| one.series.values());
+        let waiting = count(open.map(|known| known.increase).sum());
+        assert_eq!(counted + waiting, 199 * 20 * 7, "each was born at 0 in a live target");
     }
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
 use crate::source::{
     AnySource,
-    flags::{Bounds, CanaryFlag, DEFAULT_CANARY, OTHER, Opened, duration, ids},
+    canary_flag::{CanaryFlag, DEFAULT_CANARY},
+    opened::{Bounds, OTHER, Opened, duration, ids},
     pods::PodsFlags,
     probe::{ProbeFlags, Trust},
 };

@@ -6,6 +6,7 @@ use super::{
     Options,
     client::{Answer, MetricType, TIME},
     round::{self, Trouble},
+    samples::Room,
 };
 use crate::source::Interval;
 
@@ -44,9 +45,9 @@ impl Rounds {
             Answer::new(question, status, body)
         };
         let time = parsed(TIME)?.time()?;
-        let mut found = Vec::new();
+        let (mut found, mut room) = (Vec::new(), Room::new());
         for (kind, selector) in rounds.queries.selectors() {
-            let series = parsed(&selector)?.samples()?;
+            let series = parsed(&selector)?.samples(&mut room)?;
             found.push((kind, selector, series));
         }
         let found = rounds.checked(found)?;

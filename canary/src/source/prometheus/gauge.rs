@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::client::RawSeries;
+use super::samples::RawSeries;
 
 /// The number of falls that no reset explains, after which a metric is taken for a gauge.
 const ENOUGH: u64 = 8;

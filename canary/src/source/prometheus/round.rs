@@ -7,10 +7,11 @@ use std::{
 
 use super::{
     Options,
-    client::{AskError, MetricType, Prometheus, RawSeries},
+    client::{AskError, MetricType, Prometheus},
     counters::{Closed, Counters, Kind, Quantity, Sample, Series},
     gauge::Changes,
     queries::{Queries, canonical_bound},
+    samples::{RawSeries, Room},
     twice::{self, Twice},
 };
 use crate::{
@@ -96,10 +97,10 @@ impl Rounds {
         let since = self.last.map_or(0.0, |(last, _)| (time - last).max(0.0));
         // samples of rounds that failed are read again
         let window = (LOOK_BACK + Duration::from_secs_f64(since.ceil())).min(MOST_LOOK_BACK);
-        let mut found: Vec<Found> = Vec::new();
+        let (mut found, mut room) = (Vec::<Found>::new(), Room::new());
         for (kind, selector) in self.queries.selectors() {
             #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
-            let series = self.client.samples(&selector, window, time.floor() as i64).await?;
+            let series = self.client.samples(&selector, window, time.floor() as i64, &mut room).await?;
             found.push((kind, selector, series));
         }
         let found = self.checked(found)?;

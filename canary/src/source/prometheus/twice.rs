@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{client::RawSeries, counters::Sample};
+use super::{counters::Sample, samples::RawSeries};
 
 /// Labels that say which Prometheus has collected a sample, and never what was counted: those of two replicas
 /// without deduplication.

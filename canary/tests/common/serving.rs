@@ -1,73 +1,21 @@
-//! An HTTP client with access to all bytes, and a `canary serve` process.
+//! A `canary serve` process, and its clients.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+use testkit::{
+    PATIENCE,
+    http::{self, Answer},
+};
 
-use super::{PATIENCE, start};
-
-/// An answer.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    /// The status line and the headers, unchanged.
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The value of a header. `name` is in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-}
-
-pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-    stream
-}
-
-/// Sends these bytes, and reads the answer until the server closes.
-pub fn send(address: SocketAddr, request: &str) -> Answer {
-    let mut stream = connect(address);
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer");
-    let answer = String::from_utf8(answer).expect("UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {answer:?}"));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
-}
-
-pub fn get(address: SocketAddr, path: &str) -> Answer {
-    send(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))
-}
-
-/// Sends JSON like Go's client.
-pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
-    send(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: Go-http-client/1.1\r\n\
-             Content-Length: {}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\
-             Connection: close\r\n\r\n{body}",
-            body.len()
-        ),
-    )
-}
+use super::start;
 
 /// A `canary serve` process, or the page of a rehearsal. Dropping it ends the process.
 pub struct Serving {
@@ -78,7 +26,12 @@ pub struct Serving {
 impl Serving {
     /// Starts a server on a free port that watches the service at `url`.
     pub fn start(url: &str, flags: &[&str]) -> Self {
-        Self::of(start(&[&["serve", url, "--listen=127.0.0.1:0"], flags].concat()))
+        Self::start_on("127.0.0.1:0", url, flags)
+    }
+
+    /// The same, on this address.
+    pub fn start_on(listen: &str, url: &str, flags: &[&str]) -> Self {
+        Self::of(start(&[&["serve", url, "--listen", listen], flags].concat()))
     }
 
     /// The same, with this limit of open files.
@@ -117,15 +70,31 @@ impl Serving {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        get(self.address, path)
+        http::get(self.address, path).expect("an answer")
     }
 
+    /// Sends these bytes, and reads the answer until the server closes.
+    pub fn send(&self, request: &str) -> Answer {
+        http::send(self.address, request).expect("an answer")
+    }
+
+    /// Sends JSON like Go's client.
     pub fn post(&self, path: &str, body: &str) -> Answer {
-        post(self.address, path, body)
+        let (address, length) = (self.address, body.len());
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: Go-http-client/1.1\r\n\
+             Content-Length: {length}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\
+             Connection: close\r\n\r\n{body}"
+        ))
+    }
+
+    /// A connection that has not sent anything yet.
+    pub fn connect(&self) -> TcpStream {
+        http::connect(self.address).expect("it listens")
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        testkit::signal(&self.child, signal);
     }
 
     /// Its exit code.
@@ -135,7 +104,7 @@ impl Serving {
 
     /// Opens the stream of events at `path`.
     pub fn events(&self, path: &str) -> Events {
-        self.events_on(connect(self.address), path)
+        self.events_on(self.connect(), path)
     }
 
     /// The same on a connection for which this machine keeps few bytes.

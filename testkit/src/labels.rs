@@ -1,16 +1,16 @@
-//! A downward-API volume, written as the kubelet writes it: the rehearsal and the tests of appinfo have no kubelet.
+//! The label file of a pod, written as the kubelet writes it.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write,
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A directory with the label file of a pod: `labels` is a link to `..data/labels`, and `..data` is a link to
-/// the directory of the current version.
+use tempfile::TempDir;
+
+/// A downward-API volume: a directory in which `labels` is a link to `..data/labels`, and `..data` is a link to the
+/// directory of the current version.
 ///
 /// The kubelet does the same: `pkg/volume/util/atomic_writer.go` in <https://github.com/kubernetes/kubernetes>.
 #[derive(Debug)]
@@ -22,8 +22,7 @@ pub struct LabelVolume {
 }
 
 impl LabelVolume {
-    /// Creates `directory` as a volume whose label file has this text. [`to_text`] makes the text from labels; tests
-    /// also pass damaged text.
+    /// Creates `directory` as a volume whose label file has this text.
     ///
     /// # Errors
     /// If the directory exists, or if it or something in it cannot be created.
@@ -63,15 +62,28 @@ impl LabelVolume {
     }
 }
 
-/// The text of a label file: one label per line, sorted by key, with quoted values and no newline at the end.
-///
-/// The kubelet does the same: `FormatMap` in `pkg/fieldpath/fieldpath.go` of
-/// <https://github.com/kubernetes/kubernetes>.
-pub fn to_text(labels: &BTreeMap<String, String>) -> String {
-    let mut text = String::new();
-    for (key, value) in labels {
-        let separator = if text.is_empty() { "" } else { "\n" };
-        let _ = write!(text, "{separator}{key}={value:?}"); // writing to a string cannot fail
+/// A [`LabelVolume`] in a temporary directory, which is removed with it.
+#[derive(Debug)]
+pub struct LabelDir {
+    _directory: TempDir,
+    volume: LabelVolume,
+}
+
+impl LabelDir {
+    /// A volume whose label file has this text.
+    pub fn new(text: impl AsRef<[u8]>) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let volume = LabelVolume::new(directory.path().join("volume"), text).expect("a volume");
+        Self { _directory: directory, volume }
     }
-    text
+
+    /// The file that the pod reads.
+    pub fn file(&self) -> PathBuf {
+        self.volume.file()
+    }
+
+    /// Replaces the label file as the kubelet does.
+    pub fn swap(&self, text: impl AsRef<[u8]>) {
+        self.volume.swap(text).expect("a swap");
+    }
 }

@@ -1,0 +1,82 @@
+//! What the flags of all sources share: what bounds a source, and an open source.
+
+use std::time::Duration;
+
+use canary_judge::Fraction;
+use clap::{Args, Command, Id};
+
+use super::AnySource;
+
+/// The group of the flags that choose another source than the probe. Only one of them may be there.
+pub(super) const OTHER: &str = "other_source";
+
+/// What bounds a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// How long it yields outcomes.
+    pub time: Option<Duration>,
+    /// The maximum number of requests to send.
+    pub count: Option<u64>,
+    /// A slower answer to a request counts as a failure.
+    pub max_latency: Option<Duration>,
+    /// The canary's share of the requests, if it is given.
+    pub share: Option<Fraction>,
+}
+
+/// An open source, and what commands say about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The source. It may be paused.
+    pub source: AnySource,
+    /// Its name.
+    pub title: String,
+    /// Its name, and how often it is asked if canary sends the requests.
+    pub how: String,
+    /// Requests a second, if canary sends them. Otherwise, the source counts all requests that the service gets.
+    pub rate: Option<f64>,
+    /// The canary's share of the requests, if it is given or the source decides it.
+    pub share: Option<Fraction>,
+    /// The time after which a service without any answer counts as unreachable; `None` if that may take any time.
+    pub patience: Option<Duration>,
+    /// What one outcome of it is called.
+    pub outcome: String,
+    /// How a message begins that says why there was no answer.
+    pub(super) no_answer: String,
+    /// Why there was no answer if no trouble was told.
+    pub(super) no_trouble: &'static str,
+}
+
+impl Opened {
+    /// The message if there was no answer at all, with the last trouble.
+    pub fn no_answer(&self, trouble: Option<&str>) -> String {
+        format!("{}{}", self.no_answer, trouble.unwrap_or(self.no_trouble))
+    }
+}
+
+/// The ids of these flags, for conflicts.
+pub(super) fn ids<F: Args>() -> Vec<Id> {
+    F::augment_args(Command::new("")).get_arguments().map(|flag| flag.get_id().clone()).collect()
+}
+
+/// Parses a time in the form of appinfo's flags. It must be more than zero.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match appinfo::config::duration(text) {
+        Ok(Duration::ZERO) => Err("want more than no time".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_must_be_more_than_nothing() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(duration("0s").is_err() && duration("0.0").is_err() && duration("soon").is_err());
+    }
+}
