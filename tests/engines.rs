@@ -50,7 +50,9 @@ fn read(path: &str) -> String {
 #[test]
 fn the_engines_schemas_accept_the_manifests() {
     let namespace = Namespace::new("engines");
-    for (folder, objects) in [("argo-rollouts", 3), ("flagger", 5), ("judge", 3), ("network-policy", 3)] {
+    for (folder, objects) in
+        [("argo-rollouts", 3), ("flagger", 5), ("judge", 3), ("judge-pods", 4), ("network-policy", 3)]
+    {
         let folder = format!("deployment/{folder}");
         let arguments = ["create", "--namespace", &namespace.0, "--dry-run=server", "-f", &folder];
         let created = succeeds(kubectl(&arguments, ""));

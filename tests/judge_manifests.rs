@@ -14,6 +14,7 @@ use k8s_openapi::{
         batch::v1::{Job, JobSpec},
         core::v1::{Container, PodSpec, PodTemplateSpec, Service},
         networking::v1::NetworkPolicy,
+        rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
     serde::de::DeserializeOwned,
@@ -42,8 +43,13 @@ fn job() -> PodTemplateSpec {
 
 /// Checks what the pods of all manifests of the tool have in common. Returns the container.
 fn check_pod(pod: &PodSpec) -> &Container {
-    assert_eq!(refused_by_restricted_profile(pod), [""; 0]);
     assert_eq!(pod.automount_service_account_token, Some(false), "it never talks to the API server");
+    check_container(pod)
+}
+
+/// The same, whether or not the pod talks to the API server.
+fn check_container(pod: &PodSpec) -> &Container {
+    assert_eq!(refused_by_restricted_profile(pod), [""; 0]);
     let container = only_container(pod);
     let context = container.security_context.as_ref().expect("a context");
     assert_eq!(context.read_only_root_filesystem, Some(true));
@@ -196,6 +202,35 @@ fn the_readmes_commands_build_the_judge_and_replace_the_images_names() {
     assert_eq!(images(&format!("{manifests}/judge")), ["registry.example.com/b:1"]);
     let job = fs::read_to_string(folder.path().join("judge/job.yaml")).expect("the Job");
     assert!(job.contains("image: registry.example.com/b:1\n"), "{job}");
+}
+
+#[test]
+fn the_judge_of_pods_may_do_what_it_needs_and_no_more() {
+    let all = documents("deployment/judge-pods");
+    let kinds: Vec<_> = all.iter().map(|document| document.kind.as_str()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "Role", "RoleBinding", "Job"]);
+    let (role, binding): (Role, RoleBinding) = (all[1].typed(), all[2].typed());
+    let rules = role.rules.expect("rules");
+    let rules: Vec<_> = rules.iter().map(|rule| (rule.resources.clone(), rule.verbs.clone())).collect();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let reads = |resource: &str, verbs: &[&str]| (Some(texts(&[resource])), texts(verbs));
+    assert_eq!(rules, [reads("pods", &["list", "watch"]), reads("deployments", &["get"])]);
+    assert_eq!(binding.role_ref.name, role.metadata.name.expect("a name"));
+    let job: Job = all[3].typed();
+    let spec = job.spec.expect("a spec");
+    assert_eq!(spec.backoff_limit, Some(0), "each retry would be another chance to err");
+    let template = spec.template;
+    let pod = template.spec.as_ref().expect("a pod");
+    let [subject] = binding.subjects.as_deref().expect("subjects") else { panic!("one subject") };
+    assert_eq!((&subject.namespace, pod.service_account_name.as_ref()), (&None, Some(&subject.name)));
+    let container = check_container(pod);
+    let there = deployments(&documents("deployment"));
+    let there: Vec<_> = there.iter().filter_map(|it| it.metadata.name.as_deref()).collect();
+    assert_eq!(arguments(container)[0], "judge");
+    for argument in &arguments(container)[1..3] {
+        let name = argument.strip_prefix("deployment/").expect("a Deployment");
+        assert!(there.contains(&name), "{name}");
+    }
 }
 
 /// A document of a type that is not Kubernetes' own.

@@ -1,16 +1,16 @@
 //! The command line: the commands, and its errors. Each command has its flags in its own room, `commands/NAME/flags.rs`;
 //! so has each source, in `source/NAME/flags.rs`.
 
-use std::{env, ffi::OsString};
+use std::{env, ffi::OsString, path::Path};
 
 use clap::{
-    Parser, Subcommand,
+    CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
     commands::{judge, rehearse, serve, watch},
-    source::shown,
+    source::{pods, shown},
 };
 
 /// Watch a canary rollout, judge it, and rehearse it without a cluster
@@ -49,10 +49,52 @@ impl Cli {
     }
 
     fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let parsed = Self::try_parse_from(arguments);
+        let parsed = Self::try_parse(arguments);
         parsed.map_err(|error| without_secrets(with_hint_at_equals_sign(error, arguments)))
     }
+
+    fn try_parse(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = command_of(arguments.first());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        if let Some((name, flags)) = matches.subcommand()
+            && let Some(command) = command.find_subcommand_mut(name)
+            && let Some(conflict) = pods::conflict(command, flags)
+        {
+            return Err(command.error(ErrorKind::ArgumentConflict, conflict));
+        }
+        Self::from_arg_matches(&matches)
+    }
 }
+
+/// The name under which kubectl finds the program: `kubectl canary`.
+const PLUGIN: &str = "kubectl-canary";
+
+/// The command line of the program with this name.
+fn command_of(program: Option<&OsString>) -> clap::Command {
+    let command = Cli::command();
+    if program.and_then(|path| Path::new(path).file_stem()).is_none_or(|name| name != PLUGIN) {
+        return command;
+    }
+    let commands: Vec<_> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    let command = command.bin_name("kubectl canary").after_help(PLUGIN_HELP);
+    commands.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |one| {
+            let help = one
+                .get_after_help()
+                .map(|help| help.to_string().replace("\n  canary ", "\n  kubectl canary "));
+            one.after_help(help.unwrap_or_default())
+        })
+    })
+}
+
+/// What `kubectl canary` can do.
+const PLUGIN_HELP: &str = "\
+Examples:
+  kubectl canary judge deployment/shop deployment/shop-canary     promote it, or roll it back?
+  kubectl canary watch service/shop --canary track=canary         a live picture
+  kubectl canary judge rollout/shop -n shop --context staging     of Argo Rollouts
+
+It asks the pods through the API server with your credentials, and needs nothing in the cluster.";
 
 /// The same error. It hints at the sign that `--page` needs before its value.
 fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
@@ -70,7 +112,7 @@ fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> c
 
 /// The same error, with URLs as they may be shown. An invalid URL may have any form, so all that may be one counts.
 fn without_secrets(mut error: clap::Error) -> clap::Error {
-    let is_of_url = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(flag)) if flag.contains("URL"));
+    let is_of_url = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(flag)) if flag.contains("URL") || flag == "[CANARY]");
     let hidden = |kind: ContextKind, value: &ContextValue| match value {
         ContextValue::String(text) => {
             let may_be = match kind {
@@ -91,8 +133,6 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -121,7 +161,7 @@ mod tests {
             let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
             help_of(command).lines().filter(is_heading).map(str::to_owned).collect()
         };
-        let last = ["Service:", "Prometheus:", "Examples:", "Exit codes:"];
+        let last = ["Service:", "Prometheus:", "Kubernetes:", "Examples:", "Exit codes:"];
         for (command, first) in [
             ("watch", &["Requests:", "Judge:", "Output:"][..]),
             ("judge", &["Requests:", "Judge:", "Output:"]),
@@ -169,7 +209,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{arguments:?}: {error}");
             let text = error.to_string();
             let names: Vec<_> = flags.iter().map(|flag| flag.split('=').next().unwrap_or(flag)).collect();
-            assert!(names.iter().any(|name| text.contains(name) || text.contains("[URL]")), "{text}");
+            assert!(names.iter().any(|name| text.contains(name) || text.contains("[URL|STABLE]")), "{text}");
             assert_eq!(text.matches("cannot be used with").count(), 1, "{text}");
         };
         let (prometheus, input) = (&["--prometheus=http://127.0.0.1:1"][..], &["--input=-"][..]);

@@ -6,8 +6,9 @@
 //!   messages on standard error. [`foreign`]: text from others, made safe and bounded.
 //! - [`commands`]: watch, judge, serve and rehearse, one file each, with its flags in `commands/NAME/flags.rs`. They use
 //!   the modules below.
-//! - [`source`]: where outcomes come from: [`source::probe`] sends requests, [`source::prometheus`] reads counters,
-//!   [`source::lines`] reads collected outcomes. Each has its flags in its own `flags.rs`. [`source::flags`] lists them.
+//! - [`source`]: where outcomes come from: [`source::probe`] sends requests to a URL, [`source::pods`] to the pods of
+//!   workloads, [`source::prometheus`] reads counters, [`source::lines`] reads collected outcomes. Each has its flags in
+//!   its own `flags.rs`. [`source::flags`] lists them.
 //! - [`trial`]: a canary on trial: what was counted ([`trial::tally`]), and the judge of the same requests, which is the
 //!   package `canary-judge`.
 //! - [`view`]: shows a trial as a picture in a terminal, as lines of JSON, or as a page.

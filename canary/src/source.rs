@@ -1,10 +1,11 @@
 //! Sources of outcomes. A source yields [`Observation`]s of single requests, or [`Interval`]s with the counts of all
 //! requests in some time.
 //!
-//! - [`probe`]: requests that canary sends.
+//! - [`probe`]: requests that canary sends to a URL.
+//! - [`pods`]: requests that canary sends to the pods of workloads in Kubernetes.
 //! - [`prometheus`]: the service's own counters, as Prometheus has them.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
-//! - `http` is what the first two share. `shown`: how text of others is shown.
+//! - `http` is what the first three share. `shown`: how text of others is shown.
 //!
 //! Each source has its flags in its own `flags` module. [`flags`] lists the sources, and opens the one that the flags of
 //! a command choose. [`opened`] is what all of these flags share. Commands use the trait [`Source`], so that they work
@@ -12,10 +13,12 @@
 
 mod attribution;
 mod boxed;
+mod canary_flag;
 pub mod flags;
 mod http;
 pub mod lines;
 pub mod opened;
+pub mod pods;
 pub mod probe;
 pub mod prometheus;
 mod shortage;
@@ -71,8 +74,23 @@ pub enum Seen {
     Request(Observation),
     /// The counts since the last round.
     Interval(Interval),
+    /// The canary's pods have changed, as Kubernetes tells.
+    Health(Health),
     /// There is no outcome at the moment: the cause, in words.
     Trouble(String),
+}
+
+/// What Kubernetes tells about the canary's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// When it was told.
+    pub at: Instant,
+    /// How often they have restarted since the last time.
+    pub restarts: u64,
+    /// Since when one of them is not ready, or there is none; `None` if all are ready.
+    pub unready: Option<Instant>,
+    /// The one that is not ready; `None` if all are ready, or there is none.
+    pub pod: Option<String>,
 }
 
 /// What was counted since the last round, if single requests are not known: the increases of the counters of pods, each
@@ -154,11 +172,12 @@ impl Observation {
         }
     }
 
-    /// The pod that answered, if known.
+    /// The pod that answered, or was asked, if known.
     pub fn pod(&self) -> Option<&str> {
         match &self.response {
             Response::Answer(answer) => answer.pod.as_deref(),
-            Response::NoAnswer(_) | Response::Unsent(_) => None,
+            Response::NoAnswer(reason) => reason.pod.as_deref(),
+            Response::Unsent(_) => None,
         }
     }
 }
@@ -170,8 +189,8 @@ pub enum Response {
     Answer(Answer),
     /// No answer.
     NoAnswer(NoAnswer),
-    /// The request could not be sent, because this machine lacks open files or ports. That does not tell about the
-    /// service.
+    /// The request has not reached the service, because this machine lacks open files or ports, or because the API
+    /// server on the way to the pods refuses it. That does not tell about the service.
     Unsent(String),
 }
 
@@ -201,6 +220,8 @@ pub struct NoAnswer {
     pub cause: Cause,
     /// The cause in words.
     pub detail: String,
+    /// The pod that was asked, if known.
+    pub pod: Option<String>,
 }
 
 /// A kind of cause why there was no answer.

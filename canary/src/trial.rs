@@ -20,7 +20,7 @@ use canary_judge::{
 
 pub use crate::source::Coverage;
 use crate::source::{
-    Attribution, Interval, Observation, Response, Seen,
+    Attribution, Health, Interval, Observation, Response, Seen,
     lines::{Header, Recorder},
 };
 
@@ -49,6 +49,9 @@ struct Presence {
     answered: Option<Instant>,
     #[serde(with = "crate::moment")]
     restarted: Option<Instant>,
+    /// Since when one of its pods is not ready, or it has none, where that is told.
+    #[serde(skip)] // it is told anew after a restart
+    unready: Option<Instant>,
     /// The time between two scrapes, if there are scrapes.
     scrape: Duration,
 }
@@ -84,12 +87,16 @@ impl Presence {
 
     /// Whether the canary is absent `now`, after so many answers since `began`.
     fn absence(&self, answers: u64, began: Instant, now: Instant) -> Option<Absence> {
-        let answered = self.answered?;
         let long = SILENCE.max(3 * self.scrape);
-        let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
-        let silent = now.saturating_duration_since(answered);
-        if silent >= long.max(gap * USUAL_GAPS) {
-            return Some(Absence::Silent(silent));
+        if let Some(answered) = self.answered {
+            let gap = answered.saturating_duration_since(began).div_f64(answers.max(1) as f64);
+            let silent = now.saturating_duration_since(answered);
+            if silent >= long.max(gap * USUAL_GAPS) {
+                return Some(Absence::Silent(silent));
+            }
+        }
+        if let Some(since) = self.unready {
+            return Some(Absence::Unready(now.saturating_duration_since(since)));
         }
         let is_recent = |at: Instant| now.saturating_duration_since(at) < long;
         self.restarted.filter(|at| is_recent(*at)).map(|_| Absence::Restarted)
@@ -124,7 +131,8 @@ impl Trial {
     pub fn reset(&mut self, now: Instant) {
         self.tally = Tally::new(now);
         self.judge.reset();
-        self.presence = Presence::default();
+        // whether its pods are ready is told only when it changes
+        self.presence = Presence { unready: self.presence.unready, ..Presence::default() };
         self.counted_from = None;
         self.interrupted = false;
     }
@@ -134,6 +142,7 @@ impl Trial {
         match seen {
             Seen::Request(observation) => self.observe(observation),
             Seen::Interval(interval) => self.observe_interval(interval, |_| true),
+            Seen::Health(health) => self.observe_health(health),
             Seen::Trouble(why) => self.tally.observe_trouble(why),
         }
     }
@@ -200,8 +209,8 @@ impl Trial {
         debug_assert_eq!(self.tally.sides(), self.judge.counted(), "each request counts once");
     }
 
-    /// Goes on after an interruption, as it was read, with the price and the share of `like`. `false` if it cannot be a trial's: the tally and the judge have not
-    /// counted the same.
+    /// Goes on after an interruption, as it was read, with the price and the share of `like`. `false` if it cannot be a
+    /// trial's: the tally and the judge have not counted the same.
     pub(crate) fn resume(&mut self, like: &Self) -> bool {
         (self.budget, self.coverage, self.given_share) = (like.budget, like.coverage, like.given_share);
         self.interrupted = self.counted_from.is_some();
@@ -218,6 +227,15 @@ impl Trial {
             max_failure_rate.get(),
             max_ratio.get(),
         )
+    }
+
+    /// Takes in what Kubernetes tells about the canary's pods.
+    pub fn observe_health(&mut self, health: &Health) {
+        self.presence.unready = health.unready;
+        if health.at >= self.tally.began() && health.restarts > 0 {
+            self.presence.restarted = Some(health.at);
+            self.judge.observe_restarts(health.restarts);
+        }
     }
 
     /// Call this when no more requests will come. The judge then counts its last batch, even if it is incomplete.
@@ -326,6 +344,7 @@ mod tests {
             attribution: Attribution::NoAnswer,
             cause: Cause::TimedOut,
             detail: "late".to_owned(),
+            pod: None,
         });
         Observation { number, sent, response }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use canary::{
     source::{
-        Answer, Attribution, Cause, CountedWindow, Interval, NoAnswer, Observation, Response, Seen,
+        Answer, Attribution, Cause, CountedWindow, Health, Interval, NoAnswer, Observation, Response, Seen,
         lines::{End, Entry, Reader},
     },
     trial::{Coverage, Trial},
@@ -50,7 +50,7 @@ fn ending() -> impl Strategy<Value = Ending> {
     ];
     let no_answer = no_answer.prop_map(|attribution| {
         let cause = Cause::TimedOut;
-        Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string() })
+        Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string(), pod: None })
     });
     let unsent = Just(Response::Unsent("no open file".to_owned()));
     let response = prop_oneof![12 => answer, 2 => no_answer, 1 => unsent];
@@ -113,6 +113,7 @@ fn replayed(record: Vec<u8>, now: Instant) -> (Trial, Instant) {
             }
             Entry::Outcome(observation) => trial.observe(&observation),
             Entry::Scraped(interval) => trial.observe_interval(&interval, |_| true),
+            Entry::Health(health) => trial.observe_health(&health),
             Entry::Unsent(number) => trial.skip(number),
             Entry::Interval(batch) => trial.observe_batch(batch),
             Entry::End(End::Over) => trial.end(),
@@ -163,7 +164,10 @@ fn intervals() -> impl Strategy<Value = Vec<Vec<Window>>> {
 
 proptest! {
     #[test]
-    fn each_request_is_judged_or_waits_whatever_the_order_of_arrival(requests in requests()) {
+    fn each_request_is_judged_or_waits_whatever_the_order_of_arrival(
+        requests in requests(),
+        health in prop::collection::vec((0..40_usize, 0..3_u64, prop::option::of(0..60_u64)), 0..4),
+    ) {
         let began = Instant::now();
         let mut trial = trial(began);
         let mut recorder = trial.record_to(Vec::new()).unwrap();
@@ -171,6 +175,14 @@ proptest! {
         for (place, (number, response)) in requests.into_iter().enumerate() {
             let now = began + Duration::from_millis(10 * place as u64);
             let sent = began + Duration::from_millis(number as u64);
+            for (_, restarts, unready) in health.iter().filter(|(at, ..)| *at == place) {
+                // what Kubernetes tells about pods changes no count
+                let unready = unready.map(|seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now));
+                let seen = Seen::Health(Health { at: now, restarts: *restarts, unready, pod: None });
+                recorder.observe(&seen, now).unwrap();
+                trial.see(&seen);
+                prop_assert_eq!(accounted(&trial, now), counted);
+            }
             let observation = Observation { number: number as u64, sent, response };
             if let Some((attribution, outcome)) = observation.attributed() {
                 counted.record(attribution.release(), outcome);

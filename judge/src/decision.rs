@@ -160,6 +160,11 @@ impl Judge {
         self.decide();
     }
 
+    /// Adds restarts of the canary's pods that counters do not tell. They are part of the verdict, and decide nothing.
+    pub fn observe_restarts(&mut self, restarts: u64) {
+        self.restarts += restarts;
+    }
+
     /// Call this when no more outcomes will come: the last batch then counts, even if it is incomplete.
     pub fn end(&mut self) {
         self.stable_pods.end_batch();
@@ -364,6 +369,7 @@ impl Judge {
             waiting: self.counted - self.judged,
             absence: None,
             restarts: self.restarts,
+            restarts_lose_counts: matches!(self.compared, Compared::Scrapes(_)),
             by_limit: self.by_limit.basis(),
             promotion_bound: self.by_limit.bound(),
             more_answers,

@@ -82,6 +82,14 @@ impl Verdict {
                     "a pod of the canary has just restarted, and a promotion takes one that does not. ",
                 )?;
             }
+            Some(Absence::Unready(time)) => {
+                let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
+                write!(
+                    f,
+                    "a pod of the canary has not been ready for {time}, or there is none, and a promotion takes pods that \
+                     are ready. "
+                )?;
+            }
             None => {}
         }
         let the = if self.absence.is_some() { "The" } else { "the" };
@@ -225,7 +233,11 @@ impl Verdict {
             1 => f.write_str(" A pod of the canary has restarted.")?,
             times => write!(f, " Pods of the canary have restarted {} times.", count(times))?,
         }
-        f.write_str(" What a pod counts just before a restart is lost.")
+        if self.restarts_lose_counts {
+            f.write_str(" What a pod counts just before a restart is lost.")
+        } else {
+            Ok(())
+        }
     }
 
     fn failing_pods(&self, f: &mut Formatter) -> fmt::Result {

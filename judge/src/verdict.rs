@@ -50,6 +50,9 @@ pub struct Verdict {
     /// How often the canary's pods have restarted, where that is known. What a pod counted between the last scrape and
     /// its end is lost.
     pub restarts: u64,
+    /// Whether the outcomes are counters of pods, so that a restart loses a part of them.
+    #[serde(skip)]
+    pub restarts_lose_counts: bool,
     /// The answers of the canary on which the promotion by the limit rests at the moment.
     pub by_limit: Basis,
     /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All
@@ -85,6 +88,8 @@ pub enum Absence {
     Silent(#[serde(serialize_with = "seconds")] Duration),
     /// One of its pods has just restarted.
     Restarted,
+    /// One of its pods has not been ready for this long, or it has had none. In JSON, in whole seconds.
+    Unready(#[serde(serialize_with = "seconds")] Duration),
 }
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -62,6 +62,7 @@ const SECTIONS: &[Section] = &[
     Section { title: "Reach it", prepare: no_preparation, check: service_answers },
     Section { title: "Scale", prepare: no_preparation, check: three_pods_answer },
     Section { title: "Deploy the broken canary", prepare: no_preparation, check: a_quarter_fails },
+    Section { title: "Judge its pods", prepare: no_preparation, check: the_pods_were_judged },
     Section { title: "Monitoring", prepare: no_preparation, check: prometheus_sees_the_canary },
     Section { title: "Judge it in the cluster", prepare: no_preparation, check: the_judge_sees_all_pods },
     Section { title: "Roll back", prepare: under_load, check: none_fails },
@@ -214,6 +215,14 @@ fn a_quarter_fails(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
     ensure(tally.of("stable", 200) + failed == SAMPLE, "failures of the canary alone", || tally.summary())?;
     ensure(QUARTER.contains(&failed), &format!("{QUARTER:?} failures"), || tally.summary())?;
     Ok(format!("{}\n{}", tally.summary(), judged(shell, 1)?))
+}
+
+fn the_pods_were_judged(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let code = shell.variable("PODS")?;
+    ensure(code == "1", "exit code 1", || code.clone())?;
+    let left = shell.run("ls -d \"${TMPDIR:-/tmp}\"/canary-kubectl-* 2>/dev/null || true\n")?;
+    ensure(left.is_empty(), "no socket of kubectl proxy", || left.clone())?;
+    Ok(format!("exit code {code} by the pods' own answers"))
 }
 
 /// Prometheus' answer to a query: the values, by the value of this label.

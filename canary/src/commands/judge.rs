@@ -56,12 +56,16 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 }
 
 async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
-    let signals = signals::listen()?;
-    let mut opened = match flags.source.open(flags.bounds()) {
+    let mut signals = signals::listen()?;
+    let opened = select! {
+        opened = flags.source.open(flags.bounds()) => opened,
+        signal = signals.next() => return Ok(signal),
+    };
+    let mut opened = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let mut trial = flags.trial.of(opened.rate, Instant::now())?;
+    let mut trial = flags.trial.of(opened.rate, Instant::now())?.with_given_share(opened.share);
     opened.source.pause(false);
     if opened.rate.is_none() {
         message(format_args!("asking {}", opened.how)); // the first counts may come late
@@ -149,7 +153,7 @@ async fn follow(
     let mut progress = if report.is_none() { Progress::in_terminal(until) } else { None };
     let mut redraws = interval(REDRAWN_EVERY);
     redraws.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut passed, mut has_forecast) = (0, false);
+    let (mut passed, mut has_forecast, mut asked_since) = (0, false, None);
     loop {
         select! {
             seen = source.next() => {
@@ -160,6 +164,9 @@ async fn follow(
                 };
                 if let Some(recorder) = &mut recorder {
                     recorder.observe(&seen, now)?;
+                }
+                if let Seen::Request(observation) = &seen {
+                    asked_since = asked_since.or(Some(observation.sent)); // pods may be ready only later
                 }
                 trial.see(&seen);
                 if let Some(report) = &mut report {
@@ -173,7 +180,8 @@ async fn follow(
                     return ended(exit, now, End::Decided);
                 }
                 let elapsed = trial.tally().began().elapsed();
-                if trial.tally().answered() == 0 && patience.is_some_and(|patience| elapsed > patience) {
+                let is_over = |(patience, since): (Duration, Instant)| since.elapsed() > patience;
+                if trial.tally().answered() == 0 && patience.zip(asked_since).is_some_and(is_over) {
                     return ended(Exit::NoAnswer, now, End::Stopped);
                 }
                 if !has_forecast && let Some(verdict) = verdict_to_forecast_from(trial, now) {

@@ -30,11 +30,11 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
         Err(error) => return Ok(unusable(error)),
     };
     let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset, token };
-    let Opened { source, title, how, rate, .. } = match flags.source.open(flags.bounds()) {
+    let Opened { source, title, how, rate, share, .. } = match flags.source.open(flags.bounds()).await {
         Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let trial = flags.trial.of(rate, Instant::now())?;
+    let trial = flags.trial.of(rate, Instant::now())?.with_given_share(share);
     let mut signals = signals::listen()?;
     let listener = listen("--listen ", flags.listen)?;
     let admin = flags.admin_listen.map(|on| listen("--admin-listen ", on)).transpose()?;

@@ -29,11 +29,11 @@ use crate::{
 /// # Errors
 /// If the terminal or the output fails.
 pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
-    let Opened { source, title, how, rate, .. } = match flags.source.open(flags.bounds()) {
+    let Opened { source, title, how, rate, share, .. } = match flags.source.open(flags.bounds()).await {
         Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
-    let trial = flags.trial.of(rate, Instant::now())?;
+    let trial = flags.trial.of(rate, Instant::now())?.with_given_share(share);
     let unfit = terminal::unfit();
     let usual = if unfit.is_none() { WatchOutput::Picture } else { WatchOutput::Json };
     match (flags.output.unwrap_or(usual), unfit) {

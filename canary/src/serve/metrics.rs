@@ -174,7 +174,7 @@ impl Metrics {
                 self.count("stable", stable);
                 self.count("canary", canary);
             }
-            Seen::Trouble(_) => {}
+            Seen::Health(_) | Seen::Trouble(_) => {}
         }
     }
 

@@ -24,16 +24,19 @@ impl Outage {
 
     /// Takes in an outcome. Returns a message if answers have stopped or are back.
     pub(super) fn observe(&mut self, seen: &Seen, now: Instant) -> Option<String> {
+        if matches!(seen, Seen::Health(_)) {
+            return None; // it tells nothing about answers
+        }
         let answered = match seen {
             Seen::Request(observation) => matches!(observation.response, Response::Answer(_)),
             Seen::Interval(_) => true,
-            Seen::Trouble(_) => false,
+            Seen::Health(_) | Seen::Trouble(_) => false,
         };
         let silent_for = now.saturating_duration_since(self.last_answer);
         let seconds = humantime::format_duration(Duration::from_secs(silent_for.as_secs()));
         let missed = match seen {
             Seen::Request(_) => format!("{} requests had no answer", self.missed + u64::from(!answered)),
-            Seen::Interval(_) | Seen::Trouble(_) => "no counters were read".to_owned(),
+            Seen::Interval(_) | Seen::Health(_) | Seen::Trouble(_) => "no counters were read".to_owned(),
         };
         if answered {
             let back = self.told.then(|| format!("answers are back after {seconds}, in which {missed}"));
@@ -64,7 +67,7 @@ mod tests {
             let now = start + tenth * Duration::from_millis(100);
             let response = if (50..600).contains(&tenth) {
                 let (attribution, cause) = (Attribution::NoAnswer, Cause::Refused);
-                Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new() })
+                Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new(), pod: None })
             } else {
                 let (attribution, outcome) = (Attribution::Unnamed, Outcome::Failure);
                 Response::Answer(Answer {

@@ -124,6 +124,11 @@ impl Trials {
         match seen {
             Seen::Request(observation) => self.observe_request(observation, now),
             Seen::Interval(interval) => self.observe_interval(interval, now),
+            Seen::Health(health) => {
+                for one in self.named.values_mut().chain([&mut self.all]) {
+                    one.trial.observe_health(health);
+                }
+            }
             Seen::Trouble(_) => {}
         }
     }
@@ -763,7 +768,7 @@ mod tests {
         watched.rounds(2, BROKEN, Failure);
         watched.ask(Some("build-7"));
         let (attribution, cause) = (Attribution::NoAnswer, Cause::TimedOut);
-        let lost = NoAnswer { attribution, cause, detail: String::new() };
+        let lost = NoAnswer { attribution, cause, detail: String::new(), pod: None };
         (0..3).for_each(|_| watched.respond(Response::NoAnswer(lost.clone())));
         for id in ["c66665c44", "build-7", NO_CANARY] {
             let sides = watched.trials.find(&named(id), watched.now).one.trial.tally().sides();

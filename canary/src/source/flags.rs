@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     opened::{Bounds, Opened},
+    pods::{Place, PodsFlags},
     probe::{ProbeFlags, Trust},
     prometheus::PrometheusFlags,
 };
@@ -24,6 +25,10 @@ pub struct SourceFlags {
     /// The service's own counters.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
+
+    /// The pods of workloads.
+    #[command(flatten)]
+    pub pods: PodsFlags,
 }
 
 impl SourceFlags {
@@ -31,12 +36,17 @@ impl SourceFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub fn open(&self, bounds: Bounds) -> Result<Opened, String> {
+    pub async fn open(&self, bounds: Bounds) -> Result<Opened, String> {
         // names each source, so that the compiler complains about one that is not opened
-        let Self { probe, tls, prometheus } = self;
+        let Self { probe, tls, prometheus, pods } = self;
         let trust = tls.trust();
-        let others = [prometheus.open(&trust, bounds.time)];
-        others.into_iter().flatten().next().unwrap_or_else(|| probe.open(trust, bounds))
+        if let Some(opened) = prometheus.open(&trust, bounds) {
+            return opened;
+        }
+        match &probe.target {
+            Place::Url(target) => probe.open(target, trust, bounds),
+            Place::Workload(stable) => pods.open(stable, prometheus.canary.labels()?, probe, bounds).await,
+        }
     }
 }
 
@@ -47,8 +57,16 @@ impl SourceFlags {
         if url.is_some() {
             return format!("{stable:?} {canary:?} {failed:?} {slow:?}");
         }
-        let ProbeFlags { timeout, service, .. } = &self.probe;
-        format!("{timeout:?} {:?}", service.naming())
+        let ProbeFlags { target, timeout, service, .. } = &self.probe;
+        match target {
+            Place::Url(_) => format!("{timeout:?} {:?}", service.naming()),
+            Place::Workload(stable) => {
+                let PodsFlags { canary_workload, namespace, port, path, .. } = &self.pods;
+                format!(
+                    "{timeout:?} {stable:?} {canary_workload:?} {canary:?} {namespace:?} {port:?} {path:?}"
+                )
+            }
+        }
     }
 }
 

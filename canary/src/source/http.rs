@@ -200,7 +200,8 @@ pub(super) async fn start(stream: TcpStream, tls: Option<&Tls>) -> Result<Connec
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<Connection, Lost>
+/// Starts HTTP/1.1 on a connection.
+pub(super) async fn handshake<S>(stream: S) -> Result<Connection, Lost>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -25,7 +25,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
 use self::record::{Part, Recorded};
-use super::{Answer, Interval, NoAnswer, Observation, Response};
+use super::{Answer, Health, Interval, NoAnswer, Observation, Response};
 use crate::{
     foreign::{self, bounded},
     source::Attribution,
@@ -57,6 +57,8 @@ pub enum Entry {
     Header(Box<Header>),
     /// What was scraped, in a record.
     Scraped(Interval),
+    /// What Kubernetes told about the canary's pods, in a record.
+    Health(Health),
     /// A request of a record that was not sent: its number.
     Unsent(u64),
     /// How the trial of a record ended.
@@ -213,6 +215,7 @@ impl Converter {
                 self.count(stable.requests + canary.requests)?;
                 Entry::Scraped(interval)
             }
+            Part::Health(health) => Entry::Health(health),
             Part::Unsent(number) => {
                 self.numbers.take(number)?;
                 Entry::Unsent(number)
@@ -307,7 +310,7 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
                 Attribution::Unnamed => Attribution::NoAnswer,
                 named => named,
             };
-            Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string() })
+            Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string(), pod: None })
         }
         (Response::Answer(answer), None) => {
             Response::Answer(Answer { status: recorded.status().or(answer.status), ..answer })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use canary_judge::Fraction;
 use clap::{Args, Command, Id};
 
 use super::AnySource;
@@ -18,6 +19,8 @@ pub struct Bounds {
     pub count: Option<u64>,
     /// A slower answer to a request counts as a failure.
     pub max_latency: Option<Duration>,
+    /// The canary's share of the requests, if it is given.
+    pub share: Option<Fraction>,
 }
 
 /// An open source, and what commands say about it.
@@ -31,6 +34,8 @@ pub struct Opened {
     pub how: String,
     /// Requests a second, if canary sends them. Otherwise, the source counts all requests that the service gets.
     pub rate: Option<f64>,
+    /// The canary's share of the requests, if it is given or the source decides it.
+    pub share: Option<Fraction>,
     /// The time after which a service without any answer counts as unreachable; `None` if that may take any time.
     pub patience: Option<Duration>,
     /// What one outcome of it is called.

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 #[doc(hidden)]
 pub use self::client::answer;
+use self::first_answers::FirstAnswers;
 pub use self::{
     addresses::Resolve,
     flags::{ProbeFlags, ServiceFlags},
@@ -28,8 +29,9 @@ pub use self::{
     tls::Trust,
 };
 pub(crate) use self::{client::Client, flags::rate};
-use self::{
-    first_answers::FirstAnswers,
+pub(super) use self::{
+    client::{FAR, Kept, read_body},
+    flags::PATIENCE,
     pace::{Orders, Turns},
 };
 use super::{Observation, Seen, Source};

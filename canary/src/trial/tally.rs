@@ -259,6 +259,7 @@ mod tests {
                 attribution,
                 cause: Cause::TimedOut,
                 detail: "no answer".to_owned(),
+                pod: None,
             })
         };
         let canary = Attribution::Release(Release::Canary);

@@ -320,6 +320,7 @@ mod tests {
             attribution: Attribution::NoAnswer,
             cause: Cause::TimedOut,
             detail: "no answer within 2s".to_owned(),
+            pod: None,
         })
     }
 

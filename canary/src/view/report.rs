@@ -47,6 +47,7 @@ impl<W: Write> Report<W> {
         match seen {
             Seen::Request(observation) => self.second.observe(observation),
             Seen::Interval(interval) => self.second.observe_batch(&interval.batch()),
+            Seen::Health(_) => {}
             Seen::Trouble(why) => self.second.observe_trouble(why),
         }
     }

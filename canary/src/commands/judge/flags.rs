@@ -20,6 +20,7 @@ Examples:
   canary judge --max-failure-rate 0.5% --max-latency 250ms
   canary judge --prometheus http://127.0.0.1:9090
   canary judge --input outcomes.jsonl
+  canary judge deployment/shop deployment/shop-canary
 
 Exit codes:
   0    promote: the canary fails at most --max-failure-rate, or stable fails more than that
@@ -77,7 +78,12 @@ pub struct JudgeFlags {
 
 impl JudgeFlags {
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { time: Some(self.time), count: self.count, max_latency: self.trial.max_latency }
+        Bounds {
+            time: Some(self.time),
+            count: self.count,
+            max_latency: self.trial.max_latency,
+            share: self.trial.share,
+        }
     }
 }
 

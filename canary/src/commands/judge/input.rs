@@ -119,6 +119,7 @@ fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>
                 requests += stable.requests + canary.requests;
                 trial.observe_interval(&interval, |_| true);
             }
+            Entry::Health(health) => trial.observe_health(&health),
             Entry::Unsent(number) => trial.skip(number),
             Entry::End(End::Over) => break,
             Entry::End(End::Decided | End::Stopped) => return Ok(()),

@@ -69,6 +69,6 @@ pub struct ServeFlags {
 
 impl ServeFlags {
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { max_latency: self.trial.max_latency, ..Bounds::default() }
+        Bounds { max_latency: self.trial.max_latency, share: self.trial.share, ..Bounds::default() }
     }
 }

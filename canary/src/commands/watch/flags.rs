@@ -18,6 +18,7 @@ Examples:
   canary watch                                       appinfo on this machine, at port 8080
   canary watch http://shop.example.com/ --rate 20    another service, 20 times a second
   canary watch --for 1m --output json                a line of JSON a second, for a minute
+  canary watch service/shop --canary track=canary    its pods in Kubernetes, those with the label
 
 Keys: q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend.
 
@@ -59,7 +60,12 @@ pub struct WatchFlags {
 
 impl WatchFlags {
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { time: self.time, count: self.count, max_latency: self.trial.max_latency }
+        Bounds {
+            time: self.time,
+            count: self.count,
+            max_latency: self.trial.max_latency,
+            share: self.trial.share,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! {"canary_record":{"version":1,"settings":{"alpha":0.05,…},"price":{"coverage":"sample","traffic":10.0,"slo":0.999}}}
 //! {"release":"canary","failed":false,"ms":1.25,"pod":"a","canary_record":{"at":0.1037,"sent":0.1024,"number":0}}
 //! {"canary_record":{"at":9.2,"clock":1763971200.1,"began":1763971190.0,"windows":[{"release":"stable",…}]}}
+//! {"canary_record":{"at":9.8,"health":{"restarts":1,"unready_for":0.4}}}
 //! {"canary_record":{"at":12.5,"end":"decided"}}
 //! ```
 //!
@@ -21,7 +22,7 @@ use std::{
 use canary_judge::{Budget, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::source::{Cause, CountedWindow, Coverage, Interval, Observation, Response, Seen};
+use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observation, Response, Seen};
 
 /// The version of the form that is written and read.
 const VERSION: u32 = 1;
@@ -58,7 +59,17 @@ pub(super) struct Recorded {
     #[serde(skip_serializing_if = "Option::is_none")]
     windows: Option<Vec<RecordedWindow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<RecordedHealth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<End>,
+}
+
+/// What Kubernetes told about the canary's pods.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct RecordedHealth {
+    restarts: u64,
+    /// For how many seconds a pod was not ready.
+    unready_for: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -178,6 +189,13 @@ impl<W: Write> Recorder<W> {
         match seen {
             Seen::Request(observation) => self.observe_request(observation, now),
             Seen::Interval(interval) => self.observe_interval(interval, now),
+            Seen::Health(health) => {
+                let unready = health.unready.map(|since| health.at.saturating_duration_since(since));
+                let unready_for = unready.map(|time| time.as_secs_f64());
+                let health = Some(RecordedHealth { restarts: health.restarts, unready_for });
+                let at = Some(self.seconds(now));
+                self.write(&RecordLine { canary_record: Recorded { at, health, ..Recorded::default() } })
+            }
             Seen::Trouble(_) => Ok(()),
         }
     }
@@ -277,6 +295,7 @@ pub struct Header {
 pub(super) enum Part {
     Header(Header),
     Interval(Interval),
+    Health(Health),
     /// A request that was not sent: its number.
     Unsent(u64),
     End(End),
@@ -298,6 +317,12 @@ impl Recorded {
             let windows = windows.iter().map(RecordedWindow::counted).collect::<Result<_, _>>()?;
             let at = began + seconds(sent, "sent")?;
             return Ok(Part::Interval(Interval { at, clock, began: start, windows }));
+        }
+        if let Some(RecordedHealth { restarts, unready_for }) = self.health {
+            let at = began + self.at()?.unwrap_or_default();
+            let unready_for = unready_for.map(|time| seconds(time, "health.unready_for")).transpose()?;
+            let unready = unready_for.map(|time| at.checked_sub(time).unwrap_or(at));
+            return Ok(Part::Health(Health { at, restarts, unready, pod: None }));
         }
         match (self.end, self.unsent, self.number) {
             (Some(end), ..) => Ok(Part::End(end)),

@@ -36,7 +36,7 @@ const MAX_BODY: usize = 2 << 20;
 pub(super) const MAX_KEPT: usize = 64 << 10;
 
 /// Replaces a time-out that the clock cannot represent. It is longer than any run.
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(in crate::source) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends requests, one at a time.
 pub(crate) struct Client {
@@ -128,7 +128,7 @@ impl Client {
         let attribution = self.service.addresses.attribution_of(self.destination);
         // a certificate or a server may be part of the message
         let detail = foreign::bounded(&detail, foreign::ERROR);
-        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail })
+        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail, pod: None })
     }
 }
 
@@ -190,13 +190,13 @@ pub fn answer(head: &Parts, body: Body<'_>, service: &Service) -> Answer {
 }
 
 /// What was kept of a complete body.
-enum Kept {
+pub(in crate::source) enum Kept {
     Whole(Vec<u8>),
     TooLong,
 }
 
 /// Reads a body to its end, and keeps what is not too long to be read. `None` if it is incomplete.
-async fn read_body(body: Incoming) -> Option<Kept> {
+pub(in crate::source) async fn read_body(body: Incoming) -> Option<Kept> {
     let (mut body, mut kept) = (Limited::new(body, MAX_BODY), Kept::Whole(Vec::new()));
     while let Some(frame) = body.frame().await {
         if let (Ok(data), Kept::Whole(bytes)) = (frame.ok()?.into_data(), &mut kept) {

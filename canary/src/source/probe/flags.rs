@@ -11,19 +11,21 @@ use super::{
 use crate::source::{
     AnySource,
     opened::{Bounds, Opened, duration},
+    pods::Place,
 };
 
 /// The service counts as unreachable after this time plus `--timeout` without an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(in crate::source) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where to send requests, and how often.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Requests")]
 pub struct ProbeFlags {
     /// The Service: http://HOST:PORT or https://HOST:PORT, and a path if it is not /v1/appinfo (with --release-from or
-    /// --pod-from: if it is not /)
-    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080", help_heading = None::<&str>)]
-    pub target: Target,
+    /// --pod-from: if it is not /). Or the stable workload in Kubernetes, such as deployment/shop, and the canary's after
+    /// it; or service/NAME with --canary LABEL=VALUE, or rollout/NAME
+    #[arg(value_name = "URL|STABLE", default_value = "http://127.0.0.1:8080", help_heading = None::<&str>)]
+    pub target: Place,
 
     /// Requests a second, each on a new connection
     #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = rate)]
@@ -91,14 +93,20 @@ impl ProbeFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub(in crate::source) fn open(&self, trust: Trust, bounds: Bounds) -> Result<Opened, String> {
-        let target = self.service.target(self.target.clone());
+    pub(in crate::source) fn open(
+        &self,
+        target: &Target,
+        trust: Trust,
+        bounds: Bounds,
+    ) -> Result<Opened, String> {
+        let target = self.service.target(target.clone());
         let title = target.to_string();
         let probe = Probe::paused(self.service.of(target, trust)?, self.pace(bounds));
         Ok(Opened {
             source: AnySource::new(probe),
             how: format!("{title} {} times a second", self.rate),
             rate: Some(self.rate),
+            share: bounds.share,
             patience: Some(PATIENCE.saturating_add(self.timeout)),
             outcome: format!("answer from {title}"),
             no_answer: format!("no answer from {title}: "),
@@ -107,7 +115,7 @@ impl ProbeFlags {
         })
     }
 
-    fn pace(&self, Bounds { time, count, max_latency }: Bounds) -> Pace {
+    fn pace(&self, Bounds { time, count, max_latency, .. }: Bounds) -> Pace {
         Pace { rate: self.rate, limits: Limits { timeout: self.timeout, max_latency }, time, count }
     }
 }

@@ -57,14 +57,14 @@ fn end_of(time: Option<Duration>) -> Option<Instant> {
 
 /// Orders to the task that sends requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Orders {
+pub(in crate::source) enum Orders {
     Send,
     Pause,
     Stop,
 }
 
 /// Decides when the next request may be sent.
-pub(super) struct Turns {
+pub(in crate::source) struct Turns {
     orders: watch::Receiver<Orders>,
     period: Duration,
     /// The due time of the next request.
@@ -75,7 +75,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(pace: Pace, orders: watch::Receiver<Orders>) -> Self {
+    pub(in crate::source) fn new(pace: Pace, orders: watch::Receiver<Orders>) -> Self {
         Self {
             orders,
             period: Duration::from_secs_f64(1.0 / pace.rate),
@@ -86,7 +86,7 @@ impl Turns {
     }
 
     /// Returns when the time is over.
-    pub(super) fn end(&self) -> impl Future<Output = ()> + use<> {
+    pub(in crate::source) fn end(&self) -> impl Future<Output = ()> + use<> {
         let end = self.end;
         async move {
             match end {
@@ -98,7 +98,7 @@ impl Turns {
 
     /// Waits until a request may be sent. The request is in flight until it drops the permit. `None` after the
     /// end, or if the sender of orders is gone.
-    pub(super) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
+    pub(in crate::source) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         sleep_until(self.due).await;
         self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;

@@ -7,7 +7,9 @@ use clap::Args;
 use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
 use crate::source::{
     AnySource,
-    opened::{OTHER, Opened, duration, ids},
+    canary_flag::{CanaryFlag, DEFAULT_CANARY},
+    opened::{Bounds, OTHER, Opened, duration, ids},
+    pods::PodsFlags,
     probe::{ProbeFlags, Trust},
 };
 
@@ -17,7 +19,7 @@ use crate::source::{
 pub struct PrometheusFlags {
     /// Judge by the counters in this Prometheus instead of sending requests: http://HOST:PORT or https://HOST:PORT
     #[arg(long = "prometheus", value_name = "URL", id = "prometheus", group = OTHER)]
-    #[arg(conflicts_with_all = ids::<ProbeFlags>())]
+    #[arg(conflicts_with_all = ids::<ProbeFlags>(), conflicts_with_all = ids::<PodsFlags>())]
     pub url: Option<Address>,
 
     /// How often to query Prometheus
@@ -33,9 +35,9 @@ pub struct PrometheusFlags {
     #[arg(long, value_name = "MATCHERS", default_value = r#"release="stable""#, requires = "prometheus")]
     pub stable: Matchers,
 
-    /// Selects the series of the canary
-    #[arg(long, value_name = "MATCHERS", default_value = r#"release="canary""#, requires = "prometheus")]
-    pub canary: Matchers,
+    /// Selects the series of the canary. With service/NAME, a label selector of the canary's pods, such as track=canary
+    #[arg(long, value_name = "MATCHERS", default_value = DEFAULT_CANARY)]
+    pub canary: CanaryFlag,
 
     /// Selects the series that count failures
     #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
@@ -68,19 +70,17 @@ impl PrometheusFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub(in crate::source) fn open(
-        &self,
-        trust: &Trust,
-        time: Option<Duration>,
-    ) -> Option<Result<Opened, String>> {
+    pub(in crate::source) fn open(&self, trust: &Trust, bounds: Bounds) -> Option<Result<Opened, String>> {
         let address = self.url.as_ref()?;
         let title = format!("{address} for {}", self.metric);
-        let started = Prometheus::start(&self.options(address.clone(), trust.clone()), time);
+        let options = self.options(address.clone(), trust.clone());
+        let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
         Some(started.map(|prometheus| Opened {
             source: AnySource::new(prometheus),
             how: title.clone(),
             title,
             rate: None,
+            share: bounds.share,
             patience: None,
             outcome: "increase of a counter in Prometheus".to_owned(),
             no_answer: String::new(),
@@ -88,21 +88,21 @@ impl PrometheusFlags {
         }))
     }
 
-    fn options(&self, address: Address, trust: Trust) -> Options {
-        let Self { metric, stable, canary, failed, slow, bearer_token_file, user, password_file, .. } =
-            self.clone();
+    fn options(&self, address: Address, trust: Trust) -> Result<Options, String> {
+        let Self { metric, stable, failed, slow, bearer_token_file, user, password_file, .. } = self.clone();
+        let canary = self.canary.matchers()?;
         let credentials = match (bearer_token_file, user, password_file) {
             (Some(token), ..) => Credentials::Bearer(token),
             (None, Some(user), Some(password)) => Credentials::Basic(user, password),
             _ => Credentials::None,
         };
-        Options {
+        Ok(Options {
             address,
             headers: self.prometheus_headers.clone(),
             credentials,
             trust,
             queries: Queries { requests: metric, stable, canary, failed, slow },
             every: self.interval,
-        }
+        })
     }
 }

@@ -1,0 +1,180 @@
+//! Keeps the pods up to date: a list, and then a watch, which tells at once when a pod is to be deleted.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use canary_judge::Release;
+use form_urlencoded::Serializer;
+use tokio::{
+    sync::mpsc::WeakSender,
+    time::{interval, sleep, timeout},
+};
+
+use super::{
+    Shared,
+    api::{Api, ApiError},
+    lock,
+    objects::{Event, List, Object, Pod},
+    workload::{Kind, Rule, Selector, Workload},
+};
+use crate::source::Seen;
+
+/// A watch ends after this time, and a new list begins.
+const WATCH: Duration = Duration::from_secs(60);
+/// The time between two attempts to read the list.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often a Rollout is read: its hashes change when a new canary begins.
+const ROLLOUT_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked at whether a release has a pod that is asked.
+const LOOK: Duration = Duration::from_secs(1);
+/// A trouble is told after it has lasted this long. A new pod takes some time to be ready.
+const LASTING: u32 = 5;
+
+/// A list of pods, and to which release they belong.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) selector: Selector,
+    pub(super) rule: Rule,
+    /// If the rule has the hashes of a Rollout: where they are read.
+    pub(super) rollout: Option<Workload>,
+}
+
+/// What the tasks need.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    pub(super) api: Arc<Api>,
+    pub(super) namespace: String,
+    pub(super) rule: String,
+    pub(super) roster: Shared,
+    /// Does not keep the source alive: it ends with its last request.
+    pub(super) seen: WeakSender<Seen>,
+}
+
+impl Keeper {
+    fn path(&self, listed: &Listed, more: &[(&str, &str)]) -> String {
+        let mut query = Serializer::new(String::new());
+        query.append_pair("labelSelector", &listed.selector.to_string()).extend_pairs(more);
+        format!("/api/v1/namespaces/{}/pods?{}", self.namespace, query.finish())
+    }
+
+    /// Reads a list. Returns the version from which a watch goes on.
+    pub(super) async fn list(&self, number: usize, listed: &Listed) -> Result<String, ApiError> {
+        let pods: List<Pod> = self.api.get(&self.path(listed, &[])).await?;
+        let items = pods.items.unwrap_or_default();
+        lock(&self.roster).replace(number, &items, &listed.rule, Instant::now());
+        Ok(pods.metadata.resource_version)
+    }
+
+    /// Keeps one list up to date until the source is gone.
+    pub(super) async fn keep(self, number: usize, mut listed: Listed, mut version: String) {
+        let mut told = None;
+        loop {
+            let watched = self.watch(number, &mut listed, &version).await;
+            let again = match watched {
+                Ok(()) => self.list(number, &listed).await,
+                Err(error) => Err(error),
+            };
+            let error = match again {
+                Ok(new) => {
+                    (version, told) = (new, None);
+                    None
+                }
+                Err(error) => Some(error.text(&self.rule)),
+            };
+            self.tell_health().await;
+            if let Some(error) = error {
+                if told.as_ref() != Some(&error) {
+                    told = Some(error.clone());
+                    self.tell(Seen::Trouble(error)).await;
+                }
+                sleep(AGAIN).await;
+            }
+            if self.seen.strong_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Watches until a new list is due.
+    async fn watch(&self, number: usize, listed: &mut Listed, version: &str) -> Result<(), ApiError> {
+        let seconds = WATCH.as_secs().to_string();
+        let more = [("watch", "1"), ("resourceVersion", version), ("timeoutSeconds", &seconds)];
+        let mut watch = self.api.watch(&self.path(listed, &more)).await?;
+        let mut rollout = interval(ROLLOUT_EVERY);
+        loop {
+            tokio::select! {
+                event = timeout(2 * WATCH, watch.next::<Event>()) => {
+                    let Ok(Some(event)) = event else { return Ok(()) };
+                    if event.kind == "ERROR" || !self.take(number, listed, event) {
+                        return Ok(());
+                    }
+                    self.tell_health().await;
+                }
+                _ = rollout.tick(), if listed.rollout.is_some() => {
+                    if let Some(workload) = &listed.rollout {
+                        let rule = hashes(workload, &self.api.get(&workload.path(&self.namespace)).await?);
+                        if rule != listed.rule {
+                            listed.rule = rule;
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in an event; `false` if it cannot be read.
+    fn take(&self, number: usize, listed: &Listed, event: Event) -> bool {
+        let Ok(pod) = serde_json::from_value::<Pod>(event.object) else { return false };
+        let mut roster = lock(&self.roster);
+        match event.kind.as_str() {
+            "ADDED" | "MODIFIED" => roster.update(number, &pod, &listed.rule, Instant::now()),
+            "DELETED" => roster.remove(number, &pod.metadata.uid),
+            _ => {}
+        }
+        true
+    }
+
+    async fn tell(&self, seen: Seen) {
+        if let Some(sender) = self.seen.upgrade() {
+            let _ = sender.send(seen).await; // the receiver may be gone
+        }
+    }
+
+    pub(super) async fn tell_health(&self) {
+        let health = lock(&self.roster).health(Instant::now());
+        if let Some(health) = health {
+            self.tell(Seen::Health(health)).await;
+        }
+    }
+
+    /// Tells if a release has no pod that is asked for some time, and why.
+    pub(super) async fn look(self, names: [String; 2]) {
+        let mut looks = interval(LOOK);
+        let mut lasting: [(Option<String>, u32); 2] = Default::default();
+        while self.seen.strong_count() > 0 {
+            looks.tick().await;
+            for ((release, name), (known, times)) in Release::BOTH.into_iter().zip(&names).zip(&mut lasting) {
+                let trouble = lock(&self.roster).trouble(release);
+                *times = if trouble.is_some() && trouble == *known { *times + 1 } else { 0 };
+                known.clone_from(&trouble);
+                if let (Some(why), LASTING) = (trouble, *times) {
+                    let text = format!("no request goes to the {release} release, {name}: {why}");
+                    self.tell(Seen::Trouble(text)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The rule of a Rollout.
+pub(super) fn hashes(workload: &Workload, rollout: &Object) -> Rule {
+    debug_assert_eq!(workload.kind, Kind::Rollout, "only a Rollout has hashes");
+    Rule::Hashes {
+        rollout: workload.name.clone(),
+        stable: rollout.status.stable_rs.clone(),
+        canary: rollout.status.current_pod_hash.clone(),
+    }
+}
