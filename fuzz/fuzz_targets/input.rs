@@ -54,6 +54,7 @@ fuzz_target!(|input: &[u8]| {
                 // windows that began before the trial do not count
                 requests += trial.tally().total().requests - before;
             }
+            Entry::Health(health) => trial.observe_health(&health),
             Entry::Unsent(number) => trial.skip(number),
             Entry::End(_) => break,
         }
