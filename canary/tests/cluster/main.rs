@@ -467,12 +467,13 @@ fn image_of_canary() -> &'static str {
     fs::copy(binary, folder.path().join("canary")).expect("the binary");
     let libraries = succeeds(Command::new("ldd").arg(binary).output().expect("ldd"));
     let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-    let mut dockerfile = "FROM scratch\nCOPY canary /canary\n".to_owned();
-    for (number, library) in libraries.enumerate() {
+    let copied = libraries.enumerate().map(|(number, library)| {
         fs::copy(library, folder.path().join(number.to_string())).expect("a library");
-        dockerfile.push_str(&format!("COPY {number} {library}\n"));
-    }
-    dockerfile.push_str("ENTRYPOINT [\"/canary\"]\n");
+        format!("COPY {number} {library}")
+    });
+    let copied: Vec<_> = copied.collect();
+    let dockerfile =
+        format!("FROM scratch\nCOPY canary /canary\n{}\nENTRYPOINT [\"/canary\"]\n", copied.join("\n"));
     fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a file");
     let built = Command::new("docker").args(["build", "-q", "-t", NAME]).arg(folder.path()).output();
     succeeds(built.expect("docker"));
