@@ -216,7 +216,16 @@ fn left_out_defaults(documents: &[Document]) -> Vec<String> {
 
 #[test]
 fn no_manifest_leaves_out_a_default_that_a_second_apply_would_take_for_a_change() {
-    let folders = ["", "/argo-rollouts", "/flagger", "/gateway", "/judge", "/monitoring", "/network-policy"];
+    let folders = [
+        "",
+        "/argo-rollouts",
+        "/flagger",
+        "/gateway",
+        "/judge",
+        "/judge-pods",
+        "/monitoring",
+        "/network-policy",
+    ];
     let mut found: Vec<_> = fs::read_dir("deployment")
         .expect("the folder")
         .map(|entry| entry.expect("an entry").path())
