@@ -626,9 +626,9 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
 
     for (number, title, next, words) in [
         (5, "Roll back", "Next: Deploy the fixed canary", &["Roll back"][..]),
-        (6, "Deploy the fixed canary", "Next: Make some requests fail", &["Not yet", "Promote"]),
+        (6, "Deploy the fixed canary", "Next: Make some requests fail", &["Promote"]),
         (7, "Make some requests fail", "Next: End the fault", &["Roll back"]),
-        (8, "End the fault", "Next: Promote it", &["Not yet", "Promote"]),
+        (8, "End the fault", "Next: Promote it", &["Promote"]),
         (9, "Promote it", "Next: Clean up the canary", &["Promote"]),
         (10, "Clean up the canary", "That was the last step", &["Promote"]),
     ] {

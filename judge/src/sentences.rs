@@ -209,7 +209,8 @@ impl Verdict {
         f.write_str(" for requests that were sent at the same time")?;
         match failures {
             0 => f.write_str("."),
-            _ if failures == requests => f.write_str(". It has failed."),
+            _ if requests == 1 => f.write_str(". It has failed."),
+            _ if failures == requests => f.write_str(". All of them have failed."),
             1 => f.write_str("; 1 of them has failed."),
             failures => write!(f, "; {} of them have failed.", count(failures)),
         }
@@ -427,8 +428,9 @@ mod tests {
             "Not yet: none of the canary's answers is judged yet. 1 more answer of the canary waits for requests that \
              were sent at the same time. It has failed."
         );
-        judge.observe_numbered(2, canary(Success));
-        judge.observe_numbered(3, canary(Failure));
+        judge.observe_numbered(2, canary(Failure));
+        assert!(judge.verdict().to_string().ends_with(" at the same time. All of them have failed."));
+        judge.observe_numbered(3, canary(Success));
         assert!(judge.verdict().to_string().ends_with(
             "3 more answers of the canary wait for requests that were sent at the same time; 2 of them have failed."
         ));

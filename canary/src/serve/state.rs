@@ -22,7 +22,7 @@ use super::{
     Serve,
     trials::{Gap, Trials},
 };
-use crate::{messages::message, moment, trial::Trial};
+use crate::{foreign, messages::message, moment, trial::Trial};
 
 /// The version of the form. Another form has another version.
 const VERSION: u64 = 1;
@@ -30,6 +30,8 @@ const VERSION: u64 = 1;
 const LONGEST: u64 = 256 << 20;
 /// The maximum length of the head.
 const LONGEST_HEAD: usize = 16 << 10;
+/// The maximum length of the terms in it, in bytes. Each may be escaped by up to six.
+const LONGEST_TERMS: usize = 2000;
 /// The minimum time between two writes.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 /// So many files of the same second are set aside.
@@ -41,8 +43,10 @@ struct Head {
     canary_state: u64,
     /// When it was written, in UTC, for people.
     written: String,
-    /// What is watched, and the terms on which it is judged.
+    /// What is watched, and the terms on which it is judged, for people: a long text is cut.
     of: String,
+    /// The SHA-256 of the whole text.
+    of_sha256: String,
     /// The length of what follows, and its SHA-256.
     bytes: usize,
     sha256: String,
@@ -93,7 +97,8 @@ fn encode(
     let head = Head {
         canary_state: VERSION,
         written: humantime::format_rfc3339_seconds(clocks.1).to_string(),
-        of: of.to_owned(),
+        of: foreign::bounded(of, LONGEST_TERMS),
+        of_sha256: checksum(of.as_bytes()),
         bytes: body.len(),
         sha256: checksum(&body),
     };
@@ -126,9 +131,9 @@ pub(super) fn decode(
     if checksum(body) != head.sha256 {
         return Err(Unusable::Damaged("its checksum is wrong"));
     }
-    if head.of != of {
-        let theirs = crate::foreign::bounded(&head.of, LONGEST_HEAD);
-        return Err(Unusable::OtherTerms { theirs, ours: of.to_owned() });
+    if head.of_sha256 != checksum(of.as_bytes()) {
+        let [theirs, ours] = [&head.of, of].map(|terms| foreign::bounded(terms, LONGEST_TERMS));
+        return Err(Unusable::OtherTerms { theirs, ours });
     }
     trials_of(body, like, clocks).ok_or(Unusable::Damaged("its trials cannot be read"))
 }
@@ -355,6 +360,17 @@ mod tests {
 
     fn bytes(trials: &Trials, clocks: (Instant, SystemTime)) -> Vec<u8> {
         encode(trials, clocks.1, OF, clocks).expect("it can be written").concat()
+    }
+
+    #[test]
+    fn terms_of_any_length_are_the_same_terms_or_others() {
+        let clocks = (Instant::now(), SystemTime::now());
+        let terms = "\u{1}\"\\".repeat(50_000);
+        let file =
+            encode(&trials(10, clocks.0), clocks.1, &terms, clocks).expect("it can be written").concat();
+        assert!(decode(&file, &terms, &trial(clocks.0), clocks).is_ok());
+        let other = decode(&file, &(terms + "x"), &trial(clocks.0), clocks).map(|_| ());
+        assert!(matches!(other, Err(Unusable::OtherTerms { .. })), "{other:?}");
     }
 
     #[test]
