@@ -26,8 +26,9 @@ use crate::{foreign, messages::message, moment, trial::Trial};
 
 /// The version of the form. Another form has another version.
 const VERSION: u64 = 1;
-/// A longer file is not one of these: the trials have a bound.
-const LONGEST: u64 = 256 << 20;
+/// A longer file is neither written nor read: a judge in a container of 128 MiB would end while it reads it, at each
+/// start. With the worst service of the tests, it has 780 KiB.
+const LONGEST: u64 = 32 << 20;
 /// The maximum length of the head.
 const LONGEST_HEAD: usize = 16 << 10;
 /// The maximum length of the terms in it, in bytes. Each may be escaped by up to six.
@@ -104,6 +105,11 @@ fn encode(
     };
     let mut head = serde_json::to_vec(&head).map_err(io::Error::other)?;
     head.push(b'\n');
+    if (head.len() + body.len()) as u64 > LONGEST {
+        let text =
+            format!("the trials have {} MiB, and the file may have {}", body.len() >> 20, LONGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
     Ok([head, body])
 }
 
