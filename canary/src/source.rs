@@ -172,6 +172,14 @@ impl Observation {
         }
     }
 
+    /// The time to the last byte of the answer, if there is one, and if known.
+    pub fn latency(&self) -> Option<Duration> {
+        match &self.response {
+            Response::Answer(answer) => answer.latency,
+            Response::NoAnswer(_) | Response::Unsent(_) => None,
+        }
+    }
+
     /// The pod that answered, or was asked, if known.
     pub fn pod(&self) -> Option<&str> {
         match &self.response {

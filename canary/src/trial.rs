@@ -160,8 +160,8 @@ impl Trial {
         }
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
-            let (release, pod) = (attribution.release(), observation.pod());
-            Request { release, outcome, pod }
+            let latency = observation.latency();
+            Request::new(attribution.release(), outcome).with_pod(observation.pod()).with_latency(latency)
         });
         self.judge.observe_numbered(observation.number, request);
         self.check();

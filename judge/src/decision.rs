@@ -5,7 +5,7 @@ use std::{mem, slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Counts, Outcome, Release,
+    Batch, Counts, Release,
     batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
     by_limit::ByLimit,
@@ -116,10 +116,10 @@ impl Judge {
         }
     }
 
-    /// Adds the next request in the order of sending. `release` is `None` if the answer names no release.
-    pub fn observe(&mut self, release: Option<Release>, outcome: Outcome, pod: Option<&str>) {
-        self.counted.record(release, outcome);
-        self.judge(Request { release, outcome, pod });
+    /// Adds the next request in the order of sending.
+    pub fn observe(&mut self, request: Request<'_>) {
+        self.counted.record(request.release, request.outcome);
+        self.judge(request);
     }
 
     /// Adds the counts of one interval of time, as a batch of its own.
@@ -214,7 +214,7 @@ impl Judge {
         *self = Self { order, ..Self::new(self.settings) };
     }
 
-    fn judge(&mut self, Request { release, outcome, pod }: Request<'_>) {
+    fn judge(&mut self, Request { release, outcome, pod, .. }: Request<'_>) {
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
             self.pods_mut(release).observe(pod, outcome);
@@ -394,36 +394,36 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{testing::counts, verdict::Basis};
+    use crate::{Outcome, testing::counts, verdict::Basis};
     use Outcome::{Failure, Success};
     use Release::{Canary, Stable};
 
-    type Request = (Option<Release>, Outcome);
+    type Outcomes = (Option<Release>, Outcome);
 
     fn outcome(failed: bool) -> Outcome {
         if failed { Failure } else { Success }
     }
 
     /// Rounds of three answers of stable and one of the canary.
-    fn rounds(rounds: usize, stable_failed: bool, canary_failed: bool) -> Vec<Request> {
+    fn rounds(rounds: usize, stable_failed: bool, canary_failed: bool) -> Vec<Outcomes> {
         let stable = (Some(Stable), outcome(stable_failed));
         [stable, stable, stable, (Some(Canary), outcome(canary_failed))].repeat(rounds)
     }
 
-    fn unattributed(outcome: Outcome, times: usize) -> Vec<Request> {
+    fn unattributed(outcome: Outcome, times: usize) -> Vec<Outcomes> {
         vec![(None, outcome); times]
     }
 
-    fn observed(settings: Settings, requests: impl IntoIterator<Item = Request>) -> Judge {
+    fn observed(settings: Settings, requests: impl IntoIterator<Item = Outcomes>) -> Judge {
         let mut judge = Judge::new(settings);
         for (release, outcome) in requests {
-            judge.observe(release, outcome, None);
+            judge.observe(Request::new(release, outcome));
         }
         judge.end();
         judge
     }
 
-    fn judged(requests: impl IntoIterator<Item = Request>) -> Verdict {
+    fn judged(requests: impl IntoIterator<Item = Outcomes>) -> Verdict {
         observed(Settings::default(), requests).verdict()
     }
 
@@ -468,11 +468,11 @@ mod tests {
     fn a_decision_comes_only_at_the_end_of_a_batch() {
         let mut judge = Judge::new(Settings::default());
         for (release, outcome) in rounds(4, false, true).into_iter().take(15) {
-            judge.observe(release, outcome, None);
+            judge.observe(Request::new(release, outcome));
             assert_eq!(judge.decided(), None);
         }
         assert_eq!(judge.verdict().canary.counts, counts(2, 2), "the verdict has complete batches only");
-        judge.observe(Some(Canary), Failure, None);
+        judge.observe(Request::new(Some(Canary), Failure));
         assert!(is_roll_back(&judge.verdict()));
     }
 
@@ -529,9 +529,9 @@ mod tests {
     #[test]
     fn a_hold_ends_when_the_incident_is_over_and_the_canary_is_promoted() {
         let mut judge = Judge::new(Settings::default());
-        let observe = |judge: &mut Judge, requests: Vec<Request>| {
+        let observe = |judge: &mut Judge, requests: Vec<Outcomes>| {
             for (release, outcome) in requests {
-                judge.observe(release, outcome, None);
+                judge.observe(Request::new(release, outcome));
             }
         };
         observe(&mut judge, rounds(100, false, false));
@@ -658,10 +658,10 @@ mod tests {
         let mut judge = Judge::new(Settings::default());
         for round in 0..300 {
             let failed = outcome(round % 3 == 0);
-            judge.observe(Some(Stable), failed, Some("one"));
-            judge.observe(Some(Stable), Success, Some("two"));
-            judge.observe(Some(Stable), Success, Some("three"));
-            judge.observe(Some(Canary), failed, Some("four"));
+            judge.observe(Request::new(Some(Stable), failed).with_pod(Some("one")));
+            judge.observe(Request::new(Some(Stable), Success).with_pod(Some("two")));
+            judge.observe(Request::new(Some(Stable), Success).with_pod(Some("three")));
+            judge.observe(Request::new(Some(Canary), failed).with_pod(Some("four")));
         }
         let verdict = judge.verdict();
         assert!(verdict.p_value < 0.05, "without the names it would be rolled back");

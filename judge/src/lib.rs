@@ -41,7 +41,8 @@
 //! - [`Judge`] takes outcomes. [`Judge::decided`] is cheap; [`Judge::verdict`] computes all the numbers.
 //! - [`Settings`] are α, the limit and the ratio. [`Fraction`] and [`Ratio`] are numbers in a valid range, and
 //!   [`InvalidNumber`] says why a number is not.
-//! - [`Release`], [`Outcome`], [`Request`]: the two sides, how a request ended, and both with the pod that answered.
+//! - [`Release`], [`Outcome`], [`Request`]: the two sides, how a request ended, and both with what else is known of it: the
+//!   pod that answered, its stratum and its latency.
 //! - [`Counts`] are the requests and failures of one side. A [`Batch`] has those of both sides in the same time. A
 //!   [`Window`] has those of one pod between two scrapes.
 //! - [`Verdict`] is the result, for people (`Display`) and for programs (`Serialize`): its [`Decision`], the [`Reason`] of

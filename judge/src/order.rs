@@ -3,7 +3,7 @@
 //! Failures take longer than successes: a time-out comes seconds after the answers to requests that were sent
 //! later. In the order of arrival, a canary would be promoted by its fast successes, before its failures arrive.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{Outcome, Release};
 
@@ -16,6 +16,36 @@ pub struct Request<'a> {
     pub outcome: Outcome,
     /// The pod that answered, if known.
     pub pod: Option<&'a str>,
+    /// The kind of request that it is compared within, such as its path, route, method or tenant; `None` if requests are not
+    /// divided.
+    pub stratum: Option<&'a str>,
+    /// The time to the last byte of its answer, if known.
+    pub latency: Option<Duration>,
+}
+
+impl<'a> Request<'a> {
+    /// A request of which nothing else is known. `release` is `None` if the answer names no release.
+    pub fn new(release: Option<Release>, outcome: Outcome) -> Self {
+        Self { release, outcome, pod: None, stratum: None, latency: None }
+    }
+
+    /// The same, answered by this pod.
+    #[must_use]
+    pub fn with_pod(self, pod: Option<&'a str>) -> Self {
+        Self { pod, ..self }
+    }
+
+    /// The same, of this kind.
+    #[must_use]
+    pub fn with_stratum(self, stratum: Option<&'a str>) -> Self {
+        Self { stratum, ..self }
+    }
+
+    /// The same, with an answer that took so long.
+    #[must_use]
+    pub fn with_latency(self, latency: Option<Duration>) -> Self {
+        Self { latency, ..self }
+    }
 }
 
 /// The requests that have ended, while one that was sent before them has not.
@@ -27,31 +57,36 @@ pub(crate) struct Order {
     waiting: VecDeque<Option<Ended>>,
 }
 
-/// A request that has ended; without an outcome if it does not count.
+/// A request that has ended; `None` if it does not count.
 #[derive(Clone, Debug)]
-struct Ended {
-    outcome: Option<(Option<Release>, Outcome)>,
-    pod: Option<String>,
+struct Ended(Option<Kept>);
+
+/// What a request that waits keeps of itself.
+#[derive(Clone, Debug)]
+struct Kept {
+    release: Option<Release>,
+    outcome: Outcome,
+    pod: Option<Box<str>>,
+    stratum: Option<Box<str>>,
+    latency: Option<Duration>,
 }
 
-impl Ended {
-    fn new(request: Option<Request<'_>>) -> Self {
-        Self {
-            outcome: request.map(|request| (request.release, request.outcome)),
-            pod: request.and_then(|request| request.pod).map(str::to_owned),
-        }
+impl Kept {
+    fn new(request: Request<'_>) -> Self {
+        let Request { release, outcome, pod, stratum, latency } = request;
+        Self { release, outcome, pod: pod.map(Box::from), stratum: stratum.map(Box::from), latency }
     }
 
-    fn request(&self) -> Option<Request<'_>> {
-        let pod = self.pod.as_deref();
-        self.outcome.map(|(release, outcome)| Request { release, outcome, pod })
+    fn request(&self) -> Request<'_> {
+        let Self { release, outcome, latency, .. } = *self;
+        Request { release, outcome, pod: self.pod.as_deref(), stratum: self.stratum.as_deref(), latency }
     }
 }
 
 impl Order {
     /// Requests that are waiting will not count.
     pub(crate) fn discard(&mut self) {
-        self.waiting.iter_mut().flatten().for_each(|ended| ended.outcome = None);
+        self.waiting.iter_mut().flatten().for_each(|ended| ended.0 = None);
     }
 
     /// Adds the request with this number, or only its place if it does not count. `take` gets all requests whose turn
@@ -77,12 +112,34 @@ impl Order {
         if self.waiting[place].is_some() {
             return false;
         }
-        self.waiting[place] = Some(Ended::new(request));
+        self.waiting[place] = Some(Ended(request.map(Kept::new)));
         while let Some(ended) = self.waiting.front_mut().and_then(Option::take) {
             self.waiting.pop_front();
             self.next += 1;
-            ended.request().into_iter().for_each(&mut take);
+            ended.0.iter().map(Kept::request).for_each(&mut take);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_waits_keeps_all_that_is_known_of_it() {
+        let latency = Some(Duration::from_millis(3));
+        let known = Request::new(Some(Release::Canary), Outcome::Failure)
+            .with_pod(Some("one"))
+            .with_stratum(Some("/checkout"))
+            .with_latency(latency);
+        let mut order = Order::default();
+        assert!(order.add(1, Some(known), |_| unreachable!("it waits")));
+        let mut taken = 0;
+        assert!(order.add(0, None, |request| {
+            taken += 1;
+            assert_eq!(request, known);
+        }));
+        assert_eq!(taken, 1);
     }
 }

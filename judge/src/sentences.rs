@@ -379,8 +379,8 @@ mod tests {
     fn judge(rounds: u64, stable: Outcome, canary: Outcome) -> Judge {
         let mut judge = Judge::new(Settings::default());
         for _ in 0..rounds {
-            (0..3).for_each(|_| judge.observe(Some(Release::Stable), stable, None));
-            judge.observe(Some(Release::Canary), canary, None);
+            (0..3).for_each(|_| judge.observe(Request::new(Some(Release::Stable), stable)));
+            judge.observe(Request::new(Some(Release::Canary), canary));
         }
         judge
     }
@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn answers_that_wait_are_named_and_none_is_denied() {
         let mut judge = judge(0, Success, Success);
-        let canary = |outcome| Some(Request { release: Some(Release::Canary), outcome, pod: None });
+        let canary = |outcome| Some(Request::new(Some(Release::Canary), outcome));
         judge.observe_numbered(1, canary(Failure));
         assert_eq!(
             judge.verdict().to_string(),

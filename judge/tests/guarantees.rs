@@ -108,7 +108,7 @@ fn ever(settings: Settings, requests: u64, rng: &mut Rng, course: impl Fn(u64) -
     let mut promoted = false;
     for number in 0..requests {
         let (release, outcome) = course(number).outcome(rng);
-        judge.observe(Some(release), outcome, None);
+        judge.observe(Request::new(Some(release), outcome));
         promoted |= is_promotion(&judge);
     }
     judge.end();
@@ -263,7 +263,7 @@ fn first(requests: u64, rng: &mut Rng, course: impl Fn(u64) -> Moment) -> [bool;
     let mut judge = Judge::new(Settings::default());
     let decided = (0..requests).find_map(|number| {
         let (release, outcome) = course(number).outcome(rng);
-        judge.observe(Some(release), outcome, None);
+        judge.observe(Request::new(Some(release), outcome));
         judge.decided()
     });
     let is_promoted = |wanted| matches!(decided, Some(Decision::Promote { reason, .. }) if reason == wanted);
@@ -342,7 +342,7 @@ fn after_an_incident_a_hold_ends_and_a_good_canary_is_promoted() {
             let promotion = (0..end + 100_000).find(|number| {
                 let moment = good(0.25).with_incident((begin..end).contains(number), part);
                 let (release, outcome) = moment.outcome(&mut rng);
-                judge.observe(Some(release), outcome, None);
+                judge.observe(Request::new(Some(release), outcome));
                 // a verdict is dear, so it is asked for ten times or fewer after a hold
                 let asks = *number >= end && number % 10 == 0 && *number <= hold_ended + 100;
                 let holds = asks && judge.verdict().decision == Decision::Hold;
@@ -370,7 +370,7 @@ fn an_outage_at_exactly_equal_rates_is_no_reason_to_roll_back() {
     for (rounds, failed) in [(60, false), (3, true)] {
         for number in 0..rounds * 10 {
             let release = if number % 10 == 9 { Release::Canary } else { Release::Stable };
-            judge.observe(Some(release), outcome(failed), None);
+            judge.observe(Request::new(Some(release), outcome(failed)));
             assert!(!is_roll_back(&judge), "{}", judge.verdict());
         }
     }
@@ -423,8 +423,8 @@ impl Delays {
                     Ending::Hang(takes) => (takes, None, Outcome::Failure),
                     Ending::Answer(release, outcome, takes) => (takes, Some(release), outcome),
                 };
-                in_order.observe(release, outcome, None);
-                (number + takes, number, Request { release, outcome, pod: None })
+                in_order.observe(Request::new(release, outcome));
+                (number + takes, number, Request::new(release, outcome))
             })
             .collect();
         requests.sort_by_key(|(end, ..)| *end);
@@ -496,7 +496,8 @@ impl Service {
 
     fn observe(&self, judge: &mut Judge, names: bool, rng: &mut Rng) {
         let (release, name, rate) = &self.pods[rng.usize(..self.pods.len())];
-        judge.observe(Some(*release), outcome(rng.f64() < *rate), names.then_some(name));
+        let request = Request::new(Some(*release), outcome(rng.f64() < *rate));
+        judge.observe(request.with_pod(names.then_some(name)));
     }
 
     fn verdict(&self, requests: u64, names: bool, rng: &mut Rng) -> Verdict {
@@ -569,7 +570,7 @@ fn is_rolled_back(mut next: impl FnMut(u64) -> (Option<Release>, Outcome)) -> [b
     let mut judge = Judge::new(Settings::default());
     for number in 0..5_000 {
         let (release, outcome) = next(number);
-        judge.observe(release, outcome, None);
+        judge.observe(Request::new(release, outcome));
     }
     judge.end();
     [is_roll_back(&judge)]
@@ -669,7 +670,7 @@ fn requests_until_roll_back(moment: Moment) -> Requests {
         let mut judge = Judge::new(Settings::default());
         let rolled_back = |_: &u64| {
             let (release, outcome) = moment.outcome(rng);
-            judge.observe(Some(release), outcome, None);
+            judge.observe(Request::new(Some(release), outcome));
             is_roll_back(&judge)
         };
         (1..AT_MOST).find(rolled_back).unwrap_or(AT_MOST)
@@ -716,7 +717,7 @@ fn answers_until_promotion(moment: Moment, rng: &mut Rng) -> (u64, u64) {
     let mut judge = Judge::new(Settings::default());
     for number in 1..AT_MOST {
         let (release, outcome) = moment.outcome(rng);
-        judge.observe(Some(release), outcome, None);
+        judge.observe(Request::new(Some(release), outcome));
         match judge.decided() {
             Some(Decision::Promote { clear_after, .. }) => return (clear_after.canary.requests, number),
             Some(_) => break,
@@ -845,7 +846,7 @@ fn an_outcome_and_a_look_cost_the_same_after_ten_million_answers_as_after_ten() 
         let mut judge = Judge::new(Settings::default());
         let mut observe = |judge: &mut Judge| {
             let (release, outcome) = Moment::both(0.25, 0.01).outcome(&mut rng);
-            judge.observe(Some(release), outcome, None);
+            judge.observe(Request::new(Some(release), outcome));
         };
         (0..answers).for_each(|_| observe(&mut judge));
         let look = shortest(|| (0..100).for_each(|_| drop(black_box(judge.verdict()))));
