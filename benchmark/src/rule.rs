@@ -40,6 +40,7 @@ pub struct Entry {
 /// Every rule. A new file is named here.
 pub const ALL: &[Entry] = &[
     crate::rules::ours::ENTRY,
+    crate::rules::ours::BY_PATH,
     crate::rules::argo::ENTRY,
     crate::rules::flagger::ENTRY,
     crate::rules::kayenta::ENTRY,
