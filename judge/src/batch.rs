@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, real};
+use crate::{Batch, odds::GREATER, real};
 
-/// The length of the next batch: about [`ANSWERS`] answers of the release that answers less.
+/// The length of the next batch: the shortest in which a canary that always fails can be shown to be worse, and at least
+/// [`ANSWERS`] answers of the release that answers less.
 ///
 /// In a short batch, all requests are from about the same time. A longer batch has more information about a
-/// difference. With two answers, the test finds 10 % against 1 % after about as many requests as with four
-/// answers.
+/// difference: if the failures of a batch are all the canary's, the likelihood ratio is at most the number of ways to choose
+/// the canary's answers out of the batch.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct BatchLength {
     /// Recent answers of stable, weighted by [`DECAY`].
@@ -20,7 +21,9 @@ pub(super) struct BatchLength {
 }
 
 const ANSWERS: f64 = 2.0;
-const SHORTEST: f64 = 4.0;
+/// The number of ways that makes one batch enough: 1/α for the usual α of 5 %, times the number of alternatives, since the
+/// e-value is their mean.
+const WAYS: f64 = 20.0 * GREATER.len() as f64;
 const LONGEST: f64 = 256.0;
 /// The factor by which the weight of an answer falls with each batch.
 const DECAY: f64 = 0.95;
@@ -34,8 +37,12 @@ impl BatchLength {
     /// The number of requests in the next batch.
     pub(super) fn requests(&self) -> u64 {
         let rarer = self.stable.min(self.canary) / (self.stable + self.canary);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two bounds")]
-        let requests = (ANSWERS / rarer).round().clamp(SHORTEST, LONGEST) as u64;
+        let mut requests = (ANSWERS / rarer).round();
+        while ways_to_choose(requests * rarer, requests) < WAYS {
+            requests += 1.0;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 4")]
+        let requests = requests.min(LONGEST) as u64;
         requests
     }
 
@@ -56,6 +63,17 @@ impl BatchLength {
     }
 }
 
+/// C(n, k), with k rounded.
+fn ways_to_choose(k: f64, n: f64) -> f64 {
+    let mut ways = 1.0;
+    let mut chosen = 0.0;
+    while chosen < k.round() {
+        ways *= (n - chosen) / (chosen + 1.0);
+        chosen += 1.0;
+    }
+    ways
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,9 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_about_two_answers_of_the_rarer_release() {
-        assert_eq!(BatchLength::UNKNOWN.requests(), 8, "one canary beside three pods");
-        for (stable, canary, requests) in [(6, 2, 8), (38, 2, 40), (2, 2, 4), (2, 6, 8), (1999, 1, 256)] {
+    fn one_batch_is_enough_for_a_canary_that_always_fails() {
+        assert_eq!(BatchLength::UNKNOWN.requests(), 11, "one canary beside three pods");
+        for (stable, canary, requests) in [(6, 2, 11), (38, 2, 40), (2, 2, 10), (2, 6, 11), (1999, 1, 256)] {
             assert_eq!(length_after_batches_of(stable, canary).requests(), requests, "{stable}, {canary}");
         }
     }
@@ -90,6 +108,6 @@ mod tests {
     fn batches_are_short_again_after_a_long_time_without_a_canary() {
         let mut length = length_after_batches_of(38, 2);
         (0..1000).for_each(|_| length.update(&Batch { stable: counts(0, 40), ..Batch::default() }));
-        assert_eq!(length.requests(), 8);
+        assert_eq!(length.requests(), 11);
     }
 }

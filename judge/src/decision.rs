@@ -454,12 +454,12 @@ mod tests {
     #[test]
     fn a_broken_canary_is_rolled_back_after_a_few_answers() {
         let verdict = judged(rounds(6, false, true));
-        let by_limit = Basis { counts: counts(4, 4), ..Basis::default() };
-        let at = Evidence { canary: counts(4, 4), stable: counts(0, 12), unattributed: 0, by_limit };
+        let by_limit = Basis { counts: counts(2, 2), ..Basis::default() };
+        let at = Evidence { canary: counts(2, 2), stable: counts(0, 9), unattributed: 0, by_limit };
         assert_eq!(verdict.decision, Decision::RollBack { clear_after: at });
         assert_eq!(
             verdict.to_string(),
-            "Roll back: the canary is worse than stable (clear after 4 of its answers). It has failed 6 of 6 requests \
+            "Roll back: the canary is worse than stable (clear after 2 of its answers). It has failed 6 of 6 requests \
              (between 42 % and 100 %), and stable 0 of 18 requests (between 0 % and 20 %)."
         );
     }
@@ -467,12 +467,12 @@ mod tests {
     #[test]
     fn a_decision_comes_only_at_the_end_of_a_batch() {
         let mut judge = Judge::new(Settings::default());
-        for (release, outcome) in rounds(4, false, true).into_iter().take(15) {
+        for (release, outcome) in rounds(3, false, true).into_iter().take(10) {
             judge.observe(Request::new(release, outcome));
             assert_eq!(judge.decided(), None);
         }
-        assert_eq!(judge.verdict().canary.counts, counts(2, 2), "the verdict has complete batches only");
-        judge.observe(Request::new(Some(Canary), Failure));
+        assert_eq!(judge.verdict().canary.counts, counts(0, 0), "the verdict has complete batches only");
+        judge.observe(Request::new(Some(Stable), Success));
         assert!(is_roll_back(&judge.verdict()));
     }
 
@@ -518,7 +518,7 @@ mod tests {
         );
         assert!(
             verdict.to_string().ends_with(
-                "When the failures end, the verdict goes on by itself: a promotion then takes about 319 more answers of \
+                "When the failures end, the verdict goes on by itself: a promotion then takes about 320 more answers of \
                  the canary if all of them succeed."
             ),
             "{verdict}"
@@ -692,7 +692,7 @@ mod tests {
     fn the_serialized_verdict_has_the_decision_and_the_numbers() {
         let verdict = serde_json::to_value(judged(rounds(7, false, true))).unwrap();
         assert_eq!(verdict["decision"], "roll_back");
-        assert_eq!(verdict["clear_after"]["canary"]["answers"], 4);
+        assert_eq!(verdict["clear_after"]["canary"]["answers"], 2);
         assert_eq!(verdict["canary"]["failures"], 7);
         assert!(verdict["canary"]["lower"].as_f64().unwrap() > 0.01);
         assert_eq!(verdict["settings"]["alpha"], 0.05);

@@ -445,7 +445,7 @@ mod tests {
         assert!(
             silent.to_string().starts_with(
                 "Not yet: the canary has not answered for 35s, and a promotion takes one that does. The canary has \
-                 failed 0 of 400 requests, so at most 0.87 % of its requests fail (the limit is 1 %)"
+                 failed 0 of 399 requests, so at most 0.87 % of its requests fail (the limit is 1 %)"
             ),
             "{silent}"
         );
