@@ -77,6 +77,7 @@ mod by_ratio;
 mod comparison;
 mod decision;
 mod incident;
+mod latency;
 mod numbers;
 mod odds;
 mod order;
@@ -91,7 +92,7 @@ mod verdict;
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::Judge,
-    numbers::{Fraction, InvalidNumber, Ratio, Traffic},
+    numbers::{Fraction, InvalidNumber, Ratio, Tolerance, Traffic},
     order::Request,
     pods::FailingPod,
     price::{Budget, Price},
@@ -99,7 +100,10 @@ pub use self::{
     scrapes::Window,
     sentences::{count, percent},
     settings::Settings,
-    verdict::{Absence, Basis, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    verdict::{
+        Absence, Basis, Decision, Estimate, Evidence, FailingPods, Latency, Percentiles, Reason, Slower,
+        Verdict,
+    },
 };
 
 pub(crate) use self::release::real;
