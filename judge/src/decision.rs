@@ -11,7 +11,6 @@ use crate::{
     by_limit::ByLimit,
     comparison::{self, Comparison},
     latency::Latencies,
-    numbers::Tolerance,
     order::{Order, Request},
     pods::PodComparison,
     scrapes::{Scrapes, Window},
@@ -101,7 +100,7 @@ impl Judge {
             requests: (0, length.requests()),
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
-            latencies: Latencies::new(1.0 + settings.slower_by.map_or(0.0, Tolerance::get)),
+            latencies: Latencies::new(settings.latency_factor()),
             stable_pods: PodComparison::new(settings.alpha.get()),
             canary_pods: PodComparison::new(settings.alpha.get()),
             restarts: 0,
@@ -204,7 +203,11 @@ impl Judge {
                 && fits(judged.failures, open.failures, counted.failures)
                 && fits(judged.slow, open.slow, counted.slow)
         });
-        if !(is_sound && self.latencies.is_sound()) {
+        let latencies_are_sound = match &self.compared {
+            Compared::Batches(_) => self.latencies.is_sound(),
+            Compared::Scrapes(scrapes) => scrapes.latencies().is_sound(),
+        };
+        if !(is_sound && latencies_are_sound) {
             return false;
         }
         self.order = Order::default();
@@ -289,19 +292,34 @@ impl Judge {
     /// The same for the test whether the canary is slower. If it decides nothing, it has all of α.
     fn ln_e_value_of_latency(&self) -> f64 {
         let part = if self.settings.slower_by.is_some() { alpha::LATENCY.ln() } else { 0.0 };
-        (self.latencies.peak_ln_e_value() + part).max(0.0)
+        let peak = match &self.compared {
+            Compared::Batches(_) => self.latencies.peak_ln_e_value(),
+            Compared::Scrapes(scrapes) => scrapes.latencies().peak_ln_e_value(),
+        };
+        (peak + part).max(0.0)
     }
 
     /// What is known about the latencies; `None` if no latency of either release is known.
     fn latency(&self) -> Option<Latency> {
-        let [canary, stable] =
-            [Release::Canary, Release::Stable].map(|release| self.latencies.percentiles(release));
+        let both = [Release::Canary, Release::Stable];
+        let ([canary, stable], compared, slower) = match &self.compared {
+            Compared::Batches(_) => {
+                let latencies = &self.latencies;
+                let percentiles = both.map(|release| latencies.percentiles(release));
+                (percentiles, latencies.compared(), latencies.clearest())
+            }
+            Compared::Scrapes(scrapes) => {
+                let latencies = scrapes.latencies();
+                let percentiles = both.map(|release| latencies.percentiles(release));
+                (percentiles, latencies.compared(), latencies.clearest())
+            }
+        };
         let ln_e_value = self.ln_e_value_of_latency();
         (canary.answers + stable.answers > 0).then(|| Latency {
             canary,
             stable,
-            compared: self.latencies.compared(),
-            slower: self.latencies.clearest(),
+            compared,
+            slower,
             ln_e_value,
             p_value: (-ln_e_value).exp(),
             decides: self.settings.slower_by.is_some(),

@@ -33,6 +33,8 @@
 //! its own. Their tables go into the same products, one after the other (the odds ratio is then common to the strata). That is
 //! valid, because their requests are disjoint, and the length of a batch is fixed when it begins.
 
+mod scraped;
+
 use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,9 @@ use crate::{
     real,
     verdict::Percentiles,
 };
+
+pub use self::scraped::Histogram;
+pub(crate) use self::scraped::ScrapedLatencies;
 
 /// The thresholds in seconds: five in each power of ten, from 1 ms to 63 s.
 pub(crate) const THRESHOLDS: [f64; 25] = [
@@ -176,7 +181,7 @@ impl Latencies {
 
     /// The number of the canary's answers that were compared.
     pub(crate) fn compared(&self) -> u64 {
-        self.slower.thresholds.first().map_or(0, |at| at.shares.canary.0)
+        self.slower.compared()
     }
 
     /// The latencies of the good answers of a release.
@@ -267,14 +272,14 @@ impl Slower {
                 reference: good.reference + Counts::all_failed(failed[0]),
                 suspect: good.suspect + Counts::all_failed(failed[1]),
             };
-            self.observe(index, good, all);
+            self.observe(index, good, all, 0.0);
         }
         self.end_batch();
     }
 
     /// Adds the tables of one threshold: of the good answers, and with all failures as slower ones. Call [`Self::end_batch`]
-    /// after those of all thresholds.
-    fn observe(&mut self, index: usize, good: Table, all: Table) {
+    /// after those of all thresholds. `moved` is as in [`crate::odds`]: the canary's share of the requests moved.
+    fn observe(&mut self, index: usize, good: Table, all: Table, moved: f64) {
         let at = &mut self.thresholds[index];
         let Table { reference, suspect } = good;
         if reference.requests > 0 {
@@ -283,8 +288,11 @@ impl Slower {
             at.shares.at_stable +=
                 real(suspect.requests) * real(reference.failures) / real(reference.requests);
         }
-        let of_good = self.ratios.of(good);
-        let of_all = if good == all { of_good } else { self.ratios.of(all) };
+        let mut of = |table: Table| {
+            if moved > 0.0 { ln_ratios_of_moved(table, moved) } else { self.ratios.of(table) }
+        };
+        let of_good = of(good);
+        let of_all = if good == all { of_good } else { of(all) };
         for (ln_products, ln_ratios) in at.ln_products.iter_mut().zip([of_good, of_all]) {
             for (ln_product, ln_ratio) in ln_products.iter_mut().zip(ln_ratios.unwrap_or_default()) {
                 *ln_product += ln_ratio;
@@ -306,6 +314,11 @@ impl Slower {
         self.peaks[0].min(self.peaks[1])
     }
 
+    /// The number of the canary's answers in all batches.
+    fn compared(&self) -> u64 {
+        self.thresholds.first().map_or(0, |at| at.shares.canary.0)
+    }
+
     /// The threshold with the most evidence, if any table has had information.
     fn clearest(&self) -> Option<(usize, Shares)> {
         let evidence = |at: &AtThreshold| {
@@ -320,6 +333,15 @@ impl Slower {
 
 /// The logarithms of the likelihood ratios of a table, one for each alternative.
 type LnRatios = [f64; GREATER.len()];
+
+/// The ratios if the canary's share moved up within the batch, so that the null hypothesis is wider. An alternative that it
+/// contains is left as it is.
+fn ln_ratios_of_moved(table: Table, moved: f64) -> Option<LnRatios> {
+    table.is_informative().then(|| {
+        let null = table.ln_probability(moved);
+        GREATER.map(|odds| if odds.ln() > moved { table.ln_probability(odds.ln()) - null } else { 0.0 })
+    })
+}
 
 /// Likelihood ratios that were computed before. Most batches have tables of the same few sizes.
 #[derive(Clone, Debug, Default)]
@@ -425,12 +447,12 @@ mod tests {
     use super::*;
     use crate::{odds::OddsTest, testing::counts};
 
-    fn milliseconds(time: f64) -> Option<Duration> {
-        Some(Duration::from_secs_f64(time / 1e3))
+    fn milliseconds(time: f64) -> Duration {
+        Duration::from_secs_f64(time / 1e3)
     }
 
     fn good(release: Release, ms: f64) -> Request<'static> {
-        Request::new(Some(release), Outcome::Success).with_latency(milliseconds(ms))
+        Request::new(Some(release), Outcome::Success).with_latency(Some(milliseconds(ms)))
     }
 
     fn observed(factor: f64, requests: impl IntoIterator<Item = Request<'static>>) -> Latencies {
@@ -472,7 +494,7 @@ mod tests {
     #[test]
     fn the_time_of_a_failure_does_not_count() {
         let slow_failure =
-            Request::new(Some(Release::Canary), Outcome::Failure).with_latency(milliseconds(1e4));
+            Request::new(Some(Release::Canary), Outcome::Failure).with_latency(Some(milliseconds(1e4)));
         let requests = rounds(500, 20.0, 20.0).into_iter().flat_map(|request| [request, slow_failure]);
         let latencies = observed(1.0, requests);
         assert!(latencies.peak_ln_e_value() < 1e-9);
@@ -507,7 +529,7 @@ mod tests {
         let mut of_kind = |request: Request<'static>, strata: bool| {
             let is_slow = rng.f64() < if request.release == Some(Release::Canary) { 0.8 } else { 0.2 };
             let (name, ms) = if is_slow { ("/slow", 300.0) } else { ("/fast", 5.0) };
-            request.with_latency(milliseconds(ms)).with_stratum(strata.then_some(name))
+            request.with_latency(Some(milliseconds(ms))).with_stratum(strata.then_some(name))
         };
         let mut ln_e_value = |strata| {
             let requests = rounds(500, 0.0, 0.0).into_iter().map(|request| of_kind(request, strata));
@@ -533,7 +555,7 @@ mod tests {
         let mut slower = Slower::new(1);
         let table = |reference, suspect| Table { reference, suspect };
         for seen in [table(counts(10, 10), counts(50, 50)), table(counts(0, 90), counts(1, 50))] {
-            slower.observe(0, seen, seen);
+            slower.observe(0, seen, seen, 0.0);
         }
         let shares = slower.clearest().unwrap().1.at(1.0, 1.0);
         assert_eq!((shares.canary_share, shares.stable_share), (0.51, 0.5));
@@ -557,6 +579,23 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_share_that_moved_is_as_in_the_test_of_odds() {
+        let table = Table { reference: counts(1, 30), suspect: counts(4, 10) };
+        for moved in [0.1, 0.5, 1.0, 2.0] {
+            let expected = GREATER.map(|odds| {
+                let mut test = OddsTest::new(1.0, [odds]);
+                test.observe_with_share(table, moved);
+                test.ln_e_value()
+            });
+            let found = ln_ratios_of_moved(table, moved).unwrap();
+            assert!(
+                found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-9),
+                "{moved}"
+            );
         }
     }
 

@@ -29,7 +29,7 @@
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false }]);
+//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: None }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }
@@ -92,6 +92,7 @@ mod verdict;
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::Judge,
+    latency::Histogram,
     numbers::{Fraction, InvalidNumber, Ratio, Tolerance, Traffic},
     order::Request,
     pods::FailingPod,

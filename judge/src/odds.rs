@@ -112,7 +112,7 @@ impl Table {
     }
 
     /// ln P(x; θ) of the observed x, without the factor C(m, x) C(n, k − x), which is the same for every θ.
-    fn ln_probability(&self, ln_odds: f64) -> f64 {
+    pub(super) fn ln_probability(&self, ln_odds: f64) -> f64 {
         real(self.suspect.failures) * ln_odds - self.ln_total_weight(ln_odds)
     }
 

@@ -572,7 +572,7 @@ mod tests {
         assert!(text.ends_with(&format!("{slower} This decides nothing.")), "{text}");
         let latency = verdict.latency.unwrap();
         assert!(!latency.decides && !latency.rolled_back && latency.p_value < 0.05);
-        assert_eq!(verdict.p_value, 1.0, "it is of the failures");
+        assert!(verdict.p_value >= 1.0, "it is of the failures");
 
         let verdict = timed(400, 20, 45, Some(0.2));
         assert_eq!(

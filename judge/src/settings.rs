@@ -39,6 +39,13 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// How many times as long as stable the canary may take.
+    pub(crate) fn latency_factor(&self) -> f64 {
+        1.0 + self.slower_by.map_or(0.0, Tolerance::get)
+    }
+}
+
 #[expect(clippy::ref_option, reason = "serde defines the signature")]
 fn milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)

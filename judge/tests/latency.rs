@@ -65,7 +65,7 @@ const LATENCIES: [(&str, Latency); 5] = [
 struct World<'a> {
     share: f64,
     /// The latency in milliseconds, and whether it fails.
-    answer: &'a dyn Fn(&mut Rng, u64, Release) -> (f64, bool),
+    answer: Answer<'a>,
 }
 
 impl World<'_> {
@@ -124,9 +124,12 @@ fn a_canary_with_stables_latencies_is_found_slower_in_at_most_alpha_of_runs() {
     }
 }
 
+/// How many times as slow both releases are, by the number of the request.
+type Course = fn(u64) -> f64;
+
 #[test]
 fn what_slows_both_releases_is_found_in_at_most_alpha_of_runs() {
-    let courses: [(&str, fn(u64) -> f64); 6] = [
+    let courses: [(&str, Course); 6] = [
         (
             "ten times slower from request 600 to 900",
             |number| if (600..900).contains(&number) { 10.0 } else { 1.0 },
@@ -154,11 +157,12 @@ fn what_slows_both_releases_is_found_in_at_most_alpha_of_runs() {
     }
 }
 
+type Answer<'a> = &'a dyn Fn(&mut Rng, u64, Release) -> (f64, bool);
+
 /// Only the test of the latency is looked at: to roll such a canary back for its failures is right, where it fails more.
 #[test]
 fn failures_that_differ_are_not_taken_for_latencies_that_do() {
     let is_incident = |number: u64| number % 400 >= 350;
-    type Answer<'a> = &'a dyn Fn(&mut Rng, u64, Release) -> (f64, bool);
     let fails = |rng: &mut Rng, release, stable: f64, canary: f64| {
         rng.f64() < if release == Release::Canary { canary } else { stable }
     };
@@ -169,13 +173,11 @@ fn failures_that_differ_are_not_taken_for_latencies_that_do() {
         ("canary fails 0.1 %, stable 20 %", &|rng, _, release| {
             (lognormal(rng), fails(rng, release, 0.2, 0.001))
         }),
-        ("the canary's failures take 5 s", &|rng, _, release| match fails(rng, release, 0.0, 0.3) {
-            true => (5000.0, true),
-            false => (lognormal(rng), false),
+        ("the canary's failures take 5 s", &|rng, _, release| {
+            if fails(rng, release, 0.0, 0.3) { (5000.0, true) } else { (lognormal(rng), false) }
         }),
-        ("both fail 20 %, each failure after 5 s", &|rng, _, _| match rng.f64() < 0.2 {
-            true => (5000.0, true),
-            false => (lognormal(rng), false),
+        ("both fail 20 %, each failure after 5 s", &|rng, _, _| {
+            if rng.f64() < 0.2 { (5000.0, true) } else { (lognormal(rng), false) }
         }),
         ("whatever takes longer than 40 ms fails", &|rng, _, _| {
             let ms = lognormal(rng);
@@ -233,11 +235,12 @@ fn requests_until_found(world: &World, slower_by: Option<f64>) -> (u64, u64) {
     (requests[requests.len() / 2], requests[requests.len() * 95 / 100])
 }
 
+type Factor<'a> = &'a dyn Fn(&mut Rng) -> f64;
+
 #[test]
 fn a_slower_canary_is_found_soon() {
     let times = |factor: f64| move |_: &mut Rng| factor;
     let tail = |rng: &mut Rng| if rng.f64() < 0.03 { 20.0 } else { 1.0 };
-    type Factor<'a> = &'a dyn Fn(&mut Rng) -> f64;
     let worlds: [(&str, Factor, [u64; 2]); 5] = [
         ("five times as slow", &times(5.0), [40, 48]),
         ("20 and 40 ms", &times(2.0), [100, 200]),
