@@ -6,10 +6,13 @@ use std::{
     env,
     f64::consts::PI,
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use canary_judge::{Decision, Judge, Outcome, Release, Request, Settings, Tolerance};
+use canary_judge::{
+    Counts, Decision, Histogram, Judge, Outcome, Release, Request, Settings, Tolerance, Window,
+};
 use fastrand::Rng;
 
 const ALPHA: f64 = 0.05;
@@ -290,6 +293,174 @@ fn latencies_that_are_known_do_not_change_the_verdict() {
         let (with, without) = (with.verdict(), without.verdict());
         assert!(with.latency.is_some_and(|latency| latency.p_value < 0.001));
         assert_eq!(canary_judge::Verdict { latency: None, ..with }, without);
+    }
+}
+
+/// The bounds of Prometheus' clients, in seconds.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Three pods of stable and one of the canary, which are scraped at moments of their own, for ten minutes.
+struct Scraped<'a> {
+    interval: f64,
+    traffic: f64,
+    latency: Latency,
+    /// How many times as slow both releases are.
+    factor: fn(f64) -> f64,
+    canary: &'a dyn Fn(&mut Rng) -> f64,
+    restarts: bool,
+}
+
+struct ScrapedPod {
+    release: Release,
+    name: Arc<str>,
+    offset: f64,
+    scraped: Option<f64>,
+    answers: u64,
+    slower: [u64; BUCKETS.len()],
+    restarted: bool,
+}
+
+impl ScrapedPod {
+    fn window(&mut self, now: f64) -> Window {
+        let since = self.scraped.replace(now).unwrap_or(now);
+        let (answers, slower) = (std::mem::take(&mut self.answers), std::mem::take(&mut self.slower));
+        let counted = if since == now { (0, [0; BUCKETS.len()]) } else { (answers, slower) };
+        Window {
+            release: self.release,
+            pod: Arc::clone(&self.name),
+            since,
+            until: now,
+            counts: Counts { requests: counted.0, failures: 0, slow: 0 },
+            restarted: std::mem::take(&mut self.restarted),
+            latencies: Some(Histogram {
+                answers: counted.0,
+                slower: BUCKETS.into_iter().zip(counted.1).collect(),
+            }),
+        }
+    }
+}
+
+impl Scraped<'_> {
+    /// When the evidence has reached α, in seconds.
+    fn found(&self, rng: &mut Rng, slower_by: Option<f64>) -> Option<f64> {
+        const STEP: f64 = 0.25;
+        let releases = [Release::Stable, Release::Stable, Release::Stable, Release::Canary];
+        let mut pods: Vec<_> = (0..)
+            .zip(releases)
+            .map(|(number, release)| ScrapedPod {
+                release,
+                name: format!("{release}-{number}").into(),
+                offset: rng.f64() * self.interval,
+                scraped: None,
+                answers: 0,
+                slower: [0; BUCKETS.len()],
+                restarted: false,
+            })
+            .collect();
+        let mut judge = Judge::new(settings(slower_by));
+        let mut now = 0.0;
+        let mut due = 0.0;
+        while now < 600.0 {
+            now += STEP;
+            due += self.traffic * STEP * 2.0 * rng.f64();
+            while due >= 1.0 {
+                due -= 1.0;
+                let pod = &mut pods[rng.usize(..4)];
+                let own = if pod.release == Release::Canary { (self.canary)(rng) } else { 1.0 };
+                let seconds = own * (self.factor)(now) * (self.latency)(rng) / 1e3;
+                pod.answers += 1;
+                for (slower, bound) in pod.slower.iter_mut().zip(BUCKETS) {
+                    *slower += u64::from(seconds > bound);
+                }
+            }
+            if self.restarts && rng.f64() < 0.002 {
+                let pod = &mut pods[rng.usize(..4)];
+                (pod.answers, pod.slower, pod.restarted) = (0, [0; BUCKETS.len()], true);
+            }
+            let is_due = |pod: &ScrapedPod| (now - pod.offset).rem_euclid(self.interval) < STEP;
+            let windows: Vec<_> =
+                pods.iter_mut().filter(|pod| is_due(pod)).map(|pod| pod.window(now)).collect();
+            if !windows.is_empty() {
+                judge.observe_scrapes(windows);
+                if is_found(&judge, slower_by) {
+                    return Some(now);
+                }
+            }
+        }
+        judge.end();
+        is_found(&judge, slower_by).then_some(now)
+    }
+}
+
+fn is_found(judge: &Judge, slower_by: Option<f64>) -> bool {
+    match slower_by {
+        Some(_) => judge.decided().is_some_and(|one| matches!(one, Decision::RollBack { .. })),
+        None => judge.verdict().latency.is_some_and(|latency| latency.p_value <= ALPHA),
+    }
+}
+
+/// Whether it is within an incident of 30 s in 120 s.
+fn incident(now: f64) -> f64 {
+    if now % 120.0 < 30.0 { 10.0 } else { 1.0 }
+}
+
+#[test]
+fn a_canary_with_stables_histograms_is_found_slower_in_at_most_alpha_of_runs() {
+    let usual = |_: &mut Rng| 1.0;
+    let faster = |_: &mut Rng| 0.8;
+    let hardly = |_: &mut Rng| 1.2;
+    let factors: [(&str, fn(f64) -> f64); 4] = [
+        ("steady", |_| 1.0),
+        ("ten times slower for 30 s in 120 s", incident),
+        ("ten times slower for 3 s in 20 s", |now| if now % 20.0 < 3.0 { 10.0 } else { 1.0 }),
+        ("a wave of 60 s, up to three times slower", |now| 2.0 - (now / 30.0 * PI).cos()),
+    ];
+    for (name, factor) in factors {
+        for (latency_name, latency) in [LATENCIES[0], LATENCIES[1]] {
+            for interval in [5.0, 15.0] {
+                for (canary, slower_by) in
+                    [(&usual as Factor, None), (&usual, Some(0.2)), (&hardly, Some(0.2)), (&faster, None)]
+                {
+                    let restarts = slower_by.is_none();
+                    let world = Scraped { interval, traffic: 20.0, latency, factor, canary, restarts };
+                    let found = generators().filter(|rng| world.found(&mut rng.clone(), slower_by).is_some());
+                    let found = found.count() as f64 / f64::from(runs());
+                    let what = format!(
+                        "{name}, {latency_name}, scrapes every {interval} s, tolerance {slower_by:?}"
+                    );
+                    assert_at_most_alpha(&what, found);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slower_canary_is_found_soon_by_its_histograms() {
+    let twice = |_: &mut Rng| 2.0;
+    let tail = |rng: &mut Rng| if rng.f64() < 0.03 { 20.0 } else { 1.0 };
+    for (name, canary, most) in
+        [("20 and 40 ms", &twice as Factor, 120.0), ("3 % are twenty times slower", &tail, 600.0)]
+    {
+        for interval in [5.0, 15.0] {
+            for slower_by in [None, Some(0.2)] {
+                for traffic in [20.0, 100.0] {
+                    let (latency, restarts) = (LATENCIES[0].1, false);
+                    let world = Scraped { interval, traffic, latency, factor: |_| 1.0, canary, restarts };
+                    let mut times: Vec<_> = generators()
+                        .take(200)
+                        .map(|mut rng| world.found(&mut rng, slower_by).unwrap_or(f64::INFINITY))
+                        .collect();
+                    times.sort_by(f64::total_cmp);
+                    let (median, late) = (times[times.len() / 2], times[times.len() * 95 / 100]);
+                    println!(
+                        "{name}, scrapes every {interval} s, {traffic} requests a second, tolerance {slower_by:?}: \
+                         {median:.0} s in half of runs, {late:.0} s in 95 %"
+                    );
+                    assert!(interval > 5.0 || traffic < 100.0 || median <= most, "{name}: {median}");
+                }
+            }
+        }
     }
 }
 

@@ -511,6 +511,33 @@ mod tests {
     }
 
     #[test]
+    fn a_histogram_counts_how_many_took_longer_than_each_bound() {
+        let mut counters = Counters::default();
+        let bucket = |at: f64, bound: f64, label: &str, count: f64| {
+            let quantity = Quantity::Within(Bound::new(bound).expect("a bound"));
+            let one = series(Kind { quantity, ..STABLE }, "one", &[(at, count)]);
+            Series { labels: format!("{label} {bound}"), ..one }
+        };
+        let round = |at: f64, fast: f64, slow: f64| {
+            let mut round = vec![series(STABLE, "one", &[(at, fast + slow)])];
+            for (label, part) in [("GET", 1.0), ("HEAD", 2.0)] {
+                round.extend([
+                    bucket(at, 0.25, label, part * fast),
+                    bucket(at, 0.1, label, 0.0),
+                    bucket(at, f64::INFINITY, label, part * (fast + slow)),
+                ]);
+            }
+            round
+        };
+        counters.observe(&round(0.0, 50.0, 7.0));
+        let closed = counters.observe(&round(15.0, 80.0, 17.0));
+        let expected = Histogram { answers: 120, slower: vec![(0.1, 120), (0.25, 30)] };
+        assert_eq!(closed[0].window.latencies.as_ref(), Some(&expected));
+        let without = begun().observe(&[series(STABLE, "one", &[(115.0, 130.0)])]);
+        assert_eq!(without[0].window.latencies, None);
+    }
+
+    #[test]
     fn a_pod_whose_labels_change_counts_from_its_first_sample_on_the_other_side() {
         let mut counters = begun();
         let closed = counters.observe(&[
