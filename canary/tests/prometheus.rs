@@ -211,6 +211,62 @@ fn a_missing_bucket_gives_no_verdict() {
 }
 
 #[test]
+fn a_missing_histogram_and_a_tolerance_without_one_give_no_verdict() {
+    let server =
+        MadeUp::new(|request| if request.contains("_bucket") { matrix(&json!([])) } else { usual(request) });
+    let (code, said, told) = server.judge(&["--latency-metric=seconds"]);
+    assert_eq!(code, Some(5), "{said}{told}");
+    assert!(told.contains("Prometheus has no samples of seconds_bucket{"), "{told}");
+    let (code, _, told) = server.judge(&["--slower-by=20%"]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("with --prometheus, --slower-by needs --latency-metric"), "{told}");
+}
+
+/// Nine of ten answers of stable take at most 100 ms, and one of ten of the canary.
+#[test]
+fn a_histogram_shows_how_much_slower_a_canary_is_and_decides_only_with_a_tolerance() {
+    let server = MadeUp::new(|request| {
+        if !request.contains("ms_bucket") {
+            return usual(request);
+        }
+        assert!(!request.contains("le%3D"), "all buckets: {request}");
+        let (release, within) = if request.contains("canary") { ("canary", 0.1) } else { ("stable", 0.9) };
+        let bucket = |le: &str, part: f64| {
+            let mut bucket = series(release, &[("le", le)]);
+            for sample in bucket["values"].as_array_mut().expect("samples") {
+                let count: f64 = sample[1].as_str().and_then(|count| count.parse().ok()).expect("a number");
+                sample[1] = json!((count * part).floor().to_string());
+            }
+            bucket
+        };
+        matrix(&json!([
+            bucket("50", within / 2.0),
+            bucket("100", within),
+            bucket("250", 1.0),
+            bucket("+Inf", 1.0)
+        ]))
+    });
+    let judge = |flags: &[&str]| {
+        let usual = ["judge", "--prometheus", &server.url, "--interval=300ms", "--for=90s"];
+        let more = ["--max-failure-rate=10%", "--latency-metric=took_ms", "--output=json"];
+        let (code, said, told) = run(&[&usual[..], &more, flags].concat());
+        (code, json_lines(&said).pop().unwrap_or_default(), told)
+    };
+    let (code, summary, told) = judge(&["--slower-by=50%"]);
+    assert_eq!(code, Some(1), "{summary}{told}");
+    let latency = &summary["verdict"]["latency"];
+    assert_eq!((&latency["decides"], &latency["rolled_back"]), (&true.into(), &true.into()), "{summary}");
+    let slower = &latency["slower"];
+    assert_eq!((&slower["threshold_ms"], &slower["canary_threshold_ms"]), (&50.0.into(), &100.0.into()));
+    assert!((slower["canary_share"].as_f64().expect("a share") - 0.9).abs() < 0.02, "{slower}");
+    assert!((slower["stable_share"].as_f64().expect("a share") - 0.55).abs() < 0.02, "{slower}");
+    let (code, summary, told) = judge(&[]);
+    assert_eq!(code, Some(0), "{summary}{told}");
+    let said = summary["verdict_text"].as_str().expect("a text");
+    assert!(said.contains(" Slower: ") && said.ends_with(" This decides nothing."), "{said}");
+}
+
+#[test]
 fn a_wrong_type_is_named() {
     let server =
         MadeUp::new(

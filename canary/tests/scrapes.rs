@@ -33,6 +33,16 @@ use tokio::runtime::Runtime;
 const CONFIG: &str = "{global: {scrape_interval: 1s, scrape_timeout: 1s}, \
     scrape_configs: [{job_name: pods, file_sd_configs: [{files: [targets.json]}]}]}";
 
+/// How a pod answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Quality {
+    Good,
+    /// It fails each request.
+    Broken,
+    /// Each answer takes 60 ms longer.
+    Slow,
+}
+
 /// A pod. Dropping it ends it.
 struct Pod {
     release: &'static str,
@@ -50,9 +60,10 @@ impl Pod {
         release: &'static str,
         hash: &'static str,
         metrics: SocketAddr,
-        broken: bool,
+        quality: Quality,
     ) -> Self {
-        let text = format!("app=\"appinfo\"\nrelease=\"{release}\"");
+        let delay = if quality == Quality::Slow { "\nfault-delay-ms=\"60\"" } else { "" };
+        let text = format!("app=\"appinfo\"\nrelease=\"{release}\"{delay}");
         let directory = tempfile::tempdir_in(folder).expect("a folder").keep().join("labels");
         let labels = LabelVolume::new(directory, text).expect("a volume");
         let pod = service::Pod {
@@ -61,7 +72,7 @@ impl Pod {
             label_file: LabelFile::new(labels.file()),
         };
         let service: Box<dyn AppInfoService> =
-            if broken { Box::new(AppInfoBroken) } else { Box::new(AppInfoBaseline) };
+            if quality == Quality::Broken { Box::new(AppInfoBroken) } else { Box::new(AppInfoBaseline) };
         let runtime = Runtime::new().expect("a runtime");
         let within = runtime.enter();
         let listen = |at: SocketAddr| {
@@ -109,7 +120,7 @@ fn new_address() -> SocketAddr {
 
 impl Cluster {
     /// Two stable pods and a canary.
-    fn new(broken: bool) -> Self {
+    fn new(canary: Quality) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("prometheus.yml"), CONFIG).expect("a file");
         let prometheus = Prometheus::start(folder.path());
@@ -121,9 +132,9 @@ impl Cluster {
             goes_on: Arc::new(AtomicBool::new(true)),
             folder,
         };
-        new.add("stable", "567b989978", new_address(), false);
-        new.add("stable", "567b989978", new_address(), false);
-        new.add("canary", "c66665c44", new_address(), broken);
+        new.add("stable", "567b989978", new_address(), Quality::Good);
+        new.add("stable", "567b989978", new_address(), Quality::Good);
+        new.add("canary", "c66665c44", new_address(), canary);
         let (pods, goes_on) = (Arc::clone(&new.pods), Arc::clone(&new.goes_on));
         let (stable, canary) = (Arc::clone(&new.stable), Arc::clone(&new.canary));
         thread::spawn(move || {
@@ -154,8 +165,8 @@ impl Cluster {
         new
     }
 
-    fn add(&self, release: &'static str, hash: &'static str, metrics: SocketAddr, broken: bool) {
-        let pod = Pod::start(self.folder.path(), release, hash, metrics, broken);
+    fn add(&self, release: &'static str, hash: &'static str, metrics: SocketAddr, quality: Quality) {
+        let pod = Pod::start(self.folder.path(), release, hash, metrics, quality);
         self.pods.lock().expect("no panic").push(pod);
         self.tell();
     }
@@ -178,14 +189,14 @@ impl Cluster {
     }
 
     /// A container restarts: the same address, and all counters at 0.
-    fn restart(&self, release: &'static str, hash: &'static str, broken: bool) {
+    fn restart(&self, release: &'static str, hash: &'static str, quality: Quality) {
         let metrics = self.end(hash);
-        self.add(release, hash, metrics, broken);
+        self.add(release, hash, metrics, quality);
     }
 
     /// A pod is replaced by another.
     fn replace(&self, release: &'static str, hash: &'static str) {
-        self.add(release, hash, new_address(), false);
+        self.add(release, hash, new_address(), Quality::Good);
         self.end(hash);
     }
 
@@ -209,10 +220,15 @@ fn ended(child: Child) -> (Option<i32>, Value, String) {
 
 #[test]
 fn a_good_canary_is_promoted_while_pods_restart_and_are_replaced() {
-    let cluster = Cluster::new(false);
-    let judge = cluster.judge(&["--for=120s", "--slow=http_request_duration_seconds_bucket{le=\"0.5\"}"]);
-    cluster.restart("stable", "567b989978", false);
-    cluster.restart("canary", "c66665c44", false);
+    let cluster = Cluster::new(Quality::Good);
+    let judge = cluster.judge(&[
+        "--for=120s",
+        "--slow=http_request_duration_seconds_bucket{le=\"0.5\"}",
+        "--latency-metric=http_request_duration_seconds",
+        "--slower-by=100%",
+    ]);
+    cluster.restart("stable", "567b989978", Quality::Good);
+    cluster.restart("canary", "c66665c44", Quality::Good);
     cluster.replace("stable", "567b989978");
     let (code, summary, told) = ended(judge);
     assert_eq!(code, Some(0), "{summary}\n{told}");
@@ -223,13 +239,45 @@ fn a_good_canary_is_promoted_while_pods_restart_and_are_replaced() {
         assert!(seen >= 30 && seen <= sent.load(Ordering::Relaxed), "{seen} of {release}: {summary}");
     }
     assert!(summary["price"]["budget_share"].is_number(), "the traffic is measured: {summary}");
+    let latency = &summary["verdict"]["latency"];
+    assert!(latency["canary"]["answers"].as_u64() >= Some(30), "{summary}");
+    let said = summary["verdict_text"].as_str().expect("a text");
+    assert!(said.contains(" It is not shown to be more than 100 % slower than stable."), "{said}");
+}
+
+#[test]
+fn a_slow_canary_is_rolled_back_by_the_histogram_and_a_record_says_the_same() {
+    let cluster = Cluster::new(Quality::Slow);
+    let record = cluster.folder.path().join("record").display().to_string();
+    let judge = cluster.judge(&[
+        "--for=120s",
+        "--latency-metric=http_request_duration_seconds",
+        "--slower-by=20%",
+        &format!("--record={record}"),
+    ]);
+    let (code, summary, told) = ended(judge);
+    assert_eq!(code, Some(1), "{summary}\n{told}");
+    let latency = &summary["verdict"]["latency"];
+    assert_eq!(latency["rolled_back"], true, "{summary}");
+    assert!(latency["canary"]["p50_ms"].as_f64() > Some(50.0), "{summary}");
+    assert!(latency["stable"]["p50_ms"].as_f64() < Some(50.0), "{summary}");
+    let said = &summary["verdict_text"];
+    let start = "Roll back: the canary is more than 20 % slower than stable ";
+    assert!(said.as_str().is_some_and(|said| said.starts_with(start)), "{said}");
+    assert_eq!(summary["verdict"]["canary"]["failures"], 0, "{summary}");
+    let (again, summary, told) = ended(start_replay(&record));
+    assert_eq!((again, &summary["verdict_text"]), (Some(1), said), "{told}");
+}
+
+fn start_replay(record: &str) -> Child {
+    start(&["judge", "--input", record, "--output=json"])
 }
 
 #[test]
 fn a_broken_canary_that_restarts_is_rolled_back() {
-    let cluster = Cluster::new(true);
+    let cluster = Cluster::new(Quality::Broken);
     let judge = cluster.judge(&["--for=120s"]);
-    cluster.restart("canary", "c66665c44", true);
+    cluster.restart("canary", "c66665c44", Quality::Broken);
     let (code, summary, told) = ended(judge);
     assert_eq!(code, Some(1), "{summary}\n{told}");
     let canary = &summary["releases"]["canary"];
@@ -243,7 +291,7 @@ fn a_broken_canary_that_restarts_is_rolled_back() {
 
 #[test]
 fn serve_judges_each_pod_template_separately() {
-    let cluster = Cluster::new(true);
+    let cluster = Cluster::new(Quality::Broken);
     let url = &cluster.prometheus.url;
     let mut serve = start(&["serve", "--prometheus", url, "--interval=1s", "--listen=127.0.0.1:0"]);
     let mut told = BufReader::new(serve.stderr.take().expect("its messages"));
@@ -261,7 +309,7 @@ fn serve_judges_each_pod_template_separately() {
     };
     eventually("the broken one is to be rolled back", || is("c66665c44", "roll_back"));
     cluster.end("c66665c44");
-    cluster.add("canary", "744f96dc75", new_address(), false);
+    cluster.add("canary", "744f96dc75", new_address(), Quality::Good);
     eventually("the next one is to be promoted", || is("744f96dc75", "promote"));
     let _ = serve.kill();
     let _ = serve.wait();

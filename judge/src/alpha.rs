@@ -6,6 +6,16 @@ pub(crate) const LIMIT: f64 = 0.9;
 /// The part for the promotion by the ratio.
 pub(crate) const RATIO: f64 = 0.1;
 
+/// The part of the roll-back for failures, if latency decides, too. Without that, failures have all of α.
+///
+/// The evidence of a canary that fails more grows slowly, because failures are rare, so failures keep most of α: this part
+/// costs ln(1/0.8) = 0.2 of the 3.0 that α = 5 % takes. Every answer says something about the latency, so the other part
+/// costs few of them. The e-values cannot be averaged instead: they have batches of different lengths, so given what the
+/// shorter ones have shown, the table of a longer one is no longer hypergeometric.
+pub(crate) const FAILURES: f64 = 0.8;
+/// The part for the latency then.
+pub(crate) const LATENCY: f64 = 1.0 - FAILURES;
+
 /// Counters that are scraped are compared in batches of four lengths. These are the parts for them, shortest first: of
 /// α for the roll-back, and of [`RATIO`] for the promotion. The longest has most of the power for small differences.
 pub(crate) const LENGTHS: [f64; 4] = [0.2, 0.2, 0.2, 0.4];

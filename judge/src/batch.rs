@@ -36,31 +36,48 @@ impl BatchLength {
 
     /// The number of requests in the next batch.
     pub(super) fn requests(&self) -> u64 {
-        let rarer = self.stable.min(self.canary) / (self.stable + self.canary);
-        let mut requests = (ANSWERS / rarer).round();
-        while ways_to_choose(requests * rarer, requests) < WAYS {
+        let mut requests = (ANSWERS / self.rarer()).round();
+        while ways_to_choose(requests * self.rarer(), requests) < WAYS {
             requests += 1.0;
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 4")]
-        let requests = requests.min(LONGEST) as u64;
-        requests
+        whole(requests.min(LONGEST))
+    }
+
+    /// The number of requests in the next batch, if it is to have about so many answers of the release that answers less.
+    pub(super) fn requests_with(&self, answers: f64) -> u64 {
+        whole((answers / self.rarer()).round().min(LONGEST * answers / ANSWERS))
+    }
+
+    /// The share of the release that answers less.
+    fn rarer(&self) -> f64 {
+        self.stable.min(self.canary) / (self.stable + self.canary)
     }
 
     /// Updates the length after a batch. It depends only on the number of answers: failures must not influence
     /// which requests are compared.
     pub(super) fn update(&mut self, batch: &Batch) {
-        if batch.canary.requests > 0 {
+        self.update_sizes(batch.stable.requests, batch.canary.requests);
+    }
+
+    /// The same, with the numbers of answers of both sides.
+    pub(super) fn update_sizes(&mut self, stable: u64, canary: u64) {
+        if canary > 0 {
             self.without_canary = 0;
         } else {
-            self.without_canary = self.without_canary.saturating_add(batch.stable.requests);
+            self.without_canary = self.without_canary.saturating_add(stable);
         }
         if self.without_canary >= FORGET_AFTER {
             *self = Self::UNKNOWN;
         } else {
-            self.stable = self.stable * DECAY + real(batch.stable.requests);
-            self.canary = self.canary * DECAY + real(batch.canary.requests);
+            self.stable = self.stable * DECAY + real(stable);
+            self.canary = self.canary * DECAY + real(canary);
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
+fn whole(requests: f64) -> u64 {
+    requests as u64
 }
 
 /// C(n, k), with k rounded.

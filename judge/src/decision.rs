@@ -5,16 +5,17 @@ use std::{mem, slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Counts, Release,
+    Batch, Counts, Release, alpha,
     batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
     by_limit::ByLimit,
     comparison::{self, Comparison},
+    latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
     scrapes::{Scrapes, Window},
     settings::Settings,
-    verdict::{Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, Verdict},
 };
 
 /// Judges a canary that runs beside the stable release, by the outcomes of their requests.
@@ -51,11 +52,14 @@ pub struct Judge {
     requests: (u64, u64),
     compared: Compared,
     by_limit: ByLimit,
+    latencies: Latencies,
     stable_pods: PodComparison,
     canary_pods: PodComparison,
     /// Restarts of the canary's pods.
     restarts: u64,
     roll_back: Option<Evidence>,
+    /// Whether the roll-back is because the canary is slower.
+    is_rolled_back_as_slower: bool,
     promote: Option<(Reason, Evidence)>,
 }
 
@@ -96,10 +100,12 @@ impl Judge {
             requests: (0, length.requests()),
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
+            latencies: Latencies::new(settings.latency_factor()),
             stable_pods: PodComparison::new(settings.alpha.get()),
             canary_pods: PodComparison::new(settings.alpha.get()),
             restarts: 0,
             roll_back: None,
+            is_rolled_back_as_slower: false,
             promote: None,
         }
     }
@@ -169,6 +175,7 @@ impl Judge {
     pub fn end(&mut self) {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
+        self.latencies.end_batches();
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
             scrapes.end();
@@ -196,12 +203,17 @@ impl Judge {
                 && fits(judged.failures, open.failures, counted.failures)
                 && fits(judged.slow, open.slow, counted.slow)
         });
-        if !is_sound {
+        let latencies_are_sound = match &self.compared {
+            Compared::Batches(_) => self.latencies.is_sound(),
+            Compared::Scrapes(scrapes) => scrapes.latencies().is_sound(),
+        };
+        if !(is_sound && latencies_are_sound) {
             return false;
         }
         self.order = Order::default();
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
+        self.latencies.end_batches();
         self.by_limit.settle(f64::INFINITY);
         self.end_batch();
         true
@@ -214,7 +226,9 @@ impl Judge {
         *self = Self { order, ..Self::new(self.settings) };
     }
 
-    fn judge(&mut self, Request { release, outcome, pod, .. }: Request<'_>) {
+    fn judge(&mut self, request: Request<'_>) {
+        let Request { release, outcome, pod, .. } = request;
+        let is_compared = self.latencies.observe(&request);
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
             self.pods_mut(release).observe(pod, outcome);
@@ -222,6 +236,8 @@ impl Judge {
         self.requests.0 += 1;
         if self.requests.0 >= self.requests.1 {
             self.end_batch();
+        } else if is_compared {
+            self.decide();
         }
     }
 
@@ -243,6 +259,9 @@ impl Judge {
         if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
             self.roll_back = Some(clear());
         }
+        if self.roll_back.is_none() && self.is_slower() {
+            (self.roll_back, self.is_rolled_back_as_slower) = (Some(clear()), true);
+        }
         if self.promote.is_none() && self.missing_stable_answers() == 0 && self.missing_scrapes() == 0 {
             let reason = if self.by_limit.is_shown() {
                 Some(Reason::Limit)
@@ -255,12 +274,57 @@ impl Judge {
 
     /// Whether the canary has more of the failures than its share of the requests explains.
     fn is_worse(&self) -> bool {
-        self.ln_e_value() >= -self.settings.alpha.get().ln()
+        self.ln_e_value_of_failures() >= -self.settings.alpha.get().ln()
     }
 
-    /// The natural logarithm of the greatest e-value so far; at least 0.
-    fn ln_e_value(&self) -> f64 {
-        self.compared.comparisons().iter().map(Comparison::peak_ln_e_value).fold(0.0, f64::max)
+    /// Whether the canary is slower than the settings allow.
+    fn is_slower(&self) -> bool {
+        self.settings.slower_by.is_some() && self.ln_e_value_of_latency() >= -self.settings.alpha.get().ln()
+    }
+
+    /// The natural logarithm of the greatest e-value so far, times its part of α; at least 0.
+    fn ln_e_value_of_failures(&self) -> f64 {
+        let part = if self.settings.slower_by.is_some() { alpha::FAILURES.ln() } else { 0.0 };
+        let of_batches = self.compared.comparisons().iter().map(Comparison::peak_ln_e_value);
+        of_batches.map(|ln_e_value| ln_e_value + part).fold(0.0, f64::max)
+    }
+
+    /// The same for the test whether the canary is slower. If it decides nothing, it has all of α.
+    fn ln_e_value_of_latency(&self) -> f64 {
+        let part = if self.settings.slower_by.is_some() { alpha::LATENCY.ln() } else { 0.0 };
+        let peak = match &self.compared {
+            Compared::Batches(_) => self.latencies.peak_ln_e_value(),
+            Compared::Scrapes(scrapes) => scrapes.latencies().peak_ln_e_value(),
+        };
+        (peak + part).max(0.0)
+    }
+
+    /// What is known about the latencies; `None` if no latency of either release is known.
+    fn latency(&self) -> Option<Latency> {
+        let both = [Release::Canary, Release::Stable];
+        let ([canary, stable], compared, slower) = match &self.compared {
+            Compared::Batches(_) => {
+                let latencies = &self.latencies;
+                let percentiles = both.map(|release| latencies.percentiles(release));
+                (percentiles, latencies.compared(), latencies.clearest())
+            }
+            Compared::Scrapes(scrapes) => {
+                let latencies = scrapes.latencies();
+                let percentiles = both.map(|release| latencies.percentiles(release));
+                (percentiles, latencies.compared(), latencies.clearest())
+            }
+        };
+        let ln_e_value = self.ln_e_value_of_latency();
+        (canary.answers + stable.answers > 0).then(|| Latency {
+            canary,
+            stable,
+            compared,
+            slower,
+            ln_e_value,
+            p_value: (-ln_e_value).exp(),
+            decides: self.settings.slower_by.is_some(),
+            rolled_back: self.is_rolled_back_as_slower,
+        })
     }
 
     /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
@@ -359,7 +423,10 @@ impl Judge {
     /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
-        let ln_e_value = self.ln_e_value();
+        let ln_e_value = self.ln_e_value_of_failures();
+        let latency = self.latency();
+        let decisive = latency.filter(|latency| latency.decides).map_or(0.0, |latency| latency.ln_e_value);
+        let ln_e_value = ln_e_value.max(decisive);
         let more_answers = self.by_limit.successes_until_shown();
         Verdict {
             decision: self.decision(),
@@ -379,6 +446,7 @@ impl Judge {
                 .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
             ln_e_value,
             p_value: (-ln_e_value).exp(),
+            latency,
             failing_pods: FailingPods {
                 canary: self.canary_pods.failing(),
                 stable: self.stable_pods.failing(),
@@ -447,7 +515,8 @@ mod tests {
         assert_eq!(
             after.to_string(),
             "Promote: the canary has failed 0 of 345 requests, so at most 1 % of its requests fail (the limit is 1 %). \
-             There is no evidence that it is worse than stable, which has failed 0 of 1,035 requests."
+             There is no evidence that it is worse than stable, which has failed 0 of 1,035 requests. Its latency was not \
+             compared with stable's."
         );
     }
 

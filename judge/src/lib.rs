@@ -29,7 +29,7 @@
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false }]);
+//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: None }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }
@@ -77,6 +77,7 @@ mod by_ratio;
 mod comparison;
 mod decision;
 mod incident;
+mod latency;
 mod numbers;
 mod odds;
 mod order;
@@ -91,7 +92,8 @@ mod verdict;
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::Judge,
-    numbers::{Fraction, InvalidNumber, Ratio, Traffic},
+    latency::Histogram,
+    numbers::{Fraction, InvalidNumber, Ratio, Tolerance, Traffic},
     order::Request,
     pods::FailingPod,
     price::{Budget, Price},
@@ -99,7 +101,10 @@ pub use self::{
     scrapes::Window,
     sentences::{count, percent},
     settings::Settings,
-    verdict::{Absence, Basis, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    verdict::{
+        Absence, Basis, Decision, Estimate, Evidence, FailingPods, Latency, Percentiles, Reason, Slower,
+        Verdict,
+    },
 };
 
 pub(crate) use self::release::real;

@@ -19,7 +19,7 @@ impl TryFrom<f64> for Fraction {
     }
 }
 
-/// The error of an invalid [`Fraction`], [`Ratio`] or [`Traffic`].
+/// The error of an invalid [`Fraction`], [`Ratio`], [`Tolerance`] or [`Traffic`].
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum InvalidNumber {
     /// The text is not a number.
@@ -31,6 +31,9 @@ pub enum InvalidNumber {
     /// The number is not a [`Ratio`].
     #[error("{0} is not a finite number of at least 1")]
     NotARatio(f64),
+    /// The number is not a [`Tolerance`].
+    #[error("{0} does not lie between 0 and 10 (0 % and 1000 %)")]
+    NotATolerance(f64),
     /// The number is not a [`Traffic`].
     #[error("{0} is not a positive number of requests a second")]
     NotATraffic(f64),
@@ -109,6 +112,47 @@ impl FromStr for Ratio {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::new(number(text)?)
+    }
+}
+
+/// By how much more than stable the canary may have of something, as a part of what stable has: from 0 to 10. It is written
+/// as a number (`0.2`) or in per cent (`20%`).
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
+pub struct Tolerance(f64);
+
+impl TryFrom<f64> for Tolerance {
+    type Error = InvalidNumber;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        Self::new(value)
+    }
+}
+
+impl Tolerance {
+    /// The tolerance `value`.
+    ///
+    /// # Errors
+    ///
+    /// When `value` does not lie between 0 and 10.
+    pub fn new(value: f64) -> Result<Self, InvalidNumber> {
+        if (0.0..=10.0).contains(&value) { Ok(Self(value)) } else { Err(InvalidNumber::NotATolerance(value)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Tolerance {
+    type Err = InvalidNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().strip_suffix('%') {
+            Some(percent) => Self::new(number(percent)? / 100.0),
+            None => Self::new(number(text)?),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Table {
     }
 
     /// Whether x can have more than one value, given the sizes and the number of failures.
-    fn is_informative(&self) -> bool {
+    pub(super) fn is_informative(&self) -> bool {
         let Self { reference, suspect } = *self;
         let failures = self.failures();
         reference.requests > 0
@@ -112,8 +112,15 @@ impl Table {
     }
 
     /// ln P(x; θ) of the observed x, without the factor C(m, x) C(n, k − x), which is the same for every θ.
-    fn ln_probability(&self, ln_odds: f64) -> f64 {
+    pub(super) fn ln_probability(&self, ln_odds: f64) -> f64 {
         real(self.suspect.failures) * ln_odds - self.ln_total_weight(ln_odds)
+    }
+
+    /// ln P(x; θ) / P(x; 1) for each θ in [`GREATER`], without the factor θ^x. It depends only on the sizes and on the
+    /// number of failures.
+    pub(super) fn ln_weights_of_alternatives(&self) -> [f64; GREATER.len()] {
+        let null = self.ln_total_weight(0.0);
+        GREATER.map(|odds| null - self.ln_total_weight(odds.ln()))
     }
 }
 

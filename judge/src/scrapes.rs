@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Counts, Release, alpha,
     comparison::{Comparison, Tables},
+    latency::{Histogram, ScrapedLatencies},
     odds::Table,
     real,
     settings::Settings,
@@ -73,6 +74,8 @@ pub struct Window {
     pub counts: Counts,
     /// Whether the pod has started anew, with counters at 0. What it counted after the earlier scrape is lost.
     pub restarted: bool,
+    /// How long the answers took, if a histogram tells that.
+    pub latencies: Option<Histogram>,
 }
 
 /// The lengths of batches, as multiples of the shortest.
@@ -118,6 +121,7 @@ pub(crate) struct Scrapes {
     lanes: [Lane; LENGTHS.len()],
     /// The evidence from the batches of each length.
     comparisons: [Comparison; LENGTHS.len()],
+    latencies: ScrapedLatencies,
 }
 
 #[derive(Clone, Debug)]
@@ -155,12 +159,18 @@ impl Scrapes {
             recent: (0.0, 0.0),
             lanes: no_lanes(),
             comparisons: alpha::LENGTHS.map(|part| Comparison::new(settings, part)),
+            latencies: ScrapedLatencies::new(settings.latency_factor()),
         }
     }
 
     /// The evidence from the batches of each length.
     pub(crate) fn comparisons(&self) -> &[Comparison] {
         &self.comparisons
+    }
+
+    /// The comparison of the latencies.
+    pub(crate) fn latencies(&self) -> &ScrapedLatencies {
+        &self.latencies
     }
 
     /// The number of further scrapes of the canary that a promotion takes.
@@ -175,6 +185,7 @@ impl Scrapes {
     pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Window>) {
         for window in windows {
             self.follow(&window);
+            self.latencies.follow(&window);
             if window.until > window.since {
                 self.windows.push_back(window);
             }
@@ -309,12 +320,16 @@ impl Scrapes {
     fn compare(&mut self) {
         let lead = self.lead.as_deref().unwrap_or_default();
         let (scraped, typical) = (self.scraped_until(), self.typical());
-        for (lane, comparison) in self.lanes.iter_mut().zip(&mut self.comparisons) {
+        let lanes = self.lanes.iter_mut().zip(&mut self.comparisons).enumerate();
+        for (length, (lane, comparison)) in lanes {
             while let Some((since, until)) = lane.ended.front().copied()
                 && until <= scraped
             {
                 lane.ended.pop_front();
-                comparison.observe(&bracket(&self.windows, lead, since, until, typical));
+                let tables = bracket(&self.windows, lead, since, until, typical);
+                comparison.observe(&tables);
+                let moved = tables.share_moved.0;
+                self.latencies.observe(length, &self.windows, (since, until), typical, moved);
             }
         }
     }
@@ -332,7 +347,8 @@ impl Scrapes {
         });
         let needed = begun.fold(next, f64::min);
         self.windows.retain(|window| window.until > needed);
-        if self.windows.len() > MOST_WINDOWS {
+        let most = if self.latencies.is_used() { MOST_WINDOWS / 8 } else { MOST_WINDOWS }; // these are larger
+        if self.windows.len() > most {
             self.windows.clear();
             for lane in &mut self.lanes {
                 lane.open = None;
@@ -478,7 +494,7 @@ mod tests {
     use crate::{odds::GREATER, testing::counts};
 
     fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
-        Window { release, pod: pod.into(), since, until, counts, restarted: false }
+        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies: None }
     }
 
     fn stable(pod: &str, since: f64, until: f64, counts: Counts) -> Window {

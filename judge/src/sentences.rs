@@ -8,9 +8,10 @@ use std::{
 use crate::{Counts, Release};
 use crate::{
     by_limit::FORESIGHT,
+    numbers::Tolerance,
     pods::FailingPod,
     price::Price,
-    verdict::{Absence, Basis, Decision, Estimate, Evidence, Reason, Verdict},
+    verdict::{Absence, Basis, Decision, Estimate, Evidence, Latency, Reason, Slower, Verdict},
 };
 
 impl Display for Verdict {
@@ -26,6 +27,7 @@ impl Display for Verdict {
         self.unattributed(f)?;
         self.waiting(f)?;
         self.slow(f)?;
+        self.latency(f)?;
         self.restarts(f)?;
         self.failing_pods(f)
     }
@@ -60,10 +62,13 @@ impl Verdict {
     }
 
     fn roll_back(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        let worse = match self.latency {
+            Some(Latency { rolled_back: true, .. }) => self.slower_than_stable(),
+            _ => "worse than stable".to_owned(),
+        };
         write!(
             f,
-            "Roll back: the canary is worse than stable (clear after {} of its answers). It has failed {}, and \
-             stable {}",
+            "Roll back: the canary is {worse} (clear after {} of its answers). It has failed {}, and stable {}",
             count(clear_after.canary.requests),
             self.canary,
             self.stable
@@ -228,6 +233,38 @@ impl Verdict {
         write!(f, " count as failures: {} of the canary's, {} of stable's.", count(canary), count(stable))
     }
 
+    /// "more than 20 % slower than stable".
+    fn slower_than_stable(&self) -> String {
+        match self.settings.slower_by.map_or(0.0, Tolerance::get) {
+            0.0 => "slower than stable".to_owned(),
+            tolerance => format!("more than {} slower than stable", percent(tolerance)),
+        }
+    }
+
+    /// What the latencies show. A promotion says whether it covers them.
+    fn latency(&self, f: &mut Formatter) -> fmt::Result {
+        let is_promotion = matches!(self.decision, Decision::Promote { .. });
+        let Some(latency) = self.latency.filter(|latency| latency.compared > 0) else {
+            return if is_promotion {
+                f.write_str(" Its latency was not compared with stable's.")
+            } else {
+                Ok(())
+            };
+        };
+        let is_slower = latency.p_value <= self.settings.alpha.get();
+        match latency.slower.filter(|_| is_slower) {
+            Some(slower) => {
+                write!(f, " {slower}{latency}")?;
+                if latency.decides { Ok(()) } else { f.write_str(" This decides nothing.") }
+            }
+            None if is_promotion && latency.decides => {
+                write!(f, " It is not shown to be {}.", self.slower_than_stable())
+            }
+            None if is_promotion => f.write_str(" Its latency decides nothing."),
+            None => Ok(()),
+        }
+    }
+
     fn restarts(&self, f: &mut Formatter) -> fmt::Result {
         match self.restarts {
             0 => return Ok(()),
@@ -291,6 +328,41 @@ impl Display for Estimate {
         let upper = percent_rounded(self.bounds.upper, f64::ceil);
         write!(f, "{} (between {lower} and {upper})", ratio(self.counts))
     }
+}
+
+impl Display for Slower {
+    /// "Slower: 31 % of its answers take more than 80 ms, 4 % of stable's."
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let (canary, stable) = (about(self.canary_share), about(self.stable_share));
+        let later = milliseconds(self.canary_threshold_ms);
+        write!(f, "Slower: {canary} of its answers take more than {later}, {stable} of stable's")?;
+        if self.canary_threshold_ms > self.threshold_ms {
+            write!(f, " more than {}", milliseconds(self.threshold_ms))?;
+        }
+        f.write_str(".")
+    }
+}
+
+impl Display for Latency {
+    /// " Its median is 41 ms, stable's 20 ms."; empty if one of them is unknown.
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let Some((canary, stable)) = self.canary.p50_ms.zip(self.stable.p50_ms) else { return Ok(()) };
+        let (canary, stable) = (milliseconds(canary), milliseconds(stable));
+        write!(f, " Its median is {canary}, stable's {stable}.")
+    }
+}
+
+/// A time with about two significant digits: "80 ms", "1.6 s".
+fn milliseconds(ms: f64) -> String {
+    let (number, unit) = if ms >= 1e3 { (ms / 1e3, "s") } else { (ms, "ms") };
+    let digits = match number {
+        100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    };
+    let digits =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    format!("{digits} {unit}")
 }
 
 impl Verdict {
@@ -472,6 +544,71 @@ mod tests {
                 .to_string()
                 .ends_with(" Slow answers count as failures: 6 of the canary's, 0 of stable's."),
             "{verdict}"
+        );
+    }
+
+    /// The verdict on rounds of three answers of stable and one of the canary, with these latencies in milliseconds.
+    fn timed(rounds: u64, stable: u64, canary: u64, slower_by: Option<f64>) -> Verdict {
+        let slower_by = slower_by.map(|tolerance| Tolerance::new(tolerance).unwrap());
+        let mut judge = Judge::new(Settings { slower_by, ..Settings::default() });
+        for _ in 0..rounds {
+            for (release, ms) in
+                [Release::Stable; 3].map(|one| (one, stable)).into_iter().chain([(Release::Canary, canary)])
+            {
+                let latency = Some(Duration::from_millis(ms));
+                judge.observe(Request::new(Some(release), Success).with_latency(latency));
+            }
+        }
+        judge.end();
+        judge.verdict()
+    }
+
+    #[test]
+    fn a_slower_canary_is_rolled_back_only_with_a_tolerance_and_the_verdict_says_by_how_much() {
+        let verdict = timed(400, 20, 45, None);
+        let text = verdict.to_string();
+        assert!(text.starts_with("Promote: "), "{text}");
+        let slower = " Slower: 100 % of its answers take more than 40 ms, 0 % of stable's. Its median is 44.8 ms, \
+                      stable's 20.1 ms.";
+        assert!(text.ends_with(&format!("{slower} This decides nothing.")), "{text}");
+        let latency = verdict.latency.unwrap();
+        assert!(!latency.decides && !latency.rolled_back && latency.p_value < 0.05);
+        assert!(verdict.p_value >= 1.0, "it is of the failures");
+
+        let verdict = timed(400, 20, 45, Some(0.2));
+        assert_eq!(
+            verdict.to_string(),
+            "Roll back: the canary is more than 20 % slower than stable (clear after 6 of its answers). It has failed 0 of \
+             400 requests (between 0 % and 1.3 %), and stable 0 of 1,200 requests (between 0 % and 0.47 %). Slower: 100 % of \
+             its answers take more than 30 ms, 0 % of stable's more than 25 ms. Its median is 44.8 ms, stable's 20.1 ms."
+        );
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!((&json["decision"], &json["latency"]["rolled_back"]), (&"roll_back".into(), &true.into()));
+        assert_eq!(json["latency"]["slower"]["canary_share"], 1.0);
+        assert_eq!(json["settings"]["slower_by"], 0.2);
+    }
+
+    #[test]
+    fn a_promotion_says_whether_it_covers_latency() {
+        for (stable, canary, slower_by, end) in [
+            (20, 20, Some(0.2), " It is not shown to be more than 20 % slower than stable."),
+            (20, 20, Some(0.0), " It is not shown to be slower than stable."),
+            (20, 20, None, " Its latency decides nothing."),
+        ] {
+            let text = timed(450, stable, canary, slower_by).to_string();
+            assert!(text.starts_with("Promote: ") && text.ends_with(end), "{text}");
+        }
+        let unknown = judge(400, Success, Success).verdict();
+        assert!(unknown.to_string().ends_with(" Its latency was not compared with stable's."), "{unknown}");
+        assert_eq!(unknown.latency, None);
+    }
+
+    #[test]
+    fn times_have_few_digits() {
+        let shown = [0.31, 1.0, 1.6, 20.2, 80.0, 250.0, 999.6, 1600.0, 63_000.0].map(milliseconds);
+        assert_eq!(
+            shown,
+            ["0.31 ms", "1 ms", "1.6 ms", "20.2 ms", "80 ms", "250 ms", "1000 ms", "1.6 s", "63 s"]
         );
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::numbers::{Fraction, Ratio};
+use crate::numbers::{Fraction, Ratio, Tolerance};
 
 /// The settings of a judge.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
@@ -25,13 +25,24 @@ pub struct Settings {
         deserialize_with = "of_milliseconds"
     )]
     pub max_latency: Option<Duration>,
+    /// A canary that is slower than stable by more than this part of stable's latency is rolled back. `None` if the latency
+    /// decides nothing.
+    #[serde(default)]
+    pub slower_by: Option<Tolerance>,
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and no limit on latency.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and latency decides nothing.
     fn default() -> Self {
         let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
-        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
+        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None, slower_by: None }
+    }
+}
+
+impl Settings {
+    /// How many times as long as stable the canary may take.
+    pub(crate) fn latency_factor(&self) -> f64 {
+        1.0 + self.slower_by.map_or(0.0, Tolerance::get)
     }
 }
 

@@ -69,11 +69,14 @@ pub struct Verdict {
     /// unknown.
     pub more_requests: Option<u64>,
     /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable.
-    /// At ln(1/α), the decision becomes a roll-back.
+    /// At ln(1/α), the decision becomes a roll-back. With [`Settings::slower_by`], the test whether it is slower is part of
+    /// it: it is the greater of both, each times its part of α.
     pub ln_e_value: f64,
     /// The smallest α at which the decision would be a roll-back: an anytime-valid p-value (A. Ramdas et al.,
     /// "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38, 2023).
     pub p_value: f64,
+    /// The latencies of both releases; `None` if none is known.
+    pub latency: Option<Latency>,
     /// Pods that fail more often than the other pods of their release.
     pub failing_pods: FailingPods,
     /// The judge's settings.
@@ -169,4 +172,52 @@ pub enum Reason {
     Limit,
     /// It fails at most [`Settings::max_ratio`] times as often as stable, which fails more than the limit.
     Ratio,
+}
+
+/// How long both releases take for their good answers, and whether the canary is slower.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// The canary's good answers.
+    pub canary: Percentiles,
+    /// Stable's good answers.
+    pub stable: Percentiles,
+    /// The number of the canary's good answers that were compared with answers of stable, of the same time and stratum.
+    pub compared: u64,
+    /// Where the difference is clearest; `None` while no threshold tells answers apart.
+    pub slower: Option<Slower>,
+    /// The natural logarithm of the greatest e-value so far in the test whether the canary is slower than stable, by more
+    /// than [`Settings::slower_by`] if that is set. It is times the part of α, so it is significant at ln(1/α).
+    pub ln_e_value: f64,
+    /// The anytime-valid p-value of the same test.
+    pub p_value: f64,
+    /// Whether a canary that is slower is rolled back: whether [`Settings::slower_by`] is set.
+    pub decides: bool,
+    /// Whether the decision is a roll-back because the canary is slower, and not because it fails more.
+    pub rolled_back: bool,
+}
+
+/// The latencies of a release, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// The number of good answers whose latency is known.
+    pub answers: u64,
+    /// Half of them take at most this long. Each percentile is exact to 1 %.
+    pub p50_ms: Option<f64>,
+    /// 90 % of them take at most this long.
+    pub p90_ms: Option<f64>,
+    /// 99 % of them take at most this long.
+    pub p99_ms: Option<f64>,
+}
+
+/// The shares of good answers that take longer than a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Slower {
+    /// The threshold for stable, in milliseconds.
+    pub threshold_ms: f64,
+    /// The threshold for the canary: later by [`Settings::slower_by`], if that is set.
+    pub canary_threshold_ms: f64,
+    /// The share of the canary's answers that take longer.
+    pub canary_share: f64,
+    /// The share of stable's answers that take longer, at the same times and of the same strata as the canary's.
+    pub stable_share: f64,
 }

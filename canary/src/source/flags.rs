@@ -53,9 +53,9 @@ impl SourceFlags {
 impl SourceFlags {
     /// What decides which requests are counted, and as what, besides the address. Without headers, which may be secret.
     pub(crate) fn terms(&self) -> String {
-        let PrometheusFlags { url, stable, canary, failed, slow, .. } = &self.prometheus;
+        let PrometheusFlags { url, stable, canary, failed, slow, latency_metric, .. } = &self.prometheus;
         if url.is_some() {
-            return format!("{stable:?} {canary:?} {failed:?} {slow:?}");
+            return format!("{stable:?} {canary:?} {failed:?} {slow:?} {latency_metric:?}");
         }
         let ProbeFlags { target, timeout, service, .. } = &self.probe;
         match target {

@@ -19,6 +19,8 @@ pub struct Bounds {
     pub count: Option<u64>,
     /// A slower answer to a request counts as a failure.
     pub max_latency: Option<Duration>,
+    /// Whether latencies decide, so that the source must have them.
+    pub compares_latency: bool,
     /// The canary's share of the requests, if it is given.
     pub share: Option<Fraction>,
 }

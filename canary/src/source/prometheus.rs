@@ -35,7 +35,7 @@ use self::round::{Rounds, Trouble};
 pub use self::{
     client::{Address, Credentials},
     flags::PrometheusFlags,
-    queries::{Bucket, Matchers, Metric, Queries},
+    queries::{Bucket, Latencies, Matchers, Metric, Queries},
 };
 use super::{Interval, Seen, Source, probe::Trust};
 

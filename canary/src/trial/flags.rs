@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Traffic};
+use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Tolerance, Traffic};
 use clap::Args;
 
 use super::{Coverage, Trial};
@@ -22,6 +22,11 @@ pub struct TrialFlags {
     /// A slower answer counts as a failure
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "prometheus")]
     pub max_latency: Option<Duration>,
+
+    /// Roll back a canary whose answers are slower than stable's by more than this, for example 20%. Without it, a
+    /// verdict says so if the canary is slower, and that decides nothing
+    #[arg(long, value_name = "SHARE", value_parser = tolerance)]
+    pub slower_by: Option<Tolerance>,
 
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
     #[arg(long, value_name = "NUMBER", default_value = "2")]
@@ -78,8 +83,8 @@ impl TrialFlags {
     }
 
     fn settings(&self) -> Settings {
-        let Self { alpha, max_failure_rate, max_ratio, max_latency, .. } = *self;
-        Settings { alpha, max_failure_rate, max_ratio, max_latency }
+        let Self { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {
@@ -93,6 +98,16 @@ fn fraction(text: &str) -> Result<Fraction, String> {
         InvalidNumber::NotAFraction(number) if (1.0..100.0).contains(&number) && !text.contains('%') => {
             // rounded, because 99.9 / 100.0 is not 0.999
             format!("{error}: write {number}% or {}", (number * 1e10).round() / 1e12)
+        }
+        error => error.to_string(),
+    })
+}
+
+/// Parses a tolerance. If a number has no `%`, and would be a tolerance with it, the message says how to write it.
+fn tolerance(text: &str) -> Result<Tolerance, String> {
+    text.parse().map_err(|error: InvalidNumber| match error {
+        InvalidNumber::NotATolerance(number) if (10.0..=1000.0).contains(&number) && !text.contains('%') => {
+            format!("{error}: write {number}% or {}", number / 100.0)
         }
         error => error.to_string(),
     })

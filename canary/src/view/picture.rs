@@ -25,7 +25,7 @@ use crate::{
     },
     view::history::History,
 };
-use canary_judge::Release;
+use canary_judge::{Latency, Percentiles, Release};
 
 /// From this height on, there are empty lines between the parts.
 const ROOMY: u16 = 20;
@@ -63,6 +63,7 @@ struct Rows {
     traffic: u16,
     pods: u16,
     charts: u16,
+    latencies: u16,
     /// With its legend.
     strip: u16,
     verdict: u16,
@@ -76,6 +77,7 @@ struct Rows {
 struct Wanted {
     attributions: u16,
     pods: u16,
+    latencies: u16,
     verdict: u16,
     keys: u16,
     has_charts: bool,
@@ -103,6 +105,7 @@ impl Rows {
             (rows.strip, rows.pods) = (0, rows.pods + 1); // a legend alone tells nothing
         }
         rows.verdict += take(verdict.saturating_sub(rows.verdict));
+        rows.latencies = take(wanted.latencies);
         let gaps = if area.height >= ROOMY { take(3) } else { 0 };
         rows.gap = gaps / 3;
         rows.pods += gaps % 3; // too few for all gaps
@@ -124,6 +127,7 @@ impl Widget for Picture<'_> {
         let price = self.trial.price(self.now).filter(|price| price.failed_requests > 0.0);
         let price = price.map(|price| format!(" {}", verdict.price_sentence(&price))).unwrap_or_default();
         let attributions = attributions(tally);
+        let latencies = verdict.latency.as_ref().map(latencies).filter(|text| fits(text, area.width));
         let verdict = wrapped(&format!("{verdict}{price}"), area.width);
         let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX / 2);
         let rows = Rows::of(
@@ -131,16 +135,18 @@ impl Widget for Picture<'_> {
             Wanted {
                 attributions: count(attributions.len()),
                 pods: count(tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).count()),
+                latencies: u16::from(latencies.is_some()),
                 verdict: count(verdict.len()),
                 keys: u16::from(!self.keys.is_empty()),
                 has_charts: !self.history.samples().is_empty(),
             },
         );
         let charts_gap = u16::from(rows.charts > 0);
-        let [head, traffic, _, pods, _, charts, _, strip, _, judged, keys] = Layout::vertical(
+        let [head, traffic, latencies_row, _, pods, _, charts, _, strip, _, judged, keys] = Layout::vertical(
             [
                 rows.head,
                 rows.traffic,
+                rows.latencies,
                 rows.gap,
                 rows.pods,
                 charts_gap,
@@ -157,6 +163,7 @@ impl Widget for Picture<'_> {
 
         self.head(head.width).render(head, buffer);
         self.traffic(tally, &attributions, traffic).render(traffic, buffer);
+        Line::from(latencies.unwrap_or_default()).render(latencies_row, buffer);
         self.pods(tally, pods).render(pods, buffer);
         if rows.charts > 0 {
             self.charts(charts, buffer);
@@ -236,6 +243,20 @@ fn latency(tally: &Tally) -> Line<'static> {
     let [median, tail] =
         [50, 99].map(|percent| recent.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds));
     Line::from(format!("p50 {median}  p99 {tail}"))
+}
+
+fn fits(text: &str, width: u16) -> bool {
+    text.chars().count() <= usize::from(width)
+}
+
+/// The distribution of both releases' latencies since the trial began.
+fn latencies(Latency { canary, stable, .. }: &Latency) -> String {
+    let of = |Percentiles { p50_ms, p90_ms, p99_ms, .. }: &Percentiles| {
+        let shown =
+            [p50_ms, p90_ms, p99_ms].map(|time| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}")));
+        shown.join(" / ")
+    };
+    format!("p50 / p90 / p99 in ms: stable {}, canary {}", of(stable), of(canary))
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -522,6 +543,19 @@ mod tests {
         let empty = all.iter().filter(|row| row.trim().is_empty()).count();
         assert!(empty <= 10, "{empty} empty rows: {all:#?}");
         assert!(!rows(&drawn_after(50, &rollout(), 79, 40, PLAIN)).iter().any(|row| row.contains("towards")));
+    }
+
+    #[test]
+    fn the_distribution_of_both_latencies_has_a_line_if_there_is_room() {
+        let all = rows(&drawn(&rollout(), 80, 24, PLAIN));
+        let line = all.iter().position(|row| row.starts_with("p50 / p90 / p99")).expect("a line");
+        assert!(
+            all[line].starts_with("p50 / p90 / p99 in ms: stable 2.0 / 2.0 / 2.0, canary - / - / -"),
+            "only good answers count: {}",
+            all[line]
+        );
+        assert!(all[line - 1].starts_with("no answer"), "{all:#?}");
+        assert!(!rows(&drawn(&rollout(), 40, 24, PLAIN)).iter().any(|row| row.contains("p90")));
     }
 
     #[test]

@@ -130,6 +130,52 @@ fn the_summary_has_pods_and_latencies_if_the_lines_have_them() {
     assert!(judged.text().contains("slower than 300ms count as failures: 1 of the canary's"), "{judged:?}");
 }
 
+/// Outcomes without failures. The latencies of the releases are uniform, from half of this many milliseconds on.
+fn timed(seed: u64, requests: usize, stable: f64, canary: f64) -> String {
+    let mut rng = Rng::with_seed(seed);
+    let mut lines = String::new();
+    for _ in 0..requests {
+        let (release, ms) = if rng.f64() < 0.25 { ("canary", canary) } else { ("stable", stable) };
+        let ms = ms * (0.5 + rng.f64());
+        writeln!(lines, "{{\"release\":\"{release}\",\"failed\":false,\"ms\":{ms}}}").expect("a string");
+    }
+    lines
+}
+
+#[test]
+fn latencies_decide_only_with_a_tolerance_and_only_if_they_differ_by_more() {
+    let slower = timed(1, 2000, 20.0, 40.0);
+    let promoted = judged(&slower, &[]);
+    assert_eq!(promoted.agreed(), (0, "promote"), "{promoted:?}");
+    assert!(promoted.text().contains(" Slower: "), "{promoted:?}");
+    assert!(promoted.text().ends_with(" This decides nothing."), "{promoted:?}");
+    let rolled_back = judged(&slower, &["--slower-by=20%"]);
+    assert_eq!(rolled_back.agreed(), (1, "roll_back"), "{rolled_back:?}");
+    assert!(rolled_back.text().contains(" is more than 20 % slower than stable "), "{rolled_back:?}");
+
+    let alike = timed(2, 2000, 20.0, 20.0);
+    let silent = judged(&alike, &[]);
+    assert!(silent.text().ends_with(" Its latency decides nothing."), "{silent:?}");
+    for (canary, tolerance, end) in [
+        (20.0, "0", " It is not shown to be slower than stable."),
+        (24.0, "0.3", " It is not shown to be more than 30 % slower than stable."),
+        (40.0, "110%", " It is not shown to be more than 110 % slower than stable."),
+    ] {
+        let judged = judged(&timed(3, 2000, 20.0, canary), &["--slower-by", tolerance]);
+        assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
+        assert!(judged.text().ends_with(end), "{judged:?}");
+        assert_eq!(judged.summary["verdict"]["latency"]["decides"], true, "{judged:?}");
+    }
+}
+
+#[test]
+fn a_tolerance_that_is_no_share_is_refused_with_what_to_write() {
+    for (given, told) in [("20", "write 20% or 0.2"), ("-1", "-1"), ("fast", "is not a number")] {
+        let (code, _, messages) = run(&["judge", &format!("--slower-by={given}")]);
+        assert!(code == Some(3) && messages.contains(told), "{code:?}: {messages}");
+    }
+}
+
 #[test]
 fn counters_of_intervals_can_be_judged() {
     let line = |stable_failed: u64, canary_failed: u64, unattributed: u64| {
@@ -248,6 +294,7 @@ fn a_record_says_the_same_again_word_for_word() {
         (Version::Broken, &["--rate=100"][..]),
         (Version::WithNamespace, &["--rate=500", "--max-failure-rate=5%", "--alpha=0.01", "--traffic=90"]),
         (Version::WithNamespace, &["--rate=100", "--count=60"]),
+        (Version::WithNamespace, &["--rate=500", "--slower-by=50%"]),
     ] {
         let fleet = Fleet::with_canary(version);
         let file = tempfile::NamedTempFile::new().expect("a file");

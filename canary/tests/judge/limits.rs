@@ -1,4 +1,4 @@
-//! Slow answers count as failures with `--max-latency`.
+//! Slow answers count as failures with `--max-latency`, and are compared with stable's.
 
 use std::time::Duration;
 
@@ -41,5 +41,24 @@ fn without_the_limit_a_slow_canary_is_promoted() {
     let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=1m", "--timeout=30s"]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     assert_eq!(judged.summary["failure"], 0, "{judged:?}");
-    assert!(!judged.text().contains("slower"), "{judged:?}");
+    let slower = " Slower: 100 % of its answers take more than ";
+    assert!(judged.text().contains(slower), "{judged:?}");
+    assert!(judged.text().ends_with(" This decides nothing."), "{judged:?}");
+    let latency = &judged.summary["verdict"]["latency"];
+    assert_eq!((&latency["decides"], &latency["rolled_back"]), (&false.into(), &false.into()), "{judged:?}");
+    assert!(latency["p_value"].as_f64() < Some(0.001), "{judged:?}");
+    assert!(latency["canary"]["p50_ms"].as_f64() > Some(390.0), "{judged:?}");
+    assert!(latency["stable"]["p50_ms"].as_f64() < Some(390.0), "{judged:?}");
+}
+
+#[test]
+fn with_a_tolerance_a_slow_canary_is_rolled_back_and_the_sentence_says_by_how_much() {
+    let fleet = with_slow_canary();
+    let judged = Judged::of_service(&fleet.url(), &["--rate=100", "--slower-by=20%", "--timeout=30s"]);
+    assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
+    let start = "Roll back: the canary is more than 20 % slower than stable (clear after ";
+    assert!(judged.text().starts_with(start), "{judged:?}");
+    assert!(judged.text().contains(" Slower: 100 % of its answers take more than "), "{judged:?}");
+    assert_eq!(judged.summary["verdict"]["latency"]["rolled_back"], true, "{judged:?}");
+    assert_eq!(judged.summary["verdict"]["canary"]["failures"], 0, "{judged:?}");
 }

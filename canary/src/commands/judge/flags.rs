@@ -17,7 +17,7 @@ use crate::{
 pub(crate) const HELP: &str = "\
 Examples:
   canary judge http://shop.example.com/ --for 10m && kubectl apply -f promote.yaml
-  canary judge --max-failure-rate 0.5% --max-latency 250ms
+  canary judge --max-failure-rate 0.5% --slower-by 20%
   canary judge --prometheus http://127.0.0.1:9090
   canary judge --input outcomes.jsonl
   canary judge deployment/shop deployment/shop-canary
@@ -25,7 +25,7 @@ Examples:
 Exit codes:
   0    promote: the canary fails at most --max-failure-rate, or stable fails more than that
        and the canary at most --max-ratio times as often
-  1    roll back: the canary is worse than stable
+  1    roll back: the canary is worse than stable, or slower than --slower-by allows
   2    not yet: there were too few answers within --for, --count or the input
   3    a mistake in the command line, or in a line of --input
   4    no request was answered
@@ -82,6 +82,7 @@ impl JudgeFlags {
             time: Some(self.time),
             count: self.count,
             max_latency: self.trial.max_latency,
+            compares_latency: self.trial.slower_by.is_some(),
             share: self.trial.share,
         }
     }

@@ -69,6 +69,7 @@ pub struct ServeFlags {
 
 impl ServeFlags {
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { max_latency: self.trial.max_latency, share: self.trial.share, ..Bounds::default() }
+        let TrialFlags { max_latency, share, slower_by, .. } = self.trial;
+        Bounds { max_latency, share, compares_latency: slower_by.is_some(), ..Bounds::default() }
     }
 }

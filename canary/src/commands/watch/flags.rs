@@ -64,6 +64,7 @@ impl WatchFlags {
             time: self.time,
             count: self.count,
             max_latency: self.trial.max_latency,
+            compares_latency: self.trial.slower_by.is_some(),
             share: self.trial.share,
         }
     }

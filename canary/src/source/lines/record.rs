@@ -19,13 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canary_judge::{Budget, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
+use canary_judge::{
+    Budget, Counts, Fraction, Histogram, Outcome, Ratio, Release, Settings, Tolerance, Traffic, Window,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observation, Response, Seen};
 
 /// The version of the form that is written and read.
 const VERSION: u32 = 1;
+/// The maximum number of bounds of a histogram.
+const MOST_BOUNDS: usize = 1000;
 
 /// The part of a line that a record adds. Which keys are there depends on the line.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -78,6 +82,8 @@ struct RecordedSettings {
     max_failure_rate: f64,
     max_ratio: f64,
     max_latency_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slower_by: Option<f64>,
 }
 
 /// What the price is computed from.
@@ -110,6 +116,15 @@ struct RecordedWindow {
     slow: u64,
     #[serde(default)]
     restarted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latencies: Option<RecordedHistogram>,
+}
+
+/// A histogram of latencies: all answers, and for each bound in seconds, how many took longer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RecordedHistogram {
+    answers: u64,
+    slower: Vec<(f64, u64)>,
 }
 
 /// How a trial ended.
@@ -155,7 +170,7 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency } = header.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by } = header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -168,6 +183,7 @@ impl<W: Write> Recorder<W> {
             max_failure_rate: max_failure_rate.get(),
             max_ratio: max_ratio.get(),
             max_latency_ms: max_latency.map(milliseconds),
+            slower_by: slower_by.map(Tolerance::get),
         };
         let price = RecordedPrice { coverage, traffic: budget.map(|budget| budget.traffic.get()), slo };
         recorder.write(&RecordLine {
@@ -235,6 +251,10 @@ impl<W: Write> Recorder<W> {
             failed: window.counts.failures,
             slow: window.counts.slow,
             restarted: window.restarted,
+            latencies: window.latencies.as_ref().map(|Histogram { answers, slower }| RecordedHistogram {
+                answers: *answers,
+                slower: slower.clone(),
+            }),
         });
         let canary_record = Recorded {
             at: Some(self.seconds(now)),
@@ -373,6 +393,10 @@ impl Recorded {
                 .max_latency_ms
                 .map(|ms| seconds(ms / 1e3, "settings.max_latency_ms"))
                 .transpose()?,
+            slower_by: settings
+                .slower_by
+                .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
+                .transpose()?,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());
@@ -398,8 +422,23 @@ impl RecordedWindow {
             return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
         }
         let counts = Counts { requests, failures: failed, slow };
-        let window = Window { release, pod: self.pod.as_str().into(), since, until, counts, restarted };
+        let latencies = self.latencies.as_ref().map(RecordedHistogram::counted).transpose()?;
+        let pod = self.pod.as_str().into();
+        let window = Window { release, pod, since, until, counts, restarted, latencies };
         Ok(CountedWindow { version: self.version.clone(), window })
+    }
+}
+
+impl RecordedHistogram {
+    fn counted(&self) -> Result<Histogram, String> {
+        let Self { answers, slower } = self;
+        let falls = slower.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 >= two[1].1);
+        let is_valid = falls && slower.iter().all(|(bound, _)| *bound > 0.0 && bound.is_finite());
+        let first = slower.first().map_or(0, |(_, slower)| *slower);
+        if !is_valid || first > *answers || *answers > super::MAX_REQUESTS || slower.len() > MOST_BOUNDS {
+            return Err("canary_record.windows has an impossible histogram".to_owned());
+        }
+        Ok(Histogram { answers: *answers, slower: slower.clone() })
     }
 }
 

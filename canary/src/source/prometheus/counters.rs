@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use canary_judge::{Counts, Release, Window};
+use canary_judge::{Counts, Histogram, Release, Window};
 
 /// A time in seconds since 1970, and the counter's value at that time.
 pub(super) type Sample = (f64, f64);
@@ -25,6 +25,26 @@ pub(super) enum Quantity {
     Timed,
     /// Requests in the histogram that were answered in time.
     InTime,
+    /// Answers in the histogram of latencies that took at most so long.
+    Within(Bound),
+}
+
+/// The bound of a bucket in seconds, by its bits: those of positive numbers are in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bound(u64);
+
+impl Bound {
+    /// The bound of all answers.
+    pub(super) const INFINITE: Self = Self(f64::INFINITY.to_bits());
+
+    /// `None` for a number that is no bound of latencies.
+    pub(super) fn new(seconds: f64) -> Option<Self> {
+        (seconds > 0.0).then(|| Self(seconds.to_bits()))
+    }
+
+    fn seconds(self) -> f64 {
+        f64::from_bits(self.0)
+    }
 }
 
 /// The release and the quantity of a series.
@@ -275,13 +295,14 @@ impl Scraped {
         let mut sums = Sums::default();
         let mut restarted = false;
         for ((quantity, _), known) in &mut self.series {
-            *sums.of(*quantity) += known.increase;
+            sums.add(*quantity, known.increase);
             restarted |= known.was_reset;
             (known.increase, known.was_reset, known.is_newer) = (0.0, false, false);
         }
         let since = std::mem::replace(&mut self.until, until);
         let (release, pod) = (target.release, Arc::clone(&self.name));
-        let window = Window { release, pod, since, until, counts: sums.counts(), restarted };
+        let (counts, latencies) = (sums.counts(), sums.latencies());
+        let window = Window { release, pod, since, until, counts, restarted, latencies };
         Closed { window, version: target.version.clone() }
     }
 }
@@ -289,26 +310,46 @@ impl Scraped {
 /// Samples of one scrape have the same time, in milliseconds.
 const SAME_SCRAPE: f64 = 0.0005;
 
+/// The maximum number of buckets that are used. Of more, some are left out, evenly.
+const MOST_BUCKETS: usize = 64;
+
 /// Increases of one version's series, by quantity.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sums {
     requests: f64,
     failures: f64,
     timed: f64,
     in_time: f64,
+    within: BTreeMap<Bound, f64>,
 }
 
 impl Sums {
-    fn of(&mut self, quantity: Quantity) -> &mut f64 {
-        match quantity {
+    fn add(&mut self, quantity: Quantity, increase: f64) {
+        let sum = match quantity {
             Quantity::Requests => &mut self.requests,
             Quantity::Failures => &mut self.failures,
             Quantity::Timed => &mut self.timed,
             Quantity::InTime => &mut self.in_time,
-        }
+            Quantity::Within(bound) => self.within.entry(bound).or_default(),
+        };
+        *sum += increase;
     }
 
-    fn counts(self) -> Counts {
+    /// The histogram of latencies, if it is known.
+    fn latencies(&self) -> Option<Histogram> {
+        let answers = count(*self.within.get(&Bound::INFINITE)?);
+        let finite = self.within.iter().filter(|(bound, _)| **bound != Bound::INFINITE);
+        let step = self.within.len().div_ceil(MOST_BUCKETS).max(1);
+        let mut least = answers; // rounding must not make a later one greater
+        let slower = finite.step_by(step).map(|(bound, within)| {
+            least = least.min(answers.saturating_sub(count(*within)));
+            (bound.seconds(), least)
+        });
+        let slower: Vec<_> = slower.collect();
+        (!slower.is_empty()).then_some(Histogram { answers, slower })
+    }
+
+    fn counts(&self) -> Counts {
         let requests = count(self.requests);
         let failures = count(self.failures).min(requests);
         let slow = count(self.timed).saturating_sub(count(self.in_time));
@@ -467,6 +508,33 @@ mod tests {
         assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 40, slow: 30 });
         let closed = counters.observe(&round(30.0, 200.0, 100.0, 100.0));
         assert_eq!(closed[0].window.counts, Counts { requests: 100, failures: 100, slow: 10 });
+    }
+
+    #[test]
+    fn a_histogram_counts_how_many_took_longer_than_each_bound() {
+        let mut counters = Counters::default();
+        let bucket = |at: f64, bound: f64, label: &str, count: f64| {
+            let quantity = Quantity::Within(Bound::new(bound).expect("a bound"));
+            let one = series(Kind { quantity, ..STABLE }, "one", &[(at, count)]);
+            Series { labels: format!("{label} {bound}"), ..one }
+        };
+        let round = |at: f64, fast: f64, slow: f64| {
+            let mut round = vec![series(STABLE, "one", &[(at, fast + slow)])];
+            for (label, part) in [("GET", 1.0), ("HEAD", 2.0)] {
+                round.extend([
+                    bucket(at, 0.25, label, part * fast),
+                    bucket(at, 0.1, label, 0.0),
+                    bucket(at, f64::INFINITY, label, part * (fast + slow)),
+                ]);
+            }
+            round
+        };
+        counters.observe(&round(0.0, 50.0, 7.0));
+        let closed = counters.observe(&round(15.0, 80.0, 17.0));
+        let expected = Histogram { answers: 120, slower: vec![(0.1, 120), (0.25, 30)] };
+        assert_eq!(closed[0].window.latencies.as_ref(), Some(&expected));
+        let without = begun().observe(&[series(STABLE, "one", &[(115.0, 130.0)])]);
+        assert_eq!(without[0].window.latencies, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
+use super::{Address, Bucket, Credentials, Latencies, Matchers, Metric, Options, Prometheus, Queries};
 use crate::source::{
     AnySource,
     canary_flag::{CanaryFlag, DEFAULT_CANARY},
@@ -48,6 +48,11 @@ pub struct PrometheusFlags {
     #[arg(long, value_name = "BUCKET", requires = "prometheus")]
     pub slow: Option<Bucket>,
 
+    /// Compare the latencies of both releases: their histogram, such as `http_request_duration_seconds`. Its bounds are
+    /// seconds, or milliseconds if its name ends in _ms, _millis or _milliseconds. The matchers of --metric apply to it, too
+    #[arg(long, value_name = "HISTOGRAM", requires = "prometheus")]
+    pub latency_metric: Option<Latencies>,
+
     /// Send the bearer token in this file
     #[arg(long, value_name = "FILE", requires = "prometheus", conflicts_with = "user")]
     pub bearer_token_file: Option<PathBuf>,
@@ -72,6 +77,9 @@ impl PrometheusFlags {
     /// If a flag cannot be used: the cause, in words.
     pub(in crate::source) fn open(&self, trust: &Trust, bounds: Bounds) -> Option<Result<Opened, String>> {
         let address = self.url.as_ref()?;
+        if bounds.compares_latency && self.latency_metric.is_none() {
+            return Some(Err("with --prometheus, --slower-by needs --latency-metric".to_owned()));
+        }
         let title = format!("{address} for {}", self.metric);
         let options = self.options(address.clone(), trust.clone());
         let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
@@ -89,7 +97,17 @@ impl PrometheusFlags {
     }
 
     fn options(&self, address: Address, trust: Trust) -> Result<Options, String> {
-        let Self { metric, stable, failed, slow, bearer_token_file, user, password_file, .. } = self.clone();
+        let Self {
+            metric,
+            stable,
+            failed,
+            slow,
+            latency_metric: latencies,
+            bearer_token_file,
+            user,
+            password_file,
+            ..
+        } = self.clone();
         let canary = self.canary.matchers()?;
         let credentials = match (bearer_token_file, user, password_file) {
             (Some(token), ..) => Credentials::Bearer(token),
@@ -101,7 +119,7 @@ impl PrometheusFlags {
             headers: self.prometheus_headers.clone(),
             credentials,
             trust,
-            queries: Queries { requests: metric, stable, canary, failed, slow },
+            queries: Queries { requests: metric, stable, canary, failed, slow, latencies },
             every: self.interval,
         })
     }

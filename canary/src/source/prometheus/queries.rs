@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use super::counters::{Kind, Quantity};
+use super::counters::{Bound, Kind, Quantity};
 use canary_judge::Release;
 
 /// One label matcher of `PromQL`, as `status=~"5.."`.
@@ -32,6 +32,36 @@ pub struct Bucket {
     name: String,
     le: Matcher,
     matchers: Vec<Matcher>,
+}
+
+/// A classic histogram of latencies: a [`Metric`], whose name may end in `_bucket`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latencies {
+    /// The histogram's name.
+    name: String,
+    matchers: Vec<Matcher>,
+}
+
+impl FromStr for Latencies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Metric { name, matchers } = text.parse()?;
+        if matchers.iter().any(|one| one.label == "le") {
+            return Err("want all buckets of a histogram, without the label le".to_owned());
+        }
+        let name = name.strip_suffix("_bucket").unwrap_or(&name).to_owned();
+        Ok(Self { name, matchers })
+    }
+}
+
+impl Latencies {
+    /// The number of seconds in the unit of its bounds: a millisecond if its name says so.
+    fn unit(&self) -> f64 {
+        let is_in_milliseconds =
+            ["_ms", "_millis", "_milliseconds"].iter().any(|end| self.name.ends_with(end));
+        if is_in_milliseconds { 1e-3 } else { 1.0 }
+    }
 }
 
 impl FromStr for Matchers {
@@ -161,6 +191,8 @@ pub struct Queries {
     pub failed: Matchers,
     /// The bucket of the answers in time, if slow answers count as failures.
     pub slow: Option<Bucket>,
+    /// The histogram of latencies, if they are compared.
+    pub latencies: Option<Latencies>,
 }
 
 impl Queries {
@@ -183,8 +215,18 @@ impl Queries {
                     selector(&format!("{name}_bucket"), [common, matchers, side, &vec![le.spelled()]]);
                 all.push((Kind { release, quantity: Quantity::InTime }, in_time));
             }
+            if let Some(Latencies { name, matchers }) = &self.latencies {
+                let buckets = selector(&format!("{name}_bucket"), [common, matchers, side]);
+                all.push((Kind { release, quantity: Quantity::Within(Bound::INFINITE) }, buckets));
+            }
         }
         all
+    }
+
+    /// The bound in seconds of a bucket of the histogram of latencies, from its label `le`.
+    pub(super) fn bound(&self, le: &str) -> Option<Bound> {
+        let unit = self.latencies.as_ref().map_or(1.0, Latencies::unit);
+        le.parse::<f64>().ok().and_then(|bound| Bound::new(bound * unit))
     }
 
     /// The names of the labels in `failed`.
@@ -273,6 +315,7 @@ mod tests {
             canary: "{ release = 'canary' , }".parse().expect("matchers"),
             failed: "status=~\"5..\",status!~`50[12]`".parse().expect("matchers"),
             slow: Some("seconds_bucket{le=\"0.25\",method=\"GET\"}".parse().expect("a bucket")),
+            latencies: Some("seconds_bucket{status!~\"5..\"}".parse().expect("a histogram")),
         };
         let all: Vec<_> = queries.selectors().into_iter().map(|(kind, text)| (kind.release, text)).collect();
         let expected = [
@@ -287,14 +330,40 @@ mod tests {
                 Release::Stable,
                 "seconds_bucket{app=\"appinfo\",method=\"GET\",release=\"stable\",le=\"0.25\"}",
             ),
+            (Release::Stable, "seconds_bucket{app=\"appinfo\",status!~\"5..\",release=\"stable\"}"),
             (
                 Release::Canary,
                 "http_requests_total{app=\"appinfo\",release='canary',status=~\"5..\",status!~`50[12]`}",
             ),
             (Release::Canary, "seconds_count{app=\"appinfo\",method=\"GET\",release='canary'}"),
             (Release::Canary, "seconds_bucket{app=\"appinfo\",method=\"GET\",release='canary',le=\"0.25\"}"),
+            (Release::Canary, "seconds_bucket{app=\"appinfo\",status!~\"5..\",release='canary'}"),
         ];
         assert_eq!(all, expected.map(|(release, text)| (release, text.to_owned())));
+    }
+
+    #[test]
+    fn a_histogram_has_bounds_in_its_own_unit() {
+        for (histogram, le, bound) in [
+            ("http_request_duration_seconds", "0.25", Some(0.25)),
+            ("http_request_duration_seconds_bucket", "+Inf", Some(f64::INFINITY)),
+            ("istio_request_duration_milliseconds_bucket", "250", Some(0.25)),
+            ("response_latency_ms", "1e+03", Some(1.0)),
+            ("seconds", "-1", None),
+            ("seconds", "NaN", None),
+            ("seconds", "much", None),
+        ] {
+            let queries = Queries {
+                requests: "a".parse().expect("a metric"),
+                stable: "a=\"b\"".parse().expect("matchers"),
+                canary: "a=\"c\"".parse().expect("matchers"),
+                failed: "a=\"d\"".parse().expect("matchers"),
+                slow: None,
+                latencies: Some(histogram.parse().expect("a histogram")),
+            };
+            assert_eq!(queries.bound(le), bound.and_then(Bound::new), "{histogram} {le}");
+        }
+        assert!("a_bucket{le=\"1\"}".parse::<Latencies>().is_err());
     }
 
     #[test]

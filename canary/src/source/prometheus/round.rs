@@ -8,7 +8,7 @@ use std::{
 use super::{
     Options,
     client::{AskError, MetricType, Prometheus},
-    counters::{Closed, Counters, Kind, Quantity, Sample, Series},
+    counters::{Bound, Closed, Counters, Kind, Quantity, Sample, Series},
     gauge::Changes,
     queries::{Queries, canonical_bound},
     samples::{RawSeries, Room},
@@ -115,7 +115,8 @@ impl Rounds {
     /// The answers of a round, if they can be used.
     pub(super) fn checked(&self, found: Vec<Found>) -> Result<Vec<Found>, Trouble> {
         let joined = |(kind, selector, series): Found| {
-            let series = if kind.quantity == Quantity::InTime { one_per_bucket(series) } else { series };
+            let has_buckets = matches!(kind.quantity, Quantity::InTime | Quantity::Within(_));
+            let series = if has_buckets { one_per_bucket(series) } else { series };
             (kind, selector, series)
         };
         let found = found.into_iter().map(joined).collect::<Vec<_>>();
@@ -129,6 +130,7 @@ impl Rounds {
         let newest = newest_of_targets(&found);
         let series =
             found.into_iter().flat_map(|(kind, _, all)| all.into_iter().map(move |series| (kind, series)));
+        let series = series.filter_map(|(kind, raw)| Some((self.kind_of(kind, &raw)?, raw)));
         let series: Vec<_> = series.map(|(kind, raw)| counted(kind, raw, &newest)).collect();
         let windows = self.counters.observe(&series);
         let (at, began) = (Instant::now(), *self.began.get_or_insert(time));
@@ -136,6 +138,13 @@ impl Rounds {
         let windows: Vec<_> =
             windows.into_iter().map(|Closed { version, window }| CountedWindow { version, window }).collect();
         (!windows.is_empty()).then_some(Interval { at, clock: time, began, windows })
+    }
+
+    /// What a series counts: a bucket says it by its label `le`. `None` for a bucket without a bound.
+    fn kind_of(&self, kind: Kind, series: &RawSeries) -> Option<Kind> {
+        let Quantity::Within(_) = kind.quantity else { return Some(kind) };
+        let bound = self.queries.bound(series.labels.get("le")?)?;
+        Some(Kind { quantity: Quantity::Within(bound), ..kind })
     }
 
     /// Checks that requests are counted by a counter.
@@ -214,7 +223,7 @@ impl Rounds {
                     "no series of {selector} has the label {label}, which --failed uses"
                 ));
             }
-            for quantity in [Quantity::Timed, Quantity::InTime] {
+            for quantity in [Quantity::Timed, Quantity::InTime, Quantity::Within(Bound::INFINITE)] {
                 let of_time = of(Kind { quantity, ..*kind }).filter(|(_, _, timed)| timed.is_empty());
                 if let Some((_, timed, _)) = of_time
                     && !series.is_empty()
