@@ -1,10 +1,21 @@
 //! How α is divided. Each part is the error probability of one way to a decision, so all ways together err with a
 //! probability of at most α.
 
+use crate::settings::Settings;
+
 /// The part for the promotion by the limit.
 pub(crate) const LIMIT: f64 = 0.9;
 /// The part for the promotion by the ratio.
 pub(crate) const RATIO: f64 = 0.1;
+
+/// The part for the roll-back of a canary that fails all answers of its warm-up, if these are left out. The comparison has
+/// the rest.
+pub(crate) const WARM_UP: f64 = 0.1;
+
+/// The part for the roll-back by the comparison with stable.
+pub(crate) fn comparison(settings: Settings) -> f64 {
+    if settings.warm_up.is_some() { 1.0 - WARM_UP } else { 1.0 }
+}
 
 /// Counters that are scraped are compared in batches of four lengths. These are the parts for them, shortest first: of
 /// α for the roll-back, and of [`RATIO`] for the promotion. The longest has most of the power for small differences.

@@ -29,7 +29,7 @@
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false }]);
+//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, is_warm_up: false }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }
@@ -63,7 +63,8 @@
 //   that are scraped at different moments.
 // - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
 // - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
-//   `incident`: what a promotion by the limit may leave out. `alpha`: how α is divided.
+//   `incident`: what a promotion by the limit may leave out. `warm_up`: what is left out of pods that have just started.
+//   `alpha`: how α is divided.
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
@@ -87,6 +88,7 @@ mod scrapes;
 mod sentences;
 mod settings;
 mod verdict;
+mod warm_up;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},

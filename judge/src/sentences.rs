@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Counts, Release};
+use crate::{Batch, Counts, Release};
 use crate::{
     by_limit::FORESIGHT,
     pods::FailingPod,
@@ -25,6 +25,7 @@ impl Display for Verdict {
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
+        self.warm_up(f)?;
         self.slow(f)?;
         self.restarts(f)?;
         self.failing_pods(f)
@@ -60,6 +61,13 @@ impl Verdict {
     }
 
     fn roll_back(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        if let Some(Counts { requests, .. }) = clear_after.warm_up {
+            let all = count(requests);
+            return write!(
+                f,
+                "Roll back: the canary has failed all of its first {all} requests, beside a stable release that works"
+            );
+        }
         write!(
             f,
             "Roll back: the canary is worse than stable (clear after {} of its answers). It has failed {}, and \
@@ -95,6 +103,9 @@ impl Verdict {
         let the = if self.absence.is_some() { "The" } else { "the" };
         if self.canary.counts.requests == 0 {
             return match self.waiting.canary.requests {
+                0 if self.warm_up.canary.requests > 0 => {
+                    write!(f, "all answers of {the} canary are of its warm-up", the = the.to_lowercase())
+                }
                 0 => write!(f, "{the} canary has not answered"),
                 _ => write!(f, "none of {the} canary's answers is judged yet", the = the.to_lowercase()),
             };
@@ -213,6 +224,25 @@ impl Verdict {
             _ if failures == requests => f.write_str(". All of them have failed."),
             1 => f.write_str("; 1 of them has failed."),
             failures => write!(f, "; {} of them have failed.", count(failures)),
+        }
+    }
+
+    /// What is left out of pods that have just started.
+    fn warm_up(&self, f: &mut Formatter) -> fmt::Result {
+        let (Batch { stable, canary, unattributed }, Some(time)) = (self.warm_up, self.settings.warm_up)
+        else {
+            return Ok(());
+        };
+        if stable.requests + canary.requests + unattributed == 0 {
+            return Ok(());
+        }
+        let time = humantime::format_duration(time);
+        write!(f, " Left out, because their pods had started less than {time} before: ")?;
+        write!(f, "the canary has failed {}, and stable {}", ratio(canary), ratio(stable))?;
+        match unattributed {
+            0 => f.write_str("."),
+            1 => f.write_str(", and 1 failure names no release."),
+            more => write!(f, ", and {} failures name no release.", count(more)),
         }
     }
 

@@ -25,13 +25,18 @@ pub struct Settings {
         deserialize_with = "of_milliseconds"
     )]
     pub max_latency: Option<Duration>,
+    /// Answers of pods that started less than this before are left out. In JSON `warm_up_ms`, in milliseconds. The judge has
+    /// no clock: your program passes [`Request::is_warm_up`](crate::Request::is_warm_up) or
+    /// [`Window::is_warm_up`](crate::Window::is_warm_up).
+    #[serde(rename = "warm_up_ms", serialize_with = "milliseconds", deserialize_with = "of_milliseconds")]
+    pub warm_up: Option<Duration>,
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and no limit on latency.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no limit on latency, and no warm-up.
     fn default() -> Self {
         let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
-        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None }
+        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None, warm_up: None }
     }
 }
 
