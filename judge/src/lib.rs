@@ -68,6 +68,7 @@
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+// - `outlook`: what the traffic can show, before there is any.
 // - `settings`, and `numbers` in them.
 
 mod alpha;
@@ -81,6 +82,7 @@ mod incident;
 mod numbers;
 mod odds;
 mod order;
+mod outlook;
 mod pods;
 mod price;
 mod release;

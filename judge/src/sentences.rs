@@ -380,7 +380,7 @@ fn about(share: f64) -> String {
 
 /// A share in per cent with two significant digits. `round` rounds up or down, so that an upper or lower bound
 /// stays one.
-fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
+pub(crate) fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
     let percent = rate * 100.0;
     let decimals: u8 = match percent {
         10.0.. => 0,

@@ -118,6 +118,7 @@ impl Pod {
             until: now,
             counts,
             restarted,
+            is_warm_up: false,
         })
     }
 }

@@ -58,9 +58,10 @@ impl World {
     fn request(&self, rng: &mut Rng, at: f64) -> (Release, Outcome, f64) {
         let age = (at - self.start) % self.restarts_every;
         let is_canary = at >= self.start && rng.f64() < self.share;
-        let (release, rate) = match is_canary {
-            true => (Release::Canary, (self.canary)(at, age)),
-            false => (Release::Stable, (self.stable)(at)),
+        let (release, rate) = if is_canary {
+            (Release::Canary, (self.canary)(at, age))
+        } else {
+            (Release::Stable, (self.stable)(at))
         };
         let failed = if self.slow && is_canary { Outcome::Slow } else { Outcome::Failure };
         (release, if rng.f64() < rate { failed } else { Outcome::Success }, age)

@@ -23,6 +23,11 @@ pub struct TrialFlags {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "prometheus")]
     pub max_latency: Option<Duration>,
 
+    /// Leave out the answers of pods that started less than this before. A canary that fails all of them is still rolled
+    /// back
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub warm_up: Option<Duration>,
+
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     pub max_ratio: Ratio,
@@ -78,8 +83,8 @@ impl TrialFlags {
     }
 
     fn settings(&self) -> Settings {
-        let Self { alpha, max_failure_rate, max_ratio, max_latency, .. } = *self;
-        Settings { alpha, max_failure_rate, max_ratio, max_latency }
+        let Self { alpha, max_failure_rate, max_ratio, max_latency, warm_up, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, max_latency, warm_up }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {
