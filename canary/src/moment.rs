@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -81,6 +82,30 @@ impl<T: Moments> Moments for (T, u64) {
 
     fn restored((stored, number): Self::Stored) -> Self {
         (T::restored(stored), number)
+    }
+}
+
+impl Moments for (Instant, Instant) {
+    type Stored = (i128, i128);
+
+    fn stored(&self) -> Self::Stored {
+        (self.0.stored(), self.1.stored())
+    }
+
+    fn restored((one, other): Self::Stored) -> Self {
+        (Instant::restored(one), Instant::restored(other))
+    }
+}
+
+impl<T: Moments> Moments for BTreeMap<String, T> {
+    type Stored = BTreeMap<String, T::Stored>;
+
+    fn stored(&self) -> Self::Stored {
+        self.iter().map(|(name, moments)| (name.clone(), moments.stored())).collect()
+    }
+
+    fn restored(stored: Self::Stored) -> Self {
+        stored.into_iter().map(|(name, stored)| (name, T::restored(stored))).collect()
     }
 }
 

@@ -114,14 +114,19 @@ pub struct CountedWindow {
     pub version: String,
     /// What was counted.
     pub window: Window,
+    /// When the pod has started, by the same clock, as far as that is known: it may be older.
+    pub started: Option<f64>,
 }
 
 impl Interval {
     /// The windows of stable, and of those versions of the canary for which `takes` is true.
-    pub fn windows<'a>(&'a self, takes: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a Window> {
+    pub fn windows<'a>(
+        &'a self,
+        takes: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a CountedWindow> {
         let is_taken =
             move |one: &&CountedWindow| one.window.release == Release::Stable || takes(&one.version);
-        self.windows.iter().filter(is_taken).map(|one| &one.window)
+        self.windows.iter().filter(is_taken)
     }
 
     /// When a window began. What was counted shortly before the first round counts from its beginning.
@@ -133,7 +138,7 @@ impl Interval {
     /// The canary's answers by version.
     pub fn canary(&self) -> BTreeMap<&str, Counts> {
         let mut versions: BTreeMap<&str, Counts> = BTreeMap::new();
-        for CountedWindow { version, window } in &self.windows {
+        for CountedWindow { version, window, .. } in &self.windows {
             if window.release == Release::Canary && window.counts.requests > 0 {
                 *versions.entry(version).or_default() += window.counts;
             }
@@ -158,6 +163,8 @@ pub struct Observation {
     pub number: u64,
     /// When it was sent.
     pub sent: Instant,
+    /// When its pod has started, if the source knows.
+    pub started: Option<Instant>,
     /// What the client got.
     pub response: Response,
 }

@@ -1,15 +1,20 @@
 //! A canary on trial: what was counted, and the verdict on it.
 
 mod flags;
+mod outlook;
 pub mod tally;
+mod warm_up;
 
 use std::{
     io::{self, Write},
     time::{Duration, Instant},
 };
 
-pub use self::flags::TrialFlags;
-use self::tally::{Pods, Tally};
+pub use self::{flags::TrialFlags, outlook::CountedOutlook};
+use self::{
+    tally::{Pods, Tally},
+    warm_up::WarmUps,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +41,7 @@ pub struct Trial {
     tally: Tally,
     judge: Judge,
     presence: Presence,
+    warm_ups: WarmUps,
     /// The oldest beginning and the newest end of the windows that were counted, by their clock.
     counted_from: Option<(f64, f64)>,
     /// Whether nothing has been counted since an interruption.
@@ -114,6 +120,7 @@ impl Trial {
             tally: Tally::new(now),
             judge: Judge::new(settings),
             presence: Presence::default(),
+            warm_ups: WarmUps::default(),
             counted_from: None,
             interrupted: false,
         }
@@ -133,6 +140,7 @@ impl Trial {
         self.judge.reset();
         // whether its pods are ready is told only when it changes
         self.presence = Presence { unready: self.presence.unready, ..Presence::default() };
+        self.warm_ups.reset();
         self.counted_from = None;
         self.interrupted = false;
     }
@@ -150,6 +158,8 @@ impl Trial {
     /// Counts the result of one request.
     pub fn observe(&mut self, observation: &Observation) {
         let counts = observation.sent >= self.tally.began();
+        let warm_up = self.settings.warm_up;
+        let is_warm_up = warm_up.is_some_and(|time| self.warm_ups.of_request(observation, time));
         if counts {
             self.tally.observe(observation);
             if let Response::Answer(answer) = &observation.response
@@ -161,9 +171,13 @@ impl Trial {
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
             let latency = observation.latency();
-            Request::new(attribution.release(), outcome).with_pod(observation.pod()).with_latency(latency)
+            Request::new(attribution.release(), outcome)
+                .with_pod(observation.pod())
+                .with_latency(latency)
+                .with_warm_up(is_warm_up)
         });
         self.judge.observe_numbered(observation.number, request);
+        self.trust_warm_up(observation.sent);
         self.check();
     }
 
@@ -185,10 +199,14 @@ impl Trial {
         let mut counted = Batch::default();
         let mut windows = Vec::new();
         let began = self.tally.began();
-        for window in interval.windows(takes) {
+        for counted_window in interval.windows(takes) {
+            let window = &counted_window.window;
             if interval.since(window).is_none_or(|since| since < began) {
                 continue;
             }
+            let warm_up = self.settings.warm_up;
+            let is_warm_up =
+                warm_up.is_some_and(|time| self.warm_ups.of_window(interval, counted_window, time));
             let (mut from, until) = self.counted_from.unwrap_or((window.since, window.until));
             if self.interrupted {
                 from += (window.since - until).max(0.0); // nothing was counted in between
@@ -197,11 +215,19 @@ impl Trial {
             self.counted_from = Some((from.min(window.since), until.max(window.until)));
             counted.add(window.release, window.counts);
             self.presence.see_window(window, interval.at);
-            windows.push(window.clone());
+            windows.push(Window { is_warm_up, ..window.clone() });
         }
         self.tally.observe_batch(&counted);
         self.judge.observe_scrapes(windows);
+        self.trust_warm_up(interval.at);
         self.check();
+    }
+
+    /// Once answers of the canary have been left out for long enough, until this time, they can decide.
+    fn trust_warm_up(&mut self, at: Instant) {
+        if self.settings.warm_up.is_some_and(|time| self.warm_ups.is_trusted(at, time)) {
+            self.judge.trust_warm_up();
+        }
     }
 
     /// What was counted is what the verdict rests on and what waits.
@@ -219,12 +245,13 @@ impl Trial {
 
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by } = self.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, warm_up } = self.settings;
         let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
-        let latency = max_latency.map_or_else(|| "none".to_owned(), |time| format!("{time:?}"));
+        let [latency, warm_up] = [max_latency, warm_up]
+            .map(|time| time.map_or_else(|| "none".to_owned(), |time| format!("{time:?}")));
         format!(
-            "--alpha {} --max-failure-rate {} --max-ratio {} --max-latency {latency} \
-             --slower-by {slower_by}",
+            "--alpha {} --max-failure-rate {} --max-ratio {} --max-latency {latency} --slower-by {slower_by} \
+             --warm-up {warm_up}",
             alpha.get(),
             max_failure_rate.get(),
             max_ratio.get(),
@@ -338,7 +365,7 @@ mod tests {
         let pod = Some(format!("{release}-1"));
         let attribution = Attribution::Release(release);
         let answer = Answer { attribution, outcome, status: None, latency: None, pod, info: None };
-        Observation { number, sent, response: Response::Answer(answer) }
+        Observation { number, sent, started: None, response: Response::Answer(answer) }
     }
 
     fn no_answer(number: u64, sent: Instant) -> Observation {
@@ -348,7 +375,7 @@ mod tests {
             detail: "late".to_owned(),
             pod: None,
         });
-        Observation { number, sent, response }
+        Observation { number, sent, started: None, response }
     }
 
     /// Of every four requests, three go to stable and one to the canary. The canary fails if `failed` says so.

@@ -71,18 +71,19 @@ fn requests() -> impl Strategy<Value = Vec<(usize, Response)>> {
     })
 }
 
-fn settings() -> Settings {
-    Settings { max_latency: Some(Duration::from_millis(300)), ..Settings::default() }
+fn settings(warm_up: Option<Duration>) -> Settings {
+    Settings { max_latency: Some(Duration::from_millis(300)), warm_up, ..Settings::default() }
 }
 
 fn trial(began: Instant) -> Trial {
-    Trial::new(settings(), None, Coverage::All, began)
+    Trial::new(settings(None), None, Coverage::All, began)
 }
 
-/// The counts of a trial's verdict: what it rests on, and what waits.
+/// The counts of a trial's verdict: what it rests on, what waits, and what is left out of a warm-up.
 fn accounted(trial: &Trial, now: Instant) -> Batch {
     let verdict = trial.verdict(now);
     let mut sum = verdict.waiting;
+    sum += verdict.warm_up;
     sum += Batch {
         stable: verdict.stable.counts,
         canary: verdict.canary.counts,
@@ -134,7 +135,16 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            Window { release, pod: name.into(), since, until, counts, restarted, latencies: None }
+            Window {
+                release,
+                pod: name.into(),
+                since,
+                until,
+                counts,
+                restarted,
+                is_warm_up: false,
+                latencies: None,
+            }
         };
         let baseline = Window {
             release,
@@ -144,6 +154,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             counts: Counts::default(),
             restarted: false,
             latencies: None,
+            is_warm_up: false,
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
     })
@@ -165,12 +176,16 @@ fn intervals() -> impl Strategy<Value = Vec<Vec<Window>>> {
 
 proptest! {
     #[test]
-    fn each_request_is_judged_or_waits_whatever_the_order_of_arrival(
+    fn each_request_is_judged_or_waits_or_is_left_out_whatever_the_order_of_arrival(
         requests in requests(),
         health in prop::collection::vec((0..40_usize, 0..3_u64, prop::option::of(0..60_u64)), 0..4),
+        warm_up in prop::option::of(1..400_u64),
+        started in prop::option::of(0..200_u64),
     ) {
         let began = Instant::now();
-        let mut trial = trial(began);
+        let settings = settings(warm_up.map(Duration::from_millis));
+        let mut trial = Trial::new(settings, None, Coverage::All, began);
+        let started = started.and_then(|earlier| began.checked_sub(Duration::from_millis(earlier)));
         let mut recorder = trial.record_to(Vec::new()).unwrap();
         let mut counted = Batch::default();
         for (place, (number, response)) in requests.into_iter().enumerate() {
@@ -184,7 +199,7 @@ proptest! {
                 trial.see(&seen);
                 prop_assert_eq!(accounted(&trial, now), counted);
             }
-            let observation = Observation { number: number as u64, sent, response };
+            let observation = Observation { number: number as u64, sent, started, response };
             if let Some((attribution, outcome)) = observation.attributed() {
                 counted.record(attribution.release(), outcome);
             }
@@ -207,9 +222,14 @@ proptest! {
     }
 
     #[test]
-    fn each_scraped_request_is_judged_at_once(rounds in intervals()) {
+    fn each_scraped_request_is_judged_at_once_or_left_out(
+        rounds in intervals(),
+        warm_up in prop::option::of(1..60_u64),
+        started in prop::option::of(0.0..200.0_f64),
+    ) {
         let began = Instant::now();
-        let mut trial = trial(began);
+        let settings = settings(warm_up.map(Duration::from_secs));
+        let mut trial = Trial::new(settings, None, Coverage::All, began);
         let mut recorder = trial.record_to(Vec::new()).unwrap();
         let mut counted = Batch::default();
         let mut now = began;
@@ -219,8 +239,8 @@ proptest! {
             for window in &windows {
                 counted.add(window.release, window.counts);
             }
-            let windows =
-                windows.into_iter().map(|window| CountedWindow { version: String::new(), window }).collect();
+            let of = |window| CountedWindow { version: String::new(), window, started };
+            let windows = windows.into_iter().map(of).collect();
             let seen = Seen::Interval(Interval { at: now, clock, began: 0.0, windows });
             recorder.observe(&seen, now).unwrap();
             trial.see(&seen);
@@ -233,8 +253,9 @@ proptest! {
         prop_assert_eq!(accounted(&trial, now), counted);
         if matches!(verdict.decision, Decision::Promote { .. }) {
             let limit = verdict.settings.max_failure_rate.get();
-            let stable = counted.stable.rate().unwrap_or(0.0);
-            prop_assert!(counted.canary.rate().unwrap_or(0.0) <= limit || stable > limit, "{}", verdict);
+            let stable = (counted.stable - verdict.warm_up.stable).rate().unwrap_or(0.0);
+            let canary = (counted.canary - verdict.warm_up.canary).rate().unwrap_or(0.0);
+            prop_assert!(canary <= limit || stable > limit, "{}", verdict);
         }
         recorder.end(End::Over, now).unwrap();
         let (replayed, at) = replayed(recorder.into_inner(), began);
@@ -266,7 +287,7 @@ fn a_canary_that_has_stopped_answering_is_not_promoted() {
         let sent = began + Duration::from_millis(10 * number);
         let outcome = Outcome::Success;
         let answer = Answer { attribution, outcome, status: None, latency: None, pod: None, info: None };
-        Observation { number, sent, response: Response::Answer(answer) }
+        Observation { number, sent, started: None, response: Response::Answer(answer) }
     };
     for number in 0..2000 {
         let release = if number % 4 == 3 { Release::Canary } else { Release::Stable };

@@ -82,7 +82,8 @@ fn holds(condition: &str, decision: &str) -> bool {
 /// All decisions, and the words for them in JSON.
 fn decisions() -> [(String, Decision); 4] {
     let none = Counts::default();
-    let clear_after = Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
+    let clear_after =
+        Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default(), warm_up: None };
     let promote = Decision::Promote { reason: Reason::Limit, clear_after };
     [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold].map(|decision| {
         let json = serde_json::to_value(decision).expect("JSON");

@@ -1,20 +1,35 @@
 //! How α is divided. Each part is the error probability of one way to a decision, so all ways together err with a
 //! probability of at most α.
 
+use crate::settings::Settings;
+
 /// The part for the promotion by the limit.
 pub(crate) const LIMIT: f64 = 0.9;
 /// The part for the promotion by the ratio.
 pub(crate) const RATIO: f64 = 0.1;
 
-/// The part of the roll-back for failures, if latency decides, too. Without that, failures have all of α.
+/// The part of the roll-back for the latency, if that decides.
 ///
-/// The evidence of a canary that fails more grows slowly, because failures are rare, so failures keep most of α: this part
-/// costs ln(1/0.8) = 0.2 of the 3.0 that α = 5 % takes. Every answer says something about the latency, so the other part
+/// The evidence of a canary that fails more grows slowly, because failures are rare, so failures keep most of α: this costs
+/// them ln(1/0.8) = 0.2 of the 3.0 that α = 5 % takes. Every answer says something about the latency, so its part
 /// costs few of them. The e-values cannot be averaged instead: they have batches of different lengths, so given what the
 /// shorter ones have shown, the table of a longer one is no longer hypergeometric.
-pub(crate) const FAILURES: f64 = 0.8;
-/// The part for the latency then.
-pub(crate) const LATENCY: f64 = 1.0 - FAILURES;
+pub(crate) const LATENCY: f64 = 0.2;
+
+/// The part for the roll-back of a canary that fails all answers of its warm-up, if these are left out.
+pub(crate) const WARM_UP: f64 = 0.1;
+
+/// The part for the roll-back by the comparison of failures with stable: all that the other two leave.
+pub(crate) fn failures(settings: Settings) -> f64 {
+    let latency = if settings.slower_by.is_some() { LATENCY } else { 0.0 };
+    let warm_up = if settings.warm_up.is_some() { WARM_UP } else { 0.0 };
+    1.0 - latency - warm_up
+}
+
+/// The part for the latency. If it decides nothing, it has all of α for what it says.
+pub(crate) fn latency(settings: Settings) -> f64 {
+    if settings.slower_by.is_some() { LATENCY } else { 1.0 }
+}
 
 /// Counters that are scraped are compared in batches of four lengths. These are the parts for them, shortest first: of
 /// α for the roll-back, and of [`RATIO`] for the promotion. The longest has most of the power for small differences.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Counts,
+    Batch, Counts, alpha,
     by_ratio::ByRatio,
     odds::{GREATER, OddsTest, Table},
     settings::Settings,
@@ -52,7 +52,7 @@ impl Comparison {
     /// Without batches. `part` is its part of α: the parts of all comparisons of a judge add up to 1.
     pub(crate) fn new(settings: Settings, part: f64) -> Self {
         Self {
-            ln_part: part.ln(),
+            ln_part: (part * alpha::failures(settings)).ln(),
             worse: OddsTest::new(1.0, GREATER),
             ratio: ByRatio::new(settings, part),
             stable_beside_canary: 0,

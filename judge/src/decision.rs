@@ -16,6 +16,7 @@ use crate::{
     scrapes::{Scrapes, Window},
     settings::Settings,
     verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, Verdict},
+    warm_up::WarmUp,
 };
 
 /// Judges a canary that runs beside the stable release, by the outcomes of their requests.
@@ -53,6 +54,8 @@ pub struct Judge {
     compared: Compared,
     by_limit: ByLimit,
     latencies: Latencies,
+    /// What is left out of pods that have just started, if the settings say so.
+    warm_up: Option<Box<WarmUp>>,
     stable_pods: PodComparison,
     canary_pods: PodComparison,
     /// Restarts of the canary's pods.
@@ -101,6 +104,7 @@ impl Judge {
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
             latencies: Latencies::new(settings.latency_factor()),
+            warm_up: settings.warm_up.map(|_| Box::new(WarmUp::new(settings))),
             stable_pods: PodComparison::new(settings.alpha.get()),
             canary_pods: PodComparison::new(settings.alpha.get()),
             restarts: 0,
@@ -142,12 +146,17 @@ impl Judge {
         if matches!(self.compared, Compared::Batches(_)) && self.counted == Batch::default() {
             self.compared = Compared::Scrapes(Box::new(Scrapes::new(self.settings)));
         }
-        let (mut counted, mut restarts) = (Batch::default(), 0);
-        let by_limit = &mut self.by_limit;
-        let windows = windows.into_iter().inspect(|window| {
+        let (mut counted, mut judged, mut restarts) = (Batch::default(), Batch::default(), 0);
+        let (by_limit, warm_up) = (&mut self.by_limit, &mut self.warm_up);
+        let windows = windows.into_iter().map(|mut window| {
             counted.add(window.release, window.counts);
-            by_limit.observe_window(window);
+            window.is_warm_up = warm_up.as_mut().is_some_and(|warm_up| warm_up.observe_window(&window));
+            if !window.is_warm_up {
+                judged.add(window.release, window.counts);
+                by_limit.observe_window(&window);
+            }
             restarts += u64::from(window.restarted && window.release == Release::Canary);
+            window
         });
         let scraped = match &mut self.compared {
             Compared::Scrapes(scrapes) => {
@@ -160,8 +169,11 @@ impl Judge {
             }
         };
         self.by_limit.settle(scraped);
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.settle(scraped);
+        }
         self.counted += counted;
-        self.judged += counted;
+        self.judged += judged;
         self.restarts += restarts;
         self.decide();
     }
@@ -171,11 +183,24 @@ impl Judge {
         self.restarts += restarts;
     }
 
+    /// Call this when the canary's warm-up has lasted for some time, such as half of [`Settings::warm_up`] since its first
+    /// answer that is left out. From then on, a canary that has failed all of these answers can be rolled back. Earlier, it
+    /// is not, because a pod that fails for a moment is not dead.
+    pub fn trust_warm_up(&mut self) {
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.trust();
+            self.decide();
+        }
+    }
+
     /// Call this when no more outcomes will come: the last batch then counts, even if it is incomplete.
     pub fn end(&mut self) {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
         self.latencies.end_batches();
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.end();
+        }
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
             scrapes.end();
@@ -189,19 +214,22 @@ impl Judge {
     /// because those will not end, and to judge only what has ended would favour the release that answers sooner. The
     /// numbers of requests begin at 0 again. `false` if it cannot be a judge's: it has judged more than was counted.
     pub fn resume(&mut self) -> bool {
-        let (judged, open, counted) = (self.judged, self.open, self.counted);
+        let (judged, open, counted, left_out) = (self.judged, self.open, self.counted, self.left_out());
         let sides = [
-            [judged.stable, open.stable, counted.stable],
-            [judged.canary, open.canary, counted.canary],
-            [judged.unattributed, open.unattributed, counted.unattributed].map(Counts::all_failed),
+            [judged.stable, open.stable, left_out.stable, counted.stable],
+            [judged.canary, open.canary, left_out.canary, counted.canary],
+            [judged, open, left_out, counted].map(|batch| Counts::all_failed(batch.unattributed)),
         ];
         let valid = |counts: &Counts| counts.slow <= counts.failures && counts.failures <= counts.requests;
-        let fits = |part: u64, more: u64, all: u64| part.checked_add(more).is_some_and(|sum| sum <= all);
-        let is_sound = sides.iter().all(|side @ [judged, open, counted]| {
+        let fits = |[one, two, three, all]: [u64; 4]| {
+            let sum = one.checked_add(two).and_then(|sum| sum.checked_add(three));
+            sum.is_some_and(|sum| sum <= all)
+        };
+        let is_sound = sides.iter().all(|side| {
             side.iter().all(valid)
-                && fits(judged.requests, open.requests, counted.requests)
-                && fits(judged.failures, open.failures, counted.failures)
-                && fits(judged.slow, open.slow, counted.slow)
+                && fits(side.map(|counts| counts.requests))
+                && fits(side.map(|counts| counts.failures))
+                && fits(side.map(|counts| counts.slow))
         });
         let latencies_are_sound = match &self.compared {
             Compared::Batches(_) => self.latencies.is_sound(),
@@ -215,6 +243,9 @@ impl Judge {
         self.canary_pods.end_batch();
         self.latencies.end_batches();
         self.by_limit.settle(f64::INFINITY);
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.settle(f64::INFINITY);
+        }
         self.end_batch();
         true
     }
@@ -228,6 +259,12 @@ impl Judge {
 
     fn judge(&mut self, request: Request<'_>) {
         let Request { release, outcome, pod, .. } = request;
+        if self.warm_up.as_mut().is_some_and(|warm_up| warm_up.observe(request)) {
+            if self.fails_all_of_its_warm_up() {
+                self.decide();
+            }
+            return;
+        }
         let is_compared = self.latencies.observe(&request);
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
@@ -255,7 +292,12 @@ impl Judge {
 
     fn decide(&mut self) {
         let Batch { stable, canary, unattributed } = self.judged;
-        let clear = || Evidence { canary, stable, unattributed, by_limit: self.by_limit.basis() };
+        let clear =
+            || Evidence { canary, stable, unattributed, by_limit: self.by_limit.basis(), warm_up: None };
+        if self.roll_back.is_none() && self.fails_all_of_its_warm_up() {
+            self.roll_back =
+                Some(Evidence { warm_up: self.warm_up.as_ref().map(|it| it.canary()), ..clear() });
+        }
         if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
             self.roll_back = Some(clear());
         }
@@ -272,31 +314,44 @@ impl Judge {
         }
     }
 
+    /// What is left out of pods that have just started.
+    fn left_out(&self) -> Batch {
+        self.warm_up.as_ref().map_or_else(Batch::default, |warm_up| warm_up.left_out())
+    }
+
+    /// The natural logarithm of the greatest e-value so far that the canary is dead while it starts; at least 0.
+    fn warm_up_ln_e_value(&self) -> f64 {
+        self.warm_up.as_ref().map_or(0.0, |warm_up| warm_up.peak_ln_e_value())
+    }
+
+    /// Whether the canary has failed everything while its pods were new, and stable has no pod that is nearly as bad.
+    fn fails_all_of_its_warm_up(&self) -> bool {
+        self.warm_up_ln_e_value() >= -self.settings.alpha.get().ln()
+            && !self.stable_pods.any_fails_at(AS_MUCH)
+    }
+
     /// Whether the canary has more of the failures than its share of the requests explains.
     fn is_worse(&self) -> bool {
-        self.ln_e_value_of_failures() >= -self.settings.alpha.get().ln()
+        self.comparison_ln_e_value() >= -self.settings.alpha.get().ln()
+    }
+
+    /// The natural logarithm of the greatest e-value of the comparison so far; at least 0.
+    fn comparison_ln_e_value(&self) -> f64 {
+        self.compared.comparisons().iter().map(Comparison::peak_ln_e_value).fold(0.0, f64::max)
     }
 
     /// Whether the canary is slower than the settings allow.
     fn is_slower(&self) -> bool {
-        self.settings.slower_by.is_some() && self.ln_e_value_of_latency() >= -self.settings.alpha.get().ln()
+        self.settings.slower_by.is_some() && self.latency_ln_e_value() >= -self.settings.alpha.get().ln()
     }
 
-    /// The natural logarithm of the greatest e-value so far, times its part of α; at least 0.
-    fn ln_e_value_of_failures(&self) -> f64 {
-        let part = if self.settings.slower_by.is_some() { alpha::FAILURES.ln() } else { 0.0 };
-        let of_batches = self.compared.comparisons().iter().map(Comparison::peak_ln_e_value);
-        of_batches.map(|ln_e_value| ln_e_value + part).fold(0.0, f64::max)
-    }
-
-    /// The same for the test whether the canary is slower. If it decides nothing, it has all of α.
-    fn ln_e_value_of_latency(&self) -> f64 {
-        let part = if self.settings.slower_by.is_some() { alpha::LATENCY.ln() } else { 0.0 };
+    /// The same for the test whether the canary is slower.
+    fn latency_ln_e_value(&self) -> f64 {
         let peak = match &self.compared {
             Compared::Batches(_) => self.latencies.peak_ln_e_value(),
             Compared::Scrapes(scrapes) => scrapes.latencies().peak_ln_e_value(),
         };
-        (peak + part).max(0.0)
+        (peak + alpha::latency(self.settings).ln()).max(0.0)
     }
 
     /// What is known about the latencies; `None` if no latency of either release is known.
@@ -314,7 +369,7 @@ impl Judge {
                 (percentiles, latencies.compared(), latencies.clearest())
             }
         };
-        let ln_e_value = self.ln_e_value_of_latency();
+        let ln_e_value = self.latency_ln_e_value();
         (canary.answers + stable.answers > 0).then(|| Latency {
             canary,
             stable,
@@ -375,7 +430,7 @@ impl Judge {
         }
     }
 
-    /// Everything that was counted: what the verdict rests on, and what waits. Requests wait while one that was sent
+    /// Everything that was counted: what the verdict rests on, what waits, and what is left out of a warm-up. Requests wait while one that was sent
     /// before them has not ended, or while their batch is incomplete.
     pub fn counted(&self) -> Batch {
         self.counted
@@ -423,17 +478,17 @@ impl Judge {
     /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
-        let ln_e_value = self.ln_e_value_of_failures();
         let latency = self.latency();
         let decisive = latency.filter(|latency| latency.decides).map_or(0.0, |latency| latency.ln_e_value);
-        let ln_e_value = ln_e_value.max(decisive);
+        let ln_e_value = self.comparison_ln_e_value().max(self.warm_up_ln_e_value()).max(decisive);
         let more_answers = self.by_limit.successes_until_shown();
         Verdict {
             decision: self.decision(),
             canary: estimate(self.judged.canary),
             stable: estimate(self.judged.stable),
             unattributed: self.judged.unattributed,
-            waiting: self.counted - self.judged,
+            waiting: self.counted - self.judged - self.left_out(),
+            warm_up: self.left_out(),
             absence: None,
             restarts: self.restarts,
             restarts_lose_counts: matches!(self.compared, Compared::Scrapes(_)),
@@ -524,7 +579,8 @@ mod tests {
     fn a_broken_canary_is_rolled_back_after_a_few_answers() {
         let verdict = judged(rounds(6, false, true));
         let by_limit = Basis { counts: counts(2, 2), ..Basis::default() };
-        let at = Evidence { canary: counts(2, 2), stable: counts(0, 9), unattributed: 0, by_limit };
+        let at =
+            Evidence { canary: counts(2, 2), stable: counts(0, 9), unattributed: 0, by_limit, warm_up: None };
         assert_eq!(verdict.decision, Decision::RollBack { clear_after: at });
         assert_eq!(
             verdict.to_string(),

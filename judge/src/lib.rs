@@ -29,7 +29,9 @@
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: None }]);
+//!         judge.observe_scrapes([Window {
+//!             release, pod: Arc::from(pod), since, until, counts, restarted: false, is_warm_up: false, latencies: None,
+//!         }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }
@@ -63,10 +65,12 @@
 //   that are scraped at different moments.
 // - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
 // - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
-//   `incident`: what a promotion by the limit may leave out. `alpha`: how α is divided.
+//   `incident`: what a promotion by the limit may leave out. `warm_up`: what is left out of pods that have just started.
+//   `alpha`: how α is divided.
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+// - `outlook`: what the traffic can show, before there is any.
 // - `settings`, and `numbers` in them.
 
 mod alpha;
@@ -81,6 +85,7 @@ mod latency;
 mod numbers;
 mod odds;
 mod order;
+mod outlook;
 mod pods;
 mod price;
 mod release;
@@ -88,6 +93,7 @@ mod scrapes;
 mod sentences;
 mod settings;
 mod verdict;
+mod warm_up;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},

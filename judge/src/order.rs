@@ -21,12 +21,14 @@ pub struct Request<'a> {
     pub stratum: Option<&'a str>,
     /// The time to the last byte of its answer, if known.
     pub latency: Option<Duration>,
+    /// Whether its pod had just started, so that it is left out if [`Settings::warm_up`](crate::Settings::warm_up) is set.
+    pub is_warm_up: bool,
 }
 
 impl<'a> Request<'a> {
     /// A request of which nothing else is known. `release` is `None` if the answer names no release.
     pub fn new(release: Option<Release>, outcome: Outcome) -> Self {
-        Self { release, outcome, pod: None, stratum: None, latency: None }
+        Self { release, outcome, pod: None, stratum: None, latency: None, is_warm_up: false }
     }
 
     /// The same, answered by this pod.
@@ -45,6 +47,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn with_latency(self, latency: Option<Duration>) -> Self {
         Self { latency, ..self }
+    }
+
+    /// The same, of a pod that had just started, or not. This must not depend on outcomes.
+    #[must_use]
+    pub fn with_warm_up(self, is_warm_up: bool) -> Self {
+        Self { is_warm_up, ..self }
     }
 }
 
@@ -69,17 +77,26 @@ struct Kept {
     pod: Option<Box<str>>,
     stratum: Option<Box<str>>,
     latency: Option<Duration>,
+    is_warm_up: bool,
 }
 
 impl Kept {
     fn new(request: Request<'_>) -> Self {
-        let Request { release, outcome, pod, stratum, latency } = request;
-        Self { release, outcome, pod: pod.map(Box::from), stratum: stratum.map(Box::from), latency }
+        let Request { release, outcome, pod, stratum, latency, is_warm_up } = request;
+        Self {
+            release,
+            outcome,
+            pod: pod.map(Box::from),
+            stratum: stratum.map(Box::from),
+            latency,
+            is_warm_up,
+        }
     }
 
     fn request(&self) -> Request<'_> {
-        let Self { release, outcome, latency, .. } = *self;
-        Request { release, outcome, pod: self.pod.as_deref(), stratum: self.stratum.as_deref(), latency }
+        let Self { release, outcome, latency, is_warm_up, .. } = *self;
+        let (pod, stratum) = (self.pod.as_deref(), self.stratum.as_deref());
+        Request { release, outcome, pod, stratum, latency, is_warm_up }
     }
 }
 
@@ -132,7 +149,8 @@ mod tests {
         let known = Request::new(Some(Release::Canary), Outcome::Failure)
             .with_pod(Some("one"))
             .with_stratum(Some("/checkout"))
-            .with_latency(latency);
+            .with_latency(latency)
+            .with_warm_up(true);
         let mut order = Order::default();
         assert!(order.add(1, Some(known), |_| unreachable!("it waits")));
         let mut taken = 0;

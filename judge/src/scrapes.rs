@@ -74,6 +74,9 @@ pub struct Window {
     pub counts: Counts,
     /// Whether the pod has started anew, with counters at 0. What it counted after the earlier scrape is lost.
     pub restarted: bool,
+    /// Whether the pod had just started, at the earlier scrape, so that the window is left out if
+    /// [`Settings::warm_up`](crate::Settings::warm_up) is set.
+    pub is_warm_up: bool,
     /// How long the answers took, if a histogram tells that.
     pub latencies: Option<Histogram>,
 }
@@ -185,8 +188,10 @@ impl Scrapes {
     pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Window>) {
         for window in windows {
             self.follow(&window);
-            self.latencies.follow(&window);
-            if window.until > window.since {
+            if !window.is_warm_up {
+                self.latencies.follow(&window);
+            }
+            if window.until > window.since && !window.is_warm_up {
                 self.windows.push_back(window);
             }
         }
@@ -207,7 +212,7 @@ impl Scrapes {
 
     /// Notes a pod's window, and ends the batches that it completes.
     fn follow(&mut self, window: &Window) {
-        let Window { release, pod: name, since, until, .. } = window;
+        let Window { release, pod: name, since, until, is_warm_up, .. } = window;
         let known = self.pods.iter_mut().find(|pod| pod.name == *name && pod.release == *release);
         if let Some(pod) = known {
             (pod.since, pod.until) = (*since, pod.until.max(*until));
@@ -216,7 +221,8 @@ impl Scrapes {
             let (name, lengths) = (Arc::clone(name), [0.0, until - since]);
             self.pods.push(ScrapedPod { release: *release, name, since: *since, until: *until, lengths });
         }
-        if *release == Release::Canary && self.lead.as_ref() == Some(name) && until > since {
+        let is_lead = *release == Release::Canary && self.lead.as_ref() == Some(name);
+        if is_lead && until > since && !is_warm_up {
             self.lead_scraped(window);
         }
     }
@@ -494,7 +500,8 @@ mod tests {
     use crate::{odds::GREATER, testing::counts};
 
     fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
-        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies: None }
+        let (pod, restarted, is_warm_up, latencies) = (pod.into(), false, false, None);
+        Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
     }
 
     fn stable(pod: &str, since: f64, until: f64, counts: Counts) -> Window {

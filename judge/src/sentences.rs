@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Counts, Release};
+use crate::{Batch, Counts, Release};
 use crate::{
     by_limit::FORESIGHT,
     numbers::Tolerance,
@@ -26,6 +26,7 @@ impl Display for Verdict {
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
+        self.warm_up(f)?;
         self.slow(f)?;
         self.latency(f)?;
         self.restarts(f)?;
@@ -62,6 +63,13 @@ impl Verdict {
     }
 
     fn roll_back(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        if let Some(Counts { requests, .. }) = clear_after.warm_up {
+            let all = count(requests);
+            return write!(
+                f,
+                "Roll back: the canary has failed all of its first {all} requests, beside a stable release that works"
+            );
+        }
         let worse = match self.latency {
             Some(Latency { rolled_back: true, .. }) => self.slower_than_stable(),
             _ => "worse than stable".to_owned(),
@@ -100,6 +108,9 @@ impl Verdict {
         let the = if self.absence.is_some() { "The" } else { "the" };
         if self.canary.counts.requests == 0 {
             return match self.waiting.canary.requests {
+                0 if self.warm_up.canary.requests > 0 => {
+                    write!(f, "all answers of {the} canary are of its warm-up", the = the.to_lowercase())
+                }
                 0 => write!(f, "{the} canary has not answered"),
                 _ => write!(f, "none of {the} canary's answers is judged yet", the = the.to_lowercase()),
             };
@@ -218,6 +229,25 @@ impl Verdict {
             _ if failures == requests => f.write_str(". All of them have failed."),
             1 => f.write_str("; 1 of them has failed."),
             failures => write!(f, "; {} of them have failed.", count(failures)),
+        }
+    }
+
+    /// What is left out of pods that have just started.
+    fn warm_up(&self, f: &mut Formatter) -> fmt::Result {
+        let (Batch { stable, canary, unattributed }, Some(time)) = (self.warm_up, self.settings.warm_up)
+        else {
+            return Ok(());
+        };
+        if stable.requests + canary.requests + unattributed == 0 {
+            return Ok(());
+        }
+        let time = humantime::format_duration(time);
+        write!(f, " Left out, because their pods had started less than {time} before: ")?;
+        write!(f, "the canary has failed {}, and stable {}", ratio(canary), ratio(stable))?;
+        match unattributed {
+            0 => f.write_str("."),
+            1 => f.write_str(", and 1 failure names no release."),
+            more => write!(f, ", and {} failures name no release.", count(more)),
         }
     }
 
@@ -422,7 +452,7 @@ fn about(share: f64) -> String {
 
 /// A share in per cent with two significant digits. `round` rounds up or down, so that an upper or lower bound
 /// stays one.
-fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
+pub(crate) fn percent_rounded(rate: f64, round: fn(f64) -> f64) -> String {
     let percent = rate * 100.0;
     let decimals: u8 = match percent {
         10.0.. => 0,

@@ -29,13 +29,24 @@ pub struct Settings {
     /// decides nothing.
     #[serde(default)]
     pub slower_by: Option<Tolerance>,
+    /// Answers of pods that started less than this before are left out. In JSON `warm_up_ms`, in milliseconds. The judge has
+    /// no clock: your program passes [`Request::is_warm_up`](crate::Request::is_warm_up) or
+    /// [`Window::is_warm_up`](crate::Window::is_warm_up).
+    #[serde(rename = "warm_up_ms", serialize_with = "milliseconds", deserialize_with = "of_milliseconds")]
+    pub warm_up: Option<Duration>,
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and latency decides nothing.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, latency decides nothing, and no warm-up.
     fn default() -> Self {
-        let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
-        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None, slower_by: None }
+        Self {
+            alpha: Fraction::FIVE_PERCENT,
+            max_failure_rate: Fraction::ONE_PERCENT,
+            max_ratio: Ratio::TWICE,
+            max_latency: None,
+            slower_by: None,
+            warm_up: None,
+        }
     }
 }
 

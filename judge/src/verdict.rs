@@ -44,6 +44,9 @@ pub struct Verdict {
     /// What was counted, and is not judged yet: it waits for requests that were sent before it, or for the rest of its
     /// batch. All other counts of a verdict are without it.
     pub waiting: Batch,
+    /// What was counted, and is left out because its pods had just started (see [`Settings::warm_up`]). All other counts of a
+    /// verdict are without it.
+    pub warm_up: Batch,
     /// Whether the canary answers at the moment; `None` if it does, or if that is unknown. There is no promotion while
     /// it does not.
     pub absence: Option<Absence>,
@@ -145,6 +148,8 @@ pub struct Evidence {
     pub unattributed: u64,
     /// The answers of the canary on which a promotion by the limit rests.
     pub by_limit: Basis,
+    /// If the canary is rolled back because it has failed all answers of its warm-up: these answers.
+    pub warm_up: Option<Counts>,
 }
 
 /// The answers of the canary on which a promotion by the limit rests, with all failures that name no release: all of them,

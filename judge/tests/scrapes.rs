@@ -119,6 +119,7 @@ impl Pod {
             counts,
             restarted,
             latencies: None,
+            is_warm_up: false,
         })
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         Seen, Source,
         lines::{End, Recorder},
     },
-    trial::Trial,
+    trial::{CountedOutlook, Trial},
     view::{
         progress::{Progress, Until},
         report::{Report, every_second},
@@ -67,8 +67,9 @@ async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
     };
     let mut trial = flags.trial.of(opened.rate, Instant::now())?.with_given_share(opened.share);
     opened.source.pause(false);
-    if opened.rate.is_none() {
-        message(format_args!("asking {}", opened.how)); // the first counts may come late
+    match opened.rate {
+        Some(rate) => message(trial.outlook(rate, Some(flags.time_at(rate)))),
+        None => message(format_args!("asking {}", opened.how)), // the first counts may come late
     }
     let exit = judge(flags, signals, &mut opened.source, &mut trial, opened.patience).await?;
     let exit = match exit {
@@ -154,6 +155,7 @@ async fn follow(
     let mut redraws = interval(REDRAWN_EVERY);
     redraws.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut passed, mut has_forecast, mut asked_since) = (0, false, None);
+    let mut outlook = CountedOutlook::default();
     loop {
         select! {
             seen = source.next() => {
@@ -169,6 +171,10 @@ async fn follow(
                     asked_since = asked_since.or(Some(observation.sent)); // pods may be ready only later
                 }
                 trial.see(&seen);
+                if let Some(outlook) = outlook.after(&seen, trial, Some(flags.time)) {
+                    clear(&mut progress);
+                    message(outlook);
+                }
                 if let Some(report) = &mut report {
                     report.observe(&seen);
                 }

@@ -48,6 +48,9 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     };
     source.pause(false);
     message(format_args!("serving on http://{address}, asking {how}"));
+    if let Some(rate) = rate {
+        message(trial.outlook(rate, None));
+    }
     if let Some(admin) = &admin {
         message(format_args!("probes on http://{}", admin.local_addr()?));
     }

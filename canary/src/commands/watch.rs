@@ -4,7 +4,7 @@ pub mod flags;
 
 use std::{
     io::{self, Write},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::select;
@@ -16,7 +16,7 @@ use crate::{
     messages::message,
     signals::{self, ended_by},
     source::{Seen, Source, opened::Opened},
-    trial::Trial,
+    trial::{CountedOutlook, Trial},
     view::{
         live::{Event, LivePicture},
         report::{Report, every_second},
@@ -39,7 +39,7 @@ pub async fn run(flags: &WatchFlags) -> io::Result<Exit> {
     match (flags.output.unwrap_or(usual), unfit) {
         (WatchOutput::Picture, Some(why)) => Err(io::Error::other(format!("--output picture: {why}"))),
         (WatchOutput::Picture, None) => picture(&title, source, trial).await,
-        (WatchOutput::Json, _) => lines(&how, source, trial).await,
+        (WatchOutput::Json, _) => lines(&how, rate, flags.time, source, trial).await,
     }
 }
 
@@ -69,11 +69,21 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
     }
 }
 
-async fn lines(how: &str, mut source: impl Source, mut trial: Trial) -> io::Result<Exit> {
+async fn lines(
+    how: &str,
+    rate: Option<f64>,
+    time: Option<Duration>,
+    mut source: impl Source,
+    mut trial: Trial,
+) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     source.pause(false);
     let mut report = Report::new(io::stdout(), trial.tally().began());
     message(format_args!("asking {how}"));
+    if let Some(rate) = rate {
+        message(trial.outlook(rate, time));
+    }
+    let mut outlook = CountedOutlook::default();
     let mut seconds = every_second();
     let exit = loop {
         select! {
@@ -83,6 +93,9 @@ async fn lines(how: &str, mut source: impl Source, mut trial: Trial) -> io::Resu
                     break ended(&trial);
                 };
                 trial.see(&seen);
+                if let Some(outlook) = outlook.after(&seen, &trial, time) {
+                    message(outlook);
+                }
                 report.observe(&seen);
                 if let Seen::Trouble(text) = seen {
                     message(text);

@@ -205,8 +205,13 @@ mod tests {
     #[test]
     fn a_hook_says_yes_to_these_decisions() {
         let none = Counts::default();
-        let clear_after =
-            Evidence { canary: none, stable: none, unattributed: 0, by_limit: Basis::default() };
+        let clear_after = Evidence {
+            canary: none,
+            stable: none,
+            unattributed: 0,
+            by_limit: Basis::default(),
+            warm_up: None,
+        };
         let promote = Decision::Promote { reason: Reason::Limit, clear_after };
         let decisions = [promote, Decision::RollBack { clear_after }, Decision::NotYet, Decision::Hold];
         for (name, expected) in [

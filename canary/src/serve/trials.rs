@@ -481,7 +481,7 @@ mod tests {
         fn respond(&mut self, response: Response) {
             let sent = self.now;
             self.now += Duration::from_millis(1);
-            let observation = Observation { number: self.number, sent, response };
+            let observation = Observation { number: self.number, sent, started: None, response };
             self.number += 1;
             self.trials.observe(&Seen::Request(observation), self.now);
         }
@@ -518,8 +518,17 @@ mod tests {
             let window = |release, version: &str, counts| {
                 let pod = format!("{release} {version}").into();
                 let (since, until, restarted) = (clock - 1.0, clock, false);
-                let window = Window { release, pod, since, until, counts, restarted, latencies: None };
-                CountedWindow { version: version.to_owned(), window }
+                let window = Window {
+                    release,
+                    pod,
+                    since,
+                    until,
+                    counts,
+                    restarted,
+                    is_warm_up: false,
+                    latencies: None,
+                };
+                CountedWindow { version: version.to_owned(), window, started: None }
             };
             let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));
             let windows = [window(Release::Stable, "", stable)].into_iter().chain(canary).collect();
@@ -788,7 +797,7 @@ mod tests {
         let attribution = Attribution::Release(Release::Canary);
         let answer =
             Answer { attribution, outcome: Failure, status: None, latency: None, pod: None, info: None };
-        let late = Observation { number, sent, response: Response::Answer(answer) };
+        let late = Observation { number, sent, started: None, response: Response::Answer(answer) };
         assert_eq!(watched.decision("build-7"), "not_yet", "the judge waits for it");
         watched.trials.observe(&Seen::Request(late), watched.now);
         assert_eq!(watched.decision("build-7"), "promote");

@@ -10,6 +10,9 @@
 //!
 //! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
 //! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
+//!
+//! `--warm-up` needs the time at which each request was sent: `sent` is in seconds since any moment, or as in
+//! `2026-11-29T10:42:07.25Z`. Without the flag, this key is ignored.
 
 mod flags;
 mod record;
@@ -19,7 +22,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     io::{self, BufRead, Read},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
@@ -103,9 +106,22 @@ impl<R: BufRead> Reader<R> {
     /// Reads from `input`. An answer that took longer than `max_latency` counts as a failure. The times of a record are
     /// relative to `began`.
     pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
-        let converter =
-            Converter { max_latency, outcomes: 0, counted: 0, began, numbers: Numbers::default() };
+        let converter = Converter {
+            max_latency,
+            needs_sent: false,
+            first_sent: None,
+            outcomes: 0,
+            counted: 0,
+            began,
+            numbers: Numbers::default(),
+        };
         Self { input, buffer: Vec::new(), number: 0, converter }
+    }
+
+    /// The same, but each line must be an outcome that tells when the request was sent, or of a record.
+    #[must_use]
+    pub fn with_times(self, needs_sent: bool) -> Self {
+        Self { converter: Converter { needs_sent, ..self.converter }, ..self }
     }
 
     fn read(&mut self) -> Result<Option<TimedEntry>, LineError> {
@@ -166,6 +182,10 @@ fn cause(text: &str, error: &serde_json::Error) -> String {
 #[derive(Debug)]
 struct Converter {
     max_latency: Option<Duration>,
+    /// Whether lines must tell when a request was sent.
+    needs_sent: bool,
+    /// That of the first outcome, in seconds.
+    first_sent: Option<f64>,
     /// The number of lines so far that were outcomes.
     outcomes: u64,
     /// The number of requests in all intervals so far.
@@ -206,7 +226,7 @@ impl Converter {
         let (began, recorded) = (self.began, recorded.clone());
         let entry = match recorded.part(began)? {
             Part::Header(header) => {
-                self.max_latency = header.settings.max_latency;
+                (self.max_latency, self.needs_sent) = (header.settings.max_latency, false);
                 (self.outcomes, self.numbers) = (0, Numbers::default());
                 Entry::Header(Box::new(header))
             }
@@ -236,12 +256,18 @@ impl Converter {
     fn plain_line(&mut self, fields: Fields<'_>) -> Result<Entry, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
+            _ if is_interval && self.needs_sent => {
+                Err("has counters: --warm-up needs outcomes with the times at which they were sent"
+                    .to_owned())
+            }
             (None, None) if is_interval => {
                 self.interval(fields.stable, fields.canary, fields.unattributed).map(Entry::Interval)
             }
             _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
             (Some(release), Some(failed)) => {
-                self.outcome(&release, failed, fields.ms, fields.pod).map(Entry::Outcome)
+                let sent = if self.needs_sent { self.sent(fields.sent.as_ref())? } else { self.began };
+                let outcome = self.outcome(&release, failed, fields.ms, fields.pod)?;
+                Ok(Entry::Outcome(Observation { sent, ..outcome }))
             }
             (None, _) => Err("has no key release: want \"stable\", \"canary\" or null".to_owned()),
             (Some(_), None) => Err("has no key failed: want true or false".to_owned()),
@@ -273,6 +299,23 @@ impl Converter {
         Ok(())
     }
 
+    /// When a request was sent.
+    fn sent(&mut self, sent: Option<&serde_json::Value>) -> Result<Instant, String> {
+        let sent = sent.ok_or("has no key sent, which --warm-up needs")?;
+        let of_text = |text| humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let seconds = sent.as_f64().or_else(|| of_text(sent.as_str()?).map(|time| time.as_secs_f64()));
+        let first = self.first_sent.or(seconds);
+        self.first_sent = first;
+        // the lines are in the order of sending
+        let after = seconds.zip(first).map(|(seconds, first)| (seconds - first).max(0.0));
+        let after = after.and_then(|after| Duration::try_from_secs_f64(after).ok());
+        let sent_at = after.and_then(|after| self.began.checked_add(after));
+        sent_at.ok_or_else(|| {
+            let sent = bounded(&sent.to_string(), foreign::LABEL);
+            format!("sent is {sent}: want seconds, or a time such as 2026-11-29T10:42:07.25Z")
+        })
+    }
+
     fn outcome(
         &mut self,
         Named(release): &Named<'_>,
@@ -297,7 +340,7 @@ impl Converter {
         self.outcomes += 1;
         let pod = pod.filter(|Text(pod)| !pod.is_empty()).map(|Text(pod)| bounded(&pod, foreign::NAME));
         let answer = Answer { attribution, outcome, status: None, latency, pod, info: None };
-        Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
+        Ok(Observation { number, sent: self.began, started: None, response: Response::Answer(answer) })
     }
 }
 
@@ -317,7 +360,8 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
         }
         (response, _) => response,
     };
-    Ok(Observation { number: recorded.number().unwrap_or(plain.number), sent, response })
+    let (number, started) = (recorded.number().unwrap_or(plain.number), recorded.started(began)?);
+    Ok(Observation { number, sent, started, response })
 }
 
 /// The keys of a line.
@@ -331,6 +375,8 @@ struct Fields<'a> {
     ms: Option<Number>,
     #[serde(borrow)]
     pod: Option<Text<'a>>,
+    /// Read only where it is needed.
+    sent: Option<serde_json::Value>,
     stable: Option<Object<Counter>>,
     canary: Option<Object<Counter>>,
     unattributed: Option<Object<Unattributed>>,
@@ -474,6 +520,32 @@ mod tests {
             other => panic!("{other:?}"),
         };
         lines.into_iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn the_time_of_sending_is_read_only_where_it_is_needed() {
+        let began = Instant::now();
+        let read = |input: &str, needs_sent| {
+            let reader = Reader::new(input.as_bytes(), None, began).with_times(needs_sent);
+            let sent = |read: Result<TimedEntry, LineError>| match read?.entry {
+                Entry::Outcome(observation) => Ok(observation.sent.duration_since(began).as_secs_f64()),
+                other => panic!("{other:?}"),
+            };
+            reader.map(sent).collect::<Result<Vec<f64>, LineError>>().map_err(|error| error.to_string())
+        };
+        let line = |sent: &str| format!("{{\"release\":\"canary\",\"failed\":true,\"sent\":{sent}}}\n");
+        let seconds = line("1763971200.5") + &line("1763971202") + &line("1763971201");
+        assert_eq!(read(&seconds, true), Ok(vec![0.0, 1.5, 0.5]));
+        let times = line("\"2026-11-29T10:42:07Z\"") + &line("\"2026-11-29T10:43:07.25Z\"");
+        assert_eq!(read(&times, true), Ok(vec![0.0, 60.25]));
+        for other in ["\"soon\"", "{}", "1e300"] {
+            let input = line("0") + &line(other);
+            assert_eq!(read(&input, false), Ok(vec![0.0, 0.0]), "unknown keys are ignored");
+            assert!(read(&input, true).is_err_and(|error| error.contains("line 2: sent is ")), "{other}");
+        }
+        assert!(read(FAILED, true).is_err_and(|error| error.contains("has no key sent")));
+        let counters = "{\"stable\":{\"requests\":1,\"failed\":0}}";
+        assert!(read(counters, true).is_err_and(|error| error.contains("--warm-up needs outcomes")));
     }
 
     #[test]

@@ -110,8 +110,10 @@ async fn send_requests(
             let (asking, seen) = (Arc::clone(&asking), seen.clone());
             tokio::spawn(async move {
                 let sent = Instant::now();
+                // a pod that has restarted, and is not ready again, has just started
+                let started = Some(pod.started.unwrap_or(sent));
                 let asked = async {
-                    let observation = Observation { number, sent, response: asking.ask(&pod).await };
+                    let observation = Observation { number, sent, started, response: asking.ask(&pod).await };
                     let _ = seen.send(Seen::Request(observation)).await; // the receiver may be gone
                 };
                 select! {

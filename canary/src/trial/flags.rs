@@ -27,6 +27,10 @@ pub struct TrialFlags {
     /// verdict says so if the canary is slower, and that decides nothing
     #[arg(long, value_name = "SHARE", value_parser = tolerance)]
     pub slower_by: Option<Tolerance>,
+    /// Leave out the answers of pods that started less than this before. A canary that fails all of them is still rolled
+    /// back
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub warm_up: Option<Duration>,
 
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
     #[arg(long, value_name = "NUMBER", default_value = "2")]
@@ -83,8 +87,8 @@ impl TrialFlags {
     }
 
     fn settings(&self) -> Settings {
-        let Self { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = *self;
-        Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by }
+        let Self { alpha, max_failure_rate, max_ratio, max_latency, slower_by, warm_up, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, warm_up }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {

@@ -270,7 +270,8 @@ mod tests {
     fn window(release: Release, pod: &str, since: f64, until: f64, latencies: &[f64]) -> Window {
         let counts = Counts { requests: latencies.len() as u64, failures: 0, slow: 0 };
         let latencies = Some(histogram(latencies));
-        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies }
+        let (pod, restarted, is_warm_up) = (pod.into(), false, false);
+        Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
     }
 
     #[test]

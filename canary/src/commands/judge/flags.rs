@@ -77,6 +77,12 @@ pub struct JudgeFlags {
 }
 
 impl JudgeFlags {
+    /// How long it judges at most, at so many requests a second.
+    pub(super) fn time_at(&self, rate: f64) -> Duration {
+        let counted = self.count.map(|count| Duration::try_from_secs_f64(count as f64 / rate));
+        counted.and_then(Result::ok).map_or(self.time, |counted| counted.min(self.time))
+    }
+
     pub(super) fn bounds(&self) -> Bounds {
         Bounds {
             time: Some(self.time),

@@ -45,6 +45,9 @@ pub(super) struct Recorded {
     at: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<f64>,
+    /// When the request's pod had started, before the beginning if it is negative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     /// The status code of the answer.
@@ -84,6 +87,8 @@ struct RecordedSettings {
     max_latency_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slower_by: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warm_up_ms: Option<f64>,
 }
 
 /// What the price is computed from.
@@ -118,6 +123,8 @@ struct RecordedWindow {
     restarted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latencies: Option<RecordedHistogram>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<f64>,
 }
 
 /// A histogram of latencies: all answers, and for each bound in seconds, how many took longer.
@@ -170,7 +177,8 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by } = header.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, warm_up } =
+            header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -184,6 +192,7 @@ impl<W: Write> Recorder<W> {
             max_ratio: max_ratio.get(),
             max_latency_ms: max_latency.map(milliseconds),
             slower_by: slower_by.map(Tolerance::get),
+            warm_up_ms: warm_up.map(milliseconds),
         };
         let price = RecordedPrice { coverage, traffic: budget.map(|budget| budget.traffic.get()), slo };
         recorder.write(&RecordLine {
@@ -220,6 +229,7 @@ impl<W: Write> Recorder<W> {
         let recorded = Recorded {
             at: Some(self.seconds(now)),
             sent: Some(self.seconds(observation.sent)),
+            started: observation.started.map(|started| self.signed_seconds(started)),
             number: Some(observation.number),
             ..Recorded::default()
         };
@@ -241,21 +251,23 @@ impl<W: Write> Recorder<W> {
     }
 
     fn observe_interval(&mut self, interval: &Interval, now: Instant) -> io::Result<()> {
-        let windows = interval.windows.iter().map(|CountedWindow { version, window }| RecordedWindow {
-            release: window.release,
-            pod: window.pod.to_string(),
-            version: version.clone(),
-            since: window.since,
-            until: window.until,
-            requests: window.counts.requests,
-            failed: window.counts.failures,
-            slow: window.counts.slow,
-            restarted: window.restarted,
-            latencies: window.latencies.as_ref().map(|Histogram { answers, slower }| RecordedHistogram {
-                answers: *answers,
-                slower: slower.clone(),
-            }),
-        });
+        let windows =
+            interval.windows.iter().map(|CountedWindow { version, window, started }| RecordedWindow {
+                release: window.release,
+                pod: window.pod.to_string(),
+                version: version.clone(),
+                since: window.since,
+                until: window.until,
+                requests: window.counts.requests,
+                failed: window.counts.failures,
+                slow: window.counts.slow,
+                restarted: window.restarted,
+                latencies: window.latencies.as_ref().map(|Histogram { answers, slower }| RecordedHistogram {
+                    answers: *answers,
+                    slower: slower.clone(),
+                }),
+                started: *started,
+            });
         let canary_record = Recorded {
             at: Some(self.seconds(now)),
             sent: Some(self.seconds(interval.at)),
@@ -292,6 +304,13 @@ impl<W: Write> Recorder<W> {
 
     fn seconds(&self, at: Instant) -> f64 {
         at.saturating_duration_since(self.began).as_secs_f64()
+    }
+
+    fn signed_seconds(&self, at: Instant) -> f64 {
+        match at.checked_duration_since(self.began) {
+            Some(after) => after.as_secs_f64(),
+            None => -(self.began.saturating_duration_since(at).as_secs_f64()),
+        }
     }
 
     fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
@@ -361,6 +380,14 @@ impl Recorded {
         self.sent.map(|sent| seconds(sent, "sent")).transpose()
     }
 
+    /// When the request's pod had started.
+    pub(super) fn started(&self, began: Instant) -> Result<Option<Instant>, String> {
+        let Some(started) = self.started else { return Ok(None) };
+        let length = seconds(started.abs(), "started")?;
+        // a pod that is older than this machine's clock is old
+        Ok(if started < 0.0 { began.checked_sub(length) } else { Some(began + length) })
+    }
+
     /// Its place in the order of sending.
     pub(super) fn number(&self) -> Option<u64> {
         self.number
@@ -397,6 +424,7 @@ impl Recorded {
                 .slower_by
                 .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
                 .transpose()?,
+            warm_up: settings.warm_up_ms.map(|ms| seconds(ms / 1e3, "settings.warm_up_ms")).transpose()?,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());
@@ -416,16 +444,20 @@ impl Recorded {
 
 impl RecordedWindow {
     fn counted(&self) -> Result<CountedWindow, String> {
-        let Self { release, requests, failed, slow, since, until, restarted, .. } = *self;
-        let is_valid = slow <= failed && failed <= requests && since.is_finite() && until.is_finite();
+        let Self { release, requests, failed, slow, since, until, restarted, started, .. } = *self;
+        let is_valid = started.is_none_or(f64::is_finite)
+            && slow <= failed
+            && failed <= requests
+            && since.is_finite()
+            && until.is_finite();
         if !is_valid || since > until || requests > super::MAX_REQUESTS {
             return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
         }
         let counts = Counts { requests, failures: failed, slow };
         let latencies = self.latencies.as_ref().map(RecordedHistogram::counted).transpose()?;
         let pod = self.pod.as_str().into();
-        let window = Window { release, pod, since, until, counts, restarted, latencies };
-        Ok(CountedWindow { version: self.version.clone(), window })
+        let window = Window { release, pod, since, until, counts, restarted, is_warm_up: false, latencies };
+        Ok(CountedWindow { version: self.version.clone(), window, started })
     }
 }
 

@@ -1,7 +1,11 @@
 //! The parts of Kubernetes' objects that are read, and what they say about a pod: where to ask it, and whether it is
 //! ready.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Instant, SystemTime},
+};
 
 use serde::Deserialize;
 
@@ -217,6 +221,8 @@ struct Condition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    #[serde(rename = "lastTransitionTime")]
+    since: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,8 +247,20 @@ impl Pod {
 
     /// Whether a Service would send to it.
     pub(super) fn is_ready(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    fn ready(&self) -> Option<&Condition> {
         let conditions = self.status.conditions.as_deref().unwrap_or_default();
-        conditions.iter().any(|one| one.kind == "Ready" && one.status == "True")
+        conditions.iter().find(|one| one.kind == "Ready" && one.status == "True")
+    }
+
+    /// Since when it is ready, by the cluster's clock; `now` if it does not tell, or that is in the future.
+    pub(super) fn ready_since(&self, now: Instant) -> Instant {
+        let since =
+            self.ready().and_then(|ready| humantime::parse_rfc3339_weak(ready.since.as_deref()?).ok());
+        let age = since.and_then(|since| SystemTime::now().duration_since(since).ok()).unwrap_or_default();
+        now.checked_sub(age).unwrap_or(now)
     }
 
     /// Whether its containers have ended for good, as after an eviction.

@@ -27,6 +27,8 @@ pub(super) struct Candidate {
     pub(super) address: Option<IpAddr>,
     pub(super) endpoint: Endpoint,
     pub(super) info: AppInfo,
+    /// Since when it is ready, without regard to times at which it was not, or since it is ready again after a restart.
+    pub(super) started: Option<Instant>,
 }
 
 /// A pod that is known.
@@ -37,6 +39,8 @@ struct Known {
     candidate: Result<Arc<Candidate>, String>,
     /// Whether it has been ready since it is known.
     was_ready: bool,
+    /// As of the candidate.
+    started: Option<Instant>,
     /// Since when it is not ready.
     unready: Option<Instant>,
     reason: String,
@@ -118,6 +122,8 @@ impl Roster {
         if release == Release::Canary {
             self.restarts += restarts.saturating_sub(restarts_before) + u64::from(ended && !ended_before);
         }
+        let same = before.as_ref().filter(|before| before.restarts == restarts);
+        let started = same.and_then(|before| before.started).or_else(|| ready.then(|| pod.ready_since(now)));
         let was_ready = ready || before.as_ref().is_some_and(|before| before.was_ready);
         let unready = (!ready).then(|| before.and_then(|before| before.unready).unwrap_or(now));
         let endpoint = pod.endpoint(&self.wanted).map_err(|why| shown::text(&why));
@@ -128,6 +134,7 @@ impl Roster {
                 address: pod.address(),
                 endpoint,
                 info: self.info(&pod.metadata.name, release, labels),
+                started,
             })
         });
         let known = Known {
@@ -135,6 +142,7 @@ impl Roster {
             release,
             candidate,
             was_ready,
+            started,
             unready,
             reason: foreign::bounded(pod.reason(), foreign::LABEL),
             leaves: pod.metadata.deletion_timestamp.is_some(),
@@ -294,6 +302,30 @@ mod tests {
         roster.update(0, &pod("canary-2", &[("/status/phase", json!("Failed"))]), &rule(), now);
         assert!(!asked(&roster), "it was evicted");
         assert_eq!(roster.trouble(Release::Canary).as_deref(), Some("there is no pod"));
+    }
+
+    #[test]
+    fn a_pod_starts_when_it_is_first_ready_and_again_when_it_is_ready_after_a_restart() {
+        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let ready_since = |age: u32| {
+            let since = std::time::SystemTime::now() - age * second;
+            let since = humantime::format_rfc3339_seconds(since).to_string();
+            ("/status/conditions/0", json!({"type": "Ready", "status": "True", "lastTransitionTime": since}))
+        };
+        let restarted = ("/status/containerStatuses/0/restartCount", json!(1));
+        let mut roster = roster(&[pod("canary-1", &[ready_since(90)])], now);
+        let age = |roster: &Roster, at: u32| {
+            let started = roster.choose(Release::Canary).expect("it is asked").started;
+            started.map(|started| (now + at * second).duration_since(started).as_secs())
+        };
+        assert!(age(&roster, 0).is_some_and(|age| (90..=91).contains(&age)), "it was there before");
+        roster.update(0, &pod("canary-1", &[unready()]), &rule(), now + second);
+        roster.update(0, &pod("canary-1", &[ready_since(0)]), &rule(), now + 2 * second);
+        assert!(age(&roster, 2).is_some_and(|age| age >= 92), "it has only been unready for a moment");
+        roster.update(0, &pod("canary-1", &[unready(), restarted.clone()]), &rule(), now + 3 * second);
+        assert_eq!(age(&roster, 3), None, "it has not started yet");
+        roster.update(0, &pod("canary-1", &[restarted]), &rule(), now + 9 * second);
+        assert_eq!(age(&roster, 9), Some(0));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Client {
     /// Sends the request with this number, and waits for its result.
     pub(crate) async fn observe(&mut self, number: u64, limits: Limits) -> Observation {
         let sent = std::time::Instant::now();
-        Observation { number, sent, response: self.response(limits).await }
+        Observation { number, sent, started: None, response: self.response(limits).await }
     }
 
     /// Sends a request, and waits for its result.

@@ -75,6 +75,8 @@ pub(super) struct Closed {
     pub(super) window: Window,
     /// Empty if no label has it.
     pub(super) version: String,
+    /// When the pod started, as far as its samples tell.
+    pub(super) started: f64,
 }
 
 /// A series without a scrape for this many of its intervals is gone: its pod has ended.
@@ -122,6 +124,8 @@ struct Scraped {
     series: BTreeMap<(Quantity, String), SeriesState>,
     /// The end of the last window, in seconds since 1970.
     until: f64,
+    /// Its first sample, or the last one before its counters began anew.
+    started: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -227,9 +231,11 @@ impl Scraped {
             name: format!("{} {}", target.name, target.version).into(),
             series: BTreeMap::new(),
             until: 0.0,
+            started: 0.0,
         };
         let firsts = found.iter().filter_map(|(series, _)| series.samples.first());
         let first = firsts.map(|sample| sample.0).fold(f64::INFINITY, f64::min);
+        scraped.started = if is_first { last_reset(found).max(first) } else { first };
         for (series, _) in found {
             let baseline = if is_first { series.samples.last() } else { series.samples.first() };
             let Some(&baseline) = baseline else { continue };
@@ -300,11 +306,21 @@ impl Scraped {
             (known.increase, known.was_reset, known.is_newer) = (0.0, false, false);
         }
         let since = std::mem::replace(&mut self.until, until);
+        if restarted {
+            self.started = since;
+        }
         let (release, pod) = (target.release, Arc::clone(&self.name));
         let (counts, latencies) = (sums.counts(), sums.latencies());
-        let window = Window { release, pod, since, until, counts, restarted, latencies };
-        Closed { window, version: target.version.clone() }
+        let window = Window { release, pod, since, until, counts, restarted, is_warm_up: false, latencies };
+        Closed { window, version: target.version.clone(), started: self.started }
     }
+}
+
+/// The time of the last sample after which a counter was smaller; −∞ if there is none.
+fn last_reset(found: &[(&Series, bool)]) -> f64 {
+    let pairs = found.iter().flat_map(|(series, _)| series.samples.windows(2));
+    let resets = pairs.filter(|pair| pair[1].1 < pair[0].1).map(|pair| pair[0].0);
+    resets.fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// Samples of one scrape have the same time, in milliseconds.
@@ -439,6 +455,22 @@ mod tests {
         let found = [series(STABLE, "one", &[(115.0, 130.0)]), series(CANARY, "two", &[(122.0, 60.0)])];
         assert_eq!(shown(&counters.observe(&found)), [("two", 107.0, 122.0, 10, 0)]);
         assert_eq!(counters.observe(&found), [], "and nothing counts twice");
+    }
+
+    #[test]
+    fn a_pod_has_started_at_its_first_sample_or_before_its_counters_began_anew() {
+        let mut counters = Counters::default();
+        let started = |closed: Vec<Closed>| closed.last().map(|last| last.started);
+        let known = |samples: &[Sample]| vec![series(CANARY, "two", samples)];
+        let closed = counters.observe(&known(&[(10.0, 7.0), (25.0, 9.0), (40.0, 1.0), (55.0, 2.0)]));
+        assert_eq!(started(closed), Some(25.0), "it has restarted before the trial");
+        let closed = counters.observe(&known(&[(40.0, 1.0), (55.0, 2.0), (70.0, 3.0)]));
+        assert_eq!(started(closed), Some(25.0));
+        let closed = counters.observe(&known(&[(70.0, 3.0), (85.0, 0.0)]));
+        assert_eq!(started(closed), Some(70.0), "and again");
+        let new = series(CANARY, "three", &[(88.0, 0.0), (103.0, 5.0)]);
+        let closed = counters.observe(&[new]);
+        assert_eq!(started(closed), Some(88.0), "its first sample");
     }
 
     #[test]

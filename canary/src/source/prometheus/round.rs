@@ -135,8 +135,9 @@ impl Rounds {
         let windows = self.counters.observe(&series);
         let (at, began) = (Instant::now(), *self.began.get_or_insert(time));
         self.last = Some((time, at));
-        let windows: Vec<_> =
-            windows.into_iter().map(|Closed { version, window }| CountedWindow { version, window }).collect();
+        let counted =
+            |Closed { version, window, started }| CountedWindow { version, window, started: Some(started) };
+        let windows: Vec<_> = windows.into_iter().map(counted).collect();
         (!windows.is_empty()).then_some(Interval { at, clock: time, began, windows })
     }
 
