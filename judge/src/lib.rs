@@ -76,6 +76,7 @@ mod by_limit;
 mod by_ratio;
 mod comparison;
 mod decision;
+mod divided;
 mod incident;
 mod numbers;
 mod odds;
@@ -86,6 +87,7 @@ mod release;
 mod scrapes;
 mod sentences;
 mod settings;
+mod strata;
 mod verdict;
 
 pub use self::{
@@ -99,7 +101,7 @@ pub use self::{
     scrapes::Window,
     sentences::{count, percent},
     settings::Settings,
-    verdict::{Absence, Basis, Decision, Estimate, Evidence, FailingPods, Reason, Verdict},
+    verdict::{Absence, Basis, Decision, Estimate, Evidence, FailingPods, Reason, StratumEvidence, Verdict},
 };
 
 pub(crate) use self::release::real;
