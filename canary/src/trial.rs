@@ -173,6 +173,7 @@ impl Trial {
             let latency = observation.latency();
             Request::new(attribution.release(), outcome)
                 .with_pod(observation.pod())
+                .with_stratum(observation.stratum.as_deref())
                 .with_latency(latency)
                 .with_warm_up(is_warm_up)
         });
@@ -187,10 +188,13 @@ impl Trial {
         self.judge.observe_numbered(number, None);
     }
 
-    /// Counts the requests of one interval of time.
-    pub fn observe_batch(&mut self, batch: Batch) {
+    /// Counts the requests of one interval of time, of this stratum if requests are divided.
+    pub fn observe_batch(&mut self, stratum: Option<&str>, batch: Batch) {
         self.tally.observe_batch(&batch);
-        self.judge.observe_batch(batch);
+        match stratum {
+            Some(stratum) => self.judge.observe_batch_of(stratum, batch),
+            None => self.judge.observe_batch(batch),
+        }
         self.check();
     }
 
@@ -245,13 +249,14 @@ impl Trial {
 
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, warm_up } = self.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up } =
+            self.settings;
         let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
         let [latency, warm_up] = [max_latency, warm_up]
             .map(|time| time.map_or_else(|| "none".to_owned(), |time| format!("{time:?}")));
         format!(
-            "--alpha {} --max-failure-rate {} --max-ratio {} --max-latency {latency} --slower-by {slower_by} \
-             --warm-up {warm_up}",
+            "--alpha {} --max-failure-rate {} --max-ratio {} --min-answers {min_answers} --max-latency {latency} \
+             --slower-by {slower_by} --warm-up {warm_up}",
             alpha.get(),
             max_failure_rate.get(),
             max_ratio.get(),
@@ -345,7 +350,10 @@ impl Trial {
             }
             Coverage::Sample | Coverage::All => self.budget,
         };
-        Price::new(&self.judge.counted(), scale, budget)
+        match self.judge.by_stratum() {
+            Some(strata) => Price::of_strata(&strata, scale, budget),
+            None => Price::new(&self.judge.counted(), scale, budget),
+        }
     }
 }
 
@@ -365,7 +373,7 @@ mod tests {
         let pod = Some(format!("{release}-1"));
         let attribution = Attribution::Release(release);
         let answer = Answer { attribution, outcome, status: None, latency: None, pod, info: None };
-        Observation { number, sent, started: None, response: Response::Answer(answer) }
+        Observation { number, sent, started: None, stratum: None, response: Response::Answer(answer) }
     }
 
     fn no_answer(number: u64, sent: Instant) -> Observation {
@@ -375,7 +383,7 @@ mod tests {
             detail: "late".to_owned(),
             pod: None,
         });
-        Observation { number, sent, started: None, response }
+        Observation { number, sent, started: None, stratum: None, response }
     }
 
     /// Of every four requests, three go to stable and one to the canary. The canary fails if `failed` says so.

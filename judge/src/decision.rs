@@ -9,13 +9,14 @@ use crate::{
     batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
     by_limit::ByLimit,
-    comparison::{self, Comparison},
+    comparison::{Comparison, Tables, Within},
     latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
     scrapes::{Scrapes, Window},
     settings::Settings,
-    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, Verdict},
+    strata::{Complete, Strata, Stratum},
+    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
     warm_up::WarmUp,
 };
 
@@ -34,6 +35,10 @@ use crate::{
 /// A failure that names no release may be a failure of the canary, or not. So it counts against the canary for a
 /// promotion, and it does not count for a roll-back. A success that names no release does not count.
 ///
+/// If requests name their stratum, such as a path, only those of the same stratum are compared with each other: the canary is
+/// worse if it is worse in one of them, or in all of them together. The first request decides whether they are divided. The
+/// promotion by the limit is over all requests, divided or not.
+///
 /// A roll-back is final. A promotion can change to a roll-back, but to nothing else.
 ///
 /// What is serialized is the evidence. What waits for requests under way, and scrapes that are not compared yet, are left
@@ -51,6 +56,8 @@ pub struct Judge {
     length: BatchLength,
     /// The number of requests in the open batch so far, and the number at which it is complete.
     requests: (u64, u64),
+    /// The strata, if requests are divided. Each has batches of its own, and those above are of all of them together.
+    strata: Option<Strata>,
     compared: Compared,
     by_limit: ByLimit,
     latencies: Latencies,
@@ -82,6 +89,13 @@ impl Compared {
             Self::Scrapes(scrapes) => scrapes.comparisons(),
         }
     }
+
+    fn comparisons_mut(&mut self) -> &mut [Comparison] {
+        match self {
+            Self::Batches(comparison) => slice::from_mut(comparison),
+            Self::Scrapes(scrapes) => scrapes.comparisons_mut(),
+        }
+    }
 }
 
 /// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at
@@ -101,6 +115,7 @@ impl Judge {
             open: Batch::default(),
             length,
             requests: (0, length.requests()),
+            strata: None,
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
             latencies: Latencies::new(settings.latency_factor()),
@@ -135,9 +150,24 @@ impl Judge {
     /// Adds the counts of one interval of time, as a batch of its own.
     pub fn observe_batch(&mut self, batch: Batch) {
         self.counted += batch;
+        self.divide_if(false);
+        if self.strata.is_some() {
+            return self.judge_batch(None, batch);
+        }
         self.end_batch();
         self.open = batch;
         self.end_batch();
+    }
+
+    /// Adds the counts of one stratum in one interval of time, as a batch of its own. Counts of several strata that follow
+    /// each other are taken to be of the same interval, until one of them comes again.
+    pub fn observe_batch_of(&mut self, stratum: &str, batch: Batch) {
+        self.divide_if(true);
+        if self.strata.is_none() {
+            return self.observe_batch(batch);
+        }
+        self.counted += batch;
+        self.judge_batch(Some(stratum), batch);
     }
 
     /// Adds the increases of counters that are scraped at different moments. They are judged at once, but compared only
@@ -201,6 +231,7 @@ impl Judge {
         if let Some(warm_up) = &mut self.warm_up {
             warm_up.end();
         }
+        self.end_batches_of_strata();
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
             scrapes.end();
@@ -235,7 +266,8 @@ impl Judge {
             Compared::Batches(_) => self.latencies.is_sound(),
             Compared::Scrapes(scrapes) => scrapes.latencies().is_sound(),
         };
-        if !(is_sound && latencies_are_sound) {
+        let are_strata_sound = self.strata.as_ref().is_none_or(|strata| strata.are_sound(judged, open));
+        if !(is_sound && latencies_are_sound && are_strata_sound) {
             return false;
         }
         self.order = Order::default();
@@ -246,6 +278,7 @@ impl Judge {
         if let Some(warm_up) = &mut self.warm_up {
             warm_up.settle(f64::INFINITY);
         }
+        self.end_batches_of_strata();
         self.end_batch();
         true
     }
@@ -257,8 +290,17 @@ impl Judge {
         *self = Self { order, ..Self::new(self.settings) };
     }
 
+    /// Divides requests into strata, if these are the first ones.
+    fn divide_if(&mut self, has_stratum: bool) {
+        let none = Batch::default();
+        if has_stratum && self.strata.is_none() && self.judged == none && self.open == none {
+            self.strata = Some(Strata::default());
+            self.compared.comparisons_mut().iter_mut().for_each(Comparison::divide);
+        }
+    }
+
     fn judge(&mut self, request: Request<'_>) {
-        let Request { release, outcome, pod, .. } = request;
+        let Request { release, outcome, pod, stratum, .. } = request;
         if self.warm_up.as_mut().is_some_and(|warm_up| warm_up.observe(request)) {
             if self.fails_all_of_its_warm_up() {
                 self.decide();
@@ -266,15 +308,60 @@ impl Judge {
             return;
         }
         let is_compared = self.latencies.observe(&request);
+        self.divide_if(stratum.is_some());
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
             self.pods_mut(release).observe(pod, outcome);
         }
         self.requests.0 += 1;
-        if self.requests.0 >= self.requests.1 {
+        let complete = self.strata.as_mut().and_then(|strata| {
+            let place = strata.place(stratum);
+            strata.record(place, release, outcome)
+        });
+        let is_worse = complete.is_some_and(|complete| self.compare(&complete));
+        if is_worse || self.requests.0 >= self.requests.1 {
             self.end_batch();
         } else if is_compared {
             self.decide();
+        }
+    }
+
+    fn judge_batch(&mut self, stratum: Option<&str>, batch: Batch) {
+        let Some(strata) = &mut self.strata else { return };
+        let place = strata.place(stratum);
+        let before = strata.end_batch_of(place);
+        let is_of_next = strata.waits(place);
+        let mut is_worse = self.compare(&before);
+        if is_of_next || is_worse {
+            self.end_batch();
+        }
+        self.open += batch;
+        if let Some(strata) = &mut self.strata {
+            strata.add(place, batch);
+            let complete = strata.end_batch_of(place);
+            is_worse = self.compare(&complete);
+        }
+        if is_worse {
+            self.end_batch();
+        }
+    }
+
+    /// Compares the releases in a batch of a stratum. Whether the canary is now first worse: then the batch of all strata
+    /// ends, so that what is judged is all that the evidence has.
+    fn compare(&mut self, Complete { stratum, batch, has_incident }: &Complete) -> bool {
+        let known = self.strata.as_ref().map_or(1, Strata::known);
+        if let Compared::Batches(comparison) = &mut self.compared {
+            let has_incident = *has_incident || comparison.is_incident_with(self.open.total());
+            let within = Within { stratum: *stratum, known, has_incident };
+            comparison.observe(within, &Tables::of_batch(batch));
+        }
+        self.roll_back.is_none() && self.is_worse()
+    }
+
+    fn end_batches_of_strata(&mut self) {
+        let complete = self.strata.as_mut().map(Strata::end_batches).unwrap_or_default();
+        for complete in complete {
+            self.compare(&complete);
         }
     }
 
@@ -285,7 +372,13 @@ impl Judge {
         self.judged += batch;
         self.by_limit.observe(batch);
         if let Compared::Batches(comparison) = &mut self.compared {
-            comparison.observe(&comparison::Tables::of_batch(&batch));
+            let has_incident = comparison.see_totals(&[batch.total()]);
+            if let Some(strata) = &mut self.strata {
+                strata.end_batch_of_all(has_incident);
+            } else {
+                let within = Within { stratum: 0, known: 1, has_incident };
+                comparison.observe(within, &Tables::of_batch(&batch));
+            }
         }
         self.decide();
     }
@@ -304,7 +397,10 @@ impl Judge {
         if self.roll_back.is_none() && self.is_slower() {
             (self.roll_back, self.is_rolled_back_as_slower) = (Some(clear()), true);
         }
-        if self.promote.is_none() && self.missing_stable_answers() == 0 && self.missing_scrapes() == 0 {
+        let is_enough = self.missing_stable_answers() == 0
+            && self.missing_scrapes() == 0
+            && self.missing_in_strata().all(|missing| missing == 0);
+        if self.promote.is_none() && is_enough {
             let reason = if self.by_limit.is_shown() {
                 Some(Reason::Limit)
             } else {
@@ -385,8 +481,63 @@ impl Judge {
     /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
     /// pod, its node, or clients that always reach the same pod.
     fn stable_pods_differ_as_much(&self) -> bool {
-        let canary = self.judged.canary.rate().unwrap_or(0.0);
+        let worse = |place: &usize| self.is_worse_in(*place);
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let in_worse: Counts = (0..strata.len()).filter(worse).map(|place| strata[place].judged.canary).sum();
+        // where it is worse in one stratum, its rate over all says little
+        let canary = in_worse.rate().or(self.judged.canary.rate()).unwrap_or(0.0);
         self.stable_pods.any_fails_at(AS_MUCH * canary)
+    }
+
+    /// Whether the canary is worse in this stratum alone. The probability that any is called so, although the canary is no
+    /// worse than stable in any, is at most α.
+    fn is_worse_in(&self, place: usize) -> bool {
+        let known = self.strata.as_ref().map_or(1, Strata::known);
+        let ln_threshold = -self.settings.alpha.get().ln();
+        let shows = |comparison: &Comparison| comparison.peak_of(place, known)[1] >= ln_threshold;
+        self.compared.comparisons().iter().any(shows)
+    }
+
+    /// For each stratum that stable has seen: the number of answers of the canary that a promotion still needs.
+    fn missing_in_strata(&self) -> impl Iterator<Item = u64> {
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        strata.iter().map(|one| self.missing_in(one.judged))
+    }
+
+    fn missing_in(&self, of_stratum: Batch) -> u64 {
+        let enough = if of_stratum.stable.requests > 0 { self.settings.min_answers } else { 0 };
+        enough.saturating_sub(of_stratum.canary.requests)
+    }
+
+    /// What the verdict says of each stratum.
+    fn evidence_by_stratum(&self) -> Vec<StratumEvidence> {
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let (known, ln_threshold) = (strata.len(), -self.settings.alpha.get().ln());
+        let comparisons = self.compared.comparisons();
+        let evidence = |(place, of): (usize, &Stratum)| {
+            let peak = |comparison: &Comparison| comparison.peak_of(place, known)[0];
+            let would_be_found =
+                |comparison: &Comparison| comparison.of_a_dead_canary(place, known) >= ln_threshold;
+            let more_answers = self.missing_in(of.judged);
+            StratumEvidence {
+                name: of.name.clone(),
+                canary: of.judged.canary,
+                stable: of.judged.stable,
+                unattributed: of.judged.unattributed,
+                ln_e_value: comparisons.iter().map(peak).fold(0.0, f64::max),
+                worse: self.is_worse_in(place),
+                covered: more_answers == 0 && comparisons.iter().any(would_be_found),
+                more_answers,
+            }
+        };
+        strata.iter().enumerate().map(evidence).collect()
+    }
+
+    /// Whether the strata in which the canary is not worse alone show no difference together.
+    fn is_alike_elsewhere(&self) -> bool {
+        let elsewhere =
+            |comparison: &Comparison| comparison.ln_common_e_value(|place| !self.is_worse_in(place)) <= 0.0;
+        self.compared.comparisons().iter().all(elsewhere)
     }
 
     /// The number of answers of stable that a promotion still needs, in batches in which the canary answers, too.
@@ -423,6 +574,19 @@ impl Judge {
         })?
     }
 
+    /// The number of further requests until no stratum misses answers of the canary; `None` if one of them has none.
+    fn requests_until_in_strata(&self) -> Option<u64> {
+        let requests = u128::from(self.judged.total().requests);
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let missing = strata.iter().map(|one| (self.missing_in(one.judged), one.judged.canary.requests));
+        let until = |(more, seen): (u64, u64)| match (more, seen) {
+            (0, _) => Some(0),
+            (_, 0) => None,
+            (more, seen) => (u128::from(more) * requests).div_ceil(u128::from(seen)).try_into().ok(),
+        };
+        missing.map(until).try_fold(0, |most, until| Some(most.max(until?)))
+    }
+
     fn pods_mut(&mut self, release: Release) -> &mut PodComparison {
         match release {
             Release::Stable => &mut self.stable_pods,
@@ -434,6 +598,12 @@ impl Judge {
     /// before them has not ended, or while their batch is incomplete.
     pub fn counted(&self) -> Batch {
         self.counted
+    }
+
+    /// What was counted in each stratum, but for requests that wait for one that was sent before them; `None` if requests are
+    /// not divided.
+    pub fn by_stratum(&self) -> Option<Vec<Batch>> {
+        self.strata.as_ref().map(|strata| strata.all().iter().map(Stratum::counted).collect())
     }
 
     /// The judge's settings.
@@ -498,10 +668,13 @@ impl Judge {
             more_stable_answers: self.missing_stable_answers(),
             more_scrapes: self.missing_scrapes().max(self.by_limit.waits_for_stable().into()),
             more_requests: more_answers
-                .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
+                .and_then(|more| self.requests_until(more, self.missing_stable_answers()))
+                .and_then(|more| Some(more.max(self.requests_until_in_strata()?))),
             ln_e_value,
             p_value: (-ln_e_value).exp(),
             latency,
+            is_alike_elsewhere: self.is_alike_elsewhere(),
+            strata: self.evidence_by_stratum(),
             failing_pods: FailingPods {
                 canary: self.canary_pods.failing(),
                 stable: self.stable_pods.failing(),

@@ -80,6 +80,7 @@ mod by_limit;
 mod by_ratio;
 mod comparison;
 mod decision;
+mod divided;
 mod incident;
 mod latency;
 mod numbers;
@@ -92,6 +93,7 @@ mod release;
 mod scrapes;
 mod sentences;
 mod settings;
+mod strata;
 mod verdict;
 mod warm_up;
 
@@ -109,7 +111,7 @@ pub use self::{
     settings::Settings,
     verdict::{
         Absence, Basis, Decision, Estimate, Evidence, FailingPods, Latency, Percentiles, Reason, Slower,
-        Verdict,
+        StratumEvidence, Verdict,
     },
 };
 

@@ -18,6 +18,9 @@ pub struct Settings {
     /// A canary may fail this many times as often as stable, while stable itself fails more than
     /// `max_failure_rate`.
     pub max_ratio: Ratio,
+    /// If requests are divided into strata, a promotion takes this many answers of the canary in each of those that stable has
+    /// seen.
+    pub min_answers: u64,
     /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
     #[serde(
         rename = "max_latency_ms",
@@ -37,12 +40,14 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, latency decides nothing, and no warm-up.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no answers in each stratum, latency decides nothing, and
+    /// no warm-up.
     fn default() -> Self {
         Self {
             alpha: Fraction::FIVE_PERCENT,
             max_failure_rate: Fraction::ONE_PERCENT,
             max_ratio: Ratio::TWICE,
+            min_answers: 0,
             max_latency: None,
             slower_by: None,
             warm_up: None,

@@ -201,6 +201,7 @@ mod tests {
                 number,
                 sent: Instant::now(),
                 started: None,
+                stratum: None,
                 response: Response::Answer(answer),
             };
             trials.observe(&Seen::Request(observation), Instant::now());

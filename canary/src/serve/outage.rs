@@ -79,8 +79,13 @@ mod tests {
                     info: None,
                 })
             };
-            let seen =
-                Seen::Request(Observation { number: tenth.into(), sent: now, started: None, response });
+            let seen = Seen::Request(Observation {
+                number: tenth.into(),
+                sent: now,
+                started: None,
+                stratum: None,
+                response,
+            });
             messages.extend(outage.observe(&seen, now));
         }
         assert_eq!(

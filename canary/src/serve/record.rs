@@ -119,8 +119,13 @@ mod tests {
         });
         let messages: Vec<_> = (0..1000)
             .filter_map(|number| {
-                let observation =
-                    Observation { number, sent: now, started: None, response: response.clone() };
+                let observation = Observation {
+                    number,
+                    sent: now,
+                    started: None,
+                    stratum: None,
+                    response: response.clone(),
+                };
                 record.observe(&Seen::Request(observation), now)
             })
             .collect();

@@ -358,8 +358,13 @@ mod tests {
                 pod: Some(format!("appinfo-{hash}-x2z4v")),
                 info: None,
             };
-            let observation =
-                Observation { number, sent: now, started: None, response: Response::Answer(answer) };
+            let observation = Observation {
+                number,
+                sent: now,
+                started: None,
+                stratum: None,
+                response: Response::Answer(answer),
+            };
             trials.observe(&Seen::Request(observation), now);
         }
         trials

@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn observed(response: Response) -> Observation {
-        Observation { number: 0, sent: Instant::now(), started: None, response }
+        Observation { number: 0, sent: Instant::now(), started: None, stratum: None, response }
     }
 
     #[test]

@@ -113,7 +113,7 @@ mod tests {
         let pod = pod.map(str::to_owned);
         let answer =
             Answer { attribution, outcome: Outcome::Failure, status: None, latency: None, pod, info: None };
-        Observation { number: 0, sent, started: None, response: Response::Answer(answer) }
+        Observation { number: 0, sent, started: None, stratum: None, response: Response::Answer(answer) }
     }
 
     /// Whether each of these answers is left out: the second at which it was asked for, its release and pod.

@@ -319,7 +319,13 @@ mod tests {
         };
         let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, Instant::now());
         for (number, response) in (0..).zip(responses) {
-            trial.observe(&Observation { number, sent: Instant::now(), started: None, response });
+            trial.observe(&Observation {
+                number,
+                sent: Instant::now(),
+                started: None,
+                stratum: None,
+                response,
+            });
         }
         trial
     }

@@ -178,6 +178,7 @@ mod tests {
             number: 0,
             sent: Instant::now(),
             started: None,
+            stratum: None,
             response: Response::Answer(answer),
         });
         observed.filter_map(|observation| first.examine(&observation)).collect()
@@ -236,6 +237,7 @@ mod tests {
             number,
             sent: Instant::now(),
             started: None,
+            stratum: None,
             response: Response::Answer(Answer {
                 attribution: Attribution::of_answer(Some(release)),
                 outcome: Outcome::Success,

@@ -282,6 +282,7 @@ mod tests {
                 number,
                 sent: now,
                 started: None,
+                stratum: None,
                 response: Response::Answer(answer),
             });
         }
