@@ -345,6 +345,7 @@ mod tests {
             cause: Cause::TimedOut,
             detail: "late".to_owned(),
             pod: None,
+            info: None,
         });
         Observation { number, sent, response }
     }

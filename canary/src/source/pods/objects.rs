@@ -37,6 +37,9 @@ pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) resource_version: String,
+    /// Of a list that has more pages.
+    #[serde(rename = "continue")]
+    pub(super) next: String,
     pub(super) labels: Option<Labels>,
     pub(super) deletion_timestamp: Option<String>,
     owner_references: Option<Vec<Owner>>,
@@ -54,6 +57,7 @@ struct Owner {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Object {
+    pub(super) metadata: Metadata,
     pub(super) spec: Spec,
     pub(super) status: Status,
 }
@@ -232,13 +236,15 @@ struct State {
     reason: String,
 }
 
-impl Pod {
+impl Metadata {
     /// The kind and the name of the object that controls it.
     pub(super) fn owner(&self) -> Option<(&str, &str)> {
-        let owners = self.metadata.owner_references.as_deref()?;
+        let owners = self.owner_references.as_deref()?;
         owners.iter().find(|owner| owner.controller).map(|owner| (owner.kind.as_str(), owner.name.as_str()))
     }
+}
 
+impl Pod {
     /// Whether a Service would send to it.
     pub(super) fn is_ready(&self) -> bool {
         let conditions = self.status.conditions.as_deref().unwrap_or_default();
@@ -300,11 +306,17 @@ impl Pod {
             return Err(format!("there is no readiness probe by HTTP; {}: give --port", listed(&ports)));
         };
         let probe = probe.filter(|(of_probe, _)| *of_probe == port).map(|(_, probe)| probe);
-        let of_probe =
-            probe.as_ref().and_then(|probe| probe.path.clone()).filter(|path| path.starts_with('/'));
+        let of_probe = probe.as_ref().and_then(|probe| probe.path.clone()).filter(|path| !path.is_empty());
         let (path, path_is_of_probe) = match (&wanted.path, of_probe) {
             (Some(path), _) => (path.clone(), false),
-            (None, Some(path)) => (path, true),
+            (None, Some(path)) => {
+                // the kubelet puts the slash before it, too
+                let path = if path.starts_with('/') { path } else { format!("/{path}") };
+                super::path(&path).map_err(|_| {
+                    format!("the path of the readiness probe cannot be asked: {path:?}; give --path")
+                })?;
+                (path, true)
+            }
             (None, None) => ("/".to_owned(), false),
         };
         let tls = probe.and_then(|probe| probe.scheme).is_some_and(|scheme| scheme == "HTTPS");

@@ -103,6 +103,7 @@ impl ProbeFlags {
         let title = target.to_string();
         let probe = Probe::paused(self.service.of(target, trust)?, self.pace(bounds));
         Ok(Opened {
+            place: String::new(),
             source: AnySource::new(probe),
             how: format!("{title} {} times a second", self.rate),
             rate: Some(self.rate),
