@@ -46,17 +46,17 @@ const SOCKET: &str = "api";
 
 /// Runs the command after `$1`, until it ends, standard input ends, or a signal comes. Then it removes the folder `$1`.
 /// It is the leader of a process group, so it ends what the command has started, too. A signal is lost between two
-/// commands of a shell, so it is sent again and again; and a command that ignores it is killed.
+/// commands of a shell, so it is sent again and again; and a command that ignores it is killed. The guard itself writes
+/// nothing: nobody may be there to read it, and that would end it.
 const GUARD: &str = r#"
 folder=$1; shift
 trap : HUP INT QUIT TERM
-exec 3<&0
-"$@" 3<&- </dev/null &
+exec 3<&0 4>&2 2>/dev/null
+"$@" 3<&- 2>&4 4>&- </dev/null &
 child=$!
-{ trap : TERM; read -r end <&3; while kill -0 "$$"; do kill -TERM 0; sleep 0.1; done; } 2>/dev/null &
+{ trap : TERM; read -r end <&3; while kill -0 "$$"; do kill -TERM 0; sleep 0.1; done; } &
 watcher=$!
 wait "$child"; code=$?
-exec 2>/dev/null
 kill -TERM 0
 looks=0
 while kill -0 "$child" && [ "$looks" -lt 20 ]; do sleep 0.1; looks=$((looks + 1)); done
