@@ -177,12 +177,11 @@ impl PodsFlags {
             check_way_through_api(probe.rate, &headers)?;
         }
         let kubectl = self.kubectl();
-        let (own, server) = match &in_cluster {
-            Some(_) => (own_namespace(), None),
-            None => {
-                let Context { namespace, server } = kubectl.context().await?;
-                (Some(namespace), Some(server))
-            }
+        let (own, server) = if in_cluster.is_some() {
+            (own_namespace(), None)
+        } else {
+            let Context { namespace, server } = kubectl.context().await?;
+            (Some(namespace), Some(server))
         };
         let namespace = self.namespace.clone().or(own);
         let namespace = namespace.ok_or("give --namespace: this pod's own one is unknown")?;
@@ -232,12 +231,9 @@ impl PodsFlags {
         tasks.spawn(send_requests(asking, roster, share, pace, sender, orders.subscribe()));
 
         let title = names.join(" and ");
-        let place = match &server {
-            Some(server) => format!("{namespace} of {}", shown::url(server)),
-            None => namespace,
-        };
+        let cluster = server.map(|server| format!(" of {}", shown::url(&server))).unwrap_or_default();
         Ok(Opened {
-            place,
+            place: format!("{namespace}{cluster}"),
             source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, ended: false }),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
