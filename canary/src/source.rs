@@ -241,6 +241,8 @@ pub struct NoAnswer {
     pub detail: String,
     /// The pod that was asked, if known.
     pub pod: Option<String>,
+    /// What is known of this pod from elsewhere.
+    pub info: Option<AppInfo>,
 }
 
 /// A kind of cause why there was no answer.

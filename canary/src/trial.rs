@@ -382,6 +382,7 @@ mod tests {
             cause: Cause::TimedOut,
             detail: "late".to_owned(),
             pod: None,
+            info: None,
         });
         Observation { number, sent, started: None, stratum: None, response }
     }

@@ -50,7 +50,7 @@ fn ending() -> impl Strategy<Value = Ending> {
     ];
     let no_answer = no_answer.prop_map(|attribution| {
         let cause = Cause::TimedOut;
-        Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string(), pod: None })
+        Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string(), pod: None, info: None })
     });
     let unsent = Just(Response::Unsent("no open file".to_owned()));
     let response = prop_oneof![12 => answer, 2 => no_answer, 1 => unsent];

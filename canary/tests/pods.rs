@@ -17,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use common::json_lines;
+use common::{json_lines, serving::Serving};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::eventually;
@@ -55,9 +56,17 @@ struct State {
     behaviours: BTreeMap<String, Behaviour>,
     /// The pods of the requests, in the order of their arrival, with the whole head of each.
     asked: Vec<(String, String)>,
-    /// What the API server answers to the question for pods, if it does not list them.
+    /// What the API server answers to all that reads one pod, or asks whether it answers, if it refuses.
     refusal: Option<Answer>,
+    /// What it answers to a watch, if it refuses.
+    watch_refusal: Option<Answer>,
+    /// Whether each watch ends at once.
+    short_watches: bool,
     watches: Vec<UnixStream>,
+    /// How many lists and watches were asked for.
+    lists: usize,
+    /// Ends the connections of pods that hang.
+    cut: bool,
 }
 
 /// An API server behind a stand-in for `kubectl proxy`.
@@ -80,8 +89,9 @@ impl Cluster {
             }
         });
         let script = format!(
-            "#!/bin/sh\necho \"$@\" >>{folder}/calls\ncase $1 in\nconfig) printf %s shop-space ;;\nproxy)\n  for a; do case $a in \
-             --unix-socket=*) ln -s {socket} \"${{a#*=}}\" ;; esac; done\n  while [ ! -e {folder}/stop ]; do sleep 0.1; done ;;\nesac\n",
+            "#!/bin/sh\nfolder={folder}\nprintf '%s\\n' \"$*\" >>$folder/calls\necho $$ >>$folder/$1.pids\n[ ! -e $folder/before ] || . \
+             $folder/before\ncase $1 in\nconfig) printf 'shop-space\\nhttps://api.example:6443' ;;\nproxy)\n  for a; do case $a in \
+             --unix-socket=*) ln -s {socket} \"${{a#*=}}\" ;; esac; done\n  while [ ! -e $folder/stop ]; do sleep 0.1; done ;;\nesac\n",
             folder = folder.path().display(),
             socket = socket.display(),
         );
@@ -109,6 +119,19 @@ impl Cluster {
 
     fn add_object(&self, path: &str, object: Value) {
         self.lock().objects.insert(path.to_owned(), object);
+    }
+
+    /// What the stand-in for `kubectl` does first.
+    fn before(self, script: &str) -> Self {
+        fs::write(self.folder.path().join("before"), script).expect("a file");
+        self
+    }
+
+    /// The processes of `kubectl`, in the order of their start.
+    fn processes(&self, command: &str) -> Vec<Pid> {
+        let pids = fs::read_to_string(self.folder.path().join(command).with_extension("pids"));
+        let pids = pids.unwrap_or_default();
+        pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -213,15 +236,29 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) {
     let path = head.split(' ').nth(1).expect("a path").to_owned();
     let (before, _) = path.split_once('?').unwrap_or((&path, ""));
     if let Some((_, rest)) = path.split_once("/pods/") {
-        let (pod, asked) = rest.split_once(":8080/proxy").expect("a pod and a port");
-        let mut state = state.lock().expect("no panic");
-        let number = state.asked.len();
-        state.asked.push((pod.to_owned(), head.clone()));
-        let answer = state.behaviours.get(pod).expect("a pod")(number, asked);
-        drop(state);
+        let (target, asked) = rest.split_once("/proxy").expect("a way to a pod");
+        let (name, port) = target.rsplit_once(':').expect("a port");
+        let pod = name.rsplit(':').next().expect("a name");
+        let mut locked = state.lock().expect("no panic");
+        if port == "99999" {
+            let message = "error trying to reach service: dial tcp: address 99999: invalid port";
+            let passes = Answer::of_api(500, "", message, &Value::Null);
+            let answer = locked.refusal.clone().unwrap_or(passes);
+            drop(locked);
+            return respond(&mut stream, &answer);
+        }
+        let number = locked.asked.len();
+        locked.asked.push((pod.to_owned(), head.clone()));
+        let answer = locked.behaviours.get(pod).expect("a pod")(number, asked);
+        drop(locked);
         match answer {
             Some(answer) => respond(&mut stream, &answer),
-            None => thread::sleep(Duration::from_secs(600)), // hangs
+            None => {
+                // hangs
+                while !state.lock().expect("no panic").cut {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
         }
         return;
     }
@@ -232,18 +269,34 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) {
             None => Answer::of_api(404, "NotFound", "it is not found", &json!({})),
         };
         respond(&mut stream, &answer);
-    } else if path.contains("watch=1") {
+        return;
+    }
+    state.lists += 1;
+    if path.contains("watch=1") {
+        if let Some(refusal) = state.watch_refusal.clone() {
+            return respond(&mut stream, &refusal);
+        }
         let head =
             "HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).expect("it reads");
-        state.watches.push(stream);
-    } else if let Some(refusal) = state.refusal.clone().filter(|_| path.contains("limit=1")) {
+        if !state.short_watches {
+            state.watches.push(stream);
+        }
+    } else if let Some(refusal) = state.refusal.clone().filter(|_| path.ends_with("limit=1")) {
         respond(&mut stream, &refusal);
     } else {
         let canary = path.contains("canary");
         let selected = |pod: &&Value| !canary || pod["metadata"]["labels"]["track"] == "canary";
+        let number = |name: &str| {
+            let (_, rest) = path.split_once(&format!("&{name}="))?;
+            rest.split('&').next()?.parse::<usize>().ok()
+        };
+        let (from, most) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
         let items: Vec<_> = state.pods.iter().filter(selected).collect();
-        let list = json!({"metadata": {"resourceVersion": "7"}, "items": items});
+        let end = from.saturating_add(most).min(items.len());
+        let next = if end < items.len() { end.to_string() } else { String::new() };
+        let metadata = json!({"resourceVersion": "7", "continue": next});
+        let list = json!({"metadata": metadata, "items": items[from..end]});
         respond(&mut stream, &Answer::of_pod(200, &list.to_string()));
     }
 }
@@ -307,35 +360,42 @@ fn what_the_api_server_itself_answers_is_trouble_and_what_a_pod_answers_counts()
     let details = json!({"name": "shop-canary-b-1:8080", "kind": "pods"});
     let forbidden =
         "pods \"shop-canary-b-1:8080\" is forbidden: User \"x\" cannot get resource \"pods/proxy\"";
+    let forbidden = Answer::of_api(403, "Forbidden", forbidden, &details);
     let gone = json!({"name": "shop-canary-b-1", "kind": "pods"});
+    let gone = Answer::of_api(404, "NotFound", "pods \"shop-canary-b-1\" not found", &gone);
     let unauthorized = Answer::of_api(401, "Unauthorized", "Unauthorized", &Value::Null);
     let busy = Answer::of_pod(429, "Too many requests, please try again later.");
+    let down = Answer::of_api(503, "ServiceUnavailable", "the database is down", &Value::Null);
+    let late = Answer::of_api(504, "Timeout", "the request timed out", &Value::Null);
     let other = json!({"name": "cart", "kind": "pods"});
     let unmarked = Answer { marked: false, ..Answer::of_pod(502, "Bad Gateway") };
-    for (answer, refusal, is_trouble, told) in [
-        (
-            Answer::of_api(403, "Forbidden", forbidden, &details),
-            None,
-            true,
-            "resources: [pods/proxy], verbs: [get]",
-        ),
-        (
-            Answer::of_api(404, "NotFound", "pods \"shop-canary-b-1\" not found", &gone),
-            None,
-            true,
-            "the pod is gone",
-        ),
-        (unauthorized.clone(), Some(unauthorized.clone()), true, "answers 401: Unauthorized"),
-        (busy.clone(), Some(busy.clone()), true, "answers 429: Too many requests"),
+    let long = Answer::of_api(
+        404,
+        "NotFound",
+        &"x".repeat(1 << 20),
+        &json!({"name": "shop-canary-b-1", "kind": "pods"}),
+    );
+    let of_api = [
+        (&forbidden, "resources: [pods/proxy], verbs: [get]"),
+        (&gone, "the pod is gone"),
+        (&unauthorized, "answers 401: Unauthorized"),
+        (&busy, "answers 429: Too many requests"),
+        (&down, "answers 503: the database is down"),
+        (&late, "answers 504: the request timed out"),
+    ];
+    let trouble = of_api.map(|(answer, told)| (answer.clone(), Some(answer.clone()), true, told));
+    // a pod that writes the same, but the API server does not refuse, or for another reason
+    let faked = of_api.map(|(answer, _)| (answer.clone(), None, false, ""));
+    let others = [
         (unmarked, None, true, "the way to the pods answers 502: Bad Gateway"),
-        // the same of a pod: the API server itself answers well, or speaks of another pod
-        (unauthorized, None, false, ""),
-        (busy, None, false, ""),
-        (Answer::of_api(404, "NotFound", "pods \"cart\" not found", &other), None, false, ""),
-        (Answer::of_api(403, "Forbidden", "cannot get resource \"pods/proxy\"", &other), None, false, ""),
-        (Answer::of_api(503, "ServiceUnavailable", "the database is down", &Value::Null), None, false, ""),
-        (Answer::of_pod(404, "not found"), None, false, ""),
-    ] {
+        (gone.clone(), Some(forbidden.clone()), false, ""),
+        (forbidden.clone(), Some(gone.clone()), false, ""),
+        (busy.clone(), Some(down.clone()), false, ""),
+        (long.clone(), Some(long), false, ""),
+        (Answer::of_api(404, "NotFound", "pods \"cart\" not found", &other), Some(gone.clone()), false, ""),
+        (Answer::of_pod(404, "not found"), Some(gone.clone()), false, ""),
+    ];
+    for (answer, refusal, is_trouble, told) in trouble.into_iter().chain(faked).chain(others) {
         let shown = format!("{answer:?}");
         let cluster = Cluster::of_deployments().with_pods(good(), Box::new(move |_, _| Some(answer.clone())));
         cluster.lock().refusal = refusal;
@@ -416,7 +476,40 @@ fn pods_that_are_ready_only_later_are_waited_for() {
 }
 
 #[test]
-fn if_kubectl_proxy_ends_by_itself_that_is_told_and_the_verdict_is_on_what_was_counted() {
+fn if_kubectl_proxy_ends_it_is_started_again_and_what_was_under_way_is_neither_lost_nor_blamed_on_a_pod() {
+    // the canary hangs until the way is cut
+    let cluster = Cluster::of_deployments().with_pods(good(), Box::new(|_, _| None));
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
+    let child = cluster.command(&[&arguments[..], &["--timeout=60s", "--count=150"]].concat()).spawn();
+    let child = child.expect("it starts");
+    let asked = || cluster.lock().asked.len();
+    eventually("some requests", || asked() > 20);
+    let first = cluster.processes("proxy");
+    kill_process(first[0], Signal::KILL).expect("it runs");
+    eventually("another one", || cluster.processes("proxy").len() == 2);
+    let before = asked();
+    eventually("requests that pass it", || asked() > before + 5);
+    {
+        let mut state = cluster.lock();
+        state.cut = true;
+        state.behaviours.insert("shop-canary-b-1".to_owned(), good());
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(messages.contains("kubectl proxy has ended, so no request can be sent: "), "{messages}");
+    assert!(messages.contains("It is started again"), "{messages}");
+    let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");
+    let number = |pointer: &str| summary.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    assert_eq!(number("/requests") + number("/unsent"), 150, "{summary}");
+    let blamed = number("/releases/canary/failure");
+    // those that hung on the second one until the cut are the canary's
+    assert!(number("/unsent") >= 5 && blamed <= (asked() - before) as u64, "{summary}");
+    assert_eq!(number("/releases/stable/failure"), 0, "{summary}");
+    assert!(cluster.socket_folders().is_empty());
+}
+
+#[test]
+fn if_kubectl_proxy_ends_again_and_again_that_is_told_and_the_verdict_is_on_what_was_counted() {
     let cluster = Cluster::of_deployments().with_pods(good(), good());
     let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50"];
     let child = cluster.command(&arguments).spawn().expect("it starts");
@@ -425,9 +518,242 @@ fn if_kubectl_proxy_ends_by_itself_that_is_told_and_the_verdict_is_on_what_was_c
     let output = child.wait_with_output().expect("it ends");
     let messages = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{messages}");
-    assert!(messages.contains("kubectl proxy has ended, so no request can be sent"), "{messages}");
+    assert!(messages.contains("It was started again 5 times"), "{messages}");
+    assert_eq!(cluster.processes("proxy").len(), 6);
     assert!(output.stdout.starts_with(b"Not yet: the canary has failed 0 of "), "{output:?}");
     assert!(cluster.socket_folders().is_empty());
+}
+
+#[test]
+fn a_kubectl_that_fails_or_writes_anything_is_told_safely_and_nothing_of_it_is_left() {
+    for (script, told) in [
+        ("printf '\\033[2Jrubbish' >&2; exit 1", r"kubectl: \u{1b}[2Jrubbish"),
+        ("exit 3", "kubectl has ended (exit status: 3)"),
+        ("printf '\\033[2J'; exit 0", r"the context has no usable namespace: \u{1b}[2J"),
+        ("[ $1 = config ] || { echo 'unknown flag: --unix-socket' >&2; exit 1; }", "kubectl: unknown flag"),
+    ] {
+        let cluster = Cluster::of_deployments().before(script);
+        let (code, output, messages) = cluster.run(&["judge", "deployment/shop", "deployment/shop-canary"]);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{script}: {messages}");
+        assert!(messages.contains(told), "{script}: {messages}");
+    }
+    let cluster = Cluster::of_deployments();
+    fs::remove_file(cluster.folder.path().join("kubectl")).expect("it is there");
+    let mut command = cluster.command(&["judge", "deployment/shop", "deployment/shop-canary"]);
+    let output = command.env("PATH", tools(&cluster)).output().expect("it runs");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(messages.contains("kubectl is not on the PATH"), "{messages}");
+}
+
+/// A folder with the programs that the guard of kubectl needs, without kubectl.
+fn tools(cluster: &Cluster) -> PathBuf {
+    let folder = cluster.folder.path().join("tools");
+    fs::create_dir(&folder).expect("a folder");
+    for tool in ["sh", "cat", "rm", "rmdir", "sleep"] {
+        let paths = std::env::var_os("PATH").expect("a PATH");
+        let found = std::env::split_paths(&paths).map(|path| path.join(tool)).find(|path| path.exists());
+        std::os::unix::fs::symlink(found.expect("it is installed"), folder.join(tool)).expect("a link");
+    }
+    folder
+}
+
+#[test]
+fn no_process_and_no_folder_is_left_whatever_ends_it_and_whatever_kubectl_does() {
+    let hangs = "[ $1 != config ] || sleep 600";
+    let hangs_at_start = "[ $1 != proxy ] || sleep 600";
+    // ends by no signal but SIGKILL
+    let deaf = "trap '' TERM INT HUP";
+    let deaf_at_start = "trap '' TERM INT HUP; [ $1 != proxy ] || while :; do sleep 1; done";
+    for (script, command) in [
+        ("", "proxy"),
+        (hangs, "config"),
+        (hangs_at_start, "proxy"),
+        (deaf, "proxy"),
+        (deaf_at_start, "proxy"),
+    ] {
+        for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+            let cluster = Cluster::of_deployments().with_pods(good(), good()).before(script);
+            let arguments =
+                ["judge", "deployment/shop", "deployment/shop-canary", "--max-failure-rate=0.01%"];
+            let mut child = cluster.command(&arguments).spawn().expect("it starts");
+            eventually("kubectl", || !cluster.processes(command).is_empty());
+            testkit::signal(&child, signal);
+            child.wait().expect("it ends");
+            let all = || [cluster.processes("config"), cluster.processes("proxy")].concat();
+            eventually(&format!("no process after {signal:?}: {script}"), || {
+                all().into_iter().all(|id| test_kill_process(id).is_err())
+            });
+            eventually(&format!("no folder after {signal:?}: {script}"), || {
+                cluster.socket_folders().is_empty()
+            });
+        }
+    }
+}
+
+#[test]
+fn two_runs_at_once_do_not_disturb_each_other() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--count=100"];
+    let start = || cluster.command(&arguments).spawn().expect("it starts");
+    for child in [start(), start()] {
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    assert_eq!(cluster.lock().asked.len(), 200);
+    assert!(cluster.socket_folders().is_empty());
+}
+
+#[test]
+fn a_watch_that_always_ends_is_not_asked_for_in_a_hurry_and_without_one_the_list_is_read() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    cluster.lock().short_watches = true;
+    let watched = cluster.watch(&["--count=150"]);
+    assert_eq!(watched.number("/releases/canary/success") + watched.number("/releases/stable/success"), 150);
+    let lists = cluster.lock().lists;
+    assert!(lists < 40, "{lists} lists and watches in three seconds");
+
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let labels = [("pod-template-hash", "b"), ("track", "canary")];
+    cluster.add_pod("shop-canary-b-2", "shop-canary-b", &labels, good());
+    let forbidden = Answer::of_api(403, "Forbidden", "cannot watch resource \"pods\"", &Value::Null);
+    cluster.lock().watch_refusal = Some(forbidden);
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50"];
+    let mut child = cluster
+        .command(&[&arguments[..], &["--max-failure-rate=0.01%"]].concat())
+        .spawn()
+        .expect("it starts");
+    let asked = |pod: &str| cluster.lock().asked.iter().filter(|(name, _)| name == pod).count();
+    eventually("the second pod is asked", || asked("shop-canary-b-2") > 3);
+    cluster.change("shop-canary-b-2", |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-11-29T06:00:00Z");
+    });
+    eventually("it is asked no more", || {
+        let (before, all) = (asked("shop-canary-b-2"), asked("shop-a-1"));
+        eventually("other requests", || asked("shop-a-1") > all + 20);
+        asked("shop-canary-b-2") == before
+    });
+    testkit::signal(&child, Signal::INT);
+    let mut messages = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut messages).expect("UTF-8");
+    child.wait().expect("it ends");
+    assert!(messages.contains("verbs: [list, watch]"), "{messages}");
+}
+
+#[test]
+fn five_thousand_pods_are_listed_in_pages() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let labels = [("pod-template-hash", "b"), ("track", "canary")];
+    for number in 2..=5000 {
+        cluster.add_pod(&format!("shop-canary-b-{number}"), "shop-canary-b", &labels, good());
+    }
+    // as much as real pods have
+    let padding = "x".repeat(10_000);
+    for pod in &mut cluster.lock().pods {
+        pod["metadata"]["annotations"] = json!({"padding": padding});
+    }
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--count=50"];
+    let (code, _, messages) = cluster.run(&arguments);
+    assert_eq!(code, Some(2), "{messages}");
+    assert!(messages.contains("deployment/shop-canary (5000 pods)"), "{messages}");
+}
+
+#[test]
+fn what_pods_say_of_themselves_is_shown_safe_and_leads_nowhere_else() {
+    let evil = "\u{1b}[2J\r\n\u{202e}";
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    cluster.change("shop-canary-b-1", |pod| {
+        pod["metadata"]["labels"][evil] = json!(evil.repeat(10_000));
+        pod["metadata"]["annotations"] = json!({evil: evil});
+        pod["spec"]["containers"][0]["ports"][0]["name"] = json!(evil);
+        pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": evil}});
+    });
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
+    let (code, output, messages) = cluster.run(&[&arguments[..], &["--count=40"]].concat());
+    assert_eq!(code, Some(2), "{messages}");
+    let is_safe = |text: &str| !text.contains(['\u{1b}', '\r', '\u{202e}']);
+    assert!(is_safe(&messages) && is_safe(&output) && output.len() < 100_000, "{messages}");
+
+    for path in ["/../../../secrets", "/a b", "/\u{1b}[2J", "/#x", "/x\r\nHost: y", &"/x".repeat(50_000)] {
+        let cluster = Cluster::of_deployments().with_pods(good(), good());
+        cluster.change("shop-canary-b-1", |pod| {
+            pod["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"path": path, "port": 8080}});
+        });
+        let (code, _, messages) = cluster.run(&["judge", "deployment/shop", "deployment/shop-canary"]);
+        assert_eq!(code, Some(3), "{path}: {messages}");
+        assert!(messages.contains("the path of the readiness probe cannot be asked"), "{messages}");
+        assert!(is_safe(&messages) && messages.len() < 2000, "{messages}");
+        assert!(cluster.lock().asked.is_empty());
+    }
+}
+
+#[test]
+fn a_pod_whose_readiness_probe_is_https_is_asked_by_https() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    cluster.change("shop-canary-b-1", |pod| {
+        pod["spec"]["containers"][0]["readinessProbe"] =
+            json!({"httpGet": {"path": "ready", "port": 8080, "scheme": "HTTPS"}});
+    });
+    cluster.watch(&["--count=30"]);
+    let state = cluster.lock();
+    for (pod, head) in &state.asked {
+        let place = match pod.as_str() {
+            "shop-canary-b-1" => "https:shop-canary-b-1:8080/proxy/ready",
+            _ => "shop-a-1:8080/proxy/",
+        };
+        assert!(head.starts_with(&format!("GET /api/v1/namespaces/shop-space/pods/{place} ")), "{head}");
+    }
+}
+
+#[test]
+fn a_workload_that_belongs_to_the_other_one_is_refused() {
+    let cluster = Cluster::of_deployments().with_pods(good(), good());
+    let path = "/apis/apps/v1/namespaces/shop-space/replicasets/shop-a";
+    let owners = json!([{"kind": "Deployment", "name": "shop", "controller": true}]);
+    let labels = json!({"matchLabels": {"app": "shop"}});
+    cluster.add_object(path, json!({"metadata": {"ownerReferences": owners}, "spec": {"selector": labels}}));
+    for pair in [["deployment/shop", "rs/shop-a"], ["rs/shop-a", "deployment/shop"]] {
+        let (code, _, messages) = cluster.run(&["judge", pair[0], pair[1]]);
+        assert_eq!(code, Some(3), "{messages}");
+        assert!(messages.contains("replicaset/shop-a belongs to deployment/shop"), "{messages}");
+    }
+    let (code, _, messages) =
+        cluster.run(&["judge", "rs/shop-a", "deployment/shop-canary", "--count=20", "--rate=50"]);
+    assert_eq!(code, Some(2), "{messages}");
+}
+
+#[test]
+fn serve_judges_pods_each_version_for_itself_also_one_that_never_answers() {
+    let cluster = Cluster::of_deployments().with_pods(good(), Box::new(|_, _| None));
+    let labels = [("pod-template-hash", "c"), ("track", "canary")];
+    cluster.add_pod("shop-canary-c-1", "shop-canary-c", &labels, good());
+    let mut command = cluster.command(&[
+        "serve",
+        "deployment/shop",
+        "deployment/shop-canary",
+        "--listen=127.0.0.1:0",
+        "--rate=50",
+        "--timeout=200ms",
+    ]);
+    let mut serving = Serving::of(command.spawn().expect("it starts"));
+    let verdict = |path: &str| serving.get(path).json();
+    eventually("a roll-back of the version that hangs", || {
+        verdict("/v1/verdict?version=b")["decision"] == "roll_back"
+    });
+    eventually("answers of the other version", || {
+        verdict("/v1/verdict?version=c")["canary"]["answers"].as_u64() > Some(20)
+    });
+    let good = verdict("/v1/verdict?version=c");
+    assert_eq!(
+        (&good["canary"]["failures"], &good["unattributed"], &good["decision"]),
+        (&json!(0), &json!(0), &json!("not_yet")),
+        "{good}"
+    );
+    let current = verdict("/v1/verdict");
+    assert_eq!((&current["trial"], &current["decision"]), (&json!("b"), &json!("roll_back")), "{current}");
+    serving.signal(Signal::TERM);
+    serving.signal(Signal::TERM);
+    serving.end();
+    eventually("nothing is left", || cluster.socket_folders().is_empty());
 }
 
 #[test]

@@ -30,7 +30,8 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
         Err(error) => return Ok(unusable(error)),
     };
     let access = Access { hosts: flags.allow_host.clone(), reset: flags.allow_reset, token };
-    let Opened { source, title, how, rate, share, .. } = match flags.source.open(flags.bounds()).await {
+    let Opened { source, title, place, how, rate, share, .. } = match flags.source.open(flags.bounds()).await
+    {
         Ok(opened) => opened,
         Err(error) => return Ok(unusable(error)),
     };
@@ -41,7 +42,7 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let address = listener.local_addr()?;
     let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
     let record = record.transpose()?;
-    let of = format!("{title}; {}; {}", flags.source.terms(), trial.terms());
+    let of = format!("{title}; {place}{}; {}", flags.source.terms(), trial.terms());
     let state = match flags.state.as_deref().map(|path| StateFile::new(path, of)).transpose() {
         Ok(state) => state,
         Err(error) => return Ok(unusable(error.to_string())),

@@ -67,7 +67,13 @@ mod tests {
             let now = start + tenth * Duration::from_millis(100);
             let response = if (50..600).contains(&tenth) {
                 let (attribution, cause) = (Attribution::NoAnswer, Cause::Refused);
-                Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new(), pod: None })
+                Response::NoAnswer(NoAnswer {
+                    attribution,
+                    cause,
+                    detail: String::new(),
+                    pod: None,
+                    info: None,
+                })
             } else {
                 let (attribution, outcome) = (Attribution::Unnamed, Outcome::Failure);
                 Response::Answer(Answer {

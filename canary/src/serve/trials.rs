@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::versions::{Versions, looks_like_a_hash, workload};
 use crate::{
-    source::{Interval, Observation, Response, Seen},
+    source::{Attribution, Interval, NoAnswer, Observation, Response, Seen},
     trial::Trial,
     view::word,
 };
@@ -134,13 +134,19 @@ impl Trials {
     }
 
     fn observe_request(&mut self, observation: &Observation, now: Instant) {
+        let of_canary = |attribution: &Attribution| attribution.release() == Some(Release::Canary);
+        let pod = observation.pod();
         let canary = match &observation.response {
-            Response::Answer(answer) if answer.attribution.release() == Some(Release::Canary) => {
-                self.versions.of(answer).map_or(Canary::Unknown, Canary::Of)
+            Response::Answer(answer) if of_canary(&answer.attribution) => {
+                self.versions.of(pod, answer.info.as_ref()).map_or(Canary::Unknown, Canary::Of)
+            }
+            // if the source knows the pod, a canary that never answers has a trial, too, and no other one pays for it
+            Response::NoAnswer(NoAnswer { attribution, info: Some(info), .. }) if of_canary(attribution) => {
+                self.versions.of(pod, Some(info)).map_or(Canary::Unknown, Canary::Of)
             }
             _ => Canary::No,
         };
-        self.begin_for(canary, observation.pod(), now);
+        self.begin_for(canary, pod, now);
         for one in self.named.values_mut().chain([&mut self.all]) {
             one.observe(observation, canary, now);
         }
@@ -449,10 +455,11 @@ mod tests {
     use super::on_trial::{ANSWERS_NOW, IDLE_AFTER};
     use super::*;
     use crate::{
-        source::{Answer, Attribution, Cause, CountedWindow, NoAnswer},
+        source::{Answer, Cause, CountedWindow},
         trial::Coverage,
     };
     use Outcome::{Failure, Success};
+    use appinfo::{app_info::AppInfo, labels::Labels};
     use canary_judge::{Counts, Decision, Outcome, Settings, Window};
 
     /// Trials, the time, and the number of the next request.
@@ -778,12 +785,36 @@ mod tests {
         watched.rounds(2, BROKEN, Failure);
         watched.ask(Some("build-7"));
         let (attribution, cause) = (Attribution::NoAnswer, Cause::TimedOut);
-        let lost = NoAnswer { attribution, cause, detail: String::new(), pod: None };
+        let lost = NoAnswer { attribution, cause, detail: String::new(), pod: None, info: None };
         (0..3).for_each(|_| watched.respond(Response::NoAnswer(lost.clone())));
         for id in ["c66665c44", "build-7", NO_CANARY] {
             let sides = watched.trials.find(&named(id), watched.now).one.trial.tally().sides();
             assert_eq!(sides.unattributed, 3, "{id}");
         }
+    }
+
+    #[test]
+    fn requests_without_an_answer_count_in_the_trial_of_their_version_if_the_source_knows_the_pod() {
+        let mut watched = Watched::new();
+        watched.rounds(2, FIXED, Success);
+        let info = |labels: &str| Some(AppInfo::new("", "", &Labels::parse(labels.as_bytes())));
+        let lost = |pod: &str, info| {
+            let (attribution, cause) = (Attribution::Release(Release::Canary), Cause::TimedOut);
+            let pod = Some(pod.to_owned());
+            Response::NoAnswer(NoAnswer { attribution, cause, detail: String::new(), pod, info })
+        };
+        for _ in 0..30 {
+            watched.stable(1);
+            watched.respond(lost(BROKEN, info("")));
+            watched.respond(lost("web-0", info("controller-revision-hash=web-5d8")));
+        }
+        // the first of each was sent before its trial began
+        for (id, failures) in [("744f96dc75", 0), ("c66665c44", 29), ("web-5d8", 29)] {
+            assert_eq!(watched.counts(id, Release::Canary).failures, failures, "{id}");
+        }
+        assert_eq!((watched.decision("c66665c44"), watched.decision("744f96dc75")), ("roll_back", "not_yet"));
+        let answers_now = watched.ask(None);
+        assert!(["c66665c44", "web-5d8"].contains(&answers_now.as_str()), "{answers_now}");
     }
 
     #[test]

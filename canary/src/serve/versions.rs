@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     foreign::HASH_LABELS,
     foreign::{LABEL, bounded},
-    source::Answer,
 };
+use appinfo::app_info::AppInfo;
 
 /// The letters of hashes and random suffixes:
 const SAFE_CHARACTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
@@ -62,11 +62,10 @@ struct Marks<'a> {
 }
 
 impl Versions {
-    /// The version of this answer of the canary, if it can be determined. A new version is remembered.
-    pub(super) fn of(&mut self, answer: &Answer) -> Option<Version> {
-        let label = answer.info.as_ref().and_then(|info| hash_label(&info.labels));
-        let name = answer.pod.as_deref().map(PodName::parse);
-        self.of_marks(Marks { label, name })
+    /// The version of this pod of the canary, if it can be determined. A new version is remembered.
+    pub(super) fn of(&mut self, pod: Option<&str>, info: Option<&AppInfo>) -> Option<Version> {
+        let label = info.and_then(|info| hash_label(&info.labels));
+        self.of_marks(Marks { label, name: pod.map(PodName::parse) })
     }
 
     /// The version of this hash, which is remembered; `None` if the hash is empty.
@@ -221,25 +220,13 @@ fn is_random(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use appinfo::{app_info::AppInfo, labels::Labels};
+    use appinfo::labels::Labels;
 
     use super::*;
-    use crate::source::Attribution;
-    use canary_judge::{Outcome, Release};
-
-    fn answer(pod: Option<&str>, labels: Option<&str>) -> Answer {
-        Answer {
-            attribution: Attribution::Release(Release::Canary),
-            outcome: Outcome::Success,
-            status: None,
-            latency: None,
-            pod: pod.map(str::to_owned),
-            info: labels.map(|labels| AppInfo::new("", "", &Labels::parse(labels.as_bytes()))),
-        }
-    }
 
     fn of(versions: &mut Versions, pod: &str, labels: Option<&str>) -> Version {
-        versions.of(&answer(Some(pod), labels)).expect("a version")
+        let info = labels.map(|labels| AppInfo::new("", "", &Labels::parse(labels.as_bytes())));
+        versions.of(Some(pod), info.as_ref()).expect("a version")
     }
 
     #[test]
@@ -308,11 +295,11 @@ mod tests {
             "web-0",
             "",
         ] {
-            assert_eq!(versions.of(&answer(Some(name), None)), None, "{name}");
+            assert_eq!(versions.of(Some(name), None), None, "{name}");
         }
         let one = of(&mut versions, "10.0.0.5:8080", Some("pod-template-hash=c66665c44"));
         assert_eq!(of(&mut versions, "10.0.0.5:8080", None), one, "its labels have told it before");
-        assert_eq!(versions.of(&answer(Some("10.0.0.6:8080"), None)), None);
+        assert_eq!(versions.of(Some("10.0.0.6:8080"), None), None);
     }
 
     #[test]
@@ -335,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_tells_neither_pod_nor_labels_is_of_no_known_version() {
-        assert_eq!(Versions::default().of(&answer(None, None)), None);
+        assert_eq!(Versions::default().of(None, None), None);
     }
 
     #[test]

@@ -78,10 +78,8 @@ impl SourceFlags {
         match target {
             Place::Url(_) => format!("{timeout:?} {:?}", service.naming()),
             Place::Workload(stable) => {
-                let PodsFlags { canary_workload, namespace, port, .. } = &self.pods;
-                format!(
-                    "{timeout:?} {stable:?} {canary_workload:?} {canary:?} {namespace:?} {port:?} {path:?}"
-                )
+                let PodsFlags { canary_workload, port, .. } = &self.pods;
+                format!("{timeout:?} {stable:?} {canary_workload:?} {canary:?} {port:?} {path:?}")
             }
         }
     }

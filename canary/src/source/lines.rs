@@ -370,7 +370,13 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
                 Attribution::Unnamed => Attribution::NoAnswer,
                 named => named,
             };
-            Response::NoAnswer(NoAnswer { attribution, cause, detail: cause.to_string(), pod: None })
+            Response::NoAnswer(NoAnswer {
+                attribution,
+                cause,
+                detail: cause.to_string(),
+                pod: None,
+                info: None,
+            })
         }
         (Response::Answer(answer), None) => {
             Response::Answer(Answer { status: recorded.status().or(answer.status), ..answer })

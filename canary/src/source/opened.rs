@@ -32,6 +32,8 @@ pub struct Opened {
     pub source: AnySource,
     /// Its name.
     pub title: String,
+    /// Where that name has its meaning, such as a namespace of a cluster; empty if it has one meaning.
+    pub place: String,
     /// Its name, and how often it is asked if canary sends the requests.
     pub how: String,
     /// Requests a second, if canary sends them. Otherwise, the source counts all requests that the service gets.

@@ -34,9 +34,13 @@ pub use self::{
     objects::PortName,
     workload::{Place, Selector, Workload},
 };
-use self::{kubectl::Proxy, request::Asking, roster::Roster};
+use self::{
+    kubectl::{News, Proxy},
+    request::Asking,
+    roster::Roster,
+};
 use super::{
-    Observation, Response, Seen, Source,
+    Observation, Seen, Source,
     probe::{Orders, Pace, Turns},
     strata::{Path, Paths},
 };
@@ -54,35 +58,29 @@ struct Pods {
     orders: watch::Sender<Orders>,
     /// Sends requests, and keeps the pods up to date.
     _tasks: JoinSet<()>,
+    /// `None` in the cluster.
     proxy: Option<Proxy>,
-    end: End,
-}
-
-/// Whether `kubectl proxy` has ended by itself. No request can be sent then.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Not,
-    Seen,
-    Told,
+    /// Whether it has ended for good, so that no request can be sent.
+    ended: bool,
 }
 
 impl Source for Pods {
     async fn next(&mut self) -> Option<Seen> {
-        match self.end {
-            End::Not => {}
-            End::Seen => {
-                self.end = End::Told;
-                return Some(Seen::Trouble("kubectl proxy has ended, so no request can be sent".to_owned()));
+        if self.ended {
+            return None;
+        }
+        let Some(proxy) = &mut self.proxy else { return self.seen.recv().await };
+        let news = select! {
+            seen = self.seen.recv() => return seen,
+            news = proxy.news() => news,
+        };
+        Some(Seen::Trouble(match news {
+            News::Again(why) => why,
+            News::End(why) => {
+                self.ended = true;
+                why
             }
-            End::Told => return None,
-        }
-        let seen = self.seen.recv().await?;
-        let is_unsent =
-            |seen: &Seen| matches!(seen, Seen::Request(Observation { response: Response::Unsent(_), .. }));
-        if is_unsent(&seen) && self.proxy.as_mut().is_some_and(Proxy::has_ended) {
-            self.end = End::Seen;
-        }
-        Some(seen)
+        }))
     }
 
     fn pause(&self, paused: bool) {

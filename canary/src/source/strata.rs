@@ -52,10 +52,7 @@ impl FromStr for WeightedPath {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let weighted = text.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse().ok()?)));
         let (path, weight) = weighted.unwrap_or((text, 1));
-        let climbs =
-            path.split(['?', '#']).next().is_some_and(|path| path.split('/').any(|part| part == ".."));
-        let is_path = path.starts_with('/') && !path.contains('#') && path.parse::<hyper::Uri>().is_ok();
-        if !is_path || climbs {
+        if !is_path(path) {
             return Err(
                 "want a path that begins with /, as in /v1/cart?id=7, or with a weight, as in /v1/cart:3",
             );
@@ -68,6 +65,12 @@ impl FromStr for WeightedPath {
 }
 
 const MOST_WEIGHT: u32 = 1_000_000;
+
+/// Whether this is a path, with or without a query, that stays below the place where it is appended.
+pub(crate) fn is_path(text: &str) -> bool {
+    let climbs = text.split('?').next().is_some_and(|path| path.split('/').any(|part| part == ".."));
+    text.starts_with('/') && !text.contains('#') && text.parse::<hyper::Uri>().is_ok() && !climbs
+}
 
 impl fmt::Display for WeightedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -260,6 +260,7 @@ mod tests {
                 cause: Cause::TimedOut,
                 detail: "no answer".to_owned(),
                 pod: None,
+                info: None,
             })
         };
         let canary = Attribution::Release(Release::Canary);

@@ -348,6 +348,7 @@ mod tests {
             cause: Cause::TimedOut,
             detail: "no answer within 2s".to_owned(),
             pod: None,
+            info: None,
         })
     }
 

@@ -218,6 +218,104 @@ fn canaries_that_name_nothing_are_judged_good_broken_hanging_and_crashing() {
 }
 
 #[test]
+fn workloads_of_every_kind_are_judged() {
+    let namespace = Namespace::new("workloads");
+    let pods = |name: &str, arguments: &str| {
+        format!(
+            "selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: shop
+          image: {IMAGE}
+          imagePullPolicy: Never
+          args: {arguments}
+          ports: [{{name: http, containerPort: 8080}}]
+          readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
+"
+        )
+    };
+    let kinds =
+        [("StatefulSet", "sts", "serviceName: none\n  "), ("DaemonSet", "ds", ""), ("ReplicaSet", "rs", "")];
+    let fails = r#"["fail", "100"]"#;
+    for (kind, short, more) in kinds {
+        for (name, arguments) in [("stable", "[]"), ("bad", fails)] {
+            let name = format!("{short}-{name}");
+            let pods = pods(&name, arguments);
+            namespace.apply(&format!(
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  {more}{pods}"
+            ));
+        }
+    }
+    namespace.kubectl(&["wait", "pods", "--all", "--for=condition=Ready", "--timeout=120s"]);
+    for (kind, short, _) in kinds {
+        let (stable, bad) = (format!("{short}/{short}-stable"), format!("{short}/{short}-bad"));
+        let said = namespace.run(&[&stable, &bad, "--path=/", "--rate=50"]);
+        assert_eq!(said.code, Some(1), "{kind}: {said:?}");
+    }
+    // kinds may differ
+    let said = namespace.run(&["sts/sts-stable", "ds/ds-stable", "--path=/", "--rate=50", "--count=60"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+
+    // a ReplicaSet of a Deployment, beside it
+    namespace.deploy("shop", 1, "[]");
+    namespace.until_ready("shop");
+    let own =
+        namespace.kubectl(&["get", "rs", "--selector=track=shop", "-o=jsonpath={.items[0].metadata.name}"]);
+    let said = namespace.run(&["deployment/shop", &format!("rs/{own}"), "--path=/"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.messages.contains("belongs to deployment/shop"), "{said:?}");
+
+    rollout(&namespace, &pods("ro", "[]"), &pods("ro", fails));
+}
+
+/// A Rollout as its controller leaves it, if the cluster knows the type: with a `ReplicaSet` of each release.
+fn rollout(namespace: &Namespace, stable: &str, canary: &str) {
+    let known = kubectl(&["get", "crd", "rollouts.argoproj.io"], "").status.success();
+    if !known {
+        eprintln!("skipped: the cluster does not know Rollouts");
+        return;
+    }
+    let manifest =
+        format!("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: ro}}\nspec:\n  {stable}");
+    namespace.apply(&manifest);
+    let status = r#"{"status": {"stableRS": "5d8f", "currentPodHash": "7c9f"}}"#;
+    namespace.kubectl(&["patch", "rollout", "ro", "--type=merge", "--patch", status]);
+    for (hash, pods) in [("5d8f", stable), ("7c9f", canary)] {
+        let pods = pods.replace("{app: ro}", &format!("{{app: ro, rollouts-pod-template-hash: {hash}}}"));
+        namespace.apply(&format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: ro-{hash}}}\nspec:\n  {pods}"
+        ));
+    }
+    eventually("the pods", || {
+        let pods = namespace.kubectl(&["get", "pods", "--selector=app=ro", "--output=name"]);
+        pods.lines().count() == 2
+    });
+    let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=120s"];
+    namespace.kubectl(&ready);
+    let said = namespace.run(&["rollout/ro", "--path=/", "--rate=50"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+}
+
+#[test]
+fn a_pod_that_writes_what_the_api_server_writes_about_it_is_rolled_back() {
+    let namespace = Namespace::new("fakes");
+    namespace.deploy("shop", 1, "[]");
+    for code in ["403", "404"] {
+        namespace.deploy(&format!("fake{code}"), 1, &format!(r#"["kubernetes", "{code}"]"#));
+    }
+    namespace.until_ready("shop");
+    for code in ["403", "404"] {
+        let name = format!("fake{code}");
+        namespace.until_ready(&name);
+        let said = namespace.judge("shop", &name, &[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+    }
+}
+
+#[test]
 fn pods_that_come_and_go_are_not_blamed_and_no_request_is_lost() {
     let namespace = Namespace::new("churn");
     namespace.deploy("shop", 3, "[]");

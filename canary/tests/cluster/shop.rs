@@ -60,7 +60,17 @@ fn answer(
         std::process::exit(1);
     }
     if let Some(code) = status {
-        let body = format!(r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":{code}}}"#);
+        // about this very pod, whose name is its host's
+        let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let name = name.trim();
+        let (reason, message) = match code {
+            403 => ("Forbidden", format!(r#"pods \"{name}:8080\" is forbidden: cannot get resource \"pods/proxy\""#)),
+            404 => ("NotFound", format!(r#"pods \"{name}\" not found"#)),
+            _ => ("Unauthorized", "Unauthorized".to_owned()),
+        };
+        let body = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message}","reason":"{reason}","details":{{"name":"{name}","kind":"pods"}},"code":{code}}}"#
+        );
         return respond(&format!("{code} Refused"), &body);
     }
     if number % 100 < fail {

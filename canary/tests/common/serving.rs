@@ -57,11 +57,12 @@ impl Serving {
     }
 
     /// What a process serves, by its first message.
-    fn of(mut child: Child) -> Self {
+    pub fn of(mut child: Child) -> Self {
         let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut first = String::new();
-        messages.read_line(&mut first).expect("UTF-8");
-        let after = first.strip_prefix("canary: ").and_then(|it| it.split_once(" on http://"));
+        // a source may say first what it has found
+        while !first.contains(" on http://") && messages.read_line(&mut first).expect("UTF-8") > 0 {}
+        let after = first.split_once(" on http://");
         let address = after.and_then(|(_, after)| after.split_once(',')).map(|(address, _)| address);
         let address = address.and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it does not serve: {first}"));

@@ -334,8 +334,10 @@ impl OnTrial {
 
 fn without_release(observation: &Observation) -> Observation {
     let mut observation = observation.clone();
-    if let Response::Answer(answer) = &mut observation.response {
-        answer.attribution = Attribution::Unnamed;
+    match &mut observation.response {
+        Response::Answer(answer) => answer.attribution = Attribution::Unnamed,
+        Response::NoAnswer(no_answer) => no_answer.attribution = Attribution::NoAnswer,
+        Response::Unsent(_) => {}
     }
     observation
 }

@@ -19,6 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use super::kubectl::Socket;
 use crate::source::{
     http::{self, Connection, Lost, Origin, Tls},
     probe::{Trust, addresses},
@@ -44,10 +45,21 @@ const MARKS: [HeaderName; 3] = [
     HeaderName::from_static("x-kubernetes-pf-flowschema-uid"),
 ];
 
+/// How the message of the API server begins if it has not reached a pod. Older ones write it with a capital letter, and
+/// as plain text.
+const NOT_REACHED: &str = "error trying to reach service:";
+/// A port that no pod can have. So only the API server, or a server before it, can answer a request to it.
+const NO_PORT: u32 = 99_999;
+
+/// Whether a message of the API server says that it has not reached a pod.
+pub(super) fn is_not_reached(message: &str) -> bool {
+    message.get(..NOT_REACHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(NOT_REACHED))
+}
+
 /// The way to the API server.
 pub(super) enum Way {
     /// The socket of a `kubectl proxy`.
-    Proxy(PathBuf),
+    Proxy(Socket),
     /// From a pod, with its service account.
     Cluster {
         /// The API server.
@@ -60,6 +72,14 @@ pub(super) enum Way {
 }
 
 impl Way {
+    /// The socket of the `kubectl proxy` that runs now; `None` in the cluster.
+    pub(super) fn now(&self) -> Option<PathBuf> {
+        match self {
+            Self::Proxy(socket) => Some(socket.path()),
+            Self::Cluster { .. } => None,
+        }
+    }
+
     /// The way from a pod; `None` where this is no pod, or it has no token.
     pub(super) fn in_cluster() -> Option<Result<Self, String>> {
         let folder = PathBuf::from(SERVICE_ACCOUNT);
@@ -147,28 +167,40 @@ impl ApiStatus {
     }
 }
 
+/// The result of a question whether the API server answers.
+struct Checked {
+    path: String,
+    began: Instant,
+    result: Result<(), ApiError>,
+}
+
 /// The API server.
 pub(super) struct Api {
     pub(super) way: Way,
-    /// The path of the question whether it answers.
-    check: String,
-    /// When the last check began, and its result.
-    checked: Mutex<Option<(Instant, Result<(), ApiError>)>>,
+    /// The path of the pods.
+    pods: String,
+    /// The last check.
+    checked: Mutex<Option<Checked>>,
     /// The headers that its answers have.
     marks: std::sync::Mutex<Option<HeaderMap>>,
 }
 
 impl Api {
-    /// `check` is the path of a small answer.
-    pub(super) fn new(way: Way, check: String) -> Self {
-        Self { way, check, checked: Mutex::default(), marks: std::sync::Mutex::default() }
+    pub(super) fn new(way: Way, namespace: &str) -> Self {
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        Self { way, pods, checked: Mutex::default(), marks: std::sync::Mutex::default() }
+    }
+
+    /// The path of a pod's port.
+    pub(super) fn path_to(&self, scheme: &str, pod: &str, port: u32) -> String {
+        format!("{}/{scheme}{pod}:{port}/proxy", self.pods)
     }
 
     /// Opens a connection.
     pub(super) async fn connect(&self) -> Result<Connection, Lost> {
         match &self.way {
             Way::Proxy(socket) => {
-                http::handshake(UnixStream::connect(socket).await.map_err(Lost::Connect)?).await
+                http::handshake(UnixStream::connect(socket.path()).await.map_err(Lost::Connect)?).await
             }
             Way::Cluster { origin, tls, .. } => {
                 let stream = addresses::connect(&origin.host, origin.port).await.map_err(Lost::from)?;
@@ -262,16 +294,32 @@ impl Api {
 
     /// Whether the API server answers, by a question that was asked after `since`.
     pub(super) async fn answers(&self, since: Instant) -> Result<(), ApiError> {
+        self.check(format!("{}?limit=1", self.pods), since).await
+    }
+
+    /// Why the API server itself answers requests to this pod with this status; `None` if it does not, so that the pod
+    /// has. A pod can write the same answer, but it cannot answer this question, which was asked after `since`.
+    pub(super) async fn refuses(&self, pod: &str, status: StatusCode, since: Instant) -> Option<ApiError> {
+        let result = self.check(self.path_to("", pod, NO_PORT) + "/", since).await;
+        result.err().filter(|error| match error {
+            ApiError::Refused(same, _) => *same == status,
+            ApiError::NoAnswer(_) => true,
+            ApiError::Unreadable(_) => false,
+        })
+    }
+
+    async fn check(&self, path: String, since: Instant) -> Result<(), ApiError> {
         let mut checked = self.checked.lock().await;
-        match &*checked {
-            Some((at, result)) if *at >= since => result.clone(),
-            _ => {
-                let now = Instant::now();
-                let result = self.read(&self.check, CHECK_TIMEOUT).await.map(drop);
-                *checked = Some((now, result.clone()));
-                result
-            }
+        let is_answer = |it: &&Checked| {
+            it.began >= since && (it.path == path || matches!(it.result, Err(ApiError::NoAnswer(_))))
+        };
+        if let Some(known) = checked.as_ref().filter(is_answer) {
+            return known.result.clone();
         }
+        let began = Instant::now();
+        let result = self.read(&path, CHECK_TIMEOUT).await.map(drop);
+        *checked = Some(Checked { path, began, result: result.clone() });
+        result
     }
 }
 

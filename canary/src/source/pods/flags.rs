@@ -12,10 +12,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Draw, End, Place, Pods, PortName, Workload,
+    Draw, Place, Pods, PortName, Workload,
     api::{Api, ApiError, Way, own_namespace},
     keep::{Keeper, Listed, hashes},
-    kubectl::{Kubectl, Proxy},
+    kubectl::{Context, Kubectl, Proxy},
     lock,
     objects::{List, Named, Object, Wanted},
     request::Asking,
@@ -30,6 +30,7 @@ use crate::{
         AnySource, http,
         opened::{Bounds, Opened, ids},
         probe::{Limits, Orders, PATIENCE, Pace, ProbeFlags, ServiceFlags, Trust},
+        shown,
         strata::{Paths, WeightedPath},
     },
 };
@@ -165,21 +166,23 @@ impl PodsFlags {
             check_way_through_api(probe.rate, &headers)?;
         }
         let kubectl = self.kubectl();
-        let namespace = match (&self.namespace, &in_cluster) {
-            (Some(name), _) => name.clone(),
-            (None, Some(_)) => own_namespace().ok_or("give --namespace: this pod's own one is unknown")?,
-            (None, None) => kubectl.namespace().await?,
+        let (own, server) = if in_cluster.is_some() {
+            (own_namespace(), None)
+        } else {
+            let Context { namespace, server } = kubectl.context().await?;
+            (Some(namespace), Some(server))
         };
+        let namespace = self.namespace.clone().or(own);
+        let namespace = namespace.ok_or("give --namespace: this pod's own one is unknown")?;
         let workloads: Vec<_> = [Some(stable), self.canary_workload.as_ref()].into_iter().flatten().collect();
         let rule = needed_rule(&workloads, in_cluster.is_some());
         let (way, proxy) = if let Some(way) = in_cluster {
             (way, None)
         } else {
             let proxy = Proxy::start(&kubectl, &namespace, &accepted(&namespace, &workloads)).await?;
-            (Way::Proxy(proxy.socket().to_owned()), Some(proxy))
+            (Way::Proxy(proxy.socket()), Some(proxy))
         };
-        let check = format!("/api/v1/namespaces/{namespace}/pods?limit=1");
-        let api = Arc::new(Api::new(way, check));
+        let api = Arc::new(Api::new(way, &namespace));
         let finder = Finder { api: &api, namespace: &namespace, rule: &rule };
         let (lists, service_port) =
             finder.lists(stable, self.canary_workload.as_ref(), canary_labels).await?;
@@ -214,14 +217,16 @@ impl PodsFlags {
         let limits = Limits { timeout: probe.timeout, max_latency: bounds.max_latency };
         let pace = Pace { rate: probe.rate, limits, time: bounds.time, count: bounds.count };
         let tls = TlsConnector::from(Arc::new(Trust::Anything.client_config()?));
-        let asking = Arc::new(Asking { api, namespace, rule, headers, tls, limits });
+        let asking = Arc::new(Asking { api, rule, headers, tls, limits });
         let orders = watch::Sender::new(Orders::Pause);
         let share = bounds.share.map_or(HALF, canary_judge::Fraction::get);
         tasks.spawn(send_requests(asking, roster, Draw { share, paths }, pace, sender, orders.subscribe()));
 
         let title = names.join(" and ");
+        let cluster = server.map(|server| format!(" of {}", shown::url(&server))).unwrap_or_default();
         Ok(Opened {
-            source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, end: End::Not }),
+            place: format!("{namespace}{cluster}"),
+            source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, ended: false }),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),
@@ -306,9 +311,11 @@ impl Finder<'_> {
         };
         let mut lists = vec![Listed { selector: selector(stable, &object)?, rule, rollout }];
         if let Some(canary) = canary {
-            let object = self.object(canary).await?;
+            let canary_object = self.object(canary).await?;
+            overlap(stable, &object, canary)?;
+            overlap(canary, &canary_object, stable)?;
             let rule = Rule::Owned(canary.clone(), Release::Canary);
-            lists.push(Listed { selector: selector(canary, &object)?, rule, rollout: None });
+            lists.push(Listed { selector: selector(canary, &canary_object)?, rule, rollout: None });
         }
         let port = (stable.kind == Kind::Service).then(|| object.target_port()).flatten();
         Ok((lists, port))
@@ -341,6 +348,16 @@ impl Finder<'_> {
             _ => format!("; there is {}", names.join(", ")),
         }
     }
+}
+
+/// Refuses a workload that belongs to the other one: its pods would be of both releases.
+fn overlap(workload: &Workload, object: &Object, other: &Workload) -> Result<(), String> {
+    if object.metadata.owner() != Some((other.kind.name(), &other.name)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{workload} belongs to {other}, so its pods would be of both releases: name two that are apart"
+    ))
 }
 
 /// What a role must allow, as the rules of a Role in one line.

@@ -25,6 +25,12 @@ use crate::source::Seen;
 const WATCH: Duration = Duration::from_secs(60);
 /// The time between two attempts to read the list.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A watch that ends sooner is not followed by a list at once: something on the way may end each watch.
+const SHORT: Duration = Duration::from_secs(1);
+/// The number of pods that are read at once, so that a list may have any length.
+const PAGE: &str = "500";
+/// The most pods of a list.
+const MOST_PODS: usize = 20_000;
 /// How often a Rollout is read: its hashes change when a new canary begins.
 const ROLLOUT_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked at whether a release has a pod that is asked.
@@ -61,28 +67,43 @@ impl Keeper {
 
     /// Reads a list. Returns the version from which a watch goes on.
     pub(super) async fn list(&self, number: usize, listed: &Listed) -> Result<String, ApiError> {
-        let pods: List<Pod> = self.api.get(&self.path(listed, &[])).await?;
-        let items = pods.items.unwrap_or_default();
+        let (mut items, mut version, mut next) = (Vec::new(), String::new(), String::new());
+        loop {
+            let page: [(&str, &str); 2] = [("limit", PAGE), ("continue", &next)];
+            let page = if next.is_empty() { &page[..1] } else { &page[..] };
+            let pods: List<Pod> = self.api.get(&self.path(listed, page)).await?;
+            items.extend(pods.items.unwrap_or_default());
+            if items.len() > MOST_PODS {
+                return Err(ApiError::Unreadable(format!("more than {MOST_PODS} pods")));
+            }
+            // the version of the list is that of its first page
+            if version.is_empty() {
+                version = pods.metadata.resource_version;
+            }
+            next = pods.metadata.next;
+            if next.is_empty() {
+                break;
+            }
+        }
         lock(&self.roster).replace(number, &items, &listed.rule, Instant::now());
-        Ok(pods.metadata.resource_version)
+        Ok(version)
     }
 
     /// Keeps one list up to date until the source is gone.
     pub(super) async fn keep(self, number: usize, mut listed: Listed, mut version: String) {
         let mut told = None;
         loop {
+            let began = Instant::now();
             let watched = self.watch(number, &mut listed, &version).await;
-            let again = match watched {
-                Ok(()) => self.list(number, &listed).await,
-                Err(error) => Err(error),
-            };
-            let error = match again {
-                Ok(new) => {
-                    (version, told) = (new, None);
-                    None
-                }
-                Err(error) => Some(error.text(&self.rule)),
-            };
+            // also without a watch, the list is read
+            let again = self.list(number, &listed).await;
+            let error = watched.err().or(again.as_ref().err().cloned()).map(|error| error.text(&self.rule));
+            if let Ok(new) = again {
+                version = new;
+            }
+            if error.is_none() {
+                told = None;
+            }
             self.tell_health().await;
             if let Some(error) = error {
                 if told.as_ref() != Some(&error) {
@@ -90,6 +111,8 @@ impl Keeper {
                     self.tell(Seen::Trouble(error)).await;
                 }
                 sleep(AGAIN).await;
+            } else if began.elapsed() < SHORT {
+                sleep(SHORT).await;
             }
             if self.seen.strong_count() == 0 {
                 return;

@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use super::workload::{Labels, Selector};
+use crate::source::strata::is_path;
 
 /// A list of objects.
 #[derive(Debug, Deserialize)]
@@ -41,6 +42,9 @@ pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) resource_version: String,
+    /// Of a list that has more pages.
+    #[serde(rename = "continue")]
+    pub(super) next: String,
     pub(super) labels: Option<Labels>,
     pub(super) deletion_timestamp: Option<String>,
     owner_references: Option<Vec<Owner>>,
@@ -58,6 +62,7 @@ struct Owner {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Object {
+    pub(super) metadata: Metadata,
     pub(super) spec: Spec,
     pub(super) status: Status,
 }
@@ -238,13 +243,15 @@ struct State {
     reason: String,
 }
 
-impl Pod {
+impl Metadata {
     /// The kind and the name of the object that controls it.
     pub(super) fn owner(&self) -> Option<(&str, &str)> {
-        let owners = self.metadata.owner_references.as_deref()?;
+        let owners = self.owner_references.as_deref()?;
         owners.iter().find(|owner| owner.controller).map(|owner| (owner.kind.as_str(), owner.name.as_str()))
     }
+}
 
+impl Pod {
     /// Whether a Service would send to it.
     pub(super) fn is_ready(&self) -> bool {
         self.ready().is_some()
@@ -318,11 +325,19 @@ impl Pod {
             return Err(format!("there is no readiness probe by HTTP; {}: give --port", listed(&ports)));
         };
         let probe = probe.filter(|(of_probe, _)| *of_probe == port).map(|(_, probe)| probe);
-        let of_probe =
-            probe.as_ref().and_then(|probe| probe.path.clone()).filter(|path| path.starts_with('/'));
+        let of_probe = probe.as_ref().and_then(|probe| probe.path.clone()).filter(|path| !path.is_empty());
         let (path, path_is_of_probe) = match (&wanted.path, of_probe) {
             (Some(path), _) => (path.clone(), false),
-            (None, Some(path)) => (path, true),
+            (None, Some(path)) => {
+                // the kubelet puts the slash before it, too
+                let path = if path.starts_with('/') { path } else { format!("/{path}") };
+                if !is_path(&path) {
+                    return Err(format!(
+                        "the path of the readiness probe cannot be asked: {path:?}; give --path"
+                    ));
+                }
+                (path, true)
+            }
             (None, None) => ("/".to_owned(), false),
         };
         let tls = probe.and_then(|probe| probe.scheme).is_some_and(|scheme| scheme == "HTTPS");

@@ -1,6 +1,6 @@
 //! One request to a pod, and whose answer it was: the pod's, or that of a server on the way to it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use canary_judge::Outcome;
 use http_body_util::Empty;
@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    api::{Api, ApiStatus, Way, forbidden},
+    api::{Api, ApiError, ApiStatus, Way, is_not_reached},
     roster::Candidate,
 };
 use crate::{
@@ -31,14 +31,9 @@ use crate::{
     },
 };
 
-/// How the message of the API server begins if it has not reached a pod. Older ones write it with a capital letter, and
-/// as plain text.
-const NOT_REACHED: &str = "error trying to reach service:";
-
 /// What all requests have in common.
 pub(super) struct Asking {
     pub(super) api: Arc<Api>,
-    pub(super) namespace: String,
     /// What a role must allow, in words.
     pub(super) rule: String,
     pub(super) headers: HeaderMap,
@@ -52,17 +47,24 @@ impl Asking {
     pub(super) async fn ask(&self, pod: &Candidate, path: &str) -> Response {
         let sent = Instant::now();
         let deadline = sent.checked_add(self.limits.timeout).unwrap_or_else(|| sent + FAR);
+        let way = self.api.way.now();
         match timeout_at(deadline, self.send(pod, path)).await {
             Ok(Ok((head, body))) => {
-                let body =
-                    timeout_at(deadline, read_body(body)).await.ok().flatten().map(|kept| match kept {
-                        Kept::Whole(bytes) => bytes,
-                        Kept::TooLong => Vec::new(),
-                    });
-                self.judged(pod, sent, &head, body.as_deref()).await
+                let body = timeout_at(deadline, read_body(body)).await.ok().flatten();
+                let body = body.map(|kept| match kept {
+                    Kept::Whole(bytes) => bytes,
+                    Kept::TooLong => Vec::new(),
+                });
+                let latency = sent.elapsed();
+                if body.is_none()
+                    && let Some(trouble) = self.trouble_on_the_way(way).await
+                {
+                    return trouble;
+                }
+                self.judged(pod, latency, &head, body.as_deref()).await
             }
-            Ok(Err(lost)) => self.lost(pod, sent, &lost).await,
-            Err(_) => self.lost(pod, sent, &Lost::Late).await,
+            Ok(Err(lost)) => self.lost(pod, way, &lost).await,
+            Err(_) => self.lost(pod, way, &Lost::Late).await,
         }
     }
 
@@ -87,8 +89,7 @@ impl Asking {
     fn through_api(&self, pod: &Candidate, path: &str) -> Request<Empty<Bytes>> {
         let Candidate { name, endpoint, .. } = pod;
         let scheme = if endpoint.tls { "https:" } else { "" };
-        let (namespace, port) = (&self.namespace, endpoint.port);
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{scheme}{name}:{port}/proxy{path}");
+        let path = self.api.path_to(scheme, name, endpoint.port.into()) + path;
         self.request(&path, HeaderValue::from_static("localhost"))
     }
 
@@ -111,11 +112,16 @@ impl Asking {
         request
     }
 
-    /// What an answer means.
-    async fn judged(&self, pod: &Candidate, sent: Instant, head: &Parts, body: Option<&[u8]>) -> Response {
-        let latency = sent.elapsed();
+    /// What an answer means. Without a body, it has broken off.
+    async fn judged(
+        &self,
+        pod: &Candidate,
+        latency: Duration,
+        head: &Parts,
+        body: Option<&[u8]>,
+    ) -> Response {
         if matches!(self.api.way, Way::Proxy(_))
-            && let Some(response) = self.of_the_way(pod, sent, head, body.unwrap_or_default()).await
+            && let Some(response) = self.of_the_way(pod, head, body.unwrap_or_default()).await
         {
             return response;
         }
@@ -138,17 +144,13 @@ impl Asking {
     /// What an answer means that a server on the way has written; `None` if the pod has.
     ///
     /// A failure counts against the pod unless it is certain that another server has written it: otherwise a canary could
-    /// hide its failures.
-    async fn of_the_way(
-        &self,
-        pod: &Candidate,
-        sent: Instant,
-        head: &Parts,
-        body: &[u8],
-    ) -> Option<Response> {
+    /// hide its failures. A pod can write all that the API server writes. So the API server is asked itself, by a question
+    /// that no pod can answer.
+    async fn of_the_way(&self, pod: &Candidate, head: &Parts, body: &[u8]) -> Option<Response> {
         if head.status.is_success() {
             return None;
         }
+        let now = Instant::now();
         let text = || shown::text(String::from_utf8_lossy(body).trim());
         if !self.api.has_passed(&head.headers) {
             let why = format!("the way to the pods answers {}: {}", head.status.as_u16(), text());
@@ -156,32 +158,26 @@ impl Asking {
         }
         let status = ApiStatus::of(head.status, body);
         let message = status.as_ref().map_or_else(text, |status| shown::text(&status.message));
-        let begins = |text: &str| {
-            text.get(..NOT_REACHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(NOT_REACHED))
-        };
-        if head.status.is_server_error() && begins(&message) {
+        if head.status.is_server_error() && is_not_reached(&message) {
             return Some(Self::not_reached(pod, &message));
         }
         let about_pod = status.as_ref().and_then(|status| status.details.as_ref()).is_some_and(|details| {
             details.kind == "pods" && details.name.split(':').any(|part| part == pod.name)
         });
-        match head.status {
-            StatusCode::FORBIDDEN if about_pod && message.contains("pods/proxy") => {
-                Some(Response::Unsent(forbidden(&message, &self.rule)))
+        let error = match head.status {
+            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
+                self.api.refuses(&pod.name, head.status, now).await
             }
-            StatusCode::NOT_FOUND if about_pod && message.contains("not found") => {
-                Some(Response::Unsent(format!("the pod is gone: {message}")))
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if about_pod => {
+                self.api.refuses(&pod.name, head.status, now).await
             }
-            // a pod may answer the same, so the API server is asked itself
-            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => self.refused_by_api(sent).await,
-            _ if status.is_some() && head.status.is_server_error() => self.refused_by_api(sent).await,
+            _ if status.is_some() && head.status.is_server_error() => self.api.answers(now).await.err(),
             _ => None,
-        }
-    }
-
-    async fn refused_by_api(&self, sent: Instant) -> Option<Response> {
-        let error = self.api.answers(sent).await.err()?;
-        Some(Response::Unsent(error.text(&self.rule)))
+        };
+        Some(Response::Unsent(match error? {
+            ApiError::Refused(StatusCode::NOT_FOUND, why) => format!("the pod is gone: {why}"),
+            error => error.text(&self.rule),
+        }))
     }
 
     /// The API server has not reached the pod.
@@ -198,21 +194,31 @@ impl Asking {
         no_answer(pod, cause, message)
     }
 
-    /// There was no answer. Through the API server, that counts only if the API server itself answers.
-    async fn lost(&self, pod: &Candidate, sent: Instant, lost: &Lost) -> Response {
+    /// There was no answer. Through the API server, that counts only if the way to the pod works.
+    async fn lost(&self, pod: &Candidate, way: Option<PathBuf>, lost: &Lost) -> Response {
         if let Some(shortage) = lost.shortage() {
             return Response::Unsent(shortage);
         }
         let detail = lost.detail(self.limits.timeout);
-        if let Way::Proxy(_) = self.api.way {
-            if matches!(lost, Lost::Connect(_)) {
-                return Response::Unsent(format!("kubectl proxy does not answer: {}", shown::text(&detail)));
-            }
-            if let Err(error) = self.api.answers(sent).await {
-                return Response::Unsent(error.text(&self.rule));
-            }
+        if way.is_some() && matches!(lost, Lost::Connect(_)) {
+            return Response::Unsent(format!("kubectl proxy does not answer: {}", shown::text(&detail)));
         }
-        no_answer(pod, lost.cause(), &detail)
+        match self.trouble_on_the_way(way).await {
+            Some(trouble) => trouble,
+            None => no_answer(pod, lost.cause(), &detail),
+        }
+    }
+
+    /// What is wrong on the way through the API server to the pods, if something is. `way` is the socket to which a
+    /// request was sent that has no whole answer.
+    async fn trouble_on_the_way(&self, way: Option<PathBuf>) -> Option<Response> {
+        let way = way?;
+        let answers = self.api.answers(Instant::now()).await;
+        // asked last, because it may have been started again meanwhile
+        if self.api.way.now().as_ref() != Some(&way) {
+            return Some(Response::Unsent("kubectl proxy has ended before the answer".to_owned()));
+        }
+        Some(Response::Unsent(answers.err()?.text(&self.rule)))
     }
 }
 
@@ -222,5 +228,6 @@ fn no_answer(pod: &Candidate, cause: Cause, detail: &str) -> Response {
         cause,
         detail: format!("{}: {}", foreign::bounded(&pod.name, foreign::NAME), shown::text(detail)),
         pod: Some(foreign::bounded(&pod.name, foreign::NAME)),
+        info: Some(pod.info.clone()),
     })
 }

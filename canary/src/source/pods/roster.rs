@@ -106,7 +106,7 @@ impl Roster {
         let key = (list, pod.metadata.uid.clone());
         let none = Labels::new();
         let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
-        let Some(release) = rule.release(labels, pod.owner()) else {
+        let Some(release) = rule.release(labels, pod.metadata.owner()) else {
             self.known.remove(&key);
             return;
         };

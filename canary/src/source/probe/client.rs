@@ -136,7 +136,7 @@ impl Client {
         let attribution = self.service.addresses.attribution_of(self.destination);
         // a certificate or a server may be part of the message
         let detail = foreign::bounded(&detail, foreign::ERROR);
-        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail, pod: None })
+        Response::NoAnswer(NoAnswer { attribution, cause: lost.cause(), detail, pod: None, info: None })
     }
 }
 

@@ -110,6 +110,7 @@ impl ProbeFlags {
         };
         let probe = Probe::paused(self.service.of(target, trust, paths)?, self.pace(bounds));
         Ok(Opened {
+            place: String::new(),
             source: AnySource::new(probe),
             how: format!("{title} {} times a second", self.rate),
             rate: Some(self.rate),

@@ -84,6 +84,7 @@ impl PrometheusFlags {
         let options = self.options(address.clone(), trust.clone());
         let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
         Some(started.map(|prometheus| Opened {
+            place: String::new(),
             source: AnySource::new(prometheus),
             how: title.clone(),
             title,
