@@ -38,4 +38,15 @@ pub struct Entry {
 }
 
 /// Every rule. A new file is named here.
-pub const ALL: &[Entry] = &[crate::rules::ours::ENTRY, crate::rules::fair_oracle::ENTRY];
+pub const ALL: &[Entry] = &[
+    crate::rules::ours::ENTRY,
+    crate::rules::ours::ALL_ON,
+    crate::rules::argo::ENTRY,
+    crate::rules::flagger::ENTRY,
+    crate::rules::kayenta::ENTRY,
+    crate::rules::z_test::ENTRY,
+    crate::rules::safe_2x2::ENTRY,
+    crate::rules::robbins::ENTRY,
+    crate::rules::fair_oracle::ENTRY,
+    crate::rules::oracle::ENTRY,
+];

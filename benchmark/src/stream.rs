@@ -8,7 +8,7 @@ use fastrand::Rng;
 use crate::world::{Course, World};
 
 /// The canary's share of the requests: one of its pods beside three of stable.
-pub static SHARE: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("SH").map_or(0.25, |s| s.parse().unwrap()));
+pub const SHARE: f64 = 0.25;
 /// The number of stable's pods.
 const STABLE_PODS: usize = 3;
 
@@ -110,7 +110,7 @@ impl<'a> Stream<'a> {
         }
         let rng = &mut self.rng;
         let at = at - (1.0 - rng.f64()).ln() / self.world.rate;
-        let is_canary = rng.f64() < *SHARE;
+        let is_canary = rng.f64() < SHARE;
         let (release, pod) =
             if is_canary { (Release::Canary, 0) } else { (Release::Stable, 1 + rng.usize(..STABLE_PODS)) };
         Some(Sent { at, release, pod, path: rng.f64() })

@@ -31,7 +31,7 @@ impl Rule for FairOracle {
             Release::Stable => self.stable,
             Release::Canary => self.canary,
         };
-        let both = *SHARE * self.canary + (1.0 - *SHARE) * self.stable;
+        let both = SHARE * self.canary + (1.0 - SHARE) * self.stable;
         let probability = |rate: f64| if request.answer.failed { rate } else { 1.0 - rate };
         self.ln_e_value += probability(rate).ln() - probability(both).ln();
     }
