@@ -11,7 +11,7 @@ use tokio::{
 use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
-    messages::message,
+    messages::{elsewhere, message, usable},
     serve::{Access, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
@@ -36,9 +36,11 @@ pub(super) async fn run(
     let source = OnceDeployed { progress: rehearsal.progress(), probe };
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let title = cluster.target().to_string();
+    let address = listener.local_addr()?;
     message(format_args!(
-        "the rehearsal is on http://{}, of the Service {title}; Ctrl-C ends it",
-        listener.local_addr()?
+        "the rehearsal is on http://{}, of the Service {title}{}; Ctrl-C ends it",
+        usable(address),
+        elsewhere(address)
     ));
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     select! {

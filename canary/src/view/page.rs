@@ -7,9 +7,9 @@ mod progress;
 mod state;
 
 pub(crate) use self::{
-    history::History,
+    history::{History, Present},
     progress::Progress,
-    state::{Heading, State, Subject},
+    state::{Heading, Outage, State, Subject},
 };
 
 /// A file of the page by its path: its content type, and its bytes.

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    history::{History, Point},
+    history::{History, Point, Present},
     progress::Progress,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     },
     view::{sentence, word},
 };
-use canary_judge::{Estimate, Release, Verdict};
+use canary_judge::{Absence, Counts, Decision, Estimate, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
@@ -39,6 +39,23 @@ pub(crate) struct Heading<'a> {
     pub(crate) clocks: (Instant, SystemTime),
     /// The progress of the rehearsal, if this is one.
     pub(crate) rehearsal: Option<Progress>,
+    /// What is wrong with the whole service at the moment.
+    pub(crate) outage: Option<Outage>,
+}
+
+/// A time in which no request succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Outage {
+    /// `no_answer`, or `no_success` if answers come and all of them fail.
+    pub(crate) kind: &'static str,
+    /// When it began, in UTC.
+    pub(crate) since: String,
+    /// How long it lasts.
+    pub(crate) seconds: u64,
+    /// The number of requests in that time.
+    pub(crate) requests: u64,
+    /// The last cause, in words.
+    pub(crate) cause: String,
 }
 
 /// The trial that the page shows.
@@ -67,13 +84,22 @@ pub(crate) struct State<'a> {
     trial_began: String,
     paused: bool,
     decision: &'static str,
+    standing: Standing,
     sentence: String,
     price_sentence: Option<String>,
     requests: u64,
     /// Requests a second since the trial began.
     rate: f64,
+    present: Present,
     /// The maximum failure rate of a release.
     limit: f64,
+    /// The upper bound of the canary's failure rate that a promotion by the limit takes, from 0 to 1.
+    promotion_bound: f64,
+    /// The number of further answers of the canary until a promotion, if all of them succeed; null if there is none, or
+    /// if it takes too many.
+    more_answers: Option<u64>,
+    /// What the verdict rests on.
+    judged: Judged,
     alpha: f64,
     evidence: Ln,
     sides: Sides,
@@ -88,6 +114,50 @@ pub(crate) struct State<'a> {
     pods: Vec<PodState<'a>>,
     more_pods: usize,
     rehearsal: Option<&'a Progress>,
+    outage: Option<&'a Outage>,
+}
+
+/// The decision, and whether there is a canary that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    /// No canary has answered in this trial.
+    NoCanary,
+    /// The canary does not answer any more, and there was no roll-back.
+    Gone,
+    /// The canary does not answer any more, after the verdict was a roll-back.
+    RolledBack,
+    Promote,
+    RollBack,
+    NotYet,
+    Hold,
+}
+
+impl Standing {
+    fn of(trial: &Trial, verdict: &Verdict) -> Self {
+        let tally = trial.tally();
+        let canary = Attribution::Release(Release::Canary);
+        let has_answered = tally.of(&canary).requests > 0;
+        let mut pods = tally.pods().iter().map(|(_, pod)| pod).filter(|pod| pod.release == canary).peekable();
+        let is_silent = matches!(verdict.absence, Some(Absence::Silent(_)));
+        // where pods are known, it is seen earlier that they are gone
+        let is_gone = has_answered && (is_silent || pods.peek().is_some() && pods.all(|pod| !pod.present));
+        match verdict.decision {
+            Decision::RollBack { .. } if is_gone => Self::RolledBack,
+            _ if is_gone => Self::Gone,
+            _ if !has_answered => Self::NoCanary,
+            Decision::RollBack { .. } => Self::RollBack,
+            Decision::Promote { .. } => Self::Promote,
+            Decision::NotYet => Self::NotYet,
+            Decision::Hold => Self::Hold,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Judged {
+    stable: Counts,
+    canary: Counts,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -158,11 +228,16 @@ impl<'a> State<'a> {
             trial_began: time_of(tally.began(), heading.clocks),
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
+            standing: Standing::of(trial, &verdict),
             sentence: sentence(&verdict, note),
             price_sentence: trial.price(now).map(|price| verdict.price_sentence(&price)),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
+            present: history.present(trial),
             limit: settings.max_failure_rate.get(),
+            promotion_bound: verdict.promotion_bound,
+            more_answers: verdict.more_answers,
+            judged: Judged { stable: verdict.stable.counts, canary: verdict.canary.counts },
             alpha: settings.alpha.get(),
             evidence: Ln { ln_e_value: verdict.ln_e_value, ln_threshold: -settings.alpha.get().ln() },
             sides: Sides {
@@ -178,6 +253,7 @@ impl<'a> State<'a> {
             pods,
             more_pods,
             rehearsal,
+            outage: heading.outage.as_ref(),
         }
     }
 }
