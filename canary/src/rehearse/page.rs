@@ -60,6 +60,8 @@ fn before_the_first_step() -> Progress {
         note: String::new(),
         next: Some(Step::ALL[0].title()),
         under_way: false,
+        held: false,
+        curtain: false,
         paused: true,
     }
 }
@@ -74,6 +76,7 @@ async fn take_steps(
     let following = Step::ALL.into_iter().skip(1).map(Some).chain([None]);
     for ((step, next), number) in Step::ALL.into_iter().zip(following).zip(1..) {
         rehearsal.until_wanted(number).await;
+        serve.pause(rehearsal, false);
         rehearsal.show(|progress| {
             *progress = Progress {
                 number,
@@ -116,7 +119,7 @@ async fn apply(
     applied
 }
 
-/// A source that sends requests once there is a pod to answer them.
+/// A source that sends requests once there is a pod to answer them, and while nobody pauses them.
 struct OnceDeployed {
     progress: watch::Receiver<Progress>,
     probe: Probe,
@@ -124,9 +127,18 @@ struct OnceDeployed {
 
 impl Source for OnceDeployed {
     async fn next(&mut self) -> Option<Seen> {
-        self.progress.wait_for(|progress| !progress.paused).await.ok()?;
-        self.probe.pause(false);
-        Source::next(&mut self.probe).await
+        loop {
+            let sends = {
+                let progress = self.progress.borrow_and_update();
+                !progress.paused && !progress.held
+            };
+            self.probe.pause(!sends);
+            // requests that are under way end in a pause, too
+            select! {
+                changed = self.progress.changed() => changed.ok()?,
+                seen = Source::next(&mut self.probe) => return seen,
+            }
+        }
     }
 
     fn pause(&self, paused: bool) {

@@ -93,36 +93,22 @@ impl Step {
     /// What happens in this step, and what to watch for. It does not tell the result: the class is to find it.
     pub(super) fn what_to_see(self) -> &'static str {
         match self {
-            Self::Deploy => {
-                "One pod of the stable release gets all requests. Which part of its answers is missing?"
-            }
-            Self::Scale => {
-                "Two more pods of stable start. Which share of the requests would one canary get beside them?"
-            }
-            Self::Relabel => {
-                "The pod's label file is replaced, and the pod is not restarted. When do its answers tell the new label?"
-            }
+            Self::Deploy => "One pod of stable gets all requests. Which part of its answers is missing?",
+            Self::Scale => "Two more pods of stable start. Which share would one canary get beside them?",
+            Self::Relabel => "The pod is not restarted. When do its answers tell the new label?",
             Self::BrokenCanary => {
-                "A pod of a new version starts, and Kubernetes says that it is ready. Watch its answers."
+                "A new version starts, and Kubernetes says that it is ready. Watch its answers."
             }
             Self::RollBack => {
-                "The canary's Deployment is deleted while requests go on. Watch for requests without an answer."
+                "The canary is deleted while requests go on. Watch for requests without an answer."
             }
-            Self::FixedCanary => {
-                "A pod of another version starts. How many good answers does it take to trust it?"
-            }
-            Self::FaultyCanary => {
-                "A label makes the canary fail some requests, or answer late. Count its failures. When would you stop it?"
-            }
+            Self::FixedCanary => "Another version starts. How many good answers does it take to trust it?",
+            Self::FaultyCanary => "A label makes the canary fail or answer late. When would you stop it?",
             Self::FaultOver => {
-                "The label is removed. The judge begins anew: what it knew was about a canary that behaved otherwise."
+                "The label is removed, and the judge begins anew: the canary behaves otherwise now."
             }
-            Self::Promote => {
-                "Pod by pod, stable gets the canary's image while requests go on. Watch for requests without an answer."
-            }
-            Self::CleanUp => {
-                "The canary's Deployment is deleted: stable has its image now. What do the answers tell?"
-            }
+            Self::Promote => "Pod by pod, stable gets its image while requests go on. Is any request lost?",
+            Self::CleanUp => "The canary is deleted: stable has its image now. What do the answers tell?",
         }
     }
 

@@ -134,7 +134,8 @@ impl Viewers {
 fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
     let note = found.note();
     let (id, trial, history) = (found.id, found.one.trial(), found.one.history());
-    let subject = Subject { id, trial, history, note: note.as_deref() };
+    let gap = found.one.gap().map(|gap| gap.ends());
+    let subject = Subject { id, trial, history, note: note.as_deref(), others: &found.others, gap };
     match serde_json::to_string(&State::new(&subject, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON
@@ -160,17 +161,17 @@ struct Viewer {
 
 impl Viewer {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        let bytes = match self.greeting.take() {
-            Some(greeting) => greeting,
-            None => select! {
-                biased;
-                _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return None,
-                changed = self.states.changed() => {
-                    changed.ok()?;
-                    self.states.borrow_and_update().clone()
-                }
-                () = sleep(SIGN_OF_LIFE) => COMMENT,
-            },
+        if let Some(greeting) = self.greeting.take() {
+            return Some((Ok(greeting), self));
+        }
+        let bytes = select! {
+            biased;
+            _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return None,
+            changed = self.states.changed() => {
+                changed.ok()?;
+                self.states.borrow_and_update().clone()
+            }
+            () = sleep(SIGN_OF_LIFE) => COMMENT,
         };
         Some((Ok(bytes), self))
     }

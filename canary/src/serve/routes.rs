@@ -52,6 +52,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/reset", post(reset::reset))
         .route("/v1/step", post(rehearsal::step))
+        .route("/v1/rehearsal", post(rehearsal::change))
         .route("/flagger/{hook}", post(engines::flagger))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

@@ -66,6 +66,11 @@ impl Tally {
         }
     }
 
+    /// An empty tally that starts `now`, after this one. Labels that differ from those before count as changed.
+    pub(super) fn anew(&self, now: Instant) -> Self {
+        Self { pods: self.pods.anew(), ..Self::new(now) }
+    }
+
     /// Counts the result of one request.
     pub fn observe(&mut self, observation: &Observation) {
         let (mut latency, mut answered) = (None, false);

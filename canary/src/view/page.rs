@@ -1,10 +1,12 @@
 //! The page in the browser: three files, which are part of the program, and the states that they show.
 //!
-//! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal.
+//! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal. `versions`:
+//! a line for each version that answers.
 
 mod history;
 mod progress;
 mod state;
+mod versions;
 
 pub(crate) use self::{
     history::{History, Present},

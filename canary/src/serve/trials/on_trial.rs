@@ -158,6 +158,12 @@ impl OnTrial {
         &self.trial
     }
 
+    /// Says that a person has paused the requests, or goes on.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        self.trial.pause(paused, now);
+        self.changes += 1;
+    }
+
     /// Its course.
     pub(in crate::serve) fn history(&self) -> &History {
         &self.history

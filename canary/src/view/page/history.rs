@@ -216,7 +216,7 @@ mod tests {
         let mut history = History::default();
         for tick in 0..500_u32 {
             let now = start + tick * Duration::from_millis(250);
-            if tick < 20 || tick > 480 {
+            if !(20..=480).contains(&tick) {
                 trial.observe(&answer(now, tick.into(), Outcome::Success));
             }
             history.remember(&trial, trial.tally().total().requests, now);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     history::{History, Point, Present},
     progress::Progress,
+    versions::{self, Line},
 };
 use crate::{
     source::{Attribution, Cause},
@@ -19,12 +20,12 @@ use crate::{
     },
     view::{sentence, word},
 };
-use canary_judge::{Absence, Counts, Decision, Estimate, Release, Verdict};
+use canary_judge::{Absence, Counts, Decision, Estimate, Reason, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
 /// How long a changed label is marked.
-const STANDS_OUT: Duration = Duration::from_secs(15);
+pub(super) const STANDS_OUT: Duration = Duration::from_secs(15);
 
 /// What the page shows above the trial.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub(crate) struct Outage {
 }
 
 /// The trial that the page shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subject<'a> {
     /// Its name.
     pub(crate) id: &'a str,
@@ -67,6 +68,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) history: &'a History,
     /// What there is to know besides the verdict, as a sentence.
     pub(crate) note: Option<&'a str>,
+    /// The trials of other versions that answer now.
+    pub(crate) others: &'a [(&'a str, Decision)],
+    /// The two ends of the last time in which nothing was seen, in UTC.
+    pub(crate) gap: Option<[String; 2]>,
 }
 
 /// What the page shows of a trial.
@@ -113,6 +118,15 @@ pub(crate) struct State<'a> {
     history: Vec<Point>,
     pods: Vec<PodState<'a>>,
     more_pods: usize,
+    /// A line for each version.
+    versions: Vec<Line>,
+    more_versions: usize,
+    /// Other trials of versions that answer now.
+    others: Vec<Other<'a>>,
+    /// The two ends of the last time in which nothing was seen, because the server did not run, in UTC.
+    gap: Option<[String; 2]>,
+    /// Why it is promoted.
+    reason: Option<Reason>,
     rehearsal: Option<&'a Progress>,
     outage: Option<&'a Outage>,
 }
@@ -152,6 +166,12 @@ impl Standing {
             Decision::Hold => Self::Hold,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Other<'a> {
+    trial: &'a str,
+    decision: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -212,12 +232,13 @@ struct PodState<'a> {
 impl<'a> State<'a> {
     /// The state of the trial `now`.
     pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
-        let Subject { id, trial, history, note } = *subject;
+        let Subject { id, trial, history, note, others, ref gap } = *subject;
         let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
         let settings = trial.settings();
         let (pods, more_pods) = pods(trial, now);
+        let (versions, more_versions) = versions::lines(tally.pods(), now);
         let rehearsal = heading.rehearsal.as_ref();
         Self {
             trial: id,
@@ -252,6 +273,17 @@ impl<'a> State<'a> {
             history: points(history, trial, &verdict, now),
             pods,
             more_pods,
+            versions,
+            more_versions,
+            others: others
+                .iter()
+                .map(|(trial, decision)| Other { trial, decision: word(decision) })
+                .collect(),
+            gap: gap.clone(),
+            reason: match verdict.decision {
+                Decision::Promote { reason, .. } => Some(reason),
+                Decision::RollBack { .. } | Decision::NotYet | Decision::Hold => None,
+            },
             rehearsal,
             outage: heading.outage.as_ref(),
         }
