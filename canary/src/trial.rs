@@ -178,6 +178,11 @@ impl Trial {
         self.pauses.set(paused, now);
     }
 
+    /// For how long the trial has run, without the times in which a person has paused it.
+    pub fn running_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.tally.began()).saturating_sub(self.pauses.until(now))
+    }
+
     /// Counts what a source yields.
     pub fn see(&mut self, seen: &Seen) {
         match seen {
@@ -346,8 +351,7 @@ impl Trial {
     pub fn price(&self, now: Instant) -> Option<Price> {
         let scale = match (self.coverage, self.budget) {
             (Coverage::Sample, Some(budget)) => {
-                let elapsed = now.saturating_duration_since(self.tally.began());
-                let elapsed = elapsed.saturating_sub(self.pauses.until(now)).as_secs_f64();
+                let elapsed = self.running_for(now).as_secs_f64();
                 budget.traffic.get() * elapsed / self.tally.total().requests as f64
             }
             _ => 1.0,

@@ -43,7 +43,16 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         "trial_began": "2026-11-29T10:00:00Z", "counting_since": "2026-11-29T10:00:00Z",
         "process_started": "2026-11-29T10:00:00Z", "reason": null, "gap": null, "others": [], "outage": null,
         "failing": {"statuses": if fails { json!({"500": failed}) } else { json!({}) }, "last": null},
-        "rules": null,
+        "rules": {"setting": "measured in 1,000 trials of 10 min with 40 requests/s, of which the canary gets 1 in 4; both \
+            fail 0.8 %", "list": [
+            {"name": "At its first failure", "said": if fails { json!(0.1) } else { Value::Null }, "answers": 1, "wrong": 100,
+                "judge": false},
+            {"name": "Above 5 % of its last 50", "said": if fails { json!(123.4) } else { Value::Null }, "answers": 50, "wrong": 89,
+                "judge": false},
+            {"name": "p < 5 %, at each second", "said": null, "answers": null, "wrong": 23, "judge": false},
+            {"name": "Under 99 % in 4 minutes", "said": null, "answers": null, "wrong": 20, "judge": false},
+            {"name": "The judge", "said": if fails { json!(0.4) } else { Value::Null }, "answers": 4, "wrong": 3, "judge": true},
+        ]},
         "versions": [line("stable", 3, "appinfo-567b989978-…", rounds * 3, 0), line("canary", 1,
             "appinfo-canary-broken-6d5f7c9b4-8kzjw", rounds, failed)],
         "more_versions": 0,
@@ -980,6 +989,7 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     holds("Deploy the broken canary");
     is_the_picture_in_the_documents(&browser);
 
+    rules_of_thumb_have_said(&browser);
     for (number, title, next, word) in [
         (5, "Roll back", "Next: Deploy the fixed canary", "Rolled back"),
         (6, "Deploy the fixed canary", "Next: Make some requests fail", "Promote"),
@@ -1044,6 +1054,24 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     eventually("a step ends the pause", || newest()["requests"].as_u64() > before["requests"].as_u64());
     assert_eq!(newest()["rehearsal"]["held"], false);
     is_without_complaints(&browser);
+}
+
+/// Each rule has its line with the measured figure, and the first failure was the first to speak.
+fn rules_of_thumb_have_said(browser: &Browser) {
+    use canary_judge::rules::{GOOD_CANARY, NAMES};
+    browser.until_shows("#rules-setting", "1,000 trials of 10 min with 40 requests/s");
+    let rows = browser.run(
+        "return [...document.querySelectorAll('#rule-list tr')].map(row => [...row.cells].map(cell => cell.textContent))",
+    );
+    let rows = rows.as_array().expect("rows");
+    let wrong = GOOD_CANARY.wrong.into_iter().chain([GOOD_CANARY.wrong_of_the_judge]);
+    for ((row, name), wrong) in rows.iter().zip(NAMES.into_iter().chain(["The judge"])).zip(wrong) {
+        assert_eq!((&row[0], &row[2]), (&json!(name), &json!(format!("{wrong}\u{a0}%"))));
+    }
+    let said =
+        |row: usize| rows[row][1].as_str().and_then(|it| it.strip_suffix("\u{a0}s")?.parse::<f64>().ok());
+    assert!(said(0).is_some() && said(0) <= said(4), "{rows:?}");
+    assert_eq!(said(3), None, "four minutes are not over: {rows:?}");
 }
 
 fn is_the_picture_in_the_documents(browser: &Browser) {

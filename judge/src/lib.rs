@@ -51,6 +51,7 @@
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
 //! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
+//! - [`rules`] has rules of thumb, to compare a judge with what people use instead.
 //! - [`count`] and [`percent`] write numbers as the sentences of a verdict do.
 //!
 //! The judge does not measure latency. If an answer is later than [`Settings::max_latency`], your program passes
@@ -67,6 +68,7 @@
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
 // - `settings`, and `numbers` in them.
+// - `rules`: rules of thumb, to compare the judge with.
 
 mod alpha;
 mod batch;
@@ -82,6 +84,7 @@ mod order;
 mod pods;
 mod price;
 mod release;
+pub mod rules;
 mod scrapes;
 mod sentences;
 mod settings;

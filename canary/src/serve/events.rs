@@ -133,9 +133,9 @@ impl Viewers {
 
 fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
     let note = found.note();
-    let (id, trial, history) = (found.id, found.one.trial(), found.one.history());
+    let (id, trial, history, rules) = (found.id, found.one.trial(), found.one.history(), found.one.rules());
     let gap = found.one.gap().map(|gap| gap.ends());
-    let subject = Subject { id, trial, history, note: note.as_deref(), others: &found.others, gap };
+    let subject = Subject { id, trial, history, rules, note: note.as_deref(), others: &found.others, gap };
     match serde_json::to_string(&State::new(&subject, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON

@@ -476,7 +476,7 @@ function showRules({ rules }) {
     $("rule-list").dataset.shown = shown;
     $("rule-list").replaceChildren(...rows);
   }
-  setText($("rules-setting"), rules ? `“good ones”: how many good canaries it rolls back, ${rules.setting}` : "Single requests are not known.");
+  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : "Single requests are not known.");
 }
 
 // ---- Versions and pods

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     history::{History, Point, Present},
     progress::Progress,
+    rules::{self, Rules},
     versions::{self, Line},
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) id: &'a str,
     pub(crate) trial: &'a Trial,
     pub(crate) history: &'a History,
+    pub(crate) rules: &'a Rules,
     /// What there is to know besides the verdict, as a sentence.
     pub(crate) note: Option<&'a str>,
     /// The trials of other versions that answer now.
@@ -125,6 +127,8 @@ pub(crate) struct State<'a> {
     others: Vec<Other<'a>>,
     /// The two ends of the last time in which nothing was seen, because the server did not run, in UTC.
     gap: Option<[String; 2]>,
+    /// What rules of thumb say; null where single requests are not known.
+    rules: Option<rules::Shown>,
     /// Why it is promoted.
     reason: Option<Reason>,
     rehearsal: Option<&'a Progress>,
@@ -232,7 +236,7 @@ struct PodState<'a> {
 impl<'a> State<'a> {
     /// The state of the trial `now`.
     pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
-        let Subject { id, trial, history, note, others, ref gap } = *subject;
+        let Subject { id, trial, history, rules, note, others, ref gap } = *subject;
         let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
@@ -280,6 +284,7 @@ impl<'a> State<'a> {
                 .map(|(trial, decision)| Other { trial, decision: word(decision) })
                 .collect(),
             gap: gap.clone(),
+            rules: rules.shown(trial),
             reason: match verdict.decision {
                 Decision::Promote { reason, .. } => Some(reason),
                 Decision::RollBack { .. } | Decision::NotYet | Decision::Hold => None,
