@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{Seen, Source},
+    source::{FailingAnswer, Seen, Source},
     trial::Trial,
     view::page::Heading,
 };
@@ -149,6 +149,7 @@ pub(crate) struct Serve {
     trials: Mutex<Trials>,
     viewers: Viewers,
     outage: Mutex<Outage>,
+    last_failure: Mutex<Option<FailingAnswer>>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
 }
@@ -172,6 +173,7 @@ impl Serve {
             trials: Mutex::new(Trials::new(trial)),
             viewers: Viewers::default(),
             outage: Mutex::default(),
+            last_failure: Mutex::default(),
             metrics: Metrics::new().map_err(io::Error::other)?,
             phase: watch::Sender::new(Phase::Serving),
         }))
@@ -247,6 +249,7 @@ impl Serve {
             clocks: (self.started.instant, self.started.time),
             rehearsal: self.rehearsal.as_ref().map(progress),
             outage: self.outage().shown(self.started, Instant::now()),
+            last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -288,6 +291,7 @@ impl Serve {
                     if let Some(saver) = &mut saver {
                         saver.tick(self, now);
                     }
+                    *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = source.last_failure();
                     let mut trials = self.trials();
                     trials.remember(now);
                     let heading = self.heading(&trials);

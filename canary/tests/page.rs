@@ -887,6 +887,11 @@ fn what_canary_serve_watches_is_to_be_seen() {
     assert_eq!(browser.run("return window.ran ?? null"), Value::Null);
     keep(&browser, "changed");
 
+    browser.press("d");
+    browser.until_shows("#last-failure", "appinfo-canary-1\n{\"error\":\"something went wrong\"}");
+    browser.until_shows("#statuses", "500: ");
+    keep(&browser, "details");
+    browser.press(ESCAPE);
     browser.run(
         "window.fewest = Infinity; const wall = document.getElementById('wall'); \
          new MutationObserver(() => fewest = Math.min(fewest, wall.childElementCount)) \

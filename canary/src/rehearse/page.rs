@@ -15,7 +15,7 @@ use crate::{
     serve::{Access, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
-        Seen, Source,
+        FailingAnswer, Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
     view::page::Progress,
@@ -143,5 +143,9 @@ impl Source for OnceDeployed {
 
     fn pause(&self, paused: bool) {
         self.probe.pause(paused);
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.probe.last_failure()
     }
 }

@@ -201,6 +201,7 @@ mod tests {
             clocks: (Instant::now(), SystemTime::now()),
             rehearsal: None,
             outage: None,
+            last_failure: None,
         }
     }
 

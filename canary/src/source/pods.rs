@@ -36,7 +36,7 @@ pub use self::{
 };
 use self::{kubectl::Proxy, request::Asking, roster::Roster};
 use super::{
-    Observation, Response, Seen, Source,
+    FailingAnswer, Observation, Response, Seen, Source,
     probe::{Orders, Pace, Turns},
 };
 
@@ -51,6 +51,7 @@ fn lock(roster: &Shared) -> std::sync::MutexGuard<'_, Roster> {
 struct Pods {
     seen: mpsc::Receiver<Seen>,
     orders: watch::Sender<Orders>,
+    asking: Arc<Asking>,
     /// Sends requests, and keeps the pods up to date.
     _tasks: JoinSet<()>,
     proxy: Option<Proxy>,
@@ -86,6 +87,10 @@ impl Source for Pods {
 
     fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.asking.failures.get()
     }
 }
 

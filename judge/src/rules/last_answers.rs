@@ -2,7 +2,7 @@ use super::Rule;
 use crate::Release;
 
 /// Roll back when more than 5 % of the canary's last 50 answers are failures: the failure rate over a sliding window of
-/// answers, as circuit breakers have it (resilience4j, "CircuitBreaker", the settings `failureRateThreshold` and
+/// answers, as circuit breakers have it (resilience4j, "Circuit breaker", the settings `failureRateThreshold` and
 /// `slidingWindowSize`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LastAnswers {

@@ -4,7 +4,7 @@ use super::Rule;
 use crate::{Counts, Outcome, Release, real};
 
 /// Roll back when a significance test at 5 % says that the canary fails more often than its share explains, and look at it
-/// each second. The test would be right if one looked once. P. Armitage, C. K. McPherson and B. C. Rowe, "Repeated
+/// each second. The test would be right if one looked once. P. Armitage, C. K. `McPherson` and B. C. Rowe, "Repeated
 /// significance tests on accumulating data", Journal of the Royal Statistical Society A 132 (1969), show what becomes of it.
 ///
 /// The test is the exact binomial one: if both are alike, each failure is the canary's with the probability of its share.

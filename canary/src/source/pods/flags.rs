@@ -27,7 +27,7 @@ use crate::{
     foreign,
     messages::message,
     source::{
-        AnySource, http,
+        AnySource, LastFailure, http,
         opened::{Bounds, Opened, ids},
         probe::{Limits, Orders, PATIENCE, Pace, ProbeFlags, ServiceFlags, Trust},
     },
@@ -221,14 +221,15 @@ impl PodsFlags {
         let limits = Limits { timeout: probe.timeout, max_latency: bounds.max_latency };
         let pace = Pace { rate: probe.rate, limits, time: bounds.time, count: bounds.count };
         let tls = TlsConnector::from(Arc::new(Trust::Anything.client_config()?));
-        let asking = Arc::new(Asking { api, namespace, rule, headers, tls, limits });
+        let asking =
+            Arc::new(Asking { api, namespace, rule, headers, tls, limits, failures: LastFailure::default() });
         let orders = watch::Sender::new(Orders::Pause);
         let share = bounds.share.map_or(HALF, canary_judge::Fraction::get);
-        tasks.spawn(send_requests(asking, roster, share, pace, sender, orders.subscribe()));
+        tasks.spawn(send_requests(Arc::clone(&asking), roster, share, pace, sender, orders.subscribe()));
 
         let title = names.join(" and ");
         Ok(Opened {
-            source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, end: End::Not }),
+            source: AnySource::new(Pods { seen, orders, asking, _tasks: tasks, proxy, end: End::Not }),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),

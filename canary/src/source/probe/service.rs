@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     foreign::OtherReleases,
-    source::http::{self, Tls},
+    source::{
+        LastFailure,
+        http::{self, Tls},
+    },
 };
 
 /// The options of a service, besides its URL.
@@ -38,6 +41,7 @@ pub struct Service {
     pub(super) other_releases: OtherReleases,
     /// What answers hold that name no release.
     pub(super) unnamed: Samples,
+    pub(super) failures: LastFailure,
 }
 
 impl fmt::Debug for Service {
@@ -80,6 +84,7 @@ impl Service {
             tls: None,
             other_releases: OtherReleases::default(),
             unnamed: Samples::default(),
+            failures: LastFailure::default(),
         }
     }
 }

@@ -14,10 +14,10 @@ use super::{
     versions::{self, Line},
 };
 use crate::{
-    source::{Attribution, Cause},
+    source::{Attribution, Cause, FailingAnswer},
     trial::{
         Trial,
-        tally::{Latencies, Recent, SeenPod},
+        tally::{Latencies, Recent, SeenPod, Statuses},
     },
     view::{sentence, word},
 };
@@ -43,6 +43,8 @@ pub(crate) struct Heading<'a> {
     pub(crate) rehearsal: Option<Progress>,
     /// What is wrong with the whole service at the moment.
     pub(crate) outage: Option<Outage>,
+    /// The last answer that was a failure, of any trial.
+    pub(crate) last_failure: Option<FailingAnswer>,
 }
 
 /// A time in which no request succeeds.
@@ -116,6 +118,7 @@ pub(crate) struct State<'a> {
     unattributed: u64,
     no_answer: u64,
     causes: &'a BTreeMap<Cause, u64>,
+    failing: Failing<'a>,
     dots: Dots,
     history: Vec<Point>,
     pods: Vec<PodState<'a>>,
@@ -168,6 +171,38 @@ impl Standing {
             Decision::Promote { .. } => Self::Promote,
             Decision::NotYet => Self::NotYet,
             Decision::Hold => Self::Hold,
+        }
+    }
+}
+
+/// The answers that were failures.
+#[derive(Clone, Debug, Serialize)]
+struct Failing<'a> {
+    /// Their status codes in this trial.
+    statuses: &'a Statuses,
+    /// The last one, of any trial.
+    last: Option<LastFailure<'a>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastFailure<'a> {
+    /// In UTC.
+    at: String,
+    status: u16,
+    release: String,
+    pod: Option<&'a str>,
+    /// The beginning of its body.
+    body: &'a str,
+}
+
+impl<'a> LastFailure<'a> {
+    fn new(last: &'a FailingAnswer, clocks: (Instant, SystemTime)) -> Self {
+        Self {
+            at: time_of(last.at, clocks),
+            status: last.status,
+            release: last.attribution.to_string(),
+            pod: last.pod.as_deref(),
+            body: last.body.as_deref().unwrap_or("(its body is incomplete, or too long)"),
         }
     }
 }
@@ -273,6 +308,10 @@ impl<'a> State<'a> {
             unattributed: tally.sides().unattributed,
             no_answer: tally.of(&Attribution::NoAnswer).requests,
             causes: tally.causes(),
+            failing: Failing {
+                statuses: tally.failing(),
+                last: heading.last_failure.as_ref().map(|last| LastFailure::new(last, heading.clocks)),
+            },
             dots: dots(trial),
             history: points(history, trial, &verdict, now),
             pods,
