@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{Seen, Source},
+    source::{FailingAnswer, Seen, Source},
     trial::Trial,
     view::page::Heading,
 };
@@ -148,6 +148,8 @@ pub(crate) struct Serve {
     started: Start,
     trials: Mutex<Trials>,
     viewers: Viewers,
+    outage: Mutex<Outage>,
+    last_failure: Mutex<Option<FailingAnswer>>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
 }
@@ -170,6 +172,8 @@ impl Serve {
             started: Start::now(),
             trials: Mutex::new(Trials::new(trial)),
             viewers: Viewers::default(),
+            outage: Mutex::default(),
+            last_failure: Mutex::default(),
             metrics: Metrics::new().map_err(io::Error::other)?,
             phase: watch::Sender::new(Phase::Serving),
         }))
@@ -244,7 +248,13 @@ impl Serve {
             process_started: started,
             clocks: (self.started.instant, self.started.time),
             rehearsal: self.rehearsal.as_ref().map(progress),
+            outage: self.outage().shown(self.started, Instant::now()),
+            last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trials(&self) -> MutexGuard<'_, Trials> {
@@ -260,7 +270,7 @@ impl Serve {
     ) {
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut limit, mut outage) = (Limit::default(), Outage::new(Instant::now()));
+        let mut limit = Limit::default();
         loop {
             select! {
                 Some(seen) = source.next() => {
@@ -269,7 +279,7 @@ impl Serve {
                     }
                     let now = Instant::now();
                     let recorded = record.as_mut().and_then(|record| record.observe(&seen, now));
-                    [recorded, outage.observe(&seen, now)].into_iter().flatten().for_each(message);
+                    [recorded, self.outage().observe(&seen, now)].into_iter().flatten().for_each(message);
                     self.metrics.observe(&seen);
                     self.trials().observe(&seen, Instant::now());
                 }
@@ -281,6 +291,7 @@ impl Serve {
                     if let Some(saver) = &mut saver {
                         saver.tick(self, now);
                     }
+                    *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = source.last_failure();
                     let mut trials = self.trials();
                     trials.remember(now);
                     let heading = self.heading(&trials);

@@ -14,6 +14,7 @@
 mod attribution;
 mod boxed;
 mod canary_flag;
+mod failures;
 pub mod flags;
 mod http;
 pub mod lines;
@@ -35,7 +36,8 @@ use std::{
 use appinfo::app_info::AppInfo;
 use serde::{Deserialize, Serialize};
 
-pub use self::{attribution::Attribution, boxed::AnySource, shortage::shortage};
+use self::failures::LastFailure;
+pub use self::{attribution::Attribution, boxed::AnySource, failures::FailingAnswer, shortage::shortage};
 
 use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 
@@ -61,6 +63,11 @@ pub trait Source: Send {
     /// Whether the source works, as far as it can tell even without an outcome.
     fn has_answered(&self) -> bool {
         false
+    }
+
+    /// The last answer that was a failure, if the source sees answers.
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        None
     }
 
     /// Why a release was never seen, and what to do about it, if the outcomes show a mistake in the flags.

@@ -46,6 +46,40 @@ pub struct Trial {
     counted_from: Option<(f64, f64)>,
     /// Whether nothing has been counted since an interruption.
     interrupted: bool,
+    #[serde(skip)] // a server that restarts does not pause
+    pauses: Pauses,
+}
+
+/// The times in which a person has paused the requests. The canary cannot answer then, so they do not count as time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pauses {
+    /// Since when there is a pause.
+    since: Option<Instant>,
+    /// The length of those before, since the trial began.
+    total: Duration,
+}
+
+impl Pauses {
+    fn set(&mut self, paused: bool, now: Instant) {
+        match (self.since, paused) {
+            (None, true) => self.since = Some(now),
+            (Some(since), false) => {
+                self.total += now.saturating_duration_since(since);
+                self.since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// The length of all pauses until `now`.
+    fn until(&self, now: Instant) -> Duration {
+        self.total + self.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
+    }
+
+    /// A moment by a clock that stands still in pauses.
+    fn clock(&self, moment: Instant) -> Instant {
+        moment.checked_sub(self.until(moment)).unwrap_or(moment)
+    }
 }
 
 /// When the canary answered last, and when one of its pods restarted last.
@@ -123,6 +157,7 @@ impl Trial {
             warm_ups: WarmUps::default(),
             counted_from: None,
             interrupted: false,
+            pauses: Pauses::default(),
         }
     }
 
@@ -136,13 +171,24 @@ impl Trial {
     /// Starts the trial again, as of `now`, for another canary. Requests that were sent before `now` do not
     /// count, even if they end later.
     pub fn reset(&mut self, now: Instant) {
-        self.tally = Tally::new(now);
+        self.tally = self.tally.anew(now);
         self.judge.reset();
         // whether its pods are ready is told only when it changes
         self.presence = Presence { unready: self.presence.unready, ..Presence::default() };
         self.warm_ups.reset();
         self.counted_from = None;
         self.interrupted = false;
+        self.pauses = Pauses { since: self.pauses.since.map(|_| now), total: Duration::ZERO };
+    }
+
+    /// Says that a person has paused the requests, or goes on. The canary does not count as absent because of a pause.
+    pub fn pause(&mut self, paused: bool, now: Instant) {
+        self.pauses.set(paused, now);
+    }
+
+    /// For how long the trial has run, without the times in which a person has paused it.
+    pub fn running_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.tally.began()).saturating_sub(self.pauses.until(now))
     }
 
     /// Counts what a source yields.
@@ -165,7 +211,8 @@ impl Trial {
             if let Response::Answer(answer) = &observation.response
                 && answer.attribution.release() == Some(Release::Canary)
             {
-                self.presence.see_answer(observation.sent + answer.latency.unwrap_or_default());
+                let at = observation.sent + answer.latency.unwrap_or_default();
+                self.presence.see_answer(self.pauses.clock(at));
             }
         }
         let attributed = observation.attributed().filter(|_| counts);
@@ -218,7 +265,7 @@ impl Trial {
             }
             self.counted_from = Some((from.min(window.since), until.max(window.until)));
             counted.add(window.release, window.counts);
-            self.presence.see_window(window, interval.at);
+            self.presence.see_window(window, self.pauses.clock(interval.at));
             windows.push(Window { is_warm_up, ..window.clone() });
         }
         self.tally.observe_batch(&counted);
@@ -265,9 +312,9 @@ impl Trial {
 
     /// Takes in what Kubernetes tells about the canary's pods.
     pub fn observe_health(&mut self, health: &Health) {
-        self.presence.unready = health.unready;
+        self.presence.unready = health.unready.map(|since| self.pauses.clock(since));
         if health.at >= self.tally.began() && health.restarts > 0 {
-            self.presence.restarted = Some(health.at);
+            self.presence.restarted = Some(self.pauses.clock(health.at));
             self.judge.observe_restarts(health.restarts);
         }
     }
@@ -319,7 +366,7 @@ impl Trial {
     /// Whether the canary is absent `now`. Then there is no promotion.
     pub fn absence(&self, now: Instant) -> Option<Absence> {
         let answers = self.tally.of_release(Release::Canary).requests;
-        self.presence.absence(answers, self.tally.began(), now)
+        self.presence.absence(answers, self.tally.began(), self.pauses.clock(now))
     }
 
     /// The roll-back or promotion, once decided. A promotion is not decided while the canary is absent.
@@ -338,7 +385,7 @@ impl Trial {
     pub fn price(&self, now: Instant) -> Option<Price> {
         let scale = match (self.coverage, self.budget) {
             (Coverage::Sample, Some(budget)) => {
-                let elapsed = now.saturating_duration_since(self.tally.began()).as_secs_f64();
+                let elapsed = self.running_for(now).as_secs_f64();
                 budget.traffic.get() * elapsed / self.tally.total().requests as f64
             }
             _ => 1.0,
@@ -463,5 +510,43 @@ mod tests {
         assert_eq!((verdict.canary.counts, verdict.stable.counts), (counts(10), counts(30)));
         assert_eq!((trial.tally().total(), trial.decided(now)), (counts(40), None));
         assert_eq!(verdict.failing_pods, FailingPods::default());
+    }
+
+    #[test]
+    fn a_pause_is_no_absence_and_costs_nothing() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let budget =
+            Budget { traffic: Traffic::new(40.0).expect("valid"), slo: Fraction::new(0.999).expect("valid") };
+        let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, start);
+        let second = |trial: &mut Trial, second: u64, first: u64| {
+            (0..40).for_each(|number| {
+                trial.observe(&turn(first + number, at(second), |number| number % 400 == 3));
+            });
+        };
+        (0..50).for_each(|number| second(&mut trial, number, 40 * number));
+        let (verdict, price) = (trial.verdict(at(50)), trial.price(at(50)));
+        assert!(price.is_some());
+        trial.pause(true, at(50));
+        for minute in 1..10 {
+            let now = at(50 + 60 * minute);
+            assert_eq!(
+                (trial.absence(now), trial.verdict(now), trial.price(now)),
+                (None, verdict.clone(), price)
+            );
+        }
+        trial.pause(false, at(650));
+        assert_eq!((trial.absence(at(650)), trial.price(at(650))), (None, price));
+        assert_eq!(trial.absence(at(670)), None, "20 s without an answer are no absence");
+        assert_eq!(
+            trial.absence(at(681)),
+            Some(Absence::Silent(Duration::from_secs(32))),
+            "those of both sides of the pause"
+        );
+        (650..660).for_each(|number| second(&mut trial, number, 40 * (number - 600)));
+        assert_eq!(trial.absence(at(661)), None);
+        trial.pause(true, at(661));
+        trial.reset(at(700));
+        assert_eq!(trial.pauses.until(at(710)), Duration::from_secs(10), "a pause goes on in the next trial");
     }
 }

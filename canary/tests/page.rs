@@ -7,7 +7,7 @@ mod common;
 
 use common::{
     Fleet, Version,
-    browser::{Browser, ENTER, ESCAPE, TAB},
+    browser::{ARROW_RIGHT, Browser, ENTER, ESCAPE, PAGE_DOWN, TAB},
     scripted::Scripted,
     serving::Serving,
     start,
@@ -33,7 +33,29 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         "trial": "6d5f7c9b4", "seconds": f64::from(rounds) / 10.0, "title": "http://127.0.0.1:8080/v1/appinfo",
         "paused": false, "decision": decision, "sentence": sentence,
         "price_sentence": "The canary has cost about 85 failed requests, 0.33 % of a month's error budget.",
-        "requests": requests, "rate": 40.0, "limit": 0.01, "alpha": 0.05,
+        "standing": decision, "requests": requests, "rate": 40.0, "limit": 0.01, "alpha": 0.05,
+        "present": {"rate": 40.0, "requests": requests, "failures": failed},
+        "promotion_bound": bounds(rate, rounds).1, "more_answers": if fails { Value::Null } else { json!(290) },
+        "judged": {
+            "stable": {"answers": rounds * 3, "failures": 0, "slow": 0},
+            "canary": {"answers": rounds, "failures": failed, "slow": 0},
+        },
+        "trial_began": "2026-11-29T10:00:00Z", "counting_since": "2026-11-29T10:00:00Z",
+        "process_started": "2026-11-29T10:00:00Z", "reason": null, "gap": null, "others": [], "outage": null,
+        "failing": {"statuses": if fails { json!({"500": failed}) } else { json!({}) }, "last": null},
+        "rules": {"setting": "measured in 1,000 trials of 10 min with 40 requests/s, of which the canary gets 1 in 4; both \
+            fail 0.8 %", "list": [
+            {"name": "At its first failure", "said": if fails { json!(0.1) } else { Value::Null }, "answers": 1, "wrong": 100,
+                "judge": false},
+            {"name": "Above 5 % of its last 50", "said": if fails { json!(123.4) } else { Value::Null }, "answers": 50, "wrong": 89,
+                "judge": false},
+            {"name": "p < 5 %, at each second", "said": null, "answers": null, "wrong": 23, "judge": false},
+            {"name": "Under 99 % in 4 minutes", "said": null, "answers": null, "wrong": 20, "judge": false},
+            {"name": "The judge", "said": if fails { json!(0.4) } else { Value::Null }, "answers": 4, "wrong": 3, "judge": true},
+        ]},
+        "versions": [line("stable", 3, "appinfo-567b989978-…", rounds * 3, 0), line("canary", 1,
+            "appinfo-canary-broken-6d5f7c9b4-8kzjw", rounds, failed)],
+        "more_versions": 0,
         "evidence": {"ln_e_value": ln_e_value(rounds, fails), "ln_threshold": 20_f64.ln()},
         "sides": {"stable": side(rounds * 3, 0, 0.75), "canary": side(rounds, failed, 0.25)},
         "share_given": false, "unattributed": 0, "no_answer": 0, "causes": {},
@@ -41,7 +63,8 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         "history": (1..=rounds).map(|seen| {
             let (stable, canary) = (bounds(0.0, seen * 3), bounds(rate, seen));
             let seconds = f64::from(seen) / 10.0;
-            json!([seconds, 0.0, stable.0, stable.1, rate, canary.0, canary.1, ln_e_value(seen, fails)])
+            let evidence = ln_e_value(seen, fails);
+            json!([seconds, 0.0, stable.0, stable.1, rate, canary.0, canary.1, evidence, canary.1])
         }).collect::<Vec<_>>(),
         "pods": [
             pod("appinfo-567b989978-vvzlg", "stable", template.clone(), 0),
@@ -51,6 +74,11 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         ],
         "more_pods": 0, "rehearsal": null
     })
+}
+
+fn line(release: &str, pods: u32, name: &str, requests: u32, failures: u32) -> Value {
+    let labels = json!([{"text": "pod-template-hash=567b989978", "changed": false}]);
+    json!({"release": release, "name": name, "pods": pods, "requests": requests, "failures": failures, "labels": labels})
 }
 
 /// Made-up evidence and bounds in the form of the judge's. The page shows any values.
@@ -78,9 +106,8 @@ fn broken_canary() -> Value {
     state["rehearsal"] = json!({
         "number": 4, "of": 8, "title": "Deploy the broken canary",
         "commands": ["kubectl create -f deployment/canary-broken.yaml"],
-        "text": "A quarter of the requests fail, all of them the canary's. Yet the pod is ready: only its answers \
-            show it.",
-        "note": "", "next": "Roll back", "under_way": false
+        "text": "A pod of a new version starts, and Kubernetes says that it is ready. Watch its answers.",
+        "note": "", "next": "Roll back", "under_way": false, "held": false, "curtain": false
     });
     state
 }
@@ -110,48 +137,68 @@ fn is_without_complaints(browser: &Browser) {
 }
 
 #[test]
-fn the_verdict_is_in_large_letters_and_is_announced_when_it_changes() {
+fn the_verdict_is_in_large_letters_with_one_fact_and_is_announced_when_it_changes() {
     let Some((browser, server)) = page_of(fixed_canary()) else { return };
     browser.until_shows("#word", "Not yet");
+    browser.until_shows("#fact", "0 of 85 failed");
+    browser.until_shows("#more", "290 more good answers, about 29 s");
+    browser.until_shows("#meaning", "at most 8.7\u{a0}% of its requests fail");
     browser.run(
         "window.announced = []; \
          new MutationObserver(() => announced.push(document.getElementById('announcement').textContent)) \
              .observe(document.getElementById('announcement'), {childList: true, characterData: true, subtree: true})",
     );
     let size = browser.run("return parseFloat(getComputedStyle(document.getElementById('word')).fontSize)");
-    assert!(size.as_f64() >= Some(64.0), "{size} px");
-    let told = browser.text("#sentence");
-    assert!(told.starts_with("The canary has failed 0 of 85 requests"), "without the word above it: {told}");
+    assert!(size.as_f64() >= Some(56.0), "{size} px");
     let verdicts = [
         ("promote", "Promote", "Promote: the canary has failed 0 of 700 requests."),
         ("hold", "Hold", "Hold: both releases fail more than 1 % of their requests."),
         ("roll_back", "Roll back", "Roll back: the canary is worse than stable."),
     ];
     let mut backgrounds = vec![background(&browser)];
+    let mut icons = vec![icon(&browser)];
     for (decision, word, sentence) in verdicts {
         server.edit(|state| {
             state["decision"] = json!(decision);
+            state["standing"] = json!(decision);
             state["sentence"] = json!(sentence);
         });
         browser.until_shows("#word", word);
         assert_eq!(browser.run("return document.title"), json!(format!("{word} · canary")));
         backgrounds.push(background(&browser));
+        icons.push(icon(&browser));
     }
-    backgrounds.sort();
-    backgrounds.dedup();
-    assert_eq!(backgrounds.len(), 4, "each verdict has its colour");
+    for kinds in [&mut backgrounds, &mut icons] {
+        kinds.sort();
+        kinds.dedup();
+        assert_eq!(kinds.len(), 4, "each verdict has its colour, and its sign in the tab");
+    }
+    browser.press("d");
     server.edit(|state| state["sentence"] = json!("Roll back: one more answer."));
-    browser.until_shows("#sentence", "One more answer.");
+    browser.until_shows("#sentence", "Roll back: one more answer.");
     let announced = browser.run("return announced");
-    let expected = [
-        "Verdict: Promote. The canary has failed 0 of 700 requests.",
-        "Verdict: Hold. Both releases fail more than 1 % of their requests.",
-        "Verdict: Roll back. The canary is worse than stable.",
-    ];
+    let expected = verdicts.map(|(_, word, sentence)| format!("Verdict: {word}. {sentence}"));
     assert_eq!(announced, json!(expected), "not again for a new sentence");
     let live = browser.run("return document.getElementById('announcement').getAttribute('role')");
     assert_eq!(live, "status");
     is_without_complaints(&browser);
+}
+
+fn icon(browser: &Browser) -> String {
+    let icon = browser.run("return document.getElementById('icon').href");
+    icon.as_str().expect("an address").to_owned()
+}
+
+#[test]
+fn a_canary_that_is_not_there_is_said_to_be_missing_and_not_to_be_judged() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    for (standing, word) in
+        [("no_canary", "No canary"), ("gone", "Canary gone"), ("rolled_back", "Rolled back")]
+    {
+        server.edit(|state| state["standing"] = json!(standing));
+        browser.until_shows("#word", word);
+        assert_eq!(background(&browser), "rgb(57, 67, 79)", "{word} asks for nothing");
+    }
 }
 
 fn background(browser: &Browser) -> String {
@@ -172,16 +219,38 @@ fn names_and_labels_that_hold_markup_are_shown_as_text() {
         state["rehearsal"][field] = json!(format!("{field} {hostile}"));
     }
     state["rehearsal"]["commands"] = json!([hostile]);
+    state["outage"] = json!({
+        "kind": "no_answer", "since": "2026-11-29T10:00:00Z", "seconds": 9, "requests": 90, "cause": format!("cause {hostile}")
+    });
+    state["failing"]["last"] = json!({
+        "at": "2026-11-29T10:00:00Z", "status": 500, "release": "canary", "pod": hostile, "body": format!("body {hostile}")
+    });
+    state["versions"][0]["name"] = json!(format!("version {hostile}"));
+    state["versions"][0]["labels"] = json!([{"text": format!("text {hostile}"), "changed": true}]);
     for field in ["name", "namespace", "release"] {
         state["pods"][0][field] = json!(format!("{field} {hostile}"));
     }
     state["pods"][0]["labels"] = json!({hostile: hostile, "__proto__": "x", "constructor": hostile});
     state["pods"][0]["changed"] = json!([hostile]);
-    let Some((browser, _server)) = page_of(state) else { return };
+    let Some((browser, server)) = page_of(state) else { return };
+    server.tell_rights(true, true);
+    browser.until_shows("#next", hostile);
+    browser.press("d");
     browser.until_shows("#pod-list", &format!("constructor={hostile}"));
-    for shown in
-        ["#title", "#sentence", "#price", "#neither", "#step", "#text", "#note", "#next", "#commands"]
-    {
+    for shown in [
+        "#sentence",
+        "#price",
+        "#neither",
+        "#step",
+        "#text",
+        "#note",
+        "#next",
+        "#commands",
+        "#outage",
+        "#versions",
+        "#last-failure",
+        "#versions .changed",
+    ] {
         assert!(browser.text(shown).contains(hostile), "{shown}: {}", browser.text(shown));
     }
     let labels = browser.text("#pod-list li:first-child");
@@ -248,51 +317,147 @@ fn numbers_are_never_rounded_to_nothing() {
         "lower": 0.000_000_2, "upper": 0.000_061, "p50_ms": 0.04, "p99_ms": null
     });
     state["sides"]["stable"]["share"] = json!(0.9996);
+    state["promotion_bound"] = json!(0.000_061);
     let Some((browser, server)) = page_of(state) else { return };
-    let canary = browser.text("#side-canary").replace('\u{a0}', " ");
-    for told in ["<0.1 %", "1 failed", "of 100,000, 1 slow", "0 % to 0.0061 %", "p50 <0.1 ms"] {
-        assert!(canary.contains(told), "{told}: {canary}");
+    browser.until_shows("#bound-title", "The canary fails at most 0.0061\u{a0}%");
+    browser.press("d");
+    browser.until_shows("#sides", "<0.1\u{a0}%");
+    let sides = browser.text("#sides").replace('\u{a0}', " ");
+    for told in ["<0.1 %", "100,000", "0 % and 0.0061 %", "<0.1 ms", ">99.9 %"] {
+        assert!(sides.contains(told), "{told}: {sides}");
     }
-    let stable = browser.text("#side-stable").replace('\u{a0}', " ");
-    assert!(stable.contains(">99.9 %"), "{stable}");
     let evidence = |value: Value, told: &str| {
         server.edit(|state| state["evidence"]["ln_e_value"] = value);
         browser.until_shows("#evidence-title", told);
     };
-    evidence(json!(-30.0), "<0.001");
-    evidence(json!(900.0), "10³⁹⁰");
+    evidence(json!(-30.0), "less than 0.1 to 1");
+    evidence(json!(900.0), "over 100,000 to 1");
+    evidence(json!(20_f64.ln()), "20 to 1");
     evidence(Value::Null, "–");
 }
 
 #[test]
-fn a_share_that_is_given_has_the_mark_and_says_so() {
+fn a_share_that_is_given_is_said_to_be_given() {
     let Some((browser, server)) = page_of(fixed_canary()) else { return };
-    browser.until_shows("#side-canary .expected-text", "expected 25.0\u{a0}%");
+    browser.press("d");
+    browser.until_shows("#sides", "25.0\u{a0}%");
     server.edit(|state| {
         state["share_given"] = json!(true);
         state["sides"]["canary"]["expected_share"] = json!(0.0005);
         state["sides"]["stable"]["expected_share"] = json!(0.9995);
     });
-    browser.until_shows("#side-canary .expected-text", "given 0.05\u{a0}%");
-    browser.until_shows("#side-stable .expected-text", "given 99.95\u{a0}%");
-    let place = "return document.querySelector('#side-canary .expected').style.insetInlineStart";
-    assert_eq!(browser.run(place), "0.05%");
+    browser.until_shows("#sides", "given 0.05\u{a0}%");
+    browser.until_shows("#sides", "given 99.95\u{a0}%");
 }
 
 #[test]
-fn evidence_rises_from_1_and_is_marked_where_it_crosses_the_threshold() {
+fn evidence_is_marked_where_it_crosses_the_threshold() {
     let mut state = broken_canary();
-    state["history"] = json!([[4.0, 0, 0, 0.5, 1, 0.5, 1, 20_f64.ln() * 4.0]]);
+    let ln = 20_f64.ln();
+    state["history"] = json!([[4.0, 0, 0, 0.5, 1, 0.5, 1, ln * 4.0, 1]]);
     let Some((browser, server)) = page_of(state) else { return };
-    browser.until_shows("#evidence-title", "Evidence against the canary: 10⁴⁰");
     let crossing = "const [mark, line] = ['.crossing', '.limit'] \
         .map(part => document.querySelector(`#evidence-chart ${part}`)); \
         if (mark === null) return null; \
         const [x1, x2] = [line.getAttribute('x1'), line.getAttribute('x2')]; \
-        return [(mark.getAttribute('cx') - x1) / (x2 - x1), mark.getAttribute('cy') - line.getAttribute('y1')]";
-    assert_eq!(browser.run(crossing), json!([0.25, 0]), "after a quarter of the time, on the line");
-    server.edit(|state| state["history"] = json!([[4.0, 0, 0, 0.5, 0, 0, 0.5, 20_f64.ln() * 0.99]]));
+        return [Number(((mark.getAttribute('cx') - x1) / (x2 - x1)).toFixed(6)), mark.getAttribute('cy') - line.getAttribute('y1')]";
+    eventually("after a quarter of the time, on the line", || browser.run(crossing) == json!([0.25, 0]));
+    server.edit(|state| {
+        state["history"] =
+            json!([[0.0, 0, 0, 1, null, 0, 1, 0, null], [4.0, 0, 0, 0.5, 0, 0, 0.5, ln * 0.99, 1]])
+    });
     eventually("no crossing", || browser.run(crossing).is_null());
+}
+
+#[test]
+fn the_bound_that_is_drawn_is_the_one_that_decides() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    server.edit(|state| {
+        state["standing"] = json!("promote");
+        state["promotion_bound"] = json!(0.0099);
+        state["sides"]["canary"]["upper"] = json!(0.012); // the bound of the interval at both sides
+        let last = state["history"].as_array_mut().and_then(|points| points.last_mut()).expect("a point");
+        (last[6], last[8]) = (json!(0.012), json!(0.0099));
+    });
+    browser.until_shows("#bound-title", "The canary fails at most 0.99\u{a0}%");
+    let below = "const limit = document.querySelector('#bound-chart .limit').getAttribute('y1'); \
+        const line = document.querySelector('#bound-chart .line.canary:not(.seen)').getAttribute('d'); \
+        return Number(line.split(' ').at(-1)) - limit";
+    let below = browser.run(below);
+    assert!(below.as_f64() > Some(0.0), "it ends below the line of the limit, by {below} px");
+    assert!(!browser.text("#state").contains("1.2"), "{}", browser.text("#state"));
+}
+
+#[test]
+fn a_dead_service_looks_dead_and_its_marks_are_the_strongest() {
+    let mut state = fixed_canary();
+    state["dots"] = json!({"first": 0, "outcomes": "!".repeat(300)});
+    let Some((browser, server)) = page_of(state) else { return };
+    assert_eq!(browser.text("#outage"), "");
+    let before = places(&browser);
+    server.edit(|state| {
+        state["outage"] = json!({
+            "kind": "no_answer", "since": "2026-11-29T10:00:00Z", "seconds": 24, "requests": 960,
+            "cause": "connection refused"
+        });
+    });
+    browser.until_shows("#outage", "connection refused. No verdict is possible.");
+    let told = browser.text("#outage");
+    assert!(told.starts_with("No answer since ") && told.contains("(24 s, 960 requests)"), "{told}");
+    assert_eq!(places(&browser), before, "it moves nothing");
+    keep(&browser, "outage");
+    let strongest = browser.run(
+        "const mark = document.querySelector('#no-answer .cross'); const ground = document.querySelector('#no-answer .alarm'); \
+         return [getComputedStyle(mark).stroke, getComputedStyle(ground).fill]",
+    );
+    assert_eq!(strongest, json!(["rgb(0, 0, 0)", "rgb(255, 214, 10)"]), "black on yellow, as nothing else");
+    server.edit(|state| {
+        state["outage"] = json!({
+            "kind": "no_success", "since": "2026-11-29T10:00:00Z", "seconds": 100, "requests": 4000, "cause": "status 503"
+        });
+    });
+    browser.until_shows("#outage", "Every answer is a failure since");
+    assert!(!browser.text("#outage").contains("No verdict"));
+}
+
+#[test]
+fn the_present_is_shown_beside_the_totals() {
+    let mut state = broken_canary();
+    state["rate"] = json!(1.5);
+    state["present"] = json!({"rate": 39.9, "requests": 2394, "failures": 12});
+    state["failing"] = json!({"statuses": {"500": 3, "503": 9}, "last": null});
+    let Some((browser, server)) = page_of(state) else { return };
+    browser.until_shows("#present", "40 requests/s · last minute: 12 of 2,394 failed (503, 500)");
+    server.edit(|state| state["rehearsal"]["held"] = json!(true));
+    browser.until_shows("#present", "paused");
+    server.edit(|state| state["rehearsal"] = Value::Null);
+    browser.until_shows("#totals", "340 requests · 00:08 · trial 6d5f7c9b4");
+}
+
+#[test]
+fn an_engineer_sees_clock_times_restarts_other_versions_and_the_last_failure() {
+    let mut state = broken_canary();
+    state["rehearsal"] = Value::Null;
+    state["gap"] = json!(["2026-11-29T10:00:00Z", "2026-11-29T10:00:02Z"]);
+    state["others"] = json!([{"trial": "abc", "decision": "promote"}]);
+    state["failing"]["last"] = json!({
+        "at": "2026-11-29T10:00:07Z", "status": 500, "release": "canary", "pod": "a-pod", "body": "{\"error\":\"x\"}"
+    });
+    let Some((browser, _server)) = page_of(state) else { return };
+    let texts =
+        browser.run("return [...document.querySelectorAll('#evidence-chart text')].map(t => t.textContent)");
+    let texts = texts.as_array().expect("texts");
+    let is_clock = |text: &Value| text.as_str().is_some_and(|text| text.matches(':').count() == 2);
+    assert_eq!(
+        texts.iter().filter(|text| is_clock(text)).count(),
+        3,
+        "both ends of the axis, and the restart: {texts:?}"
+    );
+    assert_eq!(browser.count("#evidence-chart .restarted"), 1);
+    browser.until_shows("#commands", "Also answering: abc (Promote)");
+    browser.press("d");
+    browser.until_shows("#last-failure", "a-pod\n{\"error\":\"x\"}");
+    browser.until_shows("#statuses", "Status codes of failures: 500: 85");
 }
 
 #[test]
@@ -303,33 +468,36 @@ fn a_page_without_anything_seen_yet_says_so() {
         "p50_ms": null, "p99_ms": null
     });
     state["sides"] = json!({"stable": nobody, "canary": nobody});
+    let none = json!({"answers": 0, "failures": 0, "slow": 0});
+    state["judged"] = json!({"stable": none, "canary": none});
+    state["standing"] = json!("no_canary");
     state["requests"] = json!(0);
     state["price_sentence"] = Value::Null;
     state["evidence"]["ln_e_value"] = json!(0.0);
     state["dots"] = json!({"first": 0, "outcomes": ""});
     state["history"] = json!([]);
     state["pods"] = json!([]);
+    state["versions"] = json!([]);
     let Some((browser, server)) = page_of(state) else { return };
-    browser.until_shows("#side-canary", "no answer yet");
+    browser.until_shows("#word", "No canary");
+    browser.press("d");
+    browser.until_shows("#sides", "no answer yet");
     browser.until_shows("#pods-title", "Pods: 0");
     assert_eq!(browser.text("#price"), "");
-    server.edit(|state| state["history"] = json!([[0.2, null, null, null, null, null, null, null]]));
+    browser.press(ESCAPE);
+    server.edit(|state| state["history"] = json!([[0.2, null, null, null, null, null, null, null, null]]));
     server.edit(|state| state["title"] = json!("one point"));
-    browser.until_shows("#title", "one point");
+    browser.until_shows("#step", "one point");
     is_without_complaints(&browser);
 }
 
 #[test]
-fn without_single_requests_and_pods_the_charts_have_the_room() {
+fn without_single_requests_the_charts_have_the_room() {
     let Some((browser, server)) = page_of(fixed_canary()) else { return };
-    let width = || browser.run("return document.getElementById('rates').offsetWidth").as_u64();
+    let width = || browser.run("return document.getElementById('evidence').offsetWidth").as_u64();
     let before = width();
-    server.edit(|state| {
-        state["dots"] = json!({"first": 340, "outcomes": ""});
-        state["pods"] = json!([]);
-    });
+    server.edit(|state| state["dots"] = json!({"first": 340, "outcomes": ""}));
     eventually("no wall", || browser.text("#requests").is_empty());
-    assert_eq!(browser.text("#pods"), "");
     assert!(width() > before, "{before:?}");
     keep(&browser, "counters");
     server.show(fixed_canary());
@@ -363,6 +531,24 @@ fn the_trial_in_the_pages_address_is_the_one_that_is_watched() {
     });
 }
 
+#[test]
+fn a_viewer_without_rights_has_no_buttons_that_would_be_refused() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    browser.until_shows("#word", "Roll back");
+    eventually("no buttons", || browser.text("#next").is_empty() && browser.text("#curtain").is_empty());
+    assert_eq!(browser.text("#pause"), "");
+    for key in ["n", "p", "j", PAGE_DOWN] {
+        browser.press(key);
+    }
+    browser.press("d");
+    browser.until_shows("#details", "This trial");
+    assert_eq!(browser.text("#reset"), "");
+    browser.press(ESCAPE);
+    assert_eq!(server.posted(), [], "nothing that is refused is asked for");
+    server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
+}
+
 /// Presses Tab until an element has the focus.
 fn tab_to(browser: &Browser, id: &str) {
     for _ in 0..10 {
@@ -379,9 +565,11 @@ fn tab_to(browser: &Browser, id: &str) {
 #[test]
 fn the_next_step_is_a_button_that_works_by_keyboard_and_keeps_the_focus() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
-    browser.until_shows("#step", "Step 4 of 8: Deploy the broken canary");
+    server.tell_rights(true, true);
+    browser.until_shows("#step", "4. Deploy the broken canary");
     browser.until_shows("#commands", "kubectl create -f deployment/canary-broken.yaml");
-    browser.until_shows("#text", "Yet the pod is ready");
+    browser.until_shows("#text", "Watch its answers");
+    browser.until_shows("#next", "Next: Roll back");
     tab_to(&browser, "next");
     browser.press(ENTER);
     let step = ("/v1/step".to_owned(), json!({"step": 5}));
@@ -410,11 +598,79 @@ fn the_next_step_is_a_button_that_works_by_keyboard_and_keeps_the_focus() {
 }
 
 #[test]
+fn keys_hide_the_judge_pause_and_take_the_next_step() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
+    let last = || server.posted().last().map(|(path, body)| format!("{path} {body}")).unwrap_or_default();
+    let asks = |key: &str, wanted: &str| {
+        browser.press(key);
+        eventually(&format!("{key} asks for {wanted}"), || last() == wanted);
+    };
+    asks("j", "/v1/rehearsal {\"curtain\":true}");
+    server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
+    browser.until_shows("#verdict", "Would you promote it?");
+    gives_nothing_away(&browser);
+    keep(&browser, "curtain");
+    asks("j", "/v1/rehearsal {\"curtain\":false}");
+    server.edit(|state| state["rehearsal"]["curtain"] = json!(false));
+    browser.until_shows("#word", "Roll back");
+    asks("p", "/v1/rehearsal {\"paused\":true}");
+    server.edit(|state| state["rehearsal"]["held"] = json!(true));
+    browser.until_shows("#note", "Paused: no requests are sent.");
+    asks("p", "/v1/rehearsal {\"paused\":false}");
+    for (number, key) in (5..).zip(["n", ARROW_RIGHT, PAGE_DOWN]) {
+        asks(key, &format!("/v1/step {{\"step\":{number}}}"));
+        server.edit(|state| state["rehearsal"]["number"] = json!(number));
+        browser.until_shows("#step", &format!("{number}. "));
+    }
+    is_without_complaints(&browser);
+}
+
+/// Behind the curtain, no text, title, picture or name of an element tells the verdict.
+fn gives_nothing_away(browser: &Browser) {
+    let told = browser.run(
+        "const seen = [...document.querySelectorAll('main *, header *, #told *, footer *')] \
+             .filter(one => one.checkVisibility({visibilityProperty: true})); \
+         return seen.map(one => [one.getAttribute('aria-label') ?? '', one.childElementCount ? '' : one.textContent].join(' ')) \
+             .join(' ') + ' ' + document.title + ' ' + document.getElementById('announcement').textContent",
+    );
+    let told = told.as_str().expect("text");
+    for word in ["Roll back:", "Promote", "Not yet", "to 1", "at most", "worse"] {
+        assert!(!told.contains(word), "{word}: {told}");
+    }
+    let colours = browser.run(
+        "return ['verdict', 'evidence'].map(id => getComputedStyle(document.getElementById(id)).backgroundImage)",
+    );
+    assert_eq!(colours[0], colours[1], "all panels of the judge look alike");
+    let chart =
+        browser.run("return getComputedStyle(document.querySelector('#evidence-chart path')).visibility");
+    assert_eq!(chart, "hidden");
+}
+
+#[test]
+fn without_a_rehearsal_each_viewer_has_a_curtain_of_its_own() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    gives_nothing_away(&browser);
+    browser.press("d");
+    browser.until_shows("#details", "Failures");
+    assert_eq!((browser.text("#sentence"), browser.text("#price")), (String::new(), String::new()));
+    browser.press(ESCAPE);
+    browser.click("#curtain");
+    browser.until_shows("#word", "Not yet");
+    assert_eq!(server.posted(), []);
+}
+
+#[test]
 fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    server.tell_rights(false, true);
     let is_open = || browser.run("return document.getElementById('confirm').open") == true;
-    tab_to(&browser, "reset");
-    browser.press(ENTER);
+    browser.click("#show-details");
+    browser.until_shows("#reset", "Begin the trial anew");
+    browser.click("#reset");
     browser.until_shows("#confirm", "Each reset is another chance for the judge to err");
     browser.press(ESCAPE);
     eventually("the question is gone", || !is_open());
@@ -442,10 +698,35 @@ fn is_in_the_window(browser: &Browser, id: &str) -> bool {
     browser.run(&script) == true
 }
 
+/// The parts of the page that a class sees.
+const PARTS: [&str; 9] =
+    ["told", "word", "fact", "meaning", "wall", "evidence-chart", "bound-chart", "rules", "versions"];
+
 fn all_is_in_the_window(browser: &Browser) {
-    for id in ["next", "word", "sentence", "price", "sides", "wall", "rate-chart", "evidence-chart", "pods"] {
+    for id in PARTS {
         assert!(is_in_the_window(browser, id), "{id} is seen without scrolling");
     }
+    does_not_scroll(browser);
+}
+
+/// Nothing scrolls, and the texts of the panels fit into them.
+fn does_not_scroll(browser: &Browser) {
+    let scrolls = browser.run(
+        "const tall = (one) => one.scrollHeight > one.clientHeight + 1 || one.scrollWidth > one.clientWidth + 1; \
+         return [document.documentElement, document.body, ...document.querySelectorAll('main, section, footer, header, #told')] \
+             .filter(tall).map(one => `${one.localName}#${one.id} ${one.scrollWidth}×${one.scrollHeight} in \
+${one.clientWidth}×${one.clientHeight}`)",
+    );
+    assert_eq!(scrolls, json!([]));
+}
+
+/// Where the panels and the buttons are, and their sizes.
+fn places(browser: &Browser) -> Value {
+    browser.run(
+        "return [...document.querySelectorAll('header, #told, main > section, #wall, footer, #steps, header button')].map(one => { \
+             const {x, y, width, height} = one.getBoundingClientRect(); \
+             return [one.id || one.localName, x, y, width, height].join(' ') })",
+    )
 }
 
 fn overflows_sideways(browser: &Browser) -> bool {
@@ -453,37 +734,103 @@ fn overflows_sideways(browser: &Browser) -> bool {
 }
 
 #[test]
-fn it_fits_a_projector_and_a_phone() {
+fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
-    browser.until_shows("#word", "Roll back");
-    all_is_in_the_window(&browser);
-    let mark = browser.run("return document.querySelector('#wall use').getBoundingClientRect().width");
-    assert!(mark.as_f64() >= Some(12.0), "a mark is {mark} px wide");
+    server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
+    let long = "a-name-of-63-characters-".repeat(3)[..63].to_owned();
+    let many = |state: &mut Value| {
+        let labels: Vec<_> =
+            (0..8).map(|n| json!({"text": format!("label-{n}={long}"), "changed": n == 0})).collect();
+        for version in [0, 1] {
+            state["versions"][version]["name"] = json!(&long);
+            state["versions"][version]["pods"] = json!(100);
+            state["versions"][version]["labels"] = json!(labels);
+        }
+        state["more_versions"] = json!(7);
+        state["pods"] = json!(vec![state["pods"][0].clone(); 50]);
+        state["more_pods"] = json!(50);
+        state["rehearsal"]["commands"] = json!([format!("kubectl label pods {long} newlabel={long}")]);
+        state["rehearsal"]["note"] = json!(format!("pod {long} is ready and gets connections"));
+        state["rehearsal"]["next"] = json!("Make some requests fail");
+    };
+    let big = |state: &mut Value| {
+        let counts = json!({"answers": 123_456_789, "failures": 1_234_567, "slow": 0});
+        state["judged"] = json!({"stable": counts, "canary": counts});
+        state["price_sentence"] =
+            json!("The canary has cost about 1,234,567 failed requests, 12 % of a month's error budget.");
+        state["present"] = json!({"rate": 12_345.6, "requests": 740_736, "failures": 123_456});
+    };
+    let edits: [(&str, &dyn Fn(&mut Value)); 8] = [
+        ("many pods", &many),
+        ("large numbers", &big),
+        ("not yet", &|state| {
+            state["standing"] = json!("not_yet");
+            state["more_answers"] = json!(99_999);
+        }),
+        ("promote", &|state| state["standing"] = json!("promote")),
+        ("hold", &|state| state["standing"] = json!("hold")),
+        ("rolled back", &|state| state["standing"] = json!("rolled_back")),
+        ("paused", &|state| state["rehearsal"]["held"] = json!(true)),
+        ("behind the curtain", &|state| state["rehearsal"]["curtain"] = json!(true)),
+    ];
+    for (width, height) in [(1280, 720), (1920, 1080), (1024, 768)] {
+        browser.resize(width, height);
+        server.show(broken_canary());
+        browser.until_shows("#fact", "85 of 85 failed");
+        eventually("it is drawn at this size", || {
+            browser.run("return document.getElementById('evidence-chart').viewBox.baseVal.width").as_f64()
+                > Some(f64::from(width) / 4.0)
+        });
+        all_is_in_the_window(&browser);
+        let (before, marks) = (places(&browser), mark_size(&browser));
+        for (number, (what, edit)) in edits.iter().enumerate() {
+            server.edit(|state| {
+                edit(state);
+                state["rehearsal"]["text"] = json!(format!("text {number}"));
+            });
+            browser.until_shows("#text", &format!("text {number}"));
+            does_not_scroll(&browser);
+            assert_eq!(places(&browser), before, "{width}×{height}, {what}: nothing moves");
+            assert_eq!(mark_size(&browser), marks, "{what}: marks keep their size");
+            keep(&browser, &format!("{width}-{}", what.replace(' ', "-")));
+        }
+        assert!(marks.as_f64() >= Some(f64::from(width) / 1280.0 * 15.0), "a mark is {marks} px wide");
+    }
+    is_without_complaints(&browser);
+}
+
+fn mark_size(browser: &Browser) -> Value {
+    browser.run("return document.querySelector('#wall use').getBoundingClientRect().width")
+}
+
+#[test]
+fn smaller_windows_scroll_and_cut_nothing_off() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
     let name = "a-name-without-a-space".repeat(10);
     server.edit(|state| {
-        state["pods"][0]["name"] = json!(name);
-        state["pods"][0]["labels"] = json!({&name: &name});
+        state["versions"][0]["name"] = json!(name);
+        state["versions"][0]["labels"] = json!([{"text": &name, "changed": true}]);
         state["rehearsal"]["commands"] = json!([name]);
-        state["title"] = json!(name);
+        state["rehearsal"]["title"] = json!(name);
         state["sentence"] = json!(name);
     });
-    browser.until_shows("#title", &name);
-    for (width, height) in
-        [(1280, 720), (1920, 1080), (1024, 768), (1000, 700), (999, 700), (768, 1024), (390, 844), (320, 600)]
-    {
+    browser.until_shows("#step", &name);
+    // 640×360 is 1280×720 at a zoom of 200 %
+    for (width, height) in [(999, 700), (768, 1024), (640, 360), (390, 844), (320, 600)] {
         browser.resize(width, height);
         assert!(!overflows_sideways(&browser), "{width}×{height} must not scroll sideways");
+        let cut = browser.run(
+            "return [...document.querySelectorAll('section, footer, header, #told, #versions li, #versions span')] \
+                 .filter(one => getComputedStyle(one).overflowX === 'hidden' && one.className !== 'spoken').map(one => one.id)",
+        );
+        assert_eq!(cut, json!([]), "{width}×{height}: nothing is cut off");
     }
-    browser.resize(1024, 768);
-    server.show(fixed_canary());
-    browser.until_shows("#word", "Not yet");
-    keep(&browser, "small");
     server.show(broken_canary());
     browser.resize(390, 844);
-    browser.until_shows("#title", "http://127.0.0.1:8080");
-    for id in ["next", "word", "sentence", "price"] {
-        assert!(is_in_the_window(&browser, id), "{id} is seen on a phone without scrolling");
-    }
+    browser.until_shows("#step", "4. Deploy");
+    browser.run("scrollTo(0, 0)");
     keep(&browser, "phone");
     is_without_complaints(&browser);
 }
@@ -506,11 +853,10 @@ fn light_and_dark_are_both_legible() {
 fn shows_a_broken_canary(browser: &Browser, url: &str) {
     browser.go(url);
     browser.until_shows("#word", "Roll back");
-    browser.until_shows("#sentence", "The canary is worse than stable");
-    browser.until_shows("#price", "The canary has cost about");
-    browser.until_shows("#side-canary", "expected 25.0\u{a0}%");
-    browser.until_shows("#side-stable", "0 failed");
-    browser.until_shows("#pods-title", "Pods: 4");
+    browser.until_shows("#meaning", "The canary has cost about");
+    browser.until_shows("#versions", "stable: 3 pods");
+    browser.until_shows("#versions", "canary: 1 pod");
+    browser.until_shows("#more", "stable: 0 of ");
     eventually("300 marks", || browser.count("#wall use") == 300);
     // counted in one call, because the marks change all the time
     let marks = browser.run(
@@ -520,7 +866,7 @@ fn shows_a_broken_canary(browser: &Browser, url: &str) {
     let [canary, stable] = [0, 1].map(|side| marks[side].as_u64().expect("a count"));
     assert_eq!(canary + stable, 300);
     assert!((30..=120).contains(&canary), "about each fourth: {canary}");
-    for chart in ["rate", "evidence"] {
+    for chart in ["bound", "evidence"] {
         assert!(browser.count(&format!("#{chart}-chart .line")) > 0, "{chart}");
     }
     assert_eq!(browser.count("#evidence-chart .crossing"), 1);
@@ -537,17 +883,25 @@ fn what_canary_serve_watches_is_to_be_seen() {
     shows_a_broken_canary(&browser, &url);
     let hostile = "<script>window.ran=1</script><img src=x onerror=window.ran=2>";
     fleet.relabel("appinfo-2", &format!("release=\"stable\"\nnewlabel=\"{hostile}\""));
-    browser.until_shows("#pod-list .changed", &format!("newlabel={hostile}"));
+    browser.until_shows("#versions .changed", &format!("newlabel={hostile}"));
     assert_eq!(browser.run("return window.ran ?? null"), Value::Null);
     keep(&browser, "changed");
 
+    browser.press("d");
+    browser.until_shows("#last-failure", "appinfo-canary-1\n{\"error\":\"something went wrong\"}");
+    browser.until_shows("#statuses", "500: ");
+    keep(&browser, "details");
+    browser.press(ESCAPE);
     browser.run(
         "window.fewest = Infinity; const wall = document.getElementById('wall'); \
          new MutationObserver(() => fewest = Math.min(fewest, wall.childElementCount)) \
              .observe(wall, {childList: true})",
     );
+    browser.press("d");
+    browser.until_shows("#reset", "Begin the trial anew");
     browser.click("#reset");
     browser.click("#do-reset");
+    browser.press(ESCAPE);
     eventually("the trial begins anew", || browser.run("return fewest").as_u64() < Some(300));
     assert_eq!(browser.text("#message"), "");
     is_without_complaints(&browser);
@@ -583,13 +937,13 @@ const CONTRAST: &str = "
         return ratio < (size >= 24 || (size >= 18.66 && fontWeight >= 700) ? 3 : 4.5);
     };
     return [...document.querySelectorAll('header *, main *')]
-        .filter((element) => hasText(element) && element.checkVisibility() && pale(element))
+        .filter((element) => hasText(element) && element.checkVisibility({ visibilityProperty: true }) && pale(element))
         .map((element) => element.textContent);
 ";
 
 /// Waits until the rehearsal's step with this number and title is done, and checks the text of its button.
 fn until_done(browser: &Browser, (number, title): (usize, &str), button: &str) {
-    browser.until_shows("#step", &format!("Step {number} of 10: {title}"));
+    browser.until_shows("#step", &format!("{number}. {title}"));
     browser.until_shows("#next", button);
 }
 
@@ -600,21 +954,36 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     browser.prefers("light");
     browser.go(&format!("http://{}/", rehearsal.address));
     browser.until_shows("#step", "A rehearsal with no cluster");
-    browser.until_shows("#text", "Left out: the kubelet");
-    browser.until_shows("#totals", "0 requests · paused");
+    browser.until_shows("#text", "No cluster");
+    browser.until_shows("#present", "paused");
     browser.until_shows("#next", "Next: Deploy");
+    let before = places(&browser);
+    let holds = |what: &str| {
+        does_not_scroll(&browser);
+        let whole = browser.run(
+            "const told = document.getElementById('spoken-step'); \
+             return told.scrollWidth <= told.clientWidth && told.scrollHeight <= told.clientHeight + 1",
+        );
+        assert_eq!(whole, json!(true), "{what}: the whole text of the step is to be seen");
+        assert_eq!(places(&browser), before, "{what}: panels keep their places and sizes");
+    };
+    holds("before the first step");
+    keep(&browser, "before");
     tab_to(&browser, "next");
     browser.press(ENTER);
     until_done(&browser, (1, "Deploy"), "Next: Scale");
-    browser.until_shows("#pods-title", "Pods: 1");
+    browser.until_shows("#versions", "stable: 1 pod");
+    browser.until_shows("#versions", "namespace=none");
+    browser.until_shows("#word", "No canary");
     browser.run("const next = document.getElementById('next'); next.click(); next.click()");
     until_done(&browser, (2, "Scale"), "Next: Change a label");
-    browser.until_shows("#pods-title", "Pods: 3");
+    browser.until_shows("#versions", "stable: 3 pods");
+    holds("Scale");
     assert_eq!(browser.text("#message"), "", "a double click is one step, and no fault");
     browser.press(ENTER);
     until_done(&browser, (3, "Change a label"), "Next: Deploy the broken canary");
-    browser.until_shows("#pod-list .changed", "newlabel=realtime");
-    assert_eq!(browser.text("#word"), "Not yet");
+    browser.until_shows("#versions .changed", "newlabel=realtime (1 of 3)");
+    holds("Change a label");
     browser.click("#next");
     until_done(&browser, (4, "Deploy the broken canary"), "Next: Roll back");
     browser.until_shows("#commands", "kubectl create -f deployment/canary-broken.yaml");
@@ -622,33 +991,92 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     browser.until_shows("#word", "Roll back");
     eventually("300 marks", || browser.count("#wall use") == 300);
     all_is_in_the_window(&browser);
+    holds("Deploy the broken canary");
     is_the_picture_in_the_documents(&browser);
 
-    for (number, title, next, words) in [
-        (5, "Roll back", "Next: Deploy the fixed canary", &["Roll back"][..]),
-        (6, "Deploy the fixed canary", "Next: Make some requests fail", &["Promote"]),
-        (7, "Make some requests fail", "Next: End the fault", &["Roll back"]),
-        (8, "End the fault", "Next: Promote it", &["Promote"]),
-        (9, "Promote it", "Next: Clean up the canary", &["Promote"]),
-        (10, "Clean up the canary", "That was the last step", &["Promote"]),
+    rules_of_thumb_have_said(&browser);
+    for (number, title, next, word) in [
+        (5, "Roll back", "Next: Deploy the fixed canary", "Rolled back"),
+        (6, "Deploy the fixed canary", "Next: Make some requests fail", "Promote"),
+        (7, "Make some requests fail", "Next: End the fault", "Roll back"),
+        (8, "End the fault", "Next: Promote it", "Promote"),
+        (9, "Promote it", "Next: Clean up the canary", "Promote"),
+        (10, "Clean up the canary", "That was the last step", "Canary gone"),
     ] {
-        if number % 2 == 0 {
-            browser.press(ENTER);
-        } else {
-            browser.click("#next");
+        match number % 4 {
+            0 => browser.press(ENTER),
+            1 => browser.click("#next"),
+            2 => browser.press(PAGE_DOWN),
+            _ => browser.press("n"),
         }
         until_done(&browser, (number, title), next);
-        for word in words {
-            browser.until_shows("#word", word);
+        if number == 7 {
+            browser.until_shows("#versions .changed", "fault-percent=50");
+            assert!(is_in_the_window(&browser, "versions"), "the point of the step is to be seen");
         }
+        browser.until_shows("#word", word);
+        holds(title);
+        keep(&browser, &format!("step-{number}"));
         assert_eq!(browser.run("return document.activeElement.id"), "next", "{title}");
     }
-    browser.until_shows("#pods-title", "Pods: 3");
-    browser.until_shows("#pod-list", "namespace=default");
+    browser.until_shows("#versions", "stable: 3 pods");
+    browser.until_shows("#versions", "namespace=default");
     is_without_complaints(&browser);
     rehearsal.signal(Signal::INT);
     assert_eq!(rehearsal.end(), Some(0));
     browser.until_shows("#lost", "The connection is lost");
+}
+
+#[test]
+fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all_viewers() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let rehearsal = Serving::rehearse(&["--rate=100"]);
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy");
+    browser.press("n");
+    until_done(&browser, (1, "Deploy"), "Next: Scale");
+    browser.until_shows("#versions", "stable: 1 pod");
+    browser.press("p");
+    browser.until_shows("#note", "Paused: no requests are sent.");
+    let newest = || rehearsal.events("/v1/events").next().expect("a state");
+    eventually("requests under way have ended", || {
+        let (one, other) = (newest()["requests"].clone(), newest()["requests"].clone());
+        one == other
+    });
+    let before = newest();
+    // the rate falls to 0 although no request comes: states still arrive
+    let stopped =
+        rehearsal.events("/v1/events").find(|state| state["present"]["rate"] == 0.0).expect("it falls");
+    assert_eq!(stopped["requests"], before["requests"], "no request in a pause");
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    assert_eq!(newest()["rehearsal"]["curtain"], true, "each viewer's page hides it");
+    let student = Browser::open(1280, 720).expect("another browser");
+    student.go(&format!("http://{}/", rehearsal.address));
+    student.until_shows("#verdict", "Would you promote it?");
+    browser.press(ARROW_RIGHT);
+    until_done(&browser, (2, "Scale"), "Next: Change a label");
+    eventually("a step ends the pause", || newest()["requests"].as_u64() > before["requests"].as_u64());
+    assert_eq!(newest()["rehearsal"]["held"], false);
+    is_without_complaints(&browser);
+}
+
+/// Each rule has its line with the measured figure, and the first failure was the first to speak.
+fn rules_of_thumb_have_said(browser: &Browser) {
+    use canary_judge::rules::{GOOD_CANARY, NAMES};
+    browser.until_shows("#rules-setting", "1,000 trials of 10 min with 40 requests/s");
+    let rows = browser.run(
+        "return [...document.querySelectorAll('#rule-list tr')].map(row => [...row.cells].map(cell => cell.textContent))",
+    );
+    let rows = rows.as_array().expect("rows");
+    let wrong = GOOD_CANARY.wrong.into_iter().chain([GOOD_CANARY.wrong_of_the_judge]);
+    for ((row, name), wrong) in rows.iter().zip(NAMES.into_iter().chain(["The judge"])).zip(wrong) {
+        assert_eq!((&row[0], &row[2]), (&json!(name), &json!(format!("{wrong}\u{a0}%"))));
+    }
+    let said =
+        |row: usize| rows[row][1].as_str().and_then(|it| it.strip_suffix("\u{a0}s")?.parse::<f64>().ok());
+    assert!(said(0).is_some() && said(0) <= said(4), "{rows:?}");
+    assert_eq!(said(3), None, "four minutes are not over: {rows:?}");
 }
 
 fn is_the_picture_in_the_documents(browser: &Browser) {

@@ -206,11 +206,19 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
     let fleet = Fleet::with_canary(Version::Broken);
     let serving = Serving::start(&fleet.url(), &["--rate=100"]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
+    let is_known = |state: &Value| !state["failing"]["last"].is_null();
+    serving.events("/v1/events").find(is_known).expect("the last failure is known");
     let mut events = serving.events("/v1/events");
     let first = events.next().expect("a state at once");
     assert!(events.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", events.head);
     assert!(events.head.contains("content-type: text/event-stream\r\n"), "{}", events.head);
     assert!(events.head.contains("event: state\n"), "{}", events.head);
+    assert!(events.head.contains("x-accel-buffering: no\r\n"), "{}", events.head);
+    assert!(
+        events.head.contains("event: rights\ndata: {\"step\":false,\"reset\":true}\n"),
+        "{}",
+        events.head
+    );
     assert_eq!(first["trial"], "appinfo-canary");
     assert_eq!(first["title"], format!("{}/v1/appinfo", fleet.url()));
     assert_eq!(
@@ -232,10 +240,26 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
             .as_array()
             .expect("points")
             .iter()
-            .all(|point| point.as_array().is_some_and(|it| it.len() == 8))
+            .all(|point| point.as_array().is_some_and(|it| it.len() == 9))
     );
     let pod = first["pods"].as_array().expect("pods").iter().find(|pod| pod["name"] == "appinfo-canary-1");
     let pod = pod.expect("the canary's");
+    let (failing, last) = (&first["failing"]["statuses"], &first["failing"]["last"]);
+    assert_eq!(
+        (failing.as_object().map(serde_json::Map::len), failing["500"].as_u64() > Some(3)),
+        (Some(1), true)
+    );
+    assert_eq!((&last["status"], &last["pod"]), (&json!(500), &json!("appinfo-canary-1")), "{last}");
+    assert_eq!(
+        (&last["release"], &last["body"]),
+        (&json!("canary"), &json!("{\"error\":\"something went wrong\"}"))
+    );
+    let said = &first["rules"]["list"];
+    assert!(
+        said[0]["said"].as_f64().is_some_and(|seconds| Some(seconds) <= said[4]["said"].as_f64()),
+        "{said}"
+    );
+    assert_eq!((&first["standing"], &first["outage"]), (&json!("roll_back"), &Value::Null));
     assert_eq!(
         (&pod["release"], &pod["present"], &pod["success"]),
         (&json!("canary"), &json!(true), &json!(0))

@@ -54,6 +54,7 @@
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
 //! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
+//! - [`rules`] has rules of thumb, to compare a judge with what people use instead.
 //! - [`count`] and [`percent`] write numbers as the sentences of a verdict do.
 //!
 //! The judge does not measure latency. If an answer is later than [`Settings::max_latency`], your program passes
@@ -72,6 +73,7 @@
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
 // - `outlook`: what the traffic can show, before there is any.
 // - `settings`, and `numbers` in them.
+// - `rules`: rules of thumb, to compare the judge with.
 
 mod alpha;
 mod batch;
@@ -90,6 +92,7 @@ mod outlook;
 mod pods;
 mod price;
 mod release;
+pub mod rules;
 mod scrapes;
 mod sentences;
 mod settings;

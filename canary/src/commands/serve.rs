@@ -14,7 +14,7 @@ use self::flags::ServeFlags;
 use super::{cannot_listen, unusable};
 use crate::{
     exit::Exit,
-    messages::message,
+    messages::{elsewhere, message, usable},
     serve::{Access, LONGEST_RECORD, Record, Serve, StateFile, Token},
     signals,
     source::{Source, opened::Opened},
@@ -48,12 +48,12 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
         Err(error) => return Ok(unusable(error.to_string())),
     };
     source.pause(false);
-    message(format_args!("serving on http://{address}, asking {how}"));
+    message(format_args!("serving on http://{}, asking {how}{}", usable(address), elsewhere(address)));
     if let Some(rate) = rate {
         message(trial.outlook(rate, None));
     }
     if let Some(admin) = &admin {
-        message(format_args!("probes on http://{}", admin.local_addr()?));
+        message(format_args!("probes on http://{}", usable(admin.local_addr()?)));
     }
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };

@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::source::shortage;
+use crate::{messages::usable, source::shortage};
 
 /// The pause after a failed accept: the next one would probably fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ pub(super) struct Balancer {
 impl Balancer {
     pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
         let (endpoints, shortage) = (Arc::default(), Shortage::default());
-        let address = listener.local_addr()?;
+        let address = usable(listener.local_addr()?);
         let accepting = tokio::spawn(accept(listener, Arc::clone(&endpoints), Arc::clone(&shortage)));
         Ok(Self { address, endpoints, shortage, accepting })
     }

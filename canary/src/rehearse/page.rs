@@ -11,11 +11,11 @@ use tokio::{
 use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
 use crate::{
     exit::Exit,
-    messages::message,
+    messages::{elsewhere, message, usable},
     serve::{Access, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
-        Seen, Source,
+        FailingAnswer, Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
     view::page::Progress,
@@ -36,9 +36,11 @@ pub(super) async fn run(
     let source = OnceDeployed { progress: rehearsal.progress(), probe };
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let title = cluster.target().to_string();
+    let address = listener.local_addr()?;
     message(format_args!(
-        "the rehearsal is on http://{}, of the Service {title}; Ctrl-C ends it",
-        listener.local_addr()?
+        "the rehearsal is on http://{}, of the Service {title}{}; Ctrl-C ends it",
+        usable(address),
+        elsewhere(address)
     ));
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     select! {
@@ -58,6 +60,8 @@ fn before_the_first_step() -> Progress {
         note: String::new(),
         next: Some(Step::ALL[0].title()),
         under_way: false,
+        held: false,
+        curtain: false,
         paused: true,
     }
 }
@@ -72,6 +76,7 @@ async fn take_steps(
     let following = Step::ALL.into_iter().skip(1).map(Some).chain([None]);
     for ((step, next), number) in Step::ALL.into_iter().zip(following).zip(1..) {
         rehearsal.until_wanted(number).await;
+        serve.pause(rehearsal, false);
         rehearsal.show(|progress| {
             *progress = Progress {
                 number,
@@ -114,7 +119,7 @@ async fn apply(
     applied
 }
 
-/// A source that sends requests once there is a pod to answer them.
+/// A source that sends requests once there is a pod to answer them, and while nobody pauses them.
 struct OnceDeployed {
     progress: watch::Receiver<Progress>,
     probe: Probe,
@@ -122,12 +127,25 @@ struct OnceDeployed {
 
 impl Source for OnceDeployed {
     async fn next(&mut self) -> Option<Seen> {
-        self.progress.wait_for(|progress| !progress.paused).await.ok()?;
-        self.probe.pause(false);
-        Source::next(&mut self.probe).await
+        loop {
+            let sends = {
+                let progress = self.progress.borrow_and_update();
+                !progress.paused && !progress.held
+            };
+            self.probe.pause(!sends);
+            // requests that are under way end in a pause, too
+            select! {
+                changed = self.progress.changed() => changed.ok()?,
+                seen = Source::next(&mut self.probe) => return seen,
+            }
+        }
     }
 
     fn pause(&self, paused: bool) {
         self.probe.pause(paused);
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.probe.last_failure()
     }
 }

@@ -90,42 +90,25 @@ impl Step {
         }
     }
 
-    /// A sentence or two about what there is to see.
+    /// What happens in this step, and what to watch for. It does not tell the result: the class is to find it.
     pub(super) fn what_to_see(self) -> &'static str {
         match self {
-            Self::Deploy => {
-                "One pod of the stable release gets all traffic. It forgets its namespace: that is \
-                 version 1's bug."
-            }
-            Self::Scale => "Three pods share the traffic. Beside them, a canary will get 1/(3+1) of it.",
-            Self::Relabel => {
-                "No restart: the pod's label file was replaced, and its next answer tells the new label."
-            }
+            Self::Deploy => "One pod of stable gets all requests. Which part of its answers is missing?",
+            Self::Scale => "Two more pods of stable start. Which share would one canary get beside them?",
+            Self::Relabel => "The pod is not restarted. When do its answers tell the new label?",
             Self::BrokenCanary => {
-                "A quarter of the requests fail, all of them the canary's. Yet the pod is ready: only \
-                 its answers show it."
+                "A new version starts, and Kubernetes says that it is ready. Watch its answers."
             }
             Self::RollBack => {
-                "The canary is a Deployment of its own: rolling back is deleting it. No request meets a \
-                 closed door."
+                "The canary is deleted while requests go on. Watch for requests without an answer."
             }
-            Self::FixedCanary => {
-                "None fails, and a quarter of the answers tell the namespace. The judge wants to see more of them."
-            }
-            Self::FaultyCanary => {
-                "A label of the pod makes the service fail a few requests, or answer late. Would you have \
-                 noticed? The judge counts, and its evidence grows."
-            }
+            Self::FixedCanary => "Another version starts. How many good answers does it take to trust it?",
+            Self::FaultyCanary => "A label makes the canary fail or answer late. When would you stop it?",
             Self::FaultOver => {
-                "Without the label the canary is good again. The judge begins anew: what it knew was about another \
-                 canary."
+                "The label is removed, and the judge begins anew: the canary behaves otherwise now."
             }
-            Self::Promote => {
-                "Pod by pod, the stable release gets the canary's image. An old one goes when a new one is ready."
-            }
-            Self::CleanUp => {
-                "Every answer tells the namespace: the fix is released, and the canary is no longer needed."
-            }
+            Self::Promote => "Pod by pod, stable gets its image while requests go on. Is any request lost?",
+            Self::CleanUp => "The canary is deleted: stable has its image now. What do the answers tell?",
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 use appinfo::server::Phase;
 use axum::{body::Body, body::Bytes};
 use futures_util::stream;
+use serde::Serialize;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use super::trials::{Found, Trials, Wanted};
-use crate::view::page::{Heading, Progress, State, Subject};
+use crate::view::page::{Heading, Outage, Present, Progress, State, Subject};
 
 /// The maximum number of viewers.
 pub(super) const MOST_VIEWERS: usize = 256;
@@ -26,7 +27,7 @@ pub(super) const MOST_VIEWERS: usize = 256;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// Tells the browser to reconnect after a second.
-const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
+const RETRY: &str = "retry: 1000\n\n";
 
 /// All viewers.
 #[derive(Debug)]
@@ -51,13 +52,31 @@ struct Shown {
     changes: u64,
     note: Option<String>,
     rehearsal: Option<Progress>,
+    /// It changes even without requests, until it is 0.
+    present: Present,
+    outage: Option<Outage>,
 }
 
 impl Shown {
     fn new(found: &Found, heading: &Heading) -> Self {
-        let (trial, changes) = (found.id.to_owned(), found.one.changes());
-        Self { trial, changes, note: found.note(), rehearsal: heading.rehearsal.clone() }
+        Self {
+            trial: found.id.to_owned(),
+            changes: found.one.changes(),
+            note: found.note(),
+            rehearsal: heading.rehearsal.clone(),
+            present: found.one.history().present(found.one.trial()),
+            outage: heading.outage.clone(),
+        }
     }
+}
+
+/// What one viewer may do. Others may only look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Rights {
+    /// Take the steps of a rehearsal.
+    pub(super) step: bool,
+    /// Reset a trial.
+    pub(super) reset: bool,
 }
 
 impl Default for Viewers {
@@ -83,6 +102,7 @@ impl Viewers {
         wanted: Wanted,
         found: &Found,
         heading: &Heading,
+        rights: Rights,
         phase: watch::Receiver<Phase>,
     ) -> Option<Body> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
@@ -92,7 +112,7 @@ impl Viewers {
         };
         let mut states = self.channels().entry(wanted).or_insert_with(new).states.subscribe();
         states.mark_changed();
-        let viewer = Viewer { states, phase, greeted: false, _place: place };
+        let viewer = Viewer { states, phase, greeting: Some(greeting(rights)), _place: place };
         Some(Body::from_stream(stream::unfold(viewer, Viewer::next)))
     }
 
@@ -113,11 +133,20 @@ impl Viewers {
 
 fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
     let note = found.note();
-    let (id, trial, history) = (found.id, found.one.trial(), found.one.history());
-    let subject = Subject { id, trial, history, note: note.as_deref() };
+    let (id, trial, history, rules) = (found.id, found.one.trial(), found.one.history(), found.one.rules());
+    let gap = found.one.gap().map(|gap| gap.ends());
+    let subject = Subject { id, trial, history, rules, note: note.as_deref(), others: &found.others, gap };
     match serde_json::to_string(&State::new(&subject, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON
+    }
+}
+
+/// What a viewer gets first.
+fn greeting(rights: Rights) -> Bytes {
+    match serde_json::to_string(&rights) {
+        Ok(rights) => format!("{RETRY}event: rights\ndata: {rights}\n\n").into(),
+        Err(_) => RETRY.into(), // they are always JSON
     }
 }
 
@@ -125,25 +154,24 @@ fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
 struct Viewer {
     states: watch::Receiver<Bytes>,
     phase: watch::Receiver<Phase>,
-    greeted: bool,
+    /// The first event, until it is sent.
+    greeting: Option<Bytes>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Viewer {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        let bytes = if self.greeted {
-            select! {
-                biased;
-                _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return None,
-                changed = self.states.changed() => {
-                    changed.ok()?;
-                    self.states.borrow_and_update().clone()
-                }
-                () = sleep(SIGN_OF_LIFE) => COMMENT,
+        if let Some(greeting) = self.greeting.take() {
+            return Some((Ok(greeting), self));
+        }
+        let bytes = select! {
+            biased;
+            _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return None,
+            changed = self.states.changed() => {
+                changed.ok()?;
+                self.states.borrow_and_update().clone()
             }
-        } else {
-            self.greeted = true;
-            RETRY
+            () = sleep(SIGN_OF_LIFE) => COMMENT,
         };
         Some((Ok(bytes), self))
     }
@@ -163,6 +191,8 @@ mod tests {
     };
     use canary_judge::{Outcome, Release, Settings};
 
+    const NONE: Rights = Rights { step: false, reset: false };
+
     fn heading() -> Heading<'static> {
         Heading {
             title: "http://a",
@@ -170,6 +200,8 @@ mod tests {
             process_started: String::new(),
             clocks: (Instant::now(), SystemTime::now()),
             rehearsal: None,
+            outage: None,
+            last_failure: None,
         }
     }
 
@@ -184,9 +216,10 @@ mod tests {
         let mut trials = Trials::new(trial);
         let (viewers, phase) = (Viewers::default(), watch::Sender::new(Phase::Serving));
         let found = trials.current(Instant::now());
-        let events = viewers.events(Wanted::Current, &found, &heading(), phase.subscribe());
+        let events = viewers.events(Wanted::Current, &found, &heading(), NONE, phase.subscribe());
         let mut events = events.expect("a place");
-        assert_eq!(next(&mut events).await, RETRY);
+        let greeting = next(&mut events).await;
+        assert_eq!(greeting, "retry: 1000\n\nevent: rights\ndata: {\"step\":false,\"reset\":false}\n\n");
         assert!(next(&mut events).await.starts_with(b"event: state\ndata: {"), "the state at once");
         for number in 0..1000 {
             let answer = Answer {

@@ -1,6 +1,6 @@
 //! The steps of a rehearsal as viewers see them, and the request for the next step.
 
-use std::{cmp::Ordering, net::SocketAddr, sync::Arc};
+use std::{cmp::Ordering, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -84,6 +84,50 @@ struct WantedStep {
     step: usize,
 }
 
+/// The body of `POST /v1/rehearsal`: what is to change.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    /// Whether requests are paused.
+    paused: Option<bool>,
+    /// Whether the judge is hidden from all viewers.
+    curtain: Option<bool>,
+}
+
+/// `POST /v1/rehearsal`: pauses the requests, or hides the judge, and answers with the progress.
+pub(super) async fn change(
+    State(serve): State<Arc<Serve>>,
+    remote: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let rehearsal = serve.rehearsal()?;
+    Access::check_step(remote.map(|remote| remote.0.0))?;
+    let Change { paused, curtain } = read_json(&headers, body).await?;
+    if let Some(paused) = paused {
+        serve.pause(rehearsal, paused);
+    }
+    if let Some(curtain) = curtain {
+        rehearsal.show(|progress| progress.curtain = curtain);
+    }
+    let progress = rehearsal.progress.borrow().clone();
+    Ok(json(&progress))
+}
+
+impl Serve {
+    fn rehearsal(&self) -> Result<&Rehearsal, Refusal> {
+        let no_steps =
+            || Refusal::new(StatusCode::NOT_FOUND, "there are no steps: this is not canary rehearse --page");
+        self.rehearsal.as_deref().ok_or_else(no_steps)
+    }
+
+    /// Pauses the requests of the rehearsal, or goes on. The trials do not take the pause for an absence of the canary.
+    pub(crate) fn pause(&self, rehearsal: &Rehearsal, paused: bool) {
+        self.trials().pause(paused, Instant::now());
+        rehearsal.show(|progress| progress.held = paused);
+    }
+}
+
 /// `POST /v1/step`: answers with the progress, once the step has begun.
 pub(super) async fn step(
     State(serve): State<Arc<Serve>>,
@@ -91,9 +135,7 @@ pub(super) async fn step(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let no_steps =
-        || Refusal::new(StatusCode::NOT_FOUND, "there are no steps: this is not canary rehearse --page");
-    let rehearsal = serve.rehearsal.as_ref().ok_or_else(no_steps)?;
+    let rehearsal = serve.rehearsal()?;
     Access::check_step(remote.map(|remote| remote.0.0))?;
     let WantedStep { step } = read_json(&headers, body).await?;
     rehearsal.want(step).map_err(|error| Refusal::new(StatusCode::CONFLICT, error.to_string()))?;
@@ -118,6 +160,8 @@ mod tests {
             note: String::new(),
             next: Some("Deploy"),
             under_way: false,
+            held: false,
+            curtain: false,
             paused: true,
         })
     }

@@ -1,11 +1,11 @@
 //! The routes.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use appinfo::server::Phase;
 use axum::{
-    Router,
-    extract::{Request, State},
+    Extension, Router,
+    extract::{ConnectInfo, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{
@@ -21,7 +21,7 @@ use super::{
     Serve,
     access::{Access, Refusal},
     engines,
-    events::MOST_VIEWERS,
+    events::{MOST_VIEWERS, Rights},
     input::wanted_trial,
     rehearsal, reset, verdict,
 };
@@ -42,6 +42,9 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
+/// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering>
+const NOT_BUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// The routes for clients.
 pub(super) fn router(serve: Arc<Serve>) -> Router {
     Router::new()
@@ -49,6 +52,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/reset", post(reset::reset))
         .route("/v1/step", post(rehearsal::step))
+        .route("/v1/rehearsal", post(rehearsal::change))
         .route("/flagger/{hook}", post(engines::flagger))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -82,8 +86,18 @@ async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) ->
     answer
 }
 
-async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn events(
+    State(serve): State<Arc<Serve>>,
+    remote: Option<Extension<ConnectInfo<SocketAddr>>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     Access::check_site(&headers)?;
+    let remote = remote.map(|remote| remote.0.0);
+    let rights = Rights {
+        step: serve.rehearsal.is_some() && Access::check_step(remote).is_ok(),
+        reset: serve.access.check_reset(remote, &headers).is_ok(),
+    };
     if *serve.phase.borrow() != Phase::Serving {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is about to end"));
     }
@@ -91,12 +105,14 @@ async fn events(State(serve): State<Arc<Serve>>, uri: Uri, headers: HeaderMap) -
     let mut trials = serve.trials();
     let heading = serve.heading(&trials);
     let found = trials.ask(&wanted, Instant::now())?;
-    let events = serve.viewers.events(wanted.clone(), &found, &heading, serve.phase.subscribe());
+    let events = serve.viewers.events(wanted.clone(), &found, &heading, rights, serve.phase.subscribe());
     let events = events.ok_or_else(|| {
         let error = format!("there are {MOST_VIEWERS} viewers, and no more are served");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
-    Ok(([(CONTENT_TYPE, "text/event-stream")], events).into_response())
+    // nginx keeps back what it forwards, unless it is told not to
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (NOT_BUFFERED, "no")];
+    Ok((headers, events).into_response())
 }
 
 /// Ready while it serves, even if the service does not answer: there is always a verdict, if only "not yet".

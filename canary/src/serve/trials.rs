@@ -301,6 +301,13 @@ impl Trials {
         ended.iter().all(|ended| *ended)
     }
 
+    /// Says that a person has paused the requests, or goes on.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        for one in self.named.values_mut().chain([&mut self.all]) {
+            one.pause(paused, now);
+        }
+    }
+
     /// Resets the trial. `None` if there is no such trial.
     pub fn reset(&mut self, wanted: &Wanted, now: Instant) -> Option<String> {
         let id = match wanted {

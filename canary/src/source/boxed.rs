@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use super::{Seen, Source};
+use super::{FailingAnswer, Seen, Source};
 
 /// A source of any kind.
 pub struct AnySource(Box<dyn BoxedSource>);
@@ -26,6 +26,10 @@ impl Source for AnySource {
         self.0.has_answered()
     }
 
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.0.last_failure()
+    }
+
     fn hint(&self) -> Option<String> {
         self.0.hint()
     }
@@ -42,6 +46,7 @@ trait BoxedSource: Send + Sync {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Seen>> + Send + '_>>;
     fn pause(&self, paused: bool);
     fn has_answered(&self) -> bool;
+    fn last_failure(&self) -> Option<FailingAnswer>;
     fn hint(&self) -> Option<String>;
 }
 
@@ -56,6 +61,10 @@ impl<S: Source + Sync> BoxedSource for S {
 
     fn has_answered(&self) -> bool {
         Source::has_answered(self)
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        Source::last_failure(self)
     }
 
     fn hint(&self) -> Option<String> {

@@ -40,7 +40,7 @@ use self::{
     roster::Roster,
 };
 use super::{
-    Observation, Seen, Source,
+    FailingAnswer, Observation, Seen, Source,
     probe::{Orders, Pace, Turns},
     strata::{Path, Paths},
 };
@@ -56,6 +56,7 @@ fn lock(roster: &Shared) -> std::sync::MutexGuard<'_, Roster> {
 struct Pods {
     seen: mpsc::Receiver<Seen>,
     orders: watch::Sender<Orders>,
+    asking: Arc<Asking>,
     /// Sends requests, and keeps the pods up to date.
     _tasks: JoinSet<()>,
     /// `None` in the cluster.
@@ -85,6 +86,10 @@ impl Source for Pods {
 
     fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.asking.failures.get()
     }
 }
 

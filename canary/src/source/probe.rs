@@ -34,7 +34,7 @@ pub(super) use self::{
     flags::PATIENCE,
     pace::{Orders, Turns},
 };
-use super::{Observation, Seen, Source};
+use super::{FailingAnswer, Observation, Seen, Source};
 
 /// A sender of requests. Dropping it cancels all open requests.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct Probe {
     observations: mpsc::Receiver<Observation>,
     orders: watch::Sender<Orders>,
     first_answers: FirstAnswers,
+    service: Arc<Service>,
     /// The mistake in the flags that the first answers show, until it is told.
     mistake: Option<String>,
 }
@@ -60,8 +61,8 @@ impl Probe {
         let orders = watch::Sender::new(Orders::Pause);
         let service = Arc::new(service);
         let first_answers = FirstAnswers::of(&service);
-        tokio::spawn(send_requests(service, pace, sender, orders.subscribe()));
-        Self { observations, orders, first_answers, mistake: None }
+        tokio::spawn(send_requests(Arc::clone(&service), pace, sender, orders.subscribe()));
+        Self { observations, orders, first_answers, service, mistake: None }
     }
 
     /// The result of the next request to end; `None` after all requests have ended and the pace allows no more.
@@ -88,6 +89,10 @@ impl Source for Probe {
 
     fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
+    }
+
+    fn last_failure(&self) -> Option<FailingAnswer> {
+        self.service.failures.get()
     }
 
     fn hint(&self) -> Option<String> {

@@ -45,6 +45,9 @@ pub struct Tally {
     unsent: u64,
     last_trouble: Option<String>,
     statuses: Statuses,
+    /// Those of failures.
+    #[serde(skip)]
+    failing: Statuses,
     latencies: Latencies,
     pods: Pods,
     recent: VecDeque<Recent>,
@@ -60,10 +63,16 @@ impl Tally {
             unsent: 0,
             last_trouble: None,
             statuses: Statuses::default(),
+            failing: Statuses::default(),
             latencies: Latencies::default(),
             pods: Pods::default(),
             recent: VecDeque::with_capacity(RECENT),
         }
+    }
+
+    /// An empty tally that starts `now`, after this one. Labels that differ from those before count as changed.
+    pub(super) fn anew(&self, now: Instant) -> Self {
+        Self { pods: self.pods.anew(), ..Self::new(now) }
     }
 
     /// Counts the result of one request.
@@ -74,6 +83,9 @@ impl Tally {
                 (latency, answered) = (answer.latency, true);
                 if let Some(status) = answer.status {
                     self.statuses.count(status);
+                    if answer.outcome.failed() {
+                        self.failing.count(status);
+                    }
                 }
                 self.latencies.extend(latency);
                 self.pods.observe(Instant::now(), answer);
@@ -183,6 +195,11 @@ impl Tally {
     /// The status codes of all answers, where they are known.
     pub fn statuses(&self) -> &Statuses {
         &self.statuses
+    }
+
+    /// The status codes of answers that were failures, since this process counts them.
+    pub fn failing(&self) -> &Statuses {
+        &self.failing
     }
 
     /// The latencies of all answers.

@@ -111,6 +111,7 @@ impl<S: Source> LivePicture<S> {
                     Input::Pause => {
                         self.paused = !self.paused;
                         self.source.pause(self.paused);
+                        self.trial.pause(self.paused, Instant::now());
                     }
                     Input::Reset => self.reset(Instant::now()),
                     Input::Suspend => signals::suspend_job(),

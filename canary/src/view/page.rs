@@ -1,15 +1,19 @@
 //! The page in the browser: three files, which are part of the program, and the states that they show.
 //!
-//! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal.
+//! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal. `versions`:
+//! a line for each version that answers. `rules`: rules of thumb beside the judge.
 
 mod history;
 mod progress;
+mod rules;
 mod state;
+mod versions;
 
 pub(crate) use self::{
-    history::History,
+    history::{History, Present},
     progress::Progress,
-    state::{Heading, State, Subject},
+    rules::Rules,
+    state::{Heading, Outage, State, Subject},
 };
 
 /// A file of the page by its path: its content type, and its bytes.

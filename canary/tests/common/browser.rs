@@ -15,6 +15,8 @@ use testkit::{PATIENCE, eventually};
 /// Keys as `WebDriver` names them.
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
+pub const ARROW_RIGHT: &str = "\u{E014}";
+pub const PAGE_DOWN: &str = "\u{E00F}";
 pub const ESCAPE: &str = "\u{E00C}";
 
 /// A browser with one window; it ends when it is dropped.

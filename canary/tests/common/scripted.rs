@@ -19,6 +19,8 @@ struct Script {
     state: Value,
     /// The number of changes of the state.
     version: u64,
+    /// What the viewer may do: take steps, and reset trials.
+    rights: (bool, bool),
     /// Whether to close all connections, including new ones.
     unreachable: bool,
     /// The POST requests: path and body.
@@ -76,6 +78,14 @@ impl Scripted {
 
     pub fn set_reachable(&self, reachable: bool) {
         self.change(|script| script.unreachable = !reachable);
+    }
+
+    /// Tells all viewers that they may take steps and reset trials, or not.
+    pub fn tell_rights(&self, step: bool, reset: bool) {
+        self.change(|script| {
+            script.rights = (step, reset);
+            script.version += 1;
+        });
     }
 
     pub fn refuse(&self, error: &str) {
@@ -143,7 +153,9 @@ impl Scripted {
                 return Ok(());
             }
             sent = script.version;
-            let event = format!("event: state\ndata: {}\n\n", script.state);
+            let (step, reset) = script.rights;
+            let rights = serde_json::json!({"step": step, "reset": reset});
+            let event = format!("event: rights\ndata: {rights}\n\nevent: state\ndata: {}\n\n", script.state);
             drop(script);
             client.write_all(event.as_bytes())?;
         }

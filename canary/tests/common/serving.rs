@@ -149,7 +149,7 @@ impl Iterator for Events {
             if self.lines.read_line(&mut line).expect("it goes on, or ends") == 0 {
                 return None;
             }
-            match line.strip_prefix("data: ") {
+            match line.strip_prefix("data: ").filter(|_| !self.head.ends_with("event: rights\n")) {
                 Some(state) => return Some(serde_json::from_str(state).expect("JSON")),
                 None => self.head += &line,
             }

@@ -14,7 +14,7 @@ use crate::{
     serve::versions::Version,
     source::{Attribution, Interval, Observation, Response},
     trial::Trial,
-    view::page::History,
+    view::page::{History, Rules},
 };
 use canary_judge::{Absence, Counts, Decision, Verdict};
 
@@ -84,6 +84,8 @@ pub struct OnTrial {
     looked_at: (u64, Discriminant<Decision>),
     #[serde(skip)]
     history: History,
+    #[serde(skip)]
+    rules: Rules,
     /// The last time in this trial in which nothing was seen, because the server did not run.
     gap: Option<Gap>,
 }
@@ -149,6 +151,7 @@ impl OnTrial {
             changes: 0,
             looked_at: not_looked_at(),
             history: History::default(),
+            rules: Rules::default(),
             gap: None,
         }
     }
@@ -158,9 +161,20 @@ impl OnTrial {
         &self.trial
     }
 
+    /// Says that a person has paused the requests, or goes on.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        self.trial.pause(paused, now);
+        self.changes += 1;
+    }
+
     /// Its course.
     pub(in crate::serve) fn history(&self) -> &History {
         &self.history
+    }
+
+    /// What rules of thumb say about the same requests.
+    pub(in crate::serve) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The number of changes.
@@ -172,6 +186,7 @@ impl OnTrial {
     pub(super) fn reset(&mut self, now: Instant) {
         self.trial.reset(now);
         self.history = History::default();
+        self.rules = Rules::default();
         (self.over, self.told, self.gap) = (Over::No, false, None);
         self.changes += 1;
     }
@@ -282,6 +297,7 @@ impl OnTrial {
         self.note(canary, 1, Duration::ZERO, now);
         if canary.is_taken(self.takes) {
             self.trial.observe(observation);
+            self.rules.observe(&self.trial, observation, now);
         } else if canary == Canary::Unknown {
             self.trial.observe(&without_release(observation));
         } else {

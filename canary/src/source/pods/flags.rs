@@ -27,7 +27,7 @@ use crate::{
     foreign,
     messages::message,
     source::{
-        AnySource, http,
+        AnySource, LastFailure, http,
         opened::{Bounds, Opened, ids},
         probe::{Limits, Orders, PATIENCE, Pace, ProbeFlags, ServiceFlags, Trust},
         shown,
@@ -217,16 +217,18 @@ impl PodsFlags {
         let limits = Limits { timeout: probe.timeout, max_latency: bounds.max_latency };
         let pace = Pace { rate: probe.rate, limits, time: bounds.time, count: bounds.count };
         let tls = TlsConnector::from(Arc::new(Trust::Anything.client_config()?));
-        let asking = Arc::new(Asking { api, rule, headers, tls, limits });
+        let failures = LastFailure::default();
+        let asking = Arc::new(Asking { api, rule, headers, tls, limits, failures });
         let orders = watch::Sender::new(Orders::Pause);
         let share = bounds.share.map_or(HALF, canary_judge::Fraction::get);
-        tasks.spawn(send_requests(asking, roster, Draw { share, paths }, pace, sender, orders.subscribe()));
+        let draw = Draw { share, paths };
+        tasks.spawn(send_requests(Arc::clone(&asking), roster, draw, pace, sender, orders.subscribe()));
 
         let title = names.join(" and ");
         let cluster = server.map(|server| format!(" of {}", shown::url(&server))).unwrap_or_default();
         Ok(Opened {
             place: format!("{namespace}{cluster}"),
-            source: AnySource::new(Pods { seen, orders, _tasks: tasks, proxy, ended: false }),
+            source: AnySource::new(Pods { seen, orders, asking, _tasks: tasks, proxy, ended: false }),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     foreign,
     source::{
-        Answer, Attribution, Cause, NoAnswer, Response,
+        Answer, Attribution, Cause, LastFailure, NoAnswer, Response,
         http::{self, Connection, Lost},
         probe::{FAR, Kept, Limits, read_body},
         shown,
@@ -40,6 +40,7 @@ pub(super) struct Asking {
     /// For pods that are asked by HTTPS without the API server.
     pub(super) tls: TlsConnector,
     pub(super) limits: Limits,
+    pub(super) failures: LastFailure,
 }
 
 impl Asking {
@@ -131,14 +132,16 @@ impl Asking {
             Some(_) if self.limits.max_latency.is_some_and(|max| latency > max) => Outcome::Slow,
             Some(_) => Outcome::Success,
         };
-        Response::Answer(Answer {
+        let answer = Answer {
             attribution: Attribution::Release(pod.release),
             outcome,
             status: Some(head.status.as_u16()),
             latency: Some(latency),
             pod: Some(foreign::bounded(&pod.name, foreign::NAME)),
             info: Some(pod.info.clone()),
-        })
+        };
+        self.failures.see(&answer, body);
+        Response::Answer(answer)
     }
 
     /// What an answer means that a server on the way has written; `None` if the pod has.

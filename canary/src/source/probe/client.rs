@@ -187,14 +187,16 @@ pub fn answer(head: &Parts, body: Body<'_>, service: &Service) -> Answer {
         }
     };
     let is_good = body != Body::Incomplete && head.status.is_success();
-    Answer {
+    let answer = Answer {
         attribution,
         outcome: if is_good { Outcome::Success } else { Outcome::Failure },
         status: Some(head.status.as_u16()),
         latency: None,
         pod: pod.map(|pod| foreign::bounded(&pod, foreign::NAME)),
         info,
-    }
+    };
+    service.failures.see(&answer, if let Body::Whole(body) = body { Some(body) } else { None });
+    answer
 }
 
 /// What was kept of a complete body.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     foreign::OtherReleases,
     source::{
+        LastFailure,
         http::{self, Tls},
         strata::{Paths, WeightedPath},
     },
@@ -48,6 +49,7 @@ pub struct Service {
     pub(super) other_releases: OtherReleases,
     /// What answers hold that name no release.
     pub(super) unnamed: Samples,
+    pub(super) failures: LastFailure,
 }
 
 impl fmt::Debug for Service {
@@ -97,6 +99,7 @@ impl Service {
             tls: None,
             other_releases: OtherReleases::default(),
             unnamed: Samples::default(),
+            failures: LastFailure::default(),
         }
     }
 }

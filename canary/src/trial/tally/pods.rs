@@ -77,6 +77,9 @@ enum ItsLabels {
 pub struct Pods {
     by_name: BTreeMap<String, SeenPod>,
     answers: u64,
+    /// The labels of pods before the trial began anew, until they are told again.
+    #[serde(skip)]
+    before: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Pods {
@@ -97,6 +100,13 @@ impl Pods {
         share(count_of(of_release), count_of(self.present()))
     }
 
+    /// No pods, but a label that is not as it was counts as changed.
+    pub(super) fn anew(&self) -> Self {
+        let known = self.by_name.iter().filter(|(_, pod)| pod.present && !pod.labels.is_empty());
+        let before = known.map(|(name, pod)| (name.clone(), pod.labels.clone())).collect();
+        Self { before, ..Self::default() }
+    }
+
     pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
         let Some(name) = &answer.pod else { return };
         self.answers += 1;
@@ -112,11 +122,14 @@ impl Pods {
         let first_labels = answer.info.is_some()
             && self.by_name.get(name).is_some_and(|pod| pod.its_labels == ItsLabels::None);
         let room = first_labels && self.with_labels() < MOST_WITH_LABELS;
+        let before = if first_labels { self.before.remove(name) } else { None };
         if let Some(pod) = self.by_name.get_mut(name) {
             if first_labels {
                 pod.its_labels = if room { ItsLabels::Kept } else { ItsLabels::LeftOut };
             }
-            pod.update(at, answer, first_labels);
+            let is_first = first_labels && before.is_none();
+            pod.labels = before.unwrap_or_else(|| std::mem::take(&mut pod.labels));
+            pod.update(at, answer, is_first);
             pod.last_answer = self.answers;
             (pod.present, pod.gone_for_long) = (true, false);
         }
@@ -218,6 +231,21 @@ mod tests {
         assert_eq!(within(10 * second), ["a", "b", "c", "release"]);
         assert_eq!(within(2 * second), ["a"]);
         assert_eq!((pod.namespace.as_str(), &pod.release), ("space", &CANARY));
+    }
+
+    #[test]
+    fn a_label_that_changes_while_the_trial_begins_anew_counts_as_changed() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        pods.observe(now, &answer("one", "release=canary\na=1"));
+        pods.observe(now, &answer("two", "release=canary\na=1"));
+        let mut anew = pods.anew();
+        anew.observe(now, &answer("one", "release=canary\na=1\nfault-percent=5"));
+        anew.observe(now, &answer("two", "release=canary\na=1"));
+        anew.observe(now, &answer("three", "release=canary\na=1"));
+        let changed = |name| named(&anew, name).changed.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(changed("one"), ["fault-percent"]);
+        assert_eq!((changed("two").len(), changed("three").len()), (0, 0));
+        assert_eq!((named(&anew, "one").counts.requests, anew.before.len()), (1, 0));
     }
 
     #[test]

@@ -3,7 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const watched = new URLSearchParams(location.search).get("trial"); // null: the current trial
 let state = null; // the newest state
-let spoken = null; // the decision that was announced last
+let rights = { step: false, reset: false }; // what this viewer may do
+let spoken = null; // the verdict that was announced last
+let curtain = false; // whether this viewer hides the judge; in a rehearsal, the state says so for all viewers
+
+const isCurtained = () => state?.rehearsal?.curtain ?? curtain;
 
 // ---- Text and numbers
 
@@ -61,99 +65,198 @@ function milliseconds(time) {
   return time < 10 ? `${time.toFixed(1)}\u00a0ms` : `${count(Math.round(time))}\u00a0ms`;
 }
 
-const superscript = (number) =>
-  String(number).replace(/[-\d]/g, (digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]);
-
-// e to this power, as text, because it may be too large for a number.
-function exponential(ln) {
-  if (ln < Math.log(0.001)) return "<0.001";
-  if (ln < Math.log(1e5)) return count(Number(Math.exp(ln).toPrecision(2)));
-  const log10 = ln / Math.LN10 + Math.log10(1.05) / 2;
-  return `10${superscript(Math.floor(log10))}`;
+// The odds of an e-value, as text. Beyond 100,000 to 1, no class learns more from the number.
+function odds(ln) {
+  if (ln === null) return "–";
+  if (ln < Math.log(0.1)) return "less than 0.1 to 1";
+  if (ln > Math.log(1e5)) return "over 100,000 to 1";
+  return `${count(Number(Math.exp(ln).toPrecision(2)))} to 1`;
 }
+
+// A length of time that nobody needs to read exactly.
+function about(seconds) {
+  if (seconds < 90) return `${count(Math.max(1, Math.round(seconds)))} s`;
+  if (seconds < 5400) return `${count(Math.round(seconds / 60))} min`;
+  return `${count(Math.round(seconds / 3600))} h`;
+}
+
+const ratio = ({ failures, answers }) => `${count(failures)} of ${count(answers)}`;
+const timeOf = (text) => new Date(text).toLocaleTimeString("en-GB");
 
 // ---- The parts of the page, from top to bottom. Each function draws the newest state.
 
-function showHeader({ title, requests, rate, seconds, paused, trial, counting_since: since, process_started: started, trial_began: began }) {
-  setText($("title"), title);
-  const pace = paused ? "paused" : `${rate < 10 ? Number(rate.toFixed(1)) : count(Math.round(rate))}/s`;
-  setText($("totals"), `${count(requests)} requests · ${pace} · ${clock(seconds)} · trial ${trial}`);
+function showButton(button, label, key) {
+  if (button.dataset.label === label) return;
+  button.dataset.label = label;
+  const keys = key === "" ? [] : [element("kbd", "", key)];
+  button.replaceChildren(label, ...keys);
+}
+
+function showHeader({ title, requests, seconds, trial, rehearsal }) {
+  setText($("totals"), rehearsal === null ? `${count(requests)} requests · ${clock(seconds)} · trial ${trial}` : "");
+  $("steps").hidden = rehearsal === null;
+  if (rehearsal === null) {
+    setText($("step"), title);
+    setText($("text"), "");
+    $("told").classList.remove("long");
+  } else {
+    showSteps(rehearsal);
+  }
+  const mayHide = rehearsal === null || rights.step;
+  $("curtain").hidden = !mayHide;
+  showButton($("curtain"), isCurtained() ? "Show the judge" : "Hide the judge", "j");
+  $("pause").hidden = rehearsal === null || !rights.step;
+  showButton($("pause"), rehearsal?.held ? "Go on" : "Pause", "p");
+  $("next").hidden = rehearsal === null || !rights.step;
+  document.body.classList.toggle("curtained", isCurtained());
+}
+
+function showSteps({ number, of, title, text, commands, note, next, under_way, held }) {
+  while ($("steps").childElementCount > of) $("steps").lastElementChild.remove();
+  while ($("steps").childElementCount < of) $("steps").append(element("li", "", $("steps").childElementCount + 1));
+  [...$("steps").children].forEach((item, index) => {
+    item.className = index + 1 < number ? "done" : "";
+    if (index + 1 === number) item.setAttribute("aria-current", "step");
+    else item.removeAttribute("aria-current");
+  });
+  setText($("step"), `${number > 0 ? `${number}. ` : ""}${title}`);
+  setText($("text"), text);
+  $("told").classList.toggle("long", text.length > 120);
+  setText($("commands"), commands.map((command) => `$ ${command}`).join("   "));
+  setText($("note"), held ? "Paused: no requests are sent." : note);
+  // not `disabled` and not hidden, because a keyboard user would lose the focus
+  const isOver = next === null;
+  $("next").setAttribute("aria-disabled", String(under_way || isOver));
+  const told = isOver ? "That was the last step" : `Next: ${next}`;
+  showButton($("next"), under_way ? "Under way …" : told, under_way || isOver ? "" : "n");
+}
+
+function showOutage({ outage }) {
+  $("outage").hidden = outage === null;
+  if (outage === null) return;
+  const what = outage.kind === "no_answer" ? "No answer" : "Every answer is a failure";
+  const verdict = outage.kind === "no_answer" ? " No verdict is possible." : "";
+  setText($("outage"), `${what} since ${timeOf(outage.since)} (${about(outage.seconds)}, ${count(outage.requests)} ` +
+    `requests): ${outage.cause}.${verdict}`);
+}
+
+// Below the title where there is no rehearsal.
+function showTimes({ rehearsal, counting_since: since, process_started: started, trial_began: began, others }) {
   const times = [
     began && `The trial counts since ${began}`,
     since && `requests are counted since ${since}`,
     started && started !== since && `the server has restarted at ${started}`,
   ];
   setText($("times"), `${times.filter(Boolean).join(" · ")}`);
-  $("reset").setAttribute("aria-disabled", "false");
+  if (rehearsal !== null) return;
+  const restarted = started && started !== since ? ` · the server has restarted at ${timeOf(started)}` : "";
+  setText($("note"), began ? `Counting since ${timeOf(began)}${restarted}` : "");
+  setText($("commands"), (others ?? []).map(({ trial, decision }) => `Also answering: ${trial}` +
+    `${isCurtained() ? "" : ` (${WORDS[decision]})`}`).join("   "));
 }
 
-function showRehearsal({ rehearsal }) {
-  $("rehearsal").hidden = rehearsal === null;
-  if (rehearsal === null) return;
-  const place = rehearsal.number > 0 ? `Step ${rehearsal.number} of ${rehearsal.of}: ` : "";
-  setText($("step"), `${place}${rehearsal.title}`);
-  setText($("text"), rehearsal.text);
-  setText($("note"), rehearsal.note ?? "");
-  const commands = rehearsal.commands.join("\n");
-  if ($("commands").dataset.shown !== commands) {
-    $("commands").dataset.shown = commands;
-    $("commands").replaceChildren(...rehearsal.commands.map((command) => element("li", "", command)));
+const WORDS = {
+  promote: "Promote", roll_back: "Roll back", not_yet: "Not yet", hold: "Hold",
+  no_canary: "No canary", gone: "Canary gone", rolled_back: "Rolled back",
+};
+
+// The one fact that matters now, what is missing, and what it means.
+function factOf(now) {
+  const { standing, judged, limit, promotion_bound, more_answers, present, sides, alpha, price_sentence, reason } = now;
+  const { canary, stable } = judged;
+  const trials = count(Math.round(1 / alpha));
+  const both = `${ratio(canary)} failed`;
+  const ofStable = `stable: ${ratio(stable)} failed`;
+  switch (standing) {
+    case "no_canary":
+      return ["", ofStable, "No canary has answered in this trial."];
+    case "roll_back":
+      return [both, ofStable, `If both were alike, such a difference would come up in at most one of ${trials} trials. ` +
+        (price_sentence !== null && price_sentence.length < 90 ? price_sentence : "")];
+    case "rolled_back":
+      return [both, ofStable, "The canary does not answer any more."];
+    case "gone":
+      return [both, ofStable, "The canary does not answer any more."];
+    case "promote":
+      return [both, ofStable, reason === "ratio"
+        ? `Stable itself fails more than ${limitPercent(limit)}, and the canary is shown not to be much worse.`
+        : `At most ${limitPercent(limit)} of its requests fail, and there is no sign that it is worse than stable.`];
+    case "hold":
+      return [both, ofStable, `Both fail more than ${limitPercent(limit)}. Look for a common cause.`];
+    default: {
+      if (canary.answers === 0) return ["", ofStable, "No answer of the canary is judged yet."];
+      const rate = present.rate * (sides.canary.share ?? 0);
+      const time = rate > 0 && more_answers !== null && now.outage === null ? `, about ${about(more_answers / rate)}` : "";
+      const more = more_answers === null ? "It has failed too often for a promotion soon"
+        : more_answers === 0 ? "" : `${count(more_answers)} more good answers${time}`;
+      return [both, more, `So far: at most ${percent(promotion_bound, Math.ceil)} of its requests fail. ` +
+        `A promotion takes at most ${limitPercent(limit)}. ${ofStable.replace("s", "S")}.`];
+    }
   }
-  // not `disabled` and not hidden, because a keyboard user would lose the focus
-  const is_over = rehearsal.next === null;
-  $("next").setAttribute("aria-disabled", String(rehearsal.under_way || is_over));
-  const told = is_over ? "That was the last step" : `Next: ${rehearsal.next}`;
-  setText($("next"), rehearsal.under_way ? "Under way …" : told);
 }
 
-const WORDS = { promote: "Promote", roll_back: "Roll back", not_yet: "Not yet", hold: "Hold" };
-
-function showVerdict({ decision, sentence, price_sentence }) {
-  const word = WORDS[decision];
-  // without the first word, which is shown in large letters above
-  const rest = sentence.startsWith(`${word}: `) ? sentence.slice(word.length + 2) : sentence;
-  const below = rest.charAt(0).toUpperCase() + rest.slice(1);
-  $("verdict").dataset.decision = decision;
+function showVerdict(now) {
+  const { standing, sentence, price_sentence } = now;
+  const word = WORDS[standing];
+  const [fact, more, meaning] = factOf(now);
+  $("verdict").dataset.standing = standing;
   setText($("word"), word);
-  setText($("sentence"), below);
+  setText($("fact"), fact);
+  // the panel keeps its size, so long texts are smaller
+  $("fact").classList.toggle("long", fact.length > 18);
+  $("verdict").classList.toggle("dense", fact.length + more.length + meaning.length > 200);
+  setText($("more"), more);
+  setText($("meaning"), meaning);
+  setText($("sentence"), sentence);
   setText($("price"), price_sentence ?? "");
-  if (spoken !== decision) {
-    spoken = decision;
-    setText($("announcement"), `Verdict: ${word}. ${below}`);
-    document.title = `${word} · canary`;
+  const shown = isCurtained() ? "hidden" : standing;
+  if (spoken !== shown) {
+    spoken = shown;
+    setText($("announcement"), isCurtained() ? "The judge is hidden." : `Verdict: ${word}. ${sentence}`);
+    document.title = isCurtained() ? "canary" : `${word} · canary`;
+    $("icon").href = icon(shown);
   }
 }
 
-function showSide(name, side, share_given) {
-  const root = $(`side-${name}`);
-  const part = (className) => root.querySelector(`.${className}`);
-  const requests = side.success + side.failure;
-  part("share").style.width = `${(side.share ?? 0) * 100}%`;
-  part("expected").hidden = side.expected_share === null;
-  part("expected").style.insetInlineStart = `${(side.expected_share ?? 0) * 100}%`;
-  setText(part("share-text"), requests === 0 ? "no answer yet" : sharePercent(side.share));
-  const told = share_given ? `given ${limitPercent(side.expected_share)}` : `expected ${sharePercent(side.expected_share)}`;
-  const expected = side.expected_share === null ? "" : told;
-  setText(part("expected-text"), expected);
-  const latency = side.p50_ms === null ? "" : `p50 ${milliseconds(side.p50_ms)} · p99 ${milliseconds(side.p99_ms)}`;
-  setText(part("latency"), latency);
-  const slow = side.slow > 0 ? `, ${count(side.slow)} slow` : "";
-  setText(part("failures"), requests === 0 ? "" : `${count(side.failure)} failed`);
-  const bounds = `${percent(side.lower, Math.floor)} to ${percent(side.upper, Math.ceil)}`;
-  setText(part("interval"), requests === 0 ? "" : `of ${count(requests)}${slow} · ${bounds}`);
-  root.classList.toggle("some", side.failure > 0);
+const COLOURS = { promote: "#00603a", roll_back: "#9c0019", hold: "#5b2fa0" };
+
+// The verdict's colour, with a shape of its own for each.
+function icon(standing) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 32;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = COLOURS[standing] ?? "#39434f";
+  pen.fillRect(0, 0, 32, 32);
+  pen.strokeStyle = "#fff";
+  pen.lineWidth = 5;
+  const lines = {
+    promote: [[6, 17, 13, 24], [13, 24, 26, 8]],
+    roll_back: [[8, 8, 24, 24], [24, 8, 8, 24]],
+    hold: [[11, 7, 11, 25], [21, 7, 21, 25]],
+  }[standing] ?? [[8, 16, 24, 16]];
+  for (const [x1, y1, x2, y2] of lines) {
+    pen.beginPath();
+    pen.moveTo(x1, y1);
+    pen.lineTo(x2, y2);
+    pen.stroke();
+  }
+  return canvas.toDataURL();
 }
 
-function showSides({ sides, share_given, unattributed, no_answer, causes }) {
-  showSide("stable", sides.stable, share_given);
-  showSide("canary", sides.canary, share_given);
-  const parts = [];
-  if (no_answer > 0) {
-    const told = Object.entries(causes).map(([cause, times]) => `${count(times)} ${cause}`).join(", ");
-    parts.push(`${count(no_answer)} without an answer${told && ` (${told})`}`);
-  }
-  if (unattributed > 0) parts.push(`${count(unattributed)} failed and name no release`);
-  setText($("neither"), parts.join(" · "));
+function showPresent({ present, rehearsal, paused, failing }) {
+  const rate = present.rate < 10 ? Number(present.rate.toFixed(1)) : count(Math.round(present.rate));
+  const pace = rehearsal?.held || paused ? "paused" : `${rate} requests/s`;
+  const codes = present.failures === 0 ? "" : codesOf(failing);
+  const minute = `last minute: ${count(present.failures)} of ${count(present.requests)} failed`;
+  setText($("present"), `${pace} · ${minute}${codes && ` (${codes})`}`);
+  $("present").classList.toggle("minute-failed", present.failures > 0);
+}
+
+// The codes of this trial's failures, the most frequent first.
+function codesOf(failing) {
+  const codes = Object.entries(failing?.statuses ?? {}).sort((one, other) => other[1] - one[1]);
+  const shown = codes.slice(0, 3).map(([code]) => code).join(", ");
+  return codes.length > 3 ? `${shown}, …` : shown;
 }
 
 const hasAnswered = (sides) => Object.values(sides).some((side) => side.success + side.failure > 0);
@@ -165,6 +268,7 @@ const MARKS = {
 const LONGEST = 300; // the number of requests in a state
 
 let columns = 1;
+let roomOfColumns = "";
 
 // The size of a mark that fits, in pixels.
 function cellOf({ width, height }, columns) {
@@ -181,12 +285,16 @@ function bestColumns(room) {
 function showWall({ dots: { first, outcomes }, sides }) {
   // with counters, single requests are not known
   $("requests").hidden = outcomes === "" && hasAnswered(sides);
+  $("state").classList.toggle("counters", $("requests").hidden);
   if ($("requests").hidden) return;
   const wall = $("wall");
   const { width, height } = wall.getBoundingClientRect();
-  const best = bestColumns({ width, height });
-  // small changes of the size are left out, because all marks would move
-  if (cellOf({ width, height }, best) > 1.2 * cellOf({ width, height }, columns)) columns = best;
+  // only with the window, because all marks would move
+  const room = `${Math.round(width)}×${Math.round(height)}`;
+  if (roomOfColumns !== room) {
+    roomOfColumns = room;
+    columns = bestColumns({ width, height });
+  }
   const cell = cellOf({ width, height }, columns);
   const offset = first % columns;
   wall.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -211,27 +319,41 @@ function showWall({ dots: { first, outcomes }, sides }) {
 
 // ---- Charts
 
-// The trial's course. At its beginning the bounds are 0 and 1, and the evidence is 1.
-function course(history) {
-  return history[0]?.[0] > 0 ? [[0, null, 0, 1, null, 0, 1, 0], ...history] : history;
+// The trial's course. At its beginning, nothing is known, and the evidence is 1.
+function course({ history, gap }) {
+  return gap || !(history[0]?.[0] > 0) ? history : [[0, null, 0, 1, null, 0, 1, 0, null], ...history];
 }
 
 // The frame of a chart in pixels, with the positions of times and heights (0 to 1).
-function frame(svg, history, left) {
+function frame(svg, history, { trial_began, rehearsal }) {
   const { width, height } = svg.getBoundingClientRect();
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  const box = { left: left * rem, right: width - rem, top: 0.6 * rem, bottom: height - 1.5 * rem, rem };
+  const box = { left: 4.3 * rem, right: width - 0.5 * rem, top: 0.6 * rem, bottom: height - 1.5 * rem, rem };
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const began = history[0]?.[0] ?? 0;
   const ended = Math.max(history.at(-1)?.[0] ?? 0, began + 1);
   box.x = (seconds) => box.left + ((seconds - began) / (ended - began)) * (box.right - box.left);
   box.y = (part) => box.bottom - part * (box.bottom - box.top);
   const time = { y: height - 0.25 * rem };
+  // a lesson counts from its beginning, an engineer compares with other clocks
+  const first = Date.parse(trial_began);
+  const isClock = rehearsal === null && !Number.isNaN(first);
+  const label = (seconds) => (isClock ? timeOf(first + seconds * 1000) : clock(seconds));
   box.times = [
-    draw("text", { ...time, x: box.left }, clock(began)),
-    draw("text", { ...time, x: box.right, "text-anchor": "end" }, clock(ended)),
+    draw("text", { ...time, x: box.left }, label(began)),
+    draw("text", { ...time, x: box.right, "text-anchor": "end" }, label(ended)),
   ];
   return box;
+}
+
+// Where the server has restarted in this trial: nothing was seen in between, and the charts begin again.
+function restarts(box, { gap }) {
+  if (!gap) return [];
+  const x = box.left + 0.1 * box.rem;
+  return [
+    draw("line", { class: "restarted", x1: x, x2: x, y1: box.top, y2: box.bottom }),
+    draw("text", { x: x + 0.3 * box.rem, y: box.top + 0.9 * box.rem }, `restart ${timeOf(gap[1])}`),
+  ];
 }
 
 function level(box, part, label, className = "grid", strong = "") {
@@ -257,23 +379,18 @@ function path(box, points) {
   return commands;
 }
 
-function band(box, lower, upper) {
-  const known = (points) => points.filter(([, part]) => part !== null);
-  const outline = [...known(upper), ...known(lower).reverse()];
-  return outline.length > 0 ? `${path(box, outline)}Z` : "";
-}
-
 const scaled = (points, scale) => points.map(([seconds, value]) => [seconds, value === null ? null : scale(value)]);
 
 // The position of a rate on the axis: a cube root, so that both 0.1 % and 100 % can be read.
 const RATES = [0, 1, 0.1, 0.01, 0.001];
 
-function showRates({ history: seen, limit, sides }) {
-  const svg = $("rate-chart");
-  const history = course(seen);
-  const box = frame(svg, history, 4.2);
-  const column = (index) => scaled(history.map((point) => [point[0], point[index]]), Math.cbrt);
-  const parts = [];
+function showBound(now) {
+  const { limit, promotion_bound, judged, sides } = now;
+  const svg = $("bound-chart");
+  const history = course(now);
+  const box = frame(svg, history, now);
+  const column = (index) => scaled(history.map((point) => [point[0], point[index] ?? null]), Math.cbrt);
+  const parts = restarts(box, now);
   // labels must not overlap
   const told = [limit];
   for (const rate of RATES) {
@@ -282,26 +399,25 @@ function showRates({ history: seen, limit, sides }) {
     told.push(rate);
     parts.push(...level(box, Math.cbrt(rate), limitPercent(rate)));
   }
-  const lines = { stable: 1, canary: 4 };
-  for (const [name, first] of Object.entries(lines)) {
-    parts.push(draw("path", { class: `band ${name}`, d: band(box, column(first + 1), column(first + 2)) }));
-  }
   parts.push(...level(box, Math.cbrt(limit), limitPercent(limit), "limit", "strong"));
-  const above = box.y(Math.cbrt(limit)) - 0.35 * box.rem;
-  parts.push(draw("text", { class: "strong", x: box.left + 0.3 * box.rem, y: above }, "limit"));
-  for (const [name, first] of Object.entries(lines)) {
-    const rates = column(first);
-    parts.push(draw("path", { class: `line ${name}`, d: path(box, rates) }));
-    const last = rates.at(-1);
-    const size = 1.2 * box.rem;
-    const at = last && last[1] !== null ? { x: box.x(last[0]) - size / 2, y: box.y(last[1]) - size / 2 } : null;
-    if (at) parts.push(draw("use", { href: `#${name}`, ...at, width: size, height: size }));
+  parts.push(draw("path", { class: "line stable", d: path(box, column(1)) }));
+  parts.push(draw("path", { class: "line canary seen", d: path(box, column(4)) }));
+  parts.push(draw("path", { class: "line canary", d: path(box, column(8)) }));
+  const below = { x: box.right, y: box.y(Math.cbrt(limit)) + 1 * box.rem, "text-anchor": "end", class: "strong" };
+  parts.push(draw("text", below, "promote below this line"));
+  const size = 1.2 * box.rem;
+  for (const [name, index] of [["stable", 1], ["canary", 8]]) {
+    const last = column(index).at(-1);
+    if (!last || last[1] === null) continue;
+    const at = { x: box.x(last[0]) - size / 2, y: box.y(last[1]) - size / 2 };
+    parts.push(draw("use", { href: `#${name}`, ...at, width: size, height: size }));
   }
   svg.replaceChildren(...parts, ...box.times);
-  const bounds = Object.entries(sides).map(
-    ([name, side]) => `${name} between ${percent(side.lower, Math.floor)} and ${percent(side.upper, Math.ceil)}`,
-  );
-  svg.setAttribute("aria-label", `Failure rate: ${bounds.join(", ")}; the limit is ${limitPercent(limit)}`);
+  const isKnown = judged.canary.answers > 0;
+  const atMost = isKnown ? `at most ${percent(promotion_bound, Math.ceil)}` : "unknown";
+  setText($("bound-title"), isKnown ? `The canary fails ${atMost}` : "The canary's failure rate");
+  const seen = Object.entries(sides).map(([name, side]) => `${name} has failed ${side.failure} of ${side.success + side.failure}`);
+  svg.setAttribute("aria-label", `Failure rate of the canary: ${atMost}; the limit is ${limitPercent(limit)}; ${seen.join(", ")}`);
 }
 
 // The time at which the line first reaches the threshold; null if it never does.
@@ -313,103 +429,152 @@ function crossing(points, threshold) {
   return low === null ? ended : began + ((ended - began) * (threshold - low)) / (high - low);
 }
 
-// The axis is logarithmic. It ends at the sixth power of the threshold: more evidence makes no difference.
-function showEvidence({ history, evidence: { ln_e_value: now, ln_threshold: threshold } }) {
+// The axis is logarithmic, and always the same: it must not jump while a class looks at it.
+function showEvidence(now) {
+  const { ln_e_value, ln_threshold: threshold } = now.evidence;
   const svg = $("evidence-chart");
-  const known = course(history).map((point) => [point[0], point[7]]);
-  const box = frame(svg, known, 4.2);
-  const seen = known.map(([, ln]) => ln).filter((ln) => ln !== null);
-  const highest = Math.min(Math.max(...seen, threshold) * 1.2, threshold * 6);
-  const lowest = Math.max(Math.min(...seen, 0), -threshold);
+  const known = course(now).map((point) => [point[0], point[7]]);
+  const box = frame(svg, known, now);
+  const highest = Math.max(Math.log(1e5), threshold * 1.3);
+  const lowest = Math.log(0.2);
   const part = (ln) => (Math.min(Math.max(ln, lowest), highest) - lowest) / (highest - lowest);
   const top = box.y(1);
   const line = box.y(part(threshold));
   const zone = { x: box.left, width: box.right - box.left, y: top, height: line - top };
-  const parts = [draw("rect", { class: "beyond", ...zone })];
-  const powers = Math.ceil((highest - lowest) / Math.LN10 / 4);
-  for (let power = Math.ceil(lowest / Math.LN10 / powers) * powers; power * Math.LN10 <= highest; power += powers) {
-    const at = power * Math.LN10;
-    const near = Math.abs(box.y(part(at)) - line) < 1.1 * box.rem;
-    const label = power > 4 || power < -2 ? `10${superscript(power)}` : count(Number((10 ** power).toPrecision(1)));
-    if (!near) parts.push(...level(box, part(at), label));
+  const parts = [draw("rect", { class: "beyond", ...zone }), ...restarts(box, now)];
+  for (const times of [1, 20, 1000, 100000]) {
+    const at = Math.log(times);
+    if (Math.abs(box.y(part(at)) - line) < 1.1 * box.rem) continue;
+    parts.push(...level(box, part(at), count(times)));
   }
-  parts.push(...level(box, part(threshold), exponential(threshold), "limit", "strong"));
-  const said = { class: "strong", x: box.right - 0.3 * box.rem, y: line - 0.35 * box.rem, "text-anchor": "end" };
-  parts.push(draw("text", said, "roll back (1/α)"));
+  const needed = count(Number(Math.exp(threshold).toPrecision(2)));
+  parts.push(...level(box, part(threshold), needed, "limit", "strong"));
   parts.push(draw("path", { class: "line ink", d: path(box, scaled(known, part)) }));
+  const said = { class: "strong", x: box.right, y: line + 1 * box.rem, "text-anchor": "end" };
+  parts.push(draw("text", said, "roll back above this line"));
   const crossed = crossing(known, threshold);
   if (crossed !== null) {
     parts.push(draw("circle", { class: "crossing", cx: box.x(crossed), cy: line, r: 0.6 * box.rem }));
   }
   svg.replaceChildren(...parts, ...box.times);
-  const value = now === null ? "–" : exponential(now);
-  setText($("evidence-title"), `Evidence against the canary: ${value}`);
-  svg.setAttribute("aria-label", `Evidence ${value}; the canary is rolled back from ${exponential(threshold)} on`);
+  setText($("evidence-title"), `Evidence against it: ${odds(ln_e_value)}`);
+  svg.setAttribute("aria-label", `Evidence ${odds(ln_e_value)}; the canary is rolled back from ${needed} to 1 on`);
 }
 
-// ---- Pods
+// ---- Rules of thumb
 
-const cards = new Map(); // by the pods' names
-
-function card(name) {
-  const root = element("li", "");
-  const mark = draw("svg", { class: "mark", "aria-hidden": "true" });
-  const side = draw("use", {});
-  mark.append(side);
-  const [counts, labels] = [element("span", "counts"), element("ul", "labels")];
-  root.append(mark, element("span", "name", name), counts, labels);
-  return { root, side, counts, labels };
+function showRules({ rules }) {
+  const list = rules?.list ?? [];
+  const rows = list.map(({ name, said, wrong, judge }) => {
+    const row = element("tr", judge ? "the-judge" : "");
+    const when = said === null ? "–" : `${said < 100 ? Number(said.toFixed(1)) : count(Math.round(said))}\u00a0s`;
+    row.append(element("td", "", name), element("td", "", when), element("td", wrong > 5 ? "wrong" : "", `${wrong}\u00a0%`));
+    return row;
+  });
+  const shown = JSON.stringify(list);
+  if ($("rule-list").dataset.shown !== shown) {
+    $("rule-list").dataset.shown = shown;
+    $("rule-list").replaceChildren(...rows);
+  }
+  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : "Single requests are not known.");
 }
 
-function label(key, value, changed) {
-  const item = element("li", changed ? "changed" : "", `${key}=${value}`);
+// ---- Versions and pods
+
+function label(name, { text, changed }) {
+  const item = element(name, changed ? "changed" : "", text);
   if (changed) item.append(element("span", "spoken", " (changed)"));
   return item;
 }
 
-function showPod(pod) {
-  const known = cards.get(pod.name) ?? card(pod.name);
-  cards.set(pod.name, known);
-  known.root.classList.toggle("gone", !pod.present);
-  const requests = count(pod.success + pod.failure);
-  const told = pod.failure > 0 ? `${count(pod.failure)} of ${requests} failed` : `${requests} requests`;
-  setText(known.counts, `${pod.present ? "" : "gone · "}${told}`);
-  known.counts.classList.toggle("some", pod.failure > 0);
-  const shown = JSON.stringify([pod.release, pod.namespace, pod.labels, pod.changed]);
-  if (known.shown !== shown) {
-    known.shown = shown;
-    const isSide = ["stable", "canary"].includes(pod.release);
-    known.side.setAttribute("href", `#${isSide ? pod.release : "other"}`);
-    const all = [["release", pod.release], ["namespace", pod.namespace || "none"], ...Object.entries(pod.labels)];
-    const items = all.map(([key, value]) => label(key, value, pod.changed.includes(key)));
-    // the mark shows it already
-    if (isSide && !pod.changed.includes("release")) items[0].className = "spoken";
-    known.labels.replaceChildren(...items);
-  }
-  return known.root;
+const markOf = (release) => (["stable", "canary"].includes(release) ? release : "other");
+
+function mark(release) {
+  const root = draw("svg", { class: "mark", "aria-hidden": "true" });
+  root.append(draw("use", { href: `#${markOf(release)}` }));
+  return root;
 }
 
-function showPods({ pods, more_pods, sides }) {
-  $("pods").hidden = pods.length === 0 && hasAnswered(sides); // as with the wall
-  const names = new Set(pods.map((pod) => pod.name));
-  for (const [name, { root }] of cards) {
-    if (!names.has(name)) {
-      root.remove();
-      cards.delete(name);
-    }
-  }
-  const list = $("pod-list");
-  pods.map(showPod).forEach((root, index) => {
-    if (list.children[index] !== root) list.insertBefore(root, list.children[index] ?? null);
+function showVersions({ versions, more_versions }) {
+  const shown = JSON.stringify([versions, more_versions]);
+  if ($("versions").dataset.shown === shown) return;
+  $("versions").dataset.shown = shown;
+  const lines = versions.map(({ release, name, pods, requests, failures, labels }) => {
+    const line = element("li", pods === 0 ? "gone" : "");
+    const number = pods === 0 ? "gone" : `${count(pods)} pod${pods === 1 ? "" : "s"}`;
+    const failed = failures > 0 ? element("span", "some", `${count(failures)} of ${count(requests)} failed`)
+      : element("span", "counts", `0 of ${count(requests)} failed`);
+    const all = element("span", "labels");
+    all.append(...labels.map((one) => label("span", one)));
+    const who = element("span", "");
+    who.append(mark(release), element("b", "", `${release}: ${number}`));
+    const called = element("span", "name", name);
+    called.title = name;
+    line.append(who, called, failed, all);
+    return line;
   });
-  setText($("pods-title"), `Pods: ${count(pods.filter((pod) => pod.present).length)}`);
+  if (more_versions > 0) lines.push(element("li", "", `and ${count(more_versions)} more versions: see the details`));
+  $("versions").replaceChildren(...lines);
+}
+
+function showPods({ pods, more_pods }) {
+  setText($("pods-title"), `Pods: ${count(pods.filter((pod) => pod.present).length + more_pods)}`);
   setText($("more-pods"), more_pods > 0 ? `and ${count(more_pods)} more` : "");
+  const shown = JSON.stringify(pods);
+  if ($("pod-list").dataset.shown === shown) return;
+  $("pod-list").dataset.shown = shown;
+  $("pod-list").replaceChildren(...pods.map((pod) => {
+    const root = element("li", pod.present ? "" : "gone");
+    const requests = count(pod.success + pod.failure);
+    const told = pod.failure > 0 ? `${count(pod.failure)} of ${requests} failed` : `${requests} requests`;
+    const all = [["release", pod.release], ["namespace", pod.namespace || "none"], ...Object.entries(pod.labels)];
+    const labels = element("ul", "labels");
+    labels.append(...all.map(([key, value]) => label("li", { text: `${key}=${value}`, changed: pod.changed.includes(key) })));
+    const counts = element("span", pod.failure > 0 ? "counts some" : "counts", `${pod.present ? "" : "gone · "}${told}`);
+    root.append(mark(pod.release), element("span", "name", pod.name), counts, labels);
+    return root;
+  }));
+}
+
+// ---- Details
+
+function showDetails(now) {
+  if (!$("details").open) return;
+  const { sides, share_given, unattributed, no_answer, causes, failing } = now;
+  $("sides").tBodies[0].replaceChildren(...Object.entries(sides).map(([name, side]) => {
+    const requests = side.success + side.failure;
+    const expected = side.expected_share === null ? "–"
+      : share_given ? `given ${limitPercent(side.expected_share)}` : sharePercent(side.expected_share);
+    const bounds = `${percent(side.lower, Math.floor)} and ${percent(side.upper, Math.ceil)}`;
+    const time = (value) => (value === null ? "–" : milliseconds(value));
+    const cells = [name, count(requests), count(side.failure), count(side.slow), requests === 0 ? "–" : bounds,
+      requests === 0 ? "no answer yet" : sharePercent(side.share), expected, time(side.p50_ms), time(side.p99_ms)];
+    const row = element("tr", "");
+    row.append(...cells.map((text) => element("td", "", text)));
+    return row;
+  }));
+  const parts = [];
+  if (no_answer > 0) {
+    const told = Object.entries(causes).map(([cause, times]) => `${count(times)} ${cause}`).join(", ");
+    parts.push(`${count(no_answer)} without an answer${told && ` (${told})`}`);
+  }
+  if (unattributed > 0) parts.push(`${count(unattributed)} failed and name no release`);
+  setText($("neither"), parts.join(" · "));
+  const codes = Object.entries(failing?.statuses ?? {}).map(([code, times]) => `${code}: ${count(times)}`).join(", ");
+  setText($("statuses"), codes === "" ? "No answer was a failure." : `Status codes of failures: ${codes}`);
+  const last = failing?.last ?? null;
+  $("last-failure").hidden = last === null;
+  if (last !== null) {
+    setText($("last-failure"), `${timeOf(last.at)}  ${last.status}  ${last.release}  ${last.pod ?? ""}\n${last.body}`);
+  }
+  showPods(now);
+  $("reset").hidden = !rights.reset;
 }
 
 // ---- Drawing
 
-// The texts come first, because they decide how much space the charts get.
-const PARTS = [showHeader, showRehearsal, showVerdict, showSides, showPods, showWall, showRates, showEvidence];
+const PARTS = [showHeader, showOutage, showTimes, showVerdict, showPresent, showWall, showEvidence, showBound, showRules,
+  showVersions, showDetails];
 let due = false;
 
 // Draws only the newest state of those that have arrived since the last frame.
@@ -422,7 +587,8 @@ function drawSoon() {
   });
 }
 
-new ResizeObserver(drawSoon).observe($("rate-chart"));
+new ResizeObserver(drawSoon).observe($("wall"));
+new ResizeObserver(drawSoon).observe($("evidence-chart"));
 
 // ---- The connection
 
@@ -441,6 +607,10 @@ function connect() {
     lastState = new Date();
     pause = FIRST_PAUSE;
     connected();
+    drawSoon();
+  });
+  events.addEventListener("rights", ({ data }) => {
+    rights = JSON.parse(data);
     drawSoon();
   });
   events.addEventListener("error", disconnected);
@@ -480,7 +650,7 @@ async function askWhetherItIsThere() {
   }
 }
 
-// ---- Buttons
+// ---- Buttons and keys
 
 async function post(path, body) {
   const problem = await fetch(path, {
@@ -501,12 +671,48 @@ async function post(path, body) {
 
 const enabled = (button) => button.getAttribute("aria-disabled") !== "true";
 
-$("next").addEventListener("click", () => {
+function next() {
   // with the step's number, so that a double click takes only one step
-  if (enabled($("next"))) post("v1/step", { step: state.rehearsal.number + 1 });
+  if (!$("next").hidden && enabled($("next"))) post("v1/step", { step: state.rehearsal.number + 1 });
+}
+
+function hideOrShow() {
+  if ($("curtain").hidden || state === null) return;
+  if (state.rehearsal === null) {
+    curtain = !curtain;
+    drawSoon();
+  } else {
+    post("v1/rehearsal", { curtain: !state.rehearsal.curtain });
+  }
+}
+
+function pauseOrGoOn() {
+  if (!$("pause").hidden) post("v1/rehearsal", { paused: !state.rehearsal.held });
+}
+
+function showTheDetails() {
+  $("details").showModal();
+  drawSoon();
+}
+
+const KEYS = { j: hideOrShow, p: pauseOrGoOn, n: next, ArrowRight: next, PageDown: next, d: showTheDetails };
+
+document.addEventListener("keydown", (event) => {
+  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!act || event.ctrlKey || event.altKey || event.metaKey || event.repeat || state === null) return;
+  if (document.querySelector("dialog[open]") !== null) return;
+  if (act === next && $("next").hidden) return; // the keys scroll, as ever
+  event.preventDefault();
+  act();
 });
+
+$("next").addEventListener("click", next);
+$("curtain").addEventListener("click", hideOrShow);
+$("pause").addEventListener("click", pauseOrGoOn);
+$("show-details").addEventListener("click", showTheDetails);
+$("close-details").addEventListener("click", () => $("details").close());
 $("reset").addEventListener("click", () => {
-  if (enabled($("reset"))) $("confirm").showModal();
+  $("confirm").showModal();
 });
 $("cancel").addEventListener("click", () => $("confirm").close());
 $("do-reset").addEventListener("click", () => {

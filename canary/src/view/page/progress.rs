@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// The progress of a rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Progress {
     /// The current or last step, from 1; 0 before the first.
     pub(crate) number: usize,
@@ -19,6 +20,10 @@ pub(crate) struct Progress {
     /// The title of the next step; `None` after the last.
     pub(crate) next: Option<&'static str>,
     pub(crate) under_way: bool,
+    /// Whether a person has paused the requests.
+    pub(crate) held: bool,
+    /// Whether the judge is hidden from all viewers.
+    pub(crate) curtain: bool,
     /// No requests are sent, because nothing is deployed yet.
     #[serde(skip)]
     pub(crate) paused: bool,

@@ -8,23 +8,25 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    history::{History, Point},
+    history::{History, Point, Present},
     progress::Progress,
+    rules::{self, Rules},
+    versions::{self, Line},
 };
 use crate::{
-    source::{Attribution, Cause},
+    source::{Attribution, Cause, FailingAnswer},
     trial::{
         Trial,
-        tally::{Latencies, Recent, SeenPod},
+        tally::{Latencies, Recent, SeenPod, Statuses},
     },
     view::{sentence, word},
 };
-use canary_judge::{Estimate, Release, Verdict};
+use canary_judge::{Absence, Counts, Decision, Estimate, Reason, Release, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
 /// How long a changed label is marked.
-const STANDS_OUT: Duration = Duration::from_secs(15);
+pub(super) const STANDS_OUT: Duration = Duration::from_secs(15);
 
 /// What the page shows above the trial.
 #[derive(Clone, Debug)]
@@ -39,17 +41,41 @@ pub(crate) struct Heading<'a> {
     pub(crate) clocks: (Instant, SystemTime),
     /// The progress of the rehearsal, if this is one.
     pub(crate) rehearsal: Option<Progress>,
+    /// What is wrong with the whole service at the moment.
+    pub(crate) outage: Option<Outage>,
+    /// The last answer that was a failure, of any trial.
+    pub(crate) last_failure: Option<FailingAnswer>,
+}
+
+/// A time in which no request succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Outage {
+    /// `no_answer`, or `no_success` if answers come and all of them fail.
+    pub(crate) kind: &'static str,
+    /// When it began, in UTC.
+    pub(crate) since: String,
+    /// How long it lasts.
+    pub(crate) seconds: u64,
+    /// The number of requests in that time.
+    pub(crate) requests: u64,
+    /// The last cause, in words.
+    pub(crate) cause: String,
 }
 
 /// The trial that the page shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subject<'a> {
     /// Its name.
     pub(crate) id: &'a str,
     pub(crate) trial: &'a Trial,
     pub(crate) history: &'a History,
+    pub(crate) rules: &'a Rules,
     /// What there is to know besides the verdict, as a sentence.
     pub(crate) note: Option<&'a str>,
+    /// The trials of other versions that answer now.
+    pub(crate) others: &'a [(&'a str, Decision)],
+    /// The two ends of the last time in which nothing was seen, in UTC.
+    pub(crate) gap: Option<[String; 2]>,
 }
 
 /// What the page shows of a trial.
@@ -67,13 +93,22 @@ pub(crate) struct State<'a> {
     trial_began: String,
     paused: bool,
     decision: &'static str,
+    standing: Standing,
     sentence: String,
     price_sentence: Option<String>,
     requests: u64,
     /// Requests a second since the trial began.
     rate: f64,
+    present: Present,
     /// The maximum failure rate of a release.
     limit: f64,
+    /// The upper bound of the canary's failure rate that a promotion by the limit takes, from 0 to 1.
+    promotion_bound: f64,
+    /// The number of further answers of the canary until a promotion, if all of them succeed; null if there is none, or
+    /// if it takes too many.
+    more_answers: Option<u64>,
+    /// What the verdict rests on.
+    judged: Judged,
     alpha: f64,
     evidence: Ln,
     sides: Sides,
@@ -83,11 +118,105 @@ pub(crate) struct State<'a> {
     unattributed: u64,
     no_answer: u64,
     causes: &'a BTreeMap<Cause, u64>,
+    failing: Failing<'a>,
     dots: Dots,
     history: Vec<Point>,
     pods: Vec<PodState<'a>>,
     more_pods: usize,
+    /// A line for each version.
+    versions: Vec<Line>,
+    more_versions: usize,
+    /// Other trials of versions that answer now.
+    others: Vec<Other<'a>>,
+    /// The two ends of the last time in which nothing was seen, because the server did not run, in UTC.
+    gap: Option<[String; 2]>,
+    /// What rules of thumb say; null where single requests are not known.
+    rules: Option<rules::Shown>,
+    /// Why it is promoted.
+    reason: Option<Reason>,
     rehearsal: Option<&'a Progress>,
+    outage: Option<&'a Outage>,
+}
+
+/// The decision, and whether there is a canary that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    /// No canary has answered in this trial.
+    NoCanary,
+    /// The canary does not answer any more, and there was no roll-back.
+    Gone,
+    /// The canary does not answer any more, after the verdict was a roll-back.
+    RolledBack,
+    Promote,
+    RollBack,
+    NotYet,
+    Hold,
+}
+
+impl Standing {
+    fn of(trial: &Trial, verdict: &Verdict) -> Self {
+        let tally = trial.tally();
+        let canary = Attribution::Release(Release::Canary);
+        let has_answered = tally.of(&canary).requests > 0;
+        let mut pods = tally.pods().iter().map(|(_, pod)| pod).filter(|pod| pod.release == canary).peekable();
+        let is_silent = matches!(verdict.absence, Some(Absence::Silent(_)));
+        // where pods are known, it is seen earlier that they are gone
+        let is_gone = has_answered && (is_silent || pods.peek().is_some() && pods.all(|pod| !pod.present));
+        match verdict.decision {
+            Decision::RollBack { .. } if is_gone => Self::RolledBack,
+            _ if is_gone => Self::Gone,
+            _ if !has_answered => Self::NoCanary,
+            Decision::RollBack { .. } => Self::RollBack,
+            Decision::Promote { .. } => Self::Promote,
+            Decision::NotYet => Self::NotYet,
+            Decision::Hold => Self::Hold,
+        }
+    }
+}
+
+/// The answers that were failures.
+#[derive(Clone, Debug, Serialize)]
+struct Failing<'a> {
+    /// Their status codes in this trial.
+    statuses: &'a Statuses,
+    /// The last one, of any trial.
+    last: Option<LastFailure<'a>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastFailure<'a> {
+    /// In UTC.
+    at: String,
+    status: u16,
+    release: String,
+    pod: Option<&'a str>,
+    /// The beginning of its body.
+    body: &'a str,
+}
+
+impl<'a> LastFailure<'a> {
+    fn new(last: &'a FailingAnswer, clocks: (Instant, SystemTime)) -> Self {
+        Self {
+            at: time_of(last.at, clocks),
+            status: last.status,
+            release: last.attribution.to_string(),
+            pod: last.pod.as_deref(),
+            body: last.body.as_deref().unwrap_or("(its body is incomplete, or too long)"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Other<'a> {
+    trial: &'a str,
+    decision: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Judged {
+    stable: Counts,
+    canary: Counts,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -142,12 +271,13 @@ struct PodState<'a> {
 impl<'a> State<'a> {
     /// The state of the trial `now`.
     pub(crate) fn new(subject: &Subject<'a>, heading: &'a Heading, now: Instant) -> Self {
-        let Subject { id, trial, history, note } = *subject;
+        let Subject { id, trial, history, rules, note, others, ref gap } = *subject;
         let (tally, verdict) = (trial.tally(), trial.verdict(now));
         let seconds = now.saturating_duration_since(tally.began()).as_secs_f64();
         let requests = tally.total().requests;
         let settings = trial.settings();
         let (pods, more_pods) = pods(trial, now);
+        let (versions, more_versions) = versions::lines(tally.pods(), now);
         let rehearsal = heading.rehearsal.as_ref();
         Self {
             trial: id,
@@ -158,11 +288,16 @@ impl<'a> State<'a> {
             trial_began: time_of(tally.began(), heading.clocks),
             paused: rehearsal.is_some_and(|rehearsal| rehearsal.paused),
             decision: word(&verdict.decision),
+            standing: Standing::of(trial, &verdict),
             sentence: sentence(&verdict, note),
             price_sentence: trial.price(now).map(|price| verdict.price_sentence(&price)),
             requests,
             rate: if seconds > 0.0 { (requests as f64 / seconds * 1e3).round() / 1e3 } else { 0.0 },
+            present: history.present(trial),
             limit: settings.max_failure_rate.get(),
+            promotion_bound: verdict.promotion_bound,
+            more_answers: verdict.more_answers,
+            judged: Judged { stable: verdict.stable.counts, canary: verdict.canary.counts },
             alpha: settings.alpha.get(),
             evidence: Ln { ln_e_value: verdict.ln_e_value, ln_threshold: -settings.alpha.get().ln() },
             sides: Sides {
@@ -173,11 +308,28 @@ impl<'a> State<'a> {
             unattributed: tally.sides().unattributed,
             no_answer: tally.of(&Attribution::NoAnswer).requests,
             causes: tally.causes(),
+            failing: Failing {
+                statuses: tally.failing(),
+                last: heading.last_failure.as_ref().map(|last| LastFailure::new(last, heading.clocks)),
+            },
             dots: dots(trial),
             history: points(history, trial, &verdict, now),
             pods,
             more_pods,
+            versions,
+            more_versions,
+            others: others
+                .iter()
+                .map(|(trial, decision)| Other { trial, decision: word(decision) })
+                .collect(),
+            gap: gap.clone(),
+            rules: rules.shown(trial),
+            reason: match verdict.decision {
+                Decision::Promote { reason, .. } => Some(reason),
+                Decision::RollBack { .. } | Decision::NotYet | Decision::Hold => None,
+            },
             rehearsal,
+            outage: heading.outage.as_ref(),
         }
     }
 }

@@ -1,0 +1,87 @@
+//! What rules of thumb say about the same requests, beside the judge.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::{source::Observation, trial::Trial};
+use canary_judge::{
+    Decision, Release, Settings, count, percent,
+    rules::{GOOD_CANARY, RulesOfThumb, Said},
+};
+
+/// The rules of a trial, and when its judge said "roll back".
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    thumb: RulesOfThumb,
+    judge: Option<Said>,
+}
+
+impl Rules {
+    /// Takes in a request that `trial` has just counted.
+    pub(crate) fn observe(&mut self, trial: &Trial, observation: &Observation, now: Instant) {
+        if observation.sent < trial.tally().began() {
+            return;
+        }
+        let Some((attribution, outcome)) = observation.attributed() else { return };
+        let seconds = trial.running_for(now).as_secs_f64();
+        self.thumb.observe(attribution.release(), outcome, seconds);
+        if self.judge.is_none() && matches!(trial.decided(now), Some(Decision::RollBack { .. })) {
+            self.judge = Some(Said { seconds, canary: trial.tally().of_release(Release::Canary) });
+        }
+    }
+
+    /// What the page shows of them; `None` where single requests are not known.
+    pub(super) fn shown(&self, trial: &Trial) -> Option<Shown> {
+        let is_counted = trial.tally().recent().is_empty() && trial.tally().total().requests > 0;
+        let line = |name, said: Option<Said>, wrong, judge| Line {
+            name,
+            said: said.map(|said| (said.seconds * 10.0).round() / 10.0),
+            answers: said.map(|said| said.canary.requests),
+            wrong,
+            judge,
+        };
+        let thumb = self.thumb.said().zip(GOOD_CANARY.wrong);
+        let thumb = thumb.map(|((name, said), wrong)| line(name, said, wrong, false));
+        let (settings, usual) = (trial.settings(), Settings::default());
+        // with another α, only its promise is known
+        let judge = if (settings.alpha, settings.max_ratio) == (usual.alpha, usual.max_ratio) {
+            line("The judge", self.judge, GOOD_CANARY.wrong_of_the_judge, true)
+        } else {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 100")]
+            let promised = (settings.alpha.get() * 100.0).ceil() as u32;
+            line("The judge (at most)", self.judge, promised, true)
+        };
+        (!is_counted).then(|| Shown { list: thumb.chain([judge]).collect(), setting: setting() })
+    }
+}
+
+/// The setting in which it was measured how often each is wrong.
+fn setting() -> String {
+    let every = (1.0 / GOOD_CANARY.share).round();
+    format!(
+        "in {} trials of {} min with {} requests/s, 1 in {every} to the canary; both fail {}",
+        count(GOOD_CANARY.trials.into()),
+        GOOD_CANARY.seconds / 60.0,
+        GOOD_CANARY.rate,
+        percent(GOOD_CANARY.failure_rate),
+    )
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Shown {
+    list: Vec<Line>,
+    setting: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Line {
+    name: &'static str,
+    /// When it first said "roll back", in seconds since the trial began, without pauses.
+    said: Option<f64>,
+    /// After so many answers of the canary.
+    answers: Option<u64>,
+    /// How many of 100 good canaries it rolls back.
+    wrong: u32,
+    judge: bool,
+}
