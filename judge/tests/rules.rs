@@ -2,7 +2,7 @@
 //! these figures. `cargo test -p canary-judge --test rules -- --nocapture` prints them. Seeds are fixed.
 
 use canary_judge::{
-    Decision, Judge, Outcome, Release, Settings,
+    Decision, Judge, Outcome, Release, Request, Settings,
     rules::{GOOD_CANARY, NAMES, RulesOfThumb, Setting},
 };
 use fastrand::Rng;
@@ -24,7 +24,7 @@ fn rolled_back(setting: Setting, canary: f64, seed: u64) -> [bool; 5] {
     let (mut rules, mut judge) = (RulesOfThumb::default(), Judge::new(Settings::default()));
     for (release, outcome, seconds) in answers(setting, canary, seed) {
         rules.observe(Some(release), outcome, seconds);
-        judge.observe(Some(release), outcome, None);
+        judge.observe(Request::new(Some(release), outcome));
     }
     let mut all = [false; 5];
     for (rolled_back, (_, said)) in all.iter_mut().zip(rules.said()) {
