@@ -219,7 +219,7 @@ impl Trial {
 
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by } = self.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = self.settings;
         let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
         let latency = max_latency.map_or_else(|| "none".to_owned(), |time| format!("{time:?}"));
         format!(

@@ -20,15 +20,20 @@ pub(crate) const LATENCY: f64 = 1.0 - FAILURES;
 /// α for the roll-back, and of [`RATIO`] for the promotion. The longest has most of the power for small differences.
 pub(crate) const LENGTHS: [f64; 4] = [0.2, 0.2, 0.2, 0.4];
 
-/// The pods of a release share α. This part is for the pods that are known at the first failure, in equal parts.
-const FIRST_PODS: f64 = 0.8;
+/// If requests are divided into strata, this part of the evidence is that of all strata together. The rest is for each of
+/// them alone.
+pub(crate) const COMMON: f64 = 0.65;
 
-/// The part for pod `index`, from 0, if `first` pods were known at the first failure. The j-th later pod gets
+/// The pods of a release share α, and so do strata. This part is for those that are known at the first failure, in equal
+/// parts.
+const FIRST: f64 = 0.8;
+
+/// The part for pod or stratum `index`, from 0, if `first` were known at the first failure. The j-th later one gets
 /// 1/(j (j + 1)) of the rest.
-pub(crate) fn of_pod(index: usize, first: usize) -> f64 {
+pub(crate) fn of_each(index: usize, first: usize) -> f64 {
     match index.checked_sub(first) {
-        None => FIRST_PODS / first as f64,
-        Some(later) => (1.0 - FIRST_PODS) / ((later + 1) as f64 * (later + 2) as f64),
+        None => FIRST / first as f64,
+        Some(later) => (1.0 - FIRST) / ((later + 1) as f64 * (later + 2) as f64),
     }
 }
 
@@ -42,7 +47,7 @@ mod tests {
         assert_close(LIMIT + RATIO, 1.0);
         assert_close(LENGTHS.iter().sum(), 1.0);
         for first in [1, 4, 50] {
-            let parts: f64 = (0..1_000_000).map(|index| of_pod(index, first)).sum();
+            let parts: f64 = (0..1_000_000).map(|index| of_each(index, first)).sum();
             assert!((0.999..=1.0 + 1e-9).contains(&parts), "{parts}");
         }
     }

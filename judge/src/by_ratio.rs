@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Counts, alpha,
+    divided::DividedTest,
     odds::{OddsTest, Table},
     real,
     settings::Settings,
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct ByRatio {
     limit: f64,
-    test: OddsTest,
+    test: DividedTest,
     ln_threshold: f64,
     recent: RecentFailures,
     /// Stable's answers in the batches that count.
@@ -32,32 +33,44 @@ impl ByRatio {
         let max_ratio = settings.max_ratio.get();
         Self {
             limit,
-            test: OddsTest::new(max_ratio, PARTS_OF_RATIO.map(|part| part * max_ratio)),
+            test: DividedTest::new(OddsTest::new(max_ratio, PARTS_OF_RATIO.map(|part| part * max_ratio))),
             ln_threshold: -(alpha::RATIO * alpha * part).ln(),
             recent: RecentFailures::new(limit),
             stable: Counts::default(),
         }
     }
 
-    /// Adds the next batch, in which the canary's share moved (see [`OddsTest::observe_with_share`]). `totals` are all its requests, of both sides, in parts of about the same time.
-    pub(super) fn observe(&mut self, table: Table, moved: f64, totals: &[Counts]) {
+    /// Adds all requests of both sides in some time, in parts of about the same time. Whether there was an incident in it:
+    /// batches in an incident do not count. This selection uses only totals. The test is conditional on them, so it stays
+    /// valid.
+    pub(super) fn see_totals(&mut self, totals: &[Counts]) -> bool {
         let mut is_incident = false;
         for total in totals {
             self.recent.observe(*total);
             is_incident |= self.recent.is_incident();
         }
-        // This selection uses only totals. The test is conditional on them, so it stays valid.
-        if !is_incident {
-            self.test.observe_with_share(table, moved);
-            self.stable += table.reference;
-        }
+        is_incident
+    }
+
+    /// Whether there is an incident with these requests, too.
+    pub(super) fn is_incident_with(&self, total: Counts) -> bool {
+        let mut recent = self.recent;
+        recent.observe(total);
+        recent.is_incident()
+    }
+
+    /// Adds the next batch of a stratum outside of incidents, in which the canary's share moved (see
+    /// [`OddsTest::observe_with_share`]).
+    pub(super) fn observe(&mut self, stratum: usize, known: usize, table: Table, moved: f64) {
+        self.test.observe(stratum, known, table, moved);
+        self.stable += table.reference;
     }
 
     /// Whether stable fails more than the limit, and the canary is shown to fail at most `max_ratio` times as
-    /// often.
+    /// often, over all strata together.
     pub(super) fn is_shown(&self) -> bool {
         self.stable.rate().is_some_and(|rate| rate > self.limit)
-            && self.test.ln_e_value() >= self.ln_threshold
+            && self.test.ln_common_e_value(|_| true) >= self.ln_threshold
     }
 }
 

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Counts,
+    Batch, Counts, alpha,
     by_ratio::ByRatio,
+    divided::DividedTest,
     odds::{GREATER, OddsTest, Table},
     settings::Settings,
 };
@@ -21,8 +22,6 @@ pub(crate) struct Tables {
     /// How far the canary's share of the requests moved up within the batch, and how far down: the logarithm of the ratio
     /// of its odds. Both are at least 0.
     pub(crate) share_moved: (f64, f64),
-    /// All requests of both sides, in parts of about the same time.
-    pub(crate) totals: Vec<Counts>,
 }
 
 impl Tables {
@@ -32,20 +31,46 @@ impl Tables {
             worse: Table { reference: batch.stable, suspect: batch.canary },
             ratio: Table { reference: batch.stable, suspect: batch.canary_at_worst() },
             share_moved: (0.0, 0.0),
-            totals: vec![batch.total()],
+        }
+    }
+
+    /// The table for the roll-back if the canary had failed all of its requests, and stable none.
+    fn of_a_dead_canary(&self) -> Table {
+        let Self { worse: Table { reference, suspect }, ratio, .. } = self;
+        let failures = suspect.requests.min(ratio.suspect.requests);
+        Table {
+            reference: Counts { requests: reference.requests, ..Counts::default() },
+            suspect: Counts { requests: suspect.requests, failures, slow: 0 },
         }
     }
 }
 
-/// The tests on one sequence of batches.
+/// What the batches are, and in which of the strata.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within {
+    /// The place of the stratum; 0 if requests are not divided.
+    pub(crate) stratum: usize,
+    /// The number of strata that are known.
+    pub(crate) known: usize,
+    /// Whether there was an incident of the whole service during the batch.
+    pub(crate) has_incident: bool,
+}
+
+/// A dead canary that has this much evidence against it has enough, whatever the part of its stratum is.
+const ENOUGH: f64 = 50.0;
+
+/// The tests on one sequence of batches, or on one of each stratum.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Comparison {
     /// The logarithm of the part of α that belongs to this sequence.
     ln_part: f64,
-    worse: OddsTest,
+    worse: DividedTest,
     ratio: ByRatio,
     /// Stable's answers in batches in which the canary answered, too.
     stable_beside_canary: u64,
+    /// The test of each stratum, if the canary had failed all of its requests there. Empty if requests are not divided.
+    dead: Vec<OddsTest>,
+    is_divided: bool,
 }
 
 impl Comparison {
@@ -53,25 +78,73 @@ impl Comparison {
     pub(crate) fn new(settings: Settings, part: f64) -> Self {
         Self {
             ln_part: part.ln(),
-            worse: OddsTest::new(1.0, GREATER),
+            worse: DividedTest::new(OddsTest::new(1.0, GREATER)),
             ratio: ByRatio::new(settings, part),
             stable_beside_canary: 0,
+            dead: Vec::new(),
+            is_divided: false,
         }
     }
 
-    /// Adds the next batch.
-    pub(crate) fn observe(&mut self, tables: &Tables) {
-        let Tables { worse, ratio, share_moved: (up, down), totals } = tables;
+    /// Call this before the first batch if requests are divided into strata.
+    pub(crate) fn divide(&mut self) {
+        self.worse.divide();
+        self.is_divided = true;
+    }
+
+    /// Adds all requests of the whole service in some time, of both sides, in parts of about the same time. Whether there
+    /// was an incident in it, in which nothing counts for the ratio.
+    pub(crate) fn see_totals(&mut self, totals: &[Counts]) -> bool {
+        self.ratio.see_totals(totals)
+    }
+
+    /// Whether there is an incident with these requests, which are not complete yet.
+    pub(crate) fn is_incident_with(&self, total: Counts) -> bool {
+        self.ratio.is_incident_with(total)
+    }
+
+    /// Adds the next batch of a stratum.
+    pub(crate) fn observe(&mut self, within: Within, tables: &Tables) {
+        let Tables { worse, ratio, share_moved: (up, down) } = tables;
+        let Within { stratum, known, has_incident } = within;
         if worse.suspect.requests > 0 {
             self.stable_beside_canary += worse.reference.requests;
         }
-        self.worse.observe_with_share(*worse, *up);
-        self.ratio.observe(*ratio, -down, totals);
+        self.worse.observe(stratum, known, *worse, *up);
+        if !has_incident {
+            self.ratio.observe(stratum, known, *ratio, -down);
+        }
+        if self.is_divided {
+            while self.dead.len() <= stratum {
+                self.dead.push(OddsTest::new(1.0, GREATER));
+            }
+            let dead = &mut self.dead[stratum];
+            if dead.peak_ln_e_value() < ENOUGH {
+                dead.observe_with_share(tables.of_a_dead_canary(), *up);
+            }
+        }
     }
 
     /// The logarithm of the greatest e-value so far, times the part of α: at ln(1/α), the canary is worse.
     pub(crate) fn peak_ln_e_value(&self) -> f64 {
         self.worse.peak_ln_e_value() + self.ln_part
+    }
+
+    /// The same for one stratum alone, and times its part: at ln(1/α), the canary is worse there.
+    pub(crate) fn peak_of(&self, stratum: usize, known: usize) -> [f64; 2] {
+        let peak = self.worse.peak_of(stratum) + self.ln_part;
+        [peak, peak + self.worse.part_of(stratum, known).ln()]
+    }
+
+    /// The evidence of these strata together at the moment.
+    pub(crate) fn ln_common_e_value(&self, takes: impl Fn(usize) -> bool) -> f64 {
+        self.worse.ln_common_e_value(takes)
+    }
+
+    /// The evidence of one stratum, as far as it counts for a roll-back, if the canary had failed all of its requests there.
+    pub(crate) fn of_a_dead_canary(&self, stratum: usize, known: usize) -> f64 {
+        let peak = self.dead.get(stratum).map_or(0.0, OddsTest::peak_ln_e_value);
+        peak + self.ln_part + ((1.0 - alpha::COMMON) * self.worse.part_of(stratum, known)).ln()
     }
 
     /// Whether the promotion by the ratio is shown.

@@ -9,13 +9,14 @@ use crate::{
     batch::BatchLength,
     bounds::{ConfidenceSequence, Interval},
     by_limit::ByLimit,
-    comparison::{self, Comparison},
+    comparison::{Comparison, Tables, Within},
     latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
     scrapes::{Scrapes, Window},
     settings::Settings,
-    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, Verdict},
+    strata::{Complete, Strata},
+    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
 };
 
 /// Judges a canary that runs beside the stable release, by the outcomes of their requests.
@@ -32,6 +33,10 @@ use crate::{
 ///
 /// A failure that names no release may be a failure of the canary, or not. So it counts against the canary for a
 /// promotion, and it does not count for a roll-back. A success that names no release does not count.
+///
+/// If requests name their stratum, such as a path, only those of the same stratum are compared with each other: the canary is
+/// worse if it is worse in one of them, or in all of them together. The first request decides whether they are divided. The
+/// promotion by the limit is over all requests, divided or not.
 ///
 /// A roll-back is final. A promotion can change to a roll-back, but to nothing else.
 ///
@@ -50,6 +55,8 @@ pub struct Judge {
     length: BatchLength,
     /// The number of requests in the open batch so far, and the number at which it is complete.
     requests: (u64, u64),
+    /// The strata, if requests are divided. Each has batches of its own, and those above are of all of them together.
+    strata: Option<Strata>,
     compared: Compared,
     by_limit: ByLimit,
     latencies: Latencies,
@@ -79,6 +86,13 @@ impl Compared {
             Self::Scrapes(scrapes) => scrapes.comparisons(),
         }
     }
+
+    fn comparisons_mut(&mut self) -> &mut [Comparison] {
+        match self {
+            Self::Batches(comparison) => slice::from_mut(comparison),
+            Self::Scrapes(scrapes) => scrapes.comparisons_mut(),
+        }
+    }
 }
 
 /// Stable's pods differ as much as the releases do if one stable pod stands out, and its failure rate is at
@@ -98,6 +112,7 @@ impl Judge {
             open: Batch::default(),
             length,
             requests: (0, length.requests()),
+            strata: None,
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
             latencies: Latencies::new(settings.latency_factor()),
@@ -131,9 +146,24 @@ impl Judge {
     /// Adds the counts of one interval of time, as a batch of its own.
     pub fn observe_batch(&mut self, batch: Batch) {
         self.counted += batch;
+        self.divide_if(false);
+        if self.strata.is_some() {
+            return self.judge_batch(None, batch);
+        }
         self.end_batch();
         self.open = batch;
         self.end_batch();
+    }
+
+    /// Adds the counts of one stratum in one interval of time, as a batch of its own. Counts of several strata that follow
+    /// each other are taken to be of the same interval, until one of them comes again.
+    pub fn observe_batch_of(&mut self, stratum: &str, batch: Batch) {
+        self.divide_if(true);
+        if self.strata.is_none() {
+            return self.observe_batch(batch);
+        }
+        self.counted += batch;
+        self.judge_batch(Some(stratum), batch);
     }
 
     /// Adds the increases of counters that are scraped at different moments. They are judged at once, but compared only
@@ -176,6 +206,7 @@ impl Judge {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
         self.latencies.end_batches();
+        self.end_batches_of_strata();
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
             scrapes.end();
@@ -207,7 +238,8 @@ impl Judge {
             Compared::Batches(_) => self.latencies.is_sound(),
             Compared::Scrapes(scrapes) => scrapes.latencies().is_sound(),
         };
-        if !(is_sound && latencies_are_sound) {
+        let are_strata_sound = self.strata.as_ref().is_none_or(|strata| strata.are_sound(judged, open));
+        if !(is_sound && latencies_are_sound && are_strata_sound) {
             return false;
         }
         self.order = Order::default();
@@ -215,6 +247,7 @@ impl Judge {
         self.canary_pods.end_batch();
         self.latencies.end_batches();
         self.by_limit.settle(f64::INFINITY);
+        self.end_batches_of_strata();
         self.end_batch();
         true
     }
@@ -226,18 +259,72 @@ impl Judge {
         *self = Self { order, ..Self::new(self.settings) };
     }
 
+    /// Divides requests into strata, if these are the first ones.
+    fn divide_if(&mut self, has_stratum: bool) {
+        let none = Batch::default();
+        if has_stratum && self.strata.is_none() && self.judged == none && self.open == none {
+            self.strata = Some(Strata::default());
+            self.compared.comparisons_mut().iter_mut().for_each(Comparison::divide);
+        }
+    }
+
     fn judge(&mut self, request: Request<'_>) {
-        let Request { release, outcome, pod, .. } = request;
-        let is_compared = self.latencies.observe(&request);
+        let Request { release, outcome, pod, stratum, .. } = request;
+        let is_timed = self.latencies.observe(&request);
+        self.divide_if(stratum.is_some());
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
             self.pods_mut(release).observe(pod, outcome);
         }
         self.requests.0 += 1;
-        if self.requests.0 >= self.requests.1 {
+        let complete = self.strata.as_mut().and_then(|strata| {
+            let place = strata.place(stratum);
+            strata.record(place, release, outcome)
+        });
+        let is_worse = complete.is_some_and(|complete| self.compare(&complete));
+        if is_worse || self.requests.0 >= self.requests.1 {
             self.end_batch();
-        } else if is_compared {
+        } else if is_timed {
             self.decide();
+        }
+    }
+
+    fn judge_batch(&mut self, stratum: Option<&str>, batch: Batch) {
+        let Some(strata) = &mut self.strata else { return };
+        let place = strata.place(stratum);
+        let before = strata.end_batch_of(place);
+        let is_of_next = strata.waits(place);
+        let mut is_worse = self.compare(&before);
+        if is_of_next || is_worse {
+            self.end_batch();
+        }
+        self.open += batch;
+        if let Some(strata) = &mut self.strata {
+            strata.add(place, batch);
+            let complete = strata.end_batch_of(place);
+            is_worse = self.compare(&complete);
+        }
+        if is_worse {
+            self.end_batch();
+        }
+    }
+
+    /// Compares the releases in a batch of a stratum. Whether the canary is now first worse: then the batch of all strata
+    /// ends, so that what is judged is all that the evidence has.
+    fn compare(&mut self, Complete { stratum, batch, has_incident }: &Complete) -> bool {
+        let known = self.strata.as_ref().map_or(1, Strata::known);
+        if let Compared::Batches(comparison) = &mut self.compared {
+            let has_incident = *has_incident || comparison.is_incident_with(self.open.total());
+            let within = Within { stratum: *stratum, known, has_incident };
+            comparison.observe(within, &Tables::of_batch(batch));
+        }
+        self.roll_back.is_none() && self.is_worse()
+    }
+
+    fn end_batches_of_strata(&mut self) {
+        let complete = self.strata.as_mut().map(Strata::end_batches).unwrap_or_default();
+        for complete in complete {
+            self.compare(&complete);
         }
     }
 
@@ -248,7 +335,14 @@ impl Judge {
         self.judged += batch;
         self.by_limit.observe(batch);
         if let Compared::Batches(comparison) = &mut self.compared {
-            comparison.observe(&comparison::Tables::of_batch(&batch));
+            let has_incident = comparison.see_totals(&[batch.total()]);
+            match &mut self.strata {
+                Some(strata) => strata.end_batch_of_all(has_incident),
+                None => {
+                    let within = Within { stratum: 0, known: 1, has_incident };
+                    comparison.observe(within, &Tables::of_batch(&batch));
+                }
+            }
         }
         self.decide();
     }
@@ -262,7 +356,10 @@ impl Judge {
         if self.roll_back.is_none() && self.is_slower() {
             (self.roll_back, self.is_rolled_back_as_slower) = (Some(clear()), true);
         }
-        if self.promote.is_none() && self.missing_stable_answers() == 0 && self.missing_scrapes() == 0 {
+        let is_enough = self.missing_stable_answers() == 0
+            && self.missing_scrapes() == 0
+            && self.missing_in_strata().all(|missing| missing == 0);
+        if self.promote.is_none() && is_enough {
             let reason = if self.by_limit.is_shown() {
                 Some(Reason::Limit)
             } else {
@@ -282,9 +379,14 @@ impl Judge {
         self.settings.slower_by.is_some() && self.ln_e_value_of_latency() >= -self.settings.alpha.get().ln()
     }
 
+    /// The part of α for the roll-back for failures.
+    fn part_of_failures(&self) -> f64 {
+        if self.settings.slower_by.is_some() { alpha::FAILURES } else { 1.0 }
+    }
+
     /// The natural logarithm of the greatest e-value so far, times its part of α; at least 0.
     fn ln_e_value_of_failures(&self) -> f64 {
-        let part = if self.settings.slower_by.is_some() { alpha::FAILURES.ln() } else { 0.0 };
+        let part = self.part_of_failures().ln();
         let of_batches = self.compared.comparisons().iter().map(Comparison::peak_ln_e_value);
         of_batches.map(|ln_e_value| ln_e_value + part).fold(0.0, f64::max)
     }
@@ -330,8 +432,64 @@ impl Judge {
     /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
     /// pod, its node, or clients that always reach the same pod.
     fn stable_pods_differ_as_much(&self) -> bool {
-        let canary = self.judged.canary.rate().unwrap_or(0.0);
+        let worse = |place: &usize| self.is_worse_in(*place);
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let in_worse: Counts = (0..strata.len()).filter(worse).map(|place| strata[place].judged.canary).sum();
+        // where it is worse in one stratum, its rate over all says little
+        let canary = in_worse.rate().or(self.judged.canary.rate()).unwrap_or(0.0);
         self.stable_pods.any_fails_at(AS_MUCH * canary)
+    }
+
+    /// Whether the canary is worse in this stratum alone. The probability that any is called so, although the canary is no
+    /// worse than stable in any, is at most α.
+    fn is_worse_in(&self, place: usize) -> bool {
+        let known = self.strata.as_ref().map_or(1, Strata::known);
+        let ln_threshold = -self.settings.alpha.get().ln();
+        let shows = |comparison: &Comparison| comparison.peak_of(place, known)[1] >= ln_threshold;
+        self.compared.comparisons().iter().any(shows)
+    }
+
+    /// For each stratum that stable has seen: the number of answers of the canary that a promotion still needs.
+    fn missing_in_strata(&self) -> impl Iterator<Item = u64> {
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        strata.iter().map(|one| self.missing_in(one.judged))
+    }
+
+    fn missing_in(&self, of_stratum: Batch) -> u64 {
+        let enough = if of_stratum.stable.requests > 0 { self.settings.min_answers } else { 0 };
+        enough.saturating_sub(of_stratum.canary.requests)
+    }
+
+    /// What the verdict says of each stratum.
+    fn evidence_by_stratum(&self) -> Vec<StratumEvidence> {
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let (known, ln_threshold) =
+            (strata.len(), -(self.part_of_failures() * self.settings.alpha.get()).ln());
+        let comparisons = self.compared.comparisons();
+        let evidence = |(place, of): (usize, &crate::strata::Stratum)| {
+            let peak = |comparison: &Comparison| comparison.peak_of(place, known)[0];
+            let would_be_found =
+                |comparison: &Comparison| comparison.of_a_dead_canary(place, known) >= ln_threshold;
+            let more_answers = self.missing_in(of.judged);
+            StratumEvidence {
+                name: of.name.clone(),
+                canary: of.judged.canary,
+                stable: of.judged.stable,
+                unattributed: of.judged.unattributed,
+                ln_e_value: comparisons.iter().map(peak).fold(0.0, f64::max),
+                worse: self.is_worse_in(place),
+                covered: more_answers == 0 && comparisons.iter().any(would_be_found),
+                more_answers,
+            }
+        };
+        strata.iter().enumerate().map(evidence).collect()
+    }
+
+    /// Whether the strata in which the canary is not worse alone show no difference together.
+    fn is_alike_elsewhere(&self) -> bool {
+        let elsewhere =
+            |comparison: &Comparison| comparison.ln_common_e_value(|place| !self.is_worse_in(place)) <= 0.0;
+        self.compared.comparisons().iter().all(elsewhere)
     }
 
     /// The number of answers of stable that a promotion still needs, in batches in which the canary answers, too.
@@ -366,6 +524,19 @@ impl Judge {
         both_answer.then(|| {
             Some(requests_until(canary, self.judged.canary)?.max(requests_until(stable, self.judged.stable)?))
         })?
+    }
+
+    /// The number of further requests until no stratum misses answers of the canary; `None` if one of them has none.
+    fn requests_until_in_strata(&self) -> Option<u64> {
+        let requests = u128::from(self.judged.total().requests);
+        let strata = self.strata.as_ref().map_or(&[][..], Strata::all);
+        let missing = strata.iter().map(|one| (self.missing_in(one.judged), one.judged.canary.requests));
+        let until = |(more, seen): (u64, u64)| match (more, seen) {
+            (0, _) => Some(0),
+            (_, 0) => None,
+            (more, seen) => (u128::from(more) * requests).div_ceil(u128::from(seen)).try_into().ok(),
+        };
+        missing.map(until).try_fold(0, |most, until| Some(most.max(until?)))
     }
 
     fn pods_mut(&mut self, release: Release) -> &mut PodComparison {
@@ -443,10 +614,13 @@ impl Judge {
             more_stable_answers: self.missing_stable_answers(),
             more_scrapes: self.missing_scrapes().max(self.by_limit.waits_for_stable().into()),
             more_requests: more_answers
-                .and_then(|more| self.requests_until(more, self.missing_stable_answers())),
+                .and_then(|more| self.requests_until(more, self.missing_stable_answers()))
+                .and_then(|more| Some(more.max(self.requests_until_in_strata()?))),
             ln_e_value,
             p_value: (-ln_e_value).exp(),
             latency,
+            is_alike_elsewhere: self.is_alike_elsewhere(),
+            strata: self.evidence_by_stratum(),
             failing_pods: FailingPods {
                 canary: self.canary_pods.failing(),
                 stable: self.stable_pods.failing(),

@@ -71,6 +71,8 @@ pub(crate) struct Latencies {
     factor: f64,
     /// The open batch of each stratum. The name is empty if requests are not divided.
     strata: HashMap<Box<str>, Stratum>,
+    /// Whether requests are divided. Then those that name no stratum are not compared: they may be of any kind.
+    is_divided: bool,
     slower: Slower,
     distributions: [Distribution; 2],
 }
@@ -121,6 +123,7 @@ impl Latencies {
         Self {
             factor,
             strata: HashMap::new(),
+            is_divided: false,
             slower: Slower::new(THRESHOLDS.len()),
             distributions: Default::default(),
         }
@@ -128,6 +131,10 @@ impl Latencies {
 
     /// Adds the next request in the order of sending. True if this has completed a batch.
     pub(crate) fn observe(&mut self, request: &Request<'_>) -> bool {
+        self.is_divided |= request.stratum.is_some();
+        if self.is_divided && request.stratum.is_none() {
+            return false;
+        }
         let name = request.stratum.unwrap_or_default();
         if !self.strata.contains_key(name) {
             if self.strata.len() == MOST_STRATA || request.latency.is_none() {
@@ -537,6 +544,14 @@ mod tests {
         };
         assert!(ln_e_value(false) > 100.0);
         assert!(ln_e_value(true) < 1e-9);
+    }
+
+    #[test]
+    fn requests_that_name_no_stratum_are_not_compared_if_others_do() {
+        let mut requests = vec![good(Release::Stable, 1.0).with_stratum(Some("/"))];
+        requests.extend(rounds(100, 20.0, 45.0));
+        let latencies = observed(1.0, requests);
+        assert_eq!((latencies.compared(), latencies.percentiles(Release::Canary).answers), (0, 0));
     }
 
     #[test]

@@ -76,6 +76,7 @@ mod by_limit;
 mod by_ratio;
 mod comparison;
 mod decision;
+mod divided;
 mod incident;
 mod latency;
 mod numbers;
@@ -87,6 +88,7 @@ mod release;
 mod scrapes;
 mod sentences;
 mod settings;
+mod strata;
 mod verdict;
 
 pub use self::{
@@ -103,7 +105,7 @@ pub use self::{
     settings::Settings,
     verdict::{
         Absence, Basis, Decision, Estimate, Evidence, FailingPods, Latency, Percentiles, Reason, Slower,
-        Verdict,
+        StratumEvidence, Verdict,
     },
 };
 

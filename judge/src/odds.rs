@@ -146,6 +146,7 @@ pub(super) struct OddsTest {
     ln_null: f64,
     /// For each alternative: ln θ₁, and ln of the product of likelihood ratios so far.
     alternatives: Vec<(f64, f64)>,
+    ln_e_value: f64,
     peak_ln_e_value: f64,
 }
 
@@ -154,7 +155,13 @@ impl OddsTest {
     /// `null`. If all are smaller, it is that the odds ratio is at least `null`.
     pub(super) fn new(null: f64, alternatives: impl IntoIterator<Item = f64>) -> Self {
         let alternatives = alternatives.into_iter().map(|odds| (odds.ln(), 0.0)).collect();
-        Self { ln_null: null.ln(), alternatives, peak_ln_e_value: 0.0 }
+        Self { ln_null: null.ln(), alternatives, ln_e_value: 0.0, peak_ln_e_value: 0.0 }
+    }
+
+    /// The same test, without batches.
+    pub(super) fn without_batches(&self) -> Self {
+        let alternatives = self.alternatives.iter().map(|(ln_odds, _)| (*ln_odds, 0.0)).collect();
+        Self { ln_null: self.ln_null, alternatives, ln_e_value: 0.0, peak_ln_e_value: 0.0 }
     }
 
     /// Adds the next batch.
@@ -178,19 +185,39 @@ impl OddsTest {
                 *ln_product += table.ln_probability(*ln_odds) - ln_null_probability;
             }
         }
-        self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value());
+        self.ln_e_value = ln_mean(self.alternatives.iter().map(|(_, ln_product)| *ln_product));
+        self.peak_ln_e_value = self.peak_ln_e_value.max(self.ln_e_value);
     }
 
     /// The natural logarithm of the e-value, which is the mean of the products.
     pub(super) fn ln_e_value(&self) -> f64 {
-        let products = self.alternatives.iter().map(|(_, ln_product)| *ln_product);
-        ln_sum(products) - real(u64::try_from(self.alternatives.len()).unwrap_or(u64::MAX)).ln()
+        self.ln_e_value
+    }
+
+    /// The natural logarithm of the e-value of several tests together, which have the same alternatives, and batches of
+    /// different requests: for each alternative the product of all their products, and of these the mean.
+    pub(super) fn ln_common_e_value<'a, I: IntoIterator<Item = &'a Self>>(tests: I) -> f64 {
+        let mut tests = tests.into_iter();
+        let Some(first) = tests.next() else { return 0.0 };
+        let mut products: Vec<_> = first.alternatives.iter().map(|(_, ln_product)| *ln_product).collect();
+        for test in tests {
+            for (product, (_, ln_product)) in products.iter_mut().zip(&test.alternatives) {
+                *product += ln_product;
+            }
+        }
+        ln_mean(products.iter().copied())
     }
 
     /// The natural logarithm of the greatest e-value so far; at least 0.
     pub(super) fn peak_ln_e_value(&self) -> f64 {
         self.peak_ln_e_value
     }
+}
+
+/// The logarithm of the mean of exp(x).
+fn ln_mean(logarithms: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
+    let count = logarithms.len();
+    ln_sum(logarithms) - (count as f64).ln()
 }
 
 /// ln Σ exp(x), even if exp(x) overflows.

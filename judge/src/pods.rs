@@ -120,7 +120,7 @@ impl PodComparison {
     pub(super) fn failing(&self) -> Vec<FailingPod> {
         let first = self.first_pods.unwrap_or(self.pods.len());
         let failing = self.pods.iter().enumerate().filter(|(index, pod)| {
-            let alpha = self.alpha * alpha::of_pod(*index, first);
+            let alpha = self.alpha * alpha::of_each(*index, first);
             pod.test.peak_ln_e_value() >= -alpha.ln()
         });
         failing

@@ -88,6 +88,20 @@ impl Counts {
     }
 }
 
+impl Counts {
+    pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            requests: self.requests.checked_add(other.requests)?,
+            failures: self.failures.checked_add(other.failures)?,
+            slow: self.slow.checked_add(other.slow)?,
+        })
+    }
+
+    pub(crate) fn is_part_of(self, all: Self) -> bool {
+        self.requests <= all.requests && self.failures <= all.failures && self.slow <= all.slow
+    }
+}
+
 impl Add for Counts {
     type Output = Self;
 
@@ -159,6 +173,20 @@ impl Batch {
             Release::Stable => self.stable,
             Release::Canary => self.canary,
         }
+    }
+
+    pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            stable: self.stable.checked_add(other.stable)?,
+            canary: self.canary.checked_add(other.canary)?,
+            unattributed: self.unattributed.checked_add(other.unattributed)?,
+        })
+    }
+
+    pub(crate) fn is_part_of(self, all: Self) -> bool {
+        self.stable.is_part_of(all.stable)
+            && self.canary.is_part_of(all.canary)
+            && self.unattributed <= all.unattributed
     }
 
     /// The canary's counts in the worst case: all failures that name no release are the canary's.

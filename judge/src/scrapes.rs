@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Counts, Release, alpha,
-    comparison::{Comparison, Tables},
+    comparison::{Comparison, Tables, Within},
     latency::{Histogram, ScrapedLatencies},
     odds::Table,
     real,
@@ -171,6 +171,10 @@ impl Scrapes {
     /// The comparison of the latencies.
     pub(crate) fn latencies(&self) -> &ScrapedLatencies {
         &self.latencies
+    }
+
+    pub(crate) fn comparisons_mut(&mut self) -> &mut [Comparison] {
+        &mut self.comparisons
     }
 
     /// The number of further scrapes of the canary that a promotion takes.
@@ -326,8 +330,9 @@ impl Scrapes {
                 && until <= scraped
             {
                 lane.ended.pop_front();
-                let tables = bracket(&self.windows, lead, since, until, typical);
-                comparison.observe(&tables);
+                let (tables, totals) = bracket(&self.windows, lead, since, until, typical);
+                let has_incident = comparison.see_totals(&totals);
+                comparison.observe(Within { stratum: 0, known: 1, has_incident }, &tables);
                 let moved = tables.share_moved.0;
                 self.latencies.observe(length, &self.windows, (since, until), typical, moved);
             }
@@ -393,7 +398,13 @@ struct Part {
 
 /// The tables of the time from `since` to `until`, from the windows of the pods that were scraped in all of it.
 /// `typical` is the usual number of requests in a window of the canary. The lead's windows divide the totals.
-fn bracket(windows: &VecDeque<Window>, lead: &str, since: f64, until: f64, typical: u64) -> Tables {
+fn bracket(
+    windows: &VecDeque<Window>,
+    lead: &str,
+    since: f64,
+    until: f64,
+    typical: u64,
+) -> (Tables, Vec<Counts>) {
     let mut parts: HashMap<(Release, &str), Part> = HashMap::new();
     let touching = || windows.iter().filter(|window| window.since < until && window.until > since);
     for window in touching() {
@@ -450,7 +461,7 @@ fn bracket(windows: &VecDeque<Window>, lead: &str, since: f64, until: f64, typic
     let is_part =
         |window: &&Window| parts.get(&(window.release, &*window.pod)).is_some_and(|part| covers(&part));
     let share_moved = share_moved(&moments, || touching().filter(is_part));
-    Tables { worse, ratio, share_moved, totals }
+    (Tables { worse, ratio, share_moved }, totals)
 }
 
 /// A movement of the share counts as far as it is more than this many standard errors.
@@ -506,7 +517,7 @@ mod tests {
     }
 
     fn tables(windows: &[Window], since: f64, until: f64) -> Tables {
-        bracket(&windows.iter().cloned().collect(), "canary", since, until, 10)
+        bracket(&windows.iter().cloned().collect(), "canary", since, until, 10).0
     }
 
     #[test]
@@ -684,7 +695,7 @@ mod tests {
                 [windows(&stable, Release::Stable), windows(&canary, Release::Canary)].concat().into();
             let exact = |pods: &[Requests]| pods.iter().map(|pod| pod.counts(since, until)).sum();
             let exact = Table { reference: exact(&stable), suspect: exact(&canary) };
-            let Tables { worse, ratio, .. } = bracket(&all, "0", since, until, 0);
+            let (Tables { worse, ratio, .. }, _) = bracket(&all, "0", since, until, 0);
             for odds in GREATER {
                 prop_assert!(ln_ratio(worse, 1.0, odds) <= ln_ratio(exact, 1.0, odds) + 1e-9, "{worse:?} {exact:?}");
             }

@@ -11,7 +11,9 @@ use crate::{
     numbers::Tolerance,
     pods::FailingPod,
     price::Price,
-    verdict::{Absence, Basis, Decision, Estimate, Evidence, Latency, Reason, Slower, Verdict},
+    verdict::{
+        Absence, Basis, Decision, Estimate, Evidence, Latency, Reason, Slower, StratumEvidence, Verdict,
+    },
 };
 
 impl Display for Verdict {
@@ -23,6 +25,7 @@ impl Display for Verdict {
             Decision::Hold => self.hold(f)?,
         }
         f.write_str(".")?;
+        self.not_covered(f)?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
@@ -64,6 +67,7 @@ impl Verdict {
     fn roll_back(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
         let worse = match self.latency {
             Some(Latency { rolled_back: true, .. }) => self.slower_than_stable(),
+            _ if !self.strata.is_empty() => return self.roll_back_by_strata(f, clear_after),
             _ => "worse than stable".to_owned(),
         };
         write!(
@@ -72,6 +76,78 @@ impl Verdict {
             count(clear_after.canary.requests),
             self.canary,
             self.stable
+        )
+    }
+
+    fn roll_back_by_strata(&self, f: &mut Formatter, clear_after: &Evidence) -> fmt::Result {
+        let clear = format!("clear after {} of its answers", count(clear_after.canary.requests));
+        let mut worse: Vec<_> = self.strata.iter().filter(|one| one.worse).collect();
+        worse.sort_by(|one, other| other.ln_e_value.total_cmp(&one.ln_e_value));
+        if worse.is_empty() {
+            return write!(
+                f,
+                "Roll back: the canary is worse than stable when requests of the same kind are compared ({clear}). No kind \
+                 shows it alone, but all {} of them do together. It has failed {}, and stable {}",
+                self.strata.len(),
+                self.canary,
+                self.stable
+            );
+        }
+        write!(f, "Roll back: the canary is worse than stable on {} ({clear}). ", named(&worse))?;
+        for (number, one) in worse.iter().take(MOST_NAMED).enumerate() {
+            match number {
+                0 if worse.len() == 1 => f.write_str("There")?,
+                0 => write!(f, "On {}", name(one))?,
+                _ => write!(f, "; on {}", name(one))?,
+            }
+            let (canary, stable) = (ratio(one.canary), ratio(one.stable));
+            write!(f, " it has failed {canary}, and stable {stable}")?;
+        }
+        let elsewhere = self.strata.iter().filter(|one| !one.worse);
+        let (canary, stable) = elsewhere
+            .fold((Counts::default(), Counts::default()), |(canary, stable), one| {
+                (canary + one.canary, stable + one.stable)
+            });
+        if canary.requests == 0 || stable.requests == 0 {
+            return f.write_str(". Elsewhere there is nothing to compare yet");
+        }
+        let (canary, stable) = (ratio(canary), ratio(stable));
+        match self.is_alike_elsewhere {
+            true => write!(f, ". Elsewhere they are alike: it has failed {canary}, and stable {stable}"),
+            false => write!(f, ". Elsewhere it has failed {canary}, and stable {stable}"),
+        }
+    }
+
+    /// What a promotion says nothing of.
+    fn not_covered(&self, f: &mut Formatter) -> fmt::Result {
+        let mut rest: Vec<_> = self.strata.iter().filter(|one| !one.covered).collect();
+        if !matches!(self.decision, Decision::Promote { .. }) || rest.is_empty() {
+            return Ok(());
+        }
+        // the ones that stable answers most often matter most
+        rest.sort_by_key(|one| std::cmp::Reverse(one.stable.requests));
+        let seen = |one: &&&StratumEvidence| {
+            let times = match one.canary.requests {
+                0 => "which the canary has not answered".to_owned(),
+                1 => "which the canary has answered once".to_owned(),
+                times => format!("which the canary has answered {} times", count(times)),
+            };
+            let of_stable = if one.stable.requests == 0 { " and stable never" } else { "" };
+            format!("{}, {times}{of_stable}", name(one))
+        };
+        let mut seen: Vec<_> = rest.iter().take(MOST_NAMED).map(|one| seen(&one)).collect();
+        if rest.len() > MOST_NAMED {
+            seen.push(format!("{} more", count((rest.len() - MOST_NAMED) as u64)));
+        }
+        let separator = if seen.len() > 2 { "; and of " } else { ", and of " };
+        let all = match seen.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{}{separator}{last}", others.join("; of ")),
+            None => String::new(),
+        };
+        write!(
+            f,
+            " It says nothing of {all}: a canary that fails all requests there would not have been found yet."
         )
     }
 
@@ -144,6 +220,23 @@ impl Verdict {
                 f,
                 ". It also takes {more} more answers of stable in the same time: with fewer, a stable release that \
                  fails {limit} of its requests would often show no failure to compare with"
+            )?;
+        }
+        let mut missing: Vec<_> = self.strata.iter().filter(|one| one.more_answers > 0).collect();
+        if !missing.is_empty() {
+            missing.sort_by_key(|one| std::cmp::Reverse(one.stable.requests));
+            let of = missing.iter().take(MOST_NAMED);
+            let of: Vec<_> = of.map(|one| format!("{} on {}", count(one.more_answers), name(one))).collect();
+            let more = match missing.len().saturating_sub(MOST_NAMED) {
+                0 => String::new(),
+                more => format!(", and some on {more} more"),
+            };
+            let least = count(self.settings.min_answers);
+            write!(
+                f,
+                ". It also takes {least} answers of the canary on each kind of request that stable gets: {}{more} are \
+                 missing",
+                of.join(", ")
             )?;
         }
         Ok(())
@@ -293,6 +386,27 @@ impl Verdict {
 
     fn limit(&self) -> String {
         percent(self.settings.max_failure_rate.get())
+    }
+}
+
+/// The most strata that a sentence names.
+const MOST_NAMED: usize = 3;
+
+/// The name of a stratum in a sentence.
+fn name(stratum: &StratumEvidence) -> &str {
+    stratum.name.as_deref().unwrap_or("all others")
+}
+
+/// For example "/cart, /checkout and 2 more".
+fn named(strata: &[&StratumEvidence]) -> String {
+    let mut names: Vec<_> = strata.iter().take(MOST_NAMED).map(|one| name(one).to_owned()).collect();
+    if strata.len() > MOST_NAMED {
+        names.push(format!("{} more", strata.len() - MOST_NAMED));
+    }
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

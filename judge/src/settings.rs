@@ -18,6 +18,9 @@ pub struct Settings {
     /// A canary may fail this many times as often as stable, while stable itself fails more than
     /// `max_failure_rate`.
     pub max_ratio: Ratio,
+    /// If requests are divided into strata, a promotion takes this many answers of the canary in each of those that stable has
+    /// seen.
+    pub min_answers: u64,
     /// Answers that take longer count as failures. In JSON `max_latency_ms`, in milliseconds.
     #[serde(
         rename = "max_latency_ms",
@@ -32,10 +35,17 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, and latency decides nothing.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no answers in each stratum, and latency decides nothing.
     fn default() -> Self {
         let (alpha, max_failure_rate) = (Fraction::FIVE_PERCENT, Fraction::ONE_PERCENT);
-        Self { alpha, max_failure_rate, max_ratio: Ratio::TWICE, max_latency: None, slower_by: None }
+        Self {
+            alpha,
+            max_failure_rate,
+            max_ratio: Ratio::TWICE,
+            min_answers: 0,
+            max_latency: None,
+            slower_by: None,
+        }
     }
 }
 

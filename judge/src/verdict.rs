@@ -77,6 +77,12 @@ pub struct Verdict {
     pub p_value: f64,
     /// The latencies of both releases; `None` if none is known.
     pub latency: Option<Latency>,
+    /// The strata, in the order in which they appeared; empty if requests are not divided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<StratumEvidence>,
+    /// Whether the strata in which the canary is not worse alone show no difference together.
+    #[serde(skip)]
+    pub is_alike_elsewhere: bool,
     /// Pods that fail more often than the other pods of their release.
     pub failing_pods: FailingPods,
     /// The judge's settings.
@@ -120,6 +126,30 @@ pub struct Estimate {
     /// The confidence interval of its failure rate at level 1 − α, valid however often you look.
     #[serde(flatten)]
     pub bounds: Interval,
+}
+
+/// What the verdict says of one stratum, such as a path.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StratumEvidence {
+    /// Its name; `None` for all requests that name none, and for all strata after the first 64.
+    pub name: Option<String>,
+    /// The canary's answers there.
+    pub canary: Counts,
+    /// Stable's answers there.
+    pub stable: Counts,
+    /// Failures that name no release.
+    pub unattributed: u64,
+    /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable in this stratum
+    /// alone.
+    pub ln_e_value: f64,
+    /// Whether the canary is worse there. The probability that this is true of any stratum, although the canary is no worse
+    /// than stable in any, is at most α.
+    pub worse: bool,
+    /// Whether a promotion says anything about it: it has [`Settings::min_answers`], and a canary that fails all of its requests
+    /// there would have been rolled back.
+    pub covered: bool,
+    /// The number of further answers of the canary there that a promotion needs, because of [`Settings::min_answers`].
+    pub more_answers: u64,
 }
 
 /// Pods that fail more often than the other pods of their release.

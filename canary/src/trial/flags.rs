@@ -84,7 +84,7 @@ impl TrialFlags {
 
     fn settings(&self) -> Settings {
         let Self { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = *self;
-        Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by }
+        Settings { alpha, max_failure_rate, max_ratio, min_answers: 0, max_latency, slower_by }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {

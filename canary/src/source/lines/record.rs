@@ -170,7 +170,7 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by } = header.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -397,6 +397,7 @@ impl Recorded {
                 .slower_by
                 .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
                 .transpose()?,
+            min_answers: 0,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());
