@@ -26,7 +26,7 @@ fn variable(name: &str, default: &str) -> u64 {
 }
 
 fn runs() -> u32 {
-    let runs = u32::try_from(variable("SIMULATION_RUNS", "500")).ok().and_then(NonZeroU32::new);
+    let runs = u32::try_from(variable("SIMULATION_RUNS", "400")).ok().and_then(NonZeroU32::new);
     runs.expect("SIMULATION_RUNS is a number of runs").get()
 }
 
@@ -119,7 +119,7 @@ fn a_canary_with_stables_latencies_is_found_slower_in_at_most_alpha_of_runs() {
     for (name, latency) in LATENCIES {
         for share in [1.0 / 2.0, 1.0 / 4.0, 1.0 / 20.0] {
             let world = World { share, answer: &|rng, _, _| (latency(rng), rng.f64() < 0.01) };
-            for slower_by in [None, Some(0.0), Some(0.2)] {
+            for slower_by in [None, Some(0.2)] {
                 let found = found_slower(&world, slower_by, REQUESTS);
                 assert_at_most_alpha(&format!("{name}, share {share}, tolerance {slower_by:?}"), found);
             }
