@@ -21,6 +21,8 @@ pub const NAME: usize = 253;
 pub const LABEL: usize = 63;
 /// The longest key of a label: a prefix, a slash and a name.
 const KEY: usize = NAME + 1 + LABEL;
+/// The longest name of a stratum, such as a path, in bytes.
+pub const STRATUM: usize = 120;
 /// The longest error message, in bytes.
 pub const ERROR: usize = 500;
 /// The most bytes that the labels of a pod have together. Usual ones have about 500.

@@ -5,7 +5,7 @@
 //! - [`pods`]: requests that canary sends to the pods of workloads in Kubernetes.
 //! - [`prometheus`]: the service's own counters, as Prometheus has them.
 //! - [`lines`]: outcomes that others have collected, as lines of JSON.
-//! - `http` is what the first three share. `shown`: how text of others is shown.
+//! - `http` is what the first three share. `shown`: how text of others is shown. `strata`: the kinds of requests.
 //!
 //! Each source has its flags in its own `flags` module. [`flags`] lists the sources, and opens the one that the flags of
 //! a command choose. [`opened`] is what all of these flags share. Commands use the trait [`Source`], so that they work
@@ -23,10 +23,12 @@ pub mod probe;
 pub mod prometheus;
 mod shortage;
 pub(crate) mod shown;
+pub(crate) mod strata;
 
 use std::{
     collections::BTreeMap,
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -158,6 +160,8 @@ pub struct Observation {
     pub number: u64,
     /// When it was sent.
     pub sent: Instant,
+    /// The kind of request that it is compared within, such as its path; `None` if requests are not divided.
+    pub stratum: Option<Arc<str>>,
     /// What the client got.
     pub response: Response,
 }

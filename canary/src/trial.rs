@@ -161,7 +161,10 @@ impl Trial {
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
             let latency = observation.latency();
-            Request::new(attribution.release(), outcome).with_pod(observation.pod()).with_latency(latency)
+            Request::new(attribution.release(), outcome)
+                .with_pod(observation.pod())
+                .with_stratum(observation.stratum.as_deref())
+                .with_latency(latency)
         });
         self.judge.observe_numbered(observation.number, request);
         self.check();
@@ -173,10 +176,13 @@ impl Trial {
         self.judge.observe_numbered(number, None);
     }
 
-    /// Counts the requests of one interval of time.
-    pub fn observe_batch(&mut self, batch: Batch) {
+    /// Counts the requests of one interval of time, of this stratum if requests are divided.
+    pub fn observe_batch(&mut self, stratum: Option<&str>, batch: Batch) {
         self.tally.observe_batch(&batch);
-        self.judge.observe_batch(batch);
+        match stratum {
+            Some(stratum) => self.judge.observe_batch_of(stratum, batch),
+            None => self.judge.observe_batch(batch),
+        }
         self.check();
     }
 
@@ -219,11 +225,12 @@ impl Trial {
 
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = self.settings;
-        let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
+        let Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by } =
+            self.settings;
         let latency = max_latency.map_or_else(|| "none".to_owned(), |time| format!("{time:?}"));
+        let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
         format!(
-            "--alpha {} --max-failure-rate {} --max-ratio {} --max-latency {latency} \
+            "--alpha {} --max-failure-rate {} --max-ratio {} --min-answers {min_answers} --max-latency {latency} \
              --slower-by {slower_by}",
             alpha.get(),
             max_failure_rate.get(),
@@ -318,7 +325,10 @@ impl Trial {
             }
             Coverage::Sample | Coverage::All => self.budget,
         };
-        Price::new(&self.judge.counted(), scale, budget)
+        match self.judge.by_stratum() {
+            Some(strata) => Price::of_strata(&strata, scale, budget),
+            None => Price::new(&self.judge.counted(), scale, budget),
+        }
     }
 }
 
@@ -338,7 +348,7 @@ mod tests {
         let pod = Some(format!("{release}-1"));
         let attribution = Attribution::Release(release);
         let answer = Answer { attribution, outcome, status: None, latency: None, pod, info: None };
-        Observation { number, sent, response: Response::Answer(answer) }
+        Observation { number, sent, stratum: None, response: Response::Answer(answer) }
     }
 
     fn no_answer(number: u64, sent: Instant) -> Observation {
@@ -348,7 +358,7 @@ mod tests {
             detail: "late".to_owned(),
             pod: None,
         });
-        Observation { number, sent, response }
+        Observation { number, sent, stratum: None, response }
     }
 
     /// Of every four requests, three go to stable and one to the canary. The canary fails if `failed` says so.

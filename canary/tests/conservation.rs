@@ -115,7 +115,7 @@ fn replayed(record: Vec<u8>, now: Instant) -> (Trial, Instant) {
             Entry::Scraped(interval) => trial.observe_interval(&interval, |_| true),
             Entry::Health(health) => trial.observe_health(&health),
             Entry::Unsent(number) => trial.skip(number),
-            Entry::Interval(batch) => trial.observe_batch(batch),
+            Entry::Interval(stratum, batch) => trial.observe_batch(stratum.as_deref(), batch),
             Entry::End(End::Over) => trial.end(),
             Entry::End(End::Decided | End::Stopped) => {}
         }
@@ -184,7 +184,7 @@ proptest! {
                 trial.see(&seen);
                 prop_assert_eq!(accounted(&trial, now), counted);
             }
-            let observation = Observation { number: number as u64, sent, response };
+            let observation = Observation { number: number as u64, sent, stratum: None, response };
             if let Some((attribution, outcome)) = observation.attributed() {
                 counted.record(attribution.release(), outcome);
             }
@@ -250,7 +250,7 @@ proptest! {
             let counts = |requests| Counts { requests, failures: requests / 3, slow: 0 };
             let batch = Batch { stable: counts(stable), canary: counts(canary), unattributed };
             counted += batch;
-            trial.observe_batch(batch);
+            trial.observe_batch(None, batch);
             prop_assert_eq!(accounted(&trial, began), counted);
         }
     }
@@ -266,7 +266,7 @@ fn a_canary_that_has_stopped_answering_is_not_promoted() {
         let sent = began + Duration::from_millis(10 * number);
         let outcome = Outcome::Success;
         let answer = Answer { attribution, outcome, status: None, latency: None, pod: None, info: None };
-        Observation { number, sent, response: Response::Answer(answer) }
+        Observation { number, sent, stratum: None, response: Response::Answer(answer) }
     };
     for number in 0..2000 {
         let release = if number % 4 == 3 { Release::Canary } else { Release::Stable };

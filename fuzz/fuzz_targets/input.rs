@@ -44,9 +44,9 @@ fuzz_target!(|input: &[u8]| {
                 }
                 trial.observe(&observation);
             }
-            Entry::Interval(batch) => {
+            Entry::Interval(stratum, batch) => {
                 requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
-                trial.observe_batch(batch);
+                trial.observe_batch(stratum.as_deref(), batch);
             }
             Entry::Scraped(interval) => {
                 let before = trial.tally().total().requests;

@@ -75,7 +75,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(labels().map(String::len).sum::<usize>() <= MOST_LABELS, "{info:?}");
         }
         let observation =
-            Observation { number: sent, sent: Instant::now(), response: Response::Answer(answer) };
+            Observation { number: sent, sent: Instant::now(), stratum: None, response: Response::Answer(answer) };
         trial.observe(&observation);
         trials.observe(&Seen::Request(observation), Instant::now());
         sent += 1;

@@ -15,7 +15,7 @@ use crate::{
     pods::PodComparison,
     scrapes::{Scrapes, Window},
     settings::Settings,
-    strata::{Complete, Strata},
+    strata::{Complete, Strata, Stratum},
     verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
 };
 
@@ -336,12 +336,11 @@ impl Judge {
         self.by_limit.observe(batch);
         if let Compared::Batches(comparison) = &mut self.compared {
             let has_incident = comparison.see_totals(&[batch.total()]);
-            match &mut self.strata {
-                Some(strata) => strata.end_batch_of_all(has_incident),
-                None => {
-                    let within = Within { stratum: 0, known: 1, has_incident };
-                    comparison.observe(within, &Tables::of_batch(&batch));
-                }
+            if let Some(strata) = &mut self.strata {
+                strata.end_batch_of_all(has_incident);
+            } else {
+                let within = Within { stratum: 0, known: 1, has_incident };
+                comparison.observe(within, &Tables::of_batch(&batch));
             }
         }
         self.decide();
@@ -466,7 +465,7 @@ impl Judge {
         let (known, ln_threshold) =
             (strata.len(), -(self.part_of_failures() * self.settings.alpha.get()).ln());
         let comparisons = self.compared.comparisons();
-        let evidence = |(place, of): (usize, &crate::strata::Stratum)| {
+        let evidence = |(place, of): (usize, &Stratum)| {
             let peak = |comparison: &Comparison| comparison.peak_of(place, known)[0];
             let would_be_found =
                 |comparison: &Comparison| comparison.of_a_dead_canary(place, known) >= ln_threshold;
@@ -550,6 +549,12 @@ impl Judge {
     /// before them has not ended, or while their batch is incomplete.
     pub fn counted(&self) -> Batch {
         self.counted
+    }
+
+    /// What was counted in each stratum, but for requests that wait for one that was sent before them; `None` if requests are
+    /// not divided.
+    pub fn by_stratum(&self) -> Option<Vec<Batch>> {
+        self.strata.as_ref().map(|strata| strata.all().iter().map(Stratum::counted).collect())
     }
 
     /// The judge's settings.

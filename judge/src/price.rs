@@ -1,5 +1,7 @@
 //! The cost of a canary, in failed requests and as a share of a month's error budget.
 
+use std::slice;
+
 use serde::{Deserialize, Serialize};
 
 use crate::numbers::{Fraction, Traffic};
@@ -51,11 +53,25 @@ impl Price {
     /// The price of the requests in `seen`. Each of them stands for `scale` requests of the service. `None` before
     /// stable has answered, because a comparison needs its failure rate.
     pub fn new(seen: &Batch, scale: f64, budget: Option<Budget>) -> Option<Self> {
-        let excess = (seen.canary.rate().unwrap_or(0.0) - seen.stable.rate()?).max(0.0);
-        let failed_requests = excess * real(seen.canary.requests) * scale;
+        Self::of_strata(slice::from_ref(seen), scale, budget)
+    }
+
+    /// The same for requests that are divided into strata: each is compared with stable's rate in its stratum. A stratum in
+    /// which stable has not answered has no price.
+    pub fn of_strata(strata: &[Batch], scale: f64, budget: Option<Budget>) -> Option<Self> {
+        let excess = |seen: &Batch| {
+            let more = seen.canary.rate().unwrap_or(0.0) - seen.stable.rate()?;
+            Some(more * real(seen.canary.requests))
+        };
+        let excesses: Vec<_> = strata.iter().filter_map(excess).collect();
+        if excesses.is_empty() {
+            return None;
+        }
+        let failed_requests = excesses.iter().sum::<f64>().max(0.0) * scale;
+        let unattributed: u64 = strata.iter().map(|seen| seen.unattributed).sum();
         Some(Self {
             failed_requests,
-            unattributed_failed_requests: real(seen.unattributed) * scale,
+            unattributed_failed_requests: real(unattributed) * scale,
             budget_share: budget.map(|budget| failed_requests / budget.failed_requests()),
         })
     }
@@ -64,7 +80,7 @@ impl Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::counts;
+    use crate::testing::{assert_close, counts};
 
     fn budget() -> Budget {
         Budget { traffic: Traffic::new(100.0).unwrap(), slo: Fraction::new(0.999).unwrap() }
@@ -92,6 +108,20 @@ mod tests {
         let seen = Batch { stable: counts(21, 21), canary: counts(0, 7), unattributed: 0 };
         let price = Price::new(&seen, 1.0, None).unwrap();
         assert_eq!((price.failed_requests, price.budget_share), (0.0, None));
+    }
+
+    /// The canary's clients use the bad path more.
+    #[test]
+    fn each_stratum_has_a_price_by_its_own_rate() {
+        let strata = [
+            Batch { stable: counts(10, 100), canary: counts(20, 200), unattributed: 1 },
+            Batch { stable: counts(0, 900), canary: counts(1, 100), unattributed: 2 },
+            Batch { canary: counts(5, 5), ..Batch::default() },
+        ];
+        let price = Price::of_strata(&strata, 1.0, None).unwrap();
+        assert_close(price.failed_requests, 1.0);
+        assert_close(price.unattributed_failed_requests, 3.0);
+        assert_eq!(Price::of_strata(&strata[2..], 1.0, None), None);
     }
 
     #[test]

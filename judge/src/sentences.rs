@@ -54,10 +54,11 @@ impl Verdict {
             Reason::Ratio => write!(
                 f,
                 "Promote: the canary has failed {}, and stable {}. Stable itself fails more than the limit of {}, and \
-                 the canary is shown to fail less than {} times as often",
+                 {}the canary is shown to fail less than {} times as often",
                 ratio(*canary),
                 ratio(*stable),
                 self.limit(),
+                if self.strata.is_empty() { "" } else { "among requests of the same kind, " },
                 self.settings.max_ratio.get(),
             )?,
         }
@@ -112,10 +113,8 @@ impl Verdict {
             return f.write_str(". Elsewhere there is nothing to compare yet");
         }
         let (canary, stable) = (ratio(canary), ratio(stable));
-        match self.is_alike_elsewhere {
-            true => write!(f, ". Elsewhere they are alike: it has failed {canary}, and stable {stable}"),
-            false => write!(f, ". Elsewhere it has failed {canary}, and stable {stable}"),
-        }
+        let they_are = if self.is_alike_elsewhere { "they are alike: it" } else { "it" };
+        write!(f, ". Elsewhere {they_are} has failed {canary}, and stable {stable}")
     }
 
     /// What a promotion says nothing of.

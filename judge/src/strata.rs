@@ -56,6 +56,13 @@ impl Stratum {
         }
     }
 
+    /// What was counted of it.
+    pub(crate) fn counted(&self) -> Batch {
+        let mut all = self.judged;
+        all += self.waiting;
+        all
+    }
+
     /// Ends the open batch. Its next one has a length that depends on sizes only.
     fn end_batch(&mut self) -> (Batch, bool) {
         let batch = mem::take(&mut self.open);

@@ -220,7 +220,7 @@ fn a_canary_alike_in_each_stratum_is_rolled_back_in_at_most_alpha_of_runs() {
     World {
         name: "strata appear one after the other, 40 in all",
         requests: 5_000,
-        stratum: &|rng, number| rng.usize(..1 + number as usize / 125),
+        stratum: &|rng, number| rng.usize(..=number as usize / 125),
         share: QUARTER,
         rates: &|stratum, _| [spread(stratum); 2],
     }

@@ -197,8 +197,12 @@ mod tests {
                 pod: None,
                 info: None,
             };
-            let observation =
-                Observation { number, sent: Instant::now(), response: Response::Answer(answer) };
+            let observation = Observation {
+                number,
+                sent: Instant::now(),
+                stratum: None,
+                response: Response::Answer(answer),
+            };
             trials.observe(&Seen::Request(observation), Instant::now());
             viewers.tell(&mut trials, &heading(), Instant::now());
             tokio::task::yield_now().await;

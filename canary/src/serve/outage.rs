@@ -79,7 +79,8 @@ mod tests {
                     info: None,
                 })
             };
-            let seen = Seen::Request(Observation { number: tenth.into(), sent: now, response });
+            let seen =
+                Seen::Request(Observation { number: tenth.into(), sent: now, stratum: None, response });
             messages.extend(outage.observe(&seen, now));
         }
         assert_eq!(

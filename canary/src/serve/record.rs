@@ -119,7 +119,8 @@ mod tests {
         });
         let messages: Vec<_> = (0..1000)
             .filter_map(|number| {
-                let observation = Observation { number, sent: now, response: response.clone() };
+                let observation =
+                    Observation { number, sent: now, stratum: None, response: response.clone() };
                 record.observe(&Seen::Request(observation), now)
             })
             .collect();

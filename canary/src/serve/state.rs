@@ -358,7 +358,8 @@ mod tests {
                 pod: Some(format!("appinfo-{hash}-x2z4v")),
                 info: None,
             };
-            let observation = Observation { number, sent: now, response: Response::Answer(answer) };
+            let observation =
+                Observation { number, sent: now, stratum: None, response: Response::Answer(answer) };
             trials.observe(&Seen::Request(observation), now);
         }
         trials

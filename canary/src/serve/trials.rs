@@ -481,7 +481,7 @@ mod tests {
         fn respond(&mut self, response: Response) {
             let sent = self.now;
             self.now += Duration::from_millis(1);
-            let observation = Observation { number: self.number, sent, response };
+            let observation = Observation { number: self.number, sent, stratum: None, response };
             self.number += 1;
             self.trials.observe(&Seen::Request(observation), self.now);
         }
@@ -788,7 +788,7 @@ mod tests {
         let attribution = Attribution::Release(Release::Canary);
         let answer =
             Answer { attribution, outcome: Failure, status: None, latency: None, pod: None, info: None };
-        let late = Observation { number, sent, response: Response::Answer(answer) };
+        let late = Observation { number, sent, stratum: None, response: Response::Answer(answer) };
         assert_eq!(watched.decision("build-7"), "not_yet", "the judge waits for it");
         watched.trials.observe(&Seen::Request(late), watched.now);
         assert_eq!(watched.decision("build-7"), "promote");

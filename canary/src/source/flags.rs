@@ -9,6 +9,7 @@ use super::{
     pods::{Place, PodsFlags},
     probe::{ProbeFlags, Trust},
     prometheus::PrometheusFlags,
+    strata::StrataFlags,
 };
 
 /// Where outcomes come from.
@@ -21,6 +22,10 @@ pub struct SourceFlags {
     /// TLS, for every source.
     #[command(flatten)]
     pub tls: TlsFlags,
+
+    /// What divides the requests.
+    #[command(flatten)]
+    pub strata: StrataFlags,
 
     /// The service's own counters.
     #[command(flatten)]
@@ -38,14 +43,16 @@ impl SourceFlags {
     /// If a flag cannot be used: the cause, in words.
     pub async fn open(&self, bounds: Bounds) -> Result<Opened, String> {
         // names each source, so that the compiler complains about one that is not opened
-        let Self { probe, tls, prometheus, pods } = self;
+        let Self { probe, tls, strata, prometheus, pods } = self;
         let trust = tls.trust();
         if let Some(opened) = prometheus.open(&trust, bounds) {
             return opened;
         }
         match &probe.target {
-            Place::Url(target) => probe.open(target, trust, bounds),
-            Place::Workload(stable) => pods.open(stable, prometheus.canary.labels()?, probe, bounds).await,
+            Place::Url(target) => probe.open(target, trust, &strata.paths, bounds),
+            Place::Workload(stable) => {
+                pods.open(stable, prometheus.canary.labels()?, probe, &strata.paths, bounds).await
+            }
         }
     }
 }
@@ -53,6 +60,16 @@ impl SourceFlags {
 impl SourceFlags {
     /// What decides which requests are counted, and as what, besides the address. Without headers, which may be secret.
     pub(crate) fn terms(&self) -> String {
+        let StrataFlags { by, paths } = &self.strata;
+        let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
+        match (&by[..], &paths[..]) {
+            ([], [] | [_]) => self.terms_of_all(paths.first()),
+            (by, paths) => format!("{} by {by:?} {paths:?}", self.terms_of_all(None)),
+        }
+    }
+
+    /// The same, but for what divides the requests.
+    fn terms_of_all(&self, path: Option<&String>) -> String {
         let PrometheusFlags { url, stable, canary, failed, slow, latency_metric, .. } = &self.prometheus;
         if url.is_some() {
             return format!("{stable:?} {canary:?} {failed:?} {slow:?} {latency_metric:?}");
@@ -61,7 +78,7 @@ impl SourceFlags {
         match target {
             Place::Url(_) => format!("{timeout:?} {:?}", service.naming()),
             Place::Workload(stable) => {
-                let PodsFlags { canary_workload, namespace, port, path, .. } = &self.pods;
+                let PodsFlags { canary_workload, namespace, port, .. } = &self.pods;
                 format!(
                     "{timeout:?} {stable:?} {canary_workload:?} {canary:?} {namespace:?} {port:?} {path:?}"
                 )

@@ -9,16 +9,19 @@
 //! ```
 //!
 //! In an outcome, `release` is `"stable"`, `"canary"` or null. `ms` is the latency of the answer in
-//! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0.
+//! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0. With `--by`, each line
+//! has a stratum: the values of these keys.
 
 mod flags;
 mod record;
+mod stratum;
 
 use std::{
     borrow::Cow,
     collections::BTreeSet,
     fmt,
     io::{self, BufRead, Read},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -51,8 +54,8 @@ pub use self::{
 pub enum Entry {
     /// The result of one request.
     Outcome(Observation),
-    /// The counts of one interval of time.
-    Interval(Batch),
+    /// The counts of one interval of time, of this stratum if lines are divided.
+    Interval(Option<Arc<str>>, Batch),
     /// The settings of a record.
     Header(Box<Header>),
     /// What was scraped, in a record.
@@ -87,6 +90,7 @@ pub struct Reader<R> {
     input: R,
     buffer: Vec<u8>,
     number: u64,
+    by: Vec<String>,
     converter: Converter,
 }
 
@@ -105,7 +109,13 @@ impl<R: BufRead> Reader<R> {
     pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
         let converter =
             Converter { max_latency, outcomes: 0, counted: 0, began, numbers: Numbers::default() };
-        Self { input, buffer: Vec::new(), number: 0, converter }
+        Self { input, buffer: Vec::new(), number: 0, by: Vec::new(), converter }
+    }
+
+    /// The same, with lines divided by the values of these keys.
+    #[must_use]
+    pub fn divided_by(self, by: &[String]) -> Self {
+        Self { by: by.to_owned(), ..self }
     }
 
     fn read(&mut self) -> Result<Option<TimedEntry>, LineError> {
@@ -132,7 +142,11 @@ impl<R: BufRead> Reader<R> {
                 continue;
             }
             let Object(fields) = serde_json::from_str(text).map_err(|error| bad(cause(text, &error)))?;
-            return self.converter.line(fields).map(Some).map_err(bad);
+            let stratum = match &self.by[..] {
+                [] => None,
+                keys => Some(stratum::of(text, keys).map_err(|error| bad(cause(text, &error)))?),
+            };
+            return self.converter.line(fields, stratum).map(Some).map_err(bad);
         }
     }
 }
@@ -195,15 +209,16 @@ impl Numbers {
 }
 
 impl Converter {
-    fn line(&mut self, fields: Fields<'_>) -> Result<TimedEntry, String> {
+    fn line(&mut self, fields: Fields<'_>, stratum: Option<Arc<str>>) -> Result<TimedEntry, String> {
         let Some(Object(recorded)) = &fields.canary_record else {
-            let entry = self.plain_line(fields)?;
+            let entry = self.plain_line(fields, stratum)?;
             if let Entry::Outcome(observation) = &entry {
                 self.numbers.take(observation.number)?;
             }
             return Ok(TimedEntry { entry, at: None });
         };
         let (began, recorded) = (self.began, recorded.clone());
+        let stratum = recorded.stratum().or(stratum);
         let entry = match recorded.part(began)? {
             Part::Header(header) => {
                 self.max_latency = header.settings.max_latency;
@@ -221,7 +236,7 @@ impl Converter {
                 Entry::Unsent(number)
             }
             Part::End(end) => Entry::End(end),
-            Part::Outcome => match self.plain_line(fields)? {
+            Part::Outcome => match self.plain_line(fields, stratum)? {
                 Entry::Outcome(observation) => {
                     let observation = as_recorded(observation, &recorded, began)?;
                     self.numbers.take(observation.number)?;
@@ -233,15 +248,17 @@ impl Converter {
         Ok(TimedEntry { entry, at: recorded.at()?.map(|at| began + at) })
     }
 
-    fn plain_line(&mut self, fields: Fields<'_>) -> Result<Entry, String> {
+    fn plain_line(&mut self, fields: Fields<'_>, stratum: Option<Arc<str>>) -> Result<Entry, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
             (None, None) if is_interval => {
-                self.interval(fields.stable, fields.canary, fields.unattributed).map(Entry::Interval)
+                let batch = self.interval(fields.stable, fields.canary, fields.unattributed)?;
+                Ok(Entry::Interval(stratum, batch))
             }
             _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
             (Some(release), Some(failed)) => {
-                self.outcome(&release, failed, fields.ms, fields.pod).map(Entry::Outcome)
+                let outcome = self.outcome(&release, failed, fields.ms, fields.pod)?;
+                Ok(Entry::Outcome(Observation { stratum, ..outcome }))
             }
             (None, _) => Err("has no key release: want \"stable\", \"canary\" or null".to_owned()),
             (Some(_), None) => Err("has no key failed: want true or false".to_owned()),
@@ -297,7 +314,7 @@ impl Converter {
         self.outcomes += 1;
         let pod = pod.filter(|Text(pod)| !pod.is_empty()).map(|Text(pod)| bounded(&pod, foreign::NAME));
         let answer = Answer { attribution, outcome, status: None, latency, pod, info: None };
-        Ok(Observation { number, sent: self.began, response: Response::Answer(answer) })
+        Ok(Observation { number, sent: self.began, stratum: None, response: Response::Answer(answer) })
     }
 }
 
@@ -317,7 +334,8 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
         }
         (response, _) => response,
     };
-    Ok(Observation { number: recorded.number().unwrap_or(plain.number), sent, response })
+    let number = recorded.number().unwrap_or(plain.number);
+    Ok(Observation { number, sent, stratum: plain.stratum, response })
 }
 
 /// The keys of a line.
@@ -525,7 +543,8 @@ mod tests {
     #[test]
     fn the_counters_of_an_interval_are_a_batch_and_missing_ones_are_0() {
         let counts = |failures, requests| Counts { requests, failures, slow: 0 };
-        let batch = |stable, canary, unattributed| Entry::Interval(Batch { stable, canary, unattributed });
+        let batch =
+            |stable, canary, unattributed| Entry::Interval(None, Batch { stable, canary, unattributed });
         let input = r#"
             {"stable":{"requests":30,"failed":1},"canary":{"requests":10,"failed":0},"unattributed":{"failed":2}}
             {"canary":{"failed":0,"requests":1e3,"rate":0.5},"time":1763971200}

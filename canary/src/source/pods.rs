@@ -38,6 +38,7 @@ use self::{kubectl::Proxy, request::Asking, roster::Roster};
 use super::{
     Observation, Response, Seen, Source,
     probe::{Orders, Pace, Turns},
+    strata::{Path, Paths},
 };
 
 /// The pods that are known, shared by the tasks that keep them and the one that sends.
@@ -89,11 +90,19 @@ impl Source for Pods {
     }
 }
 
-/// Sends requests until the pace is used up. The canary gets `share` of them.
+/// What is drawn at random before a request is sent: its release, and its path.
+struct Draw {
+    /// The canary's share.
+    share: f64,
+    /// `None` for the path of each pod's endpoint.
+    paths: Option<Paths<String>>,
+}
+
+/// Sends requests until the pace is used up.
 async fn send_requests(
     asking: Arc<Asking>,
     roster: Shared,
-    share: f64,
+    draw: Draw,
     pace: Pace,
     seen: mpsc::Sender<Seen>,
     orders: watch::Receiver<Orders>,
@@ -104,14 +113,18 @@ async fn send_requests(
         let mut number = 0;
         while pace.count.is_none_or(|count| number < count) {
             let Some(turn) = turns.next().await else { return };
-            let release = if fastrand::f64() < share { Release::Canary } else { Release::Stable };
+            let release = if fastrand::f64() < draw.share { Release::Canary } else { Release::Stable };
             // without a pod of this release, the turn passes: the other release gets no more than its share
             let Some(pod) = lock(&roster).choose(release) else { continue };
+            let drawn = draw.paths.as_ref().map(|paths| paths.draw().clone());
+            let drawn = drawn.unwrap_or_else(|| Path { path: pod.endpoint.path.clone(), stratum: None });
             let (asking, seen) = (Arc::clone(&asking), seen.clone());
             tokio::spawn(async move {
                 let sent = Instant::now();
                 let asked = async {
-                    let observation = Observation { number, sent, response: asking.ask(&pod).await };
+                    let Path { path, stratum } = drawn;
+                    let response = asking.ask(&pod, &path).await;
+                    let observation = Observation { number, sent, stratum, response };
                     let _ = seen.send(Seen::Request(observation)).await; // the receiver may be gone
                 };
                 select! {

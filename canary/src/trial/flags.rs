@@ -9,7 +9,7 @@ use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Tolerance, 
 use clap::Args;
 
 use super::{Coverage, Trial};
-use crate::source::opened::duration;
+use crate::source::{opened::duration, strata::DIVIDING};
 
 /// How to judge.
 #[derive(Clone, Debug, Args)]
@@ -35,6 +35,10 @@ pub struct TrialFlags {
     /// The maximum probability of a wrong verdict
     #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction)]
     pub alpha: Fraction,
+
+    /// Promote only with this many answers of the canary to each kind of request that stable gets (--by, or several --path)
+    #[arg(long, value_name = "NUMBER", default_value = "0", requires = DIVIDING, hide_default_value = true)]
+    pub min_answers: u64,
 
     /// Requests a second that the Service really gets, for the price of the canary. The default is --rate, or the
     /// traffic that Prometheus has counted
@@ -83,8 +87,8 @@ impl TrialFlags {
     }
 
     fn settings(&self) -> Settings {
-        let Self { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = *self;
-        Settings { alpha, max_failure_rate, max_ratio, min_answers: 0, max_latency, slower_by }
+        let Self { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, .. } = *self;
+        Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {

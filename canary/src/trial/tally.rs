@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn observed(response: Response) -> Observation {
-        Observation { number: 0, sent: Instant::now(), response }
+        Observation { number: 0, sent: Instant::now(), stratum: None, response }
     }
 
     #[test]

@@ -319,7 +319,7 @@ mod tests {
         };
         let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, Instant::now());
         for (number, response) in (0..).zip(responses) {
-            trial.observe(&Observation { number, sent: Instant::now(), response });
+            trial.observe(&Observation { number, sent: Instant::now(), stratum: None, response });
         }
         trial
     }

@@ -72,7 +72,7 @@ mod tests {
         let Command::Judge(flags) = Cli::parse_from(arguments).command else { unreachable!("it is judge") };
         let counts = |requests| Counts { requests, failures: 0, slow: 0 };
         let mut trial = flags.trial.of_all(Instant::now());
-        trial.observe_batch(Batch { stable: counts(stable), canary: counts(canary), unattributed: 0 });
+        trial.observe_batch(None, Batch { stable: counts(stable), canary: counts(canary), unattributed: 0 });
         forecast(
             &trial.verdict(Instant::now()),
             &flags,

@@ -34,7 +34,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let opened = open(path);
     let (name, input) = opened
         .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
-    let lines = Reader::new(input, flags.trial.max_latency, start);
+    let lines = Reader::new(input, flags.trial.max_latency, start).divided_by(&flags.source.strata.by);
     let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
     let most = flags.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
@@ -110,9 +110,9 @@ fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>
                 requests += 1;
                 trial.observe(&observation);
             }
-            Entry::Interval(batch) => {
+            Entry::Interval(stratum, batch) => {
                 requests += batch.stable.requests + batch.canary.requests + batch.unattributed;
-                trial.observe_batch(batch);
+                trial.observe_batch(stratum.as_deref(), batch);
             }
             Entry::Scraped(interval) => {
                 let Batch { stable, canary, .. } = interval.batch();

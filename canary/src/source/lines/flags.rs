@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Id};
 
 use crate::source::{
     flags::SourceFlags,
     opened::{OTHER, ids},
 };
+
+/// The flags of all other sources. `--by` is for lines, too.
+fn of_other_sources() -> Vec<Id> {
+    ids::<SourceFlags>().into_iter().filter(|id| *id != "by").collect()
+}
 
 /// Where collected outcomes are.
 #[derive(Clone, Debug, Args)]
@@ -15,6 +20,6 @@ use crate::source::{
 pub struct LinesFlags {
     /// Judge collected outcomes instead of sending requests: a file, or - for standard input, with one line of JSON for
     /// each request, in the order of sending, such as {"release":"canary","failed":false}
-    #[arg(long, value_name = "FILE", group = OTHER, conflicts_with_all = ids::<SourceFlags>())]
+    #[arg(long, value_name = "FILE", group = OTHER, conflicts_with_all = of_other_sources())]
     pub input: Option<PathBuf>,
 }

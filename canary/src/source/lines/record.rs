@@ -12,10 +12,11 @@
 //! ```
 //!
 //! `at` is when canary counted it and `sent` when the request was sent, both in seconds since the trial began. `number`
-//! is its place in the order of sending.
+//! is its place in the order of sending. If requests are divided, `stratum` is the kind of the request.
 
 use std::{
     io::{self, Write},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ use canary_judge::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observation, Response, Seen};
+use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observation, Response, Seen, strata};
 
 /// The version of the form that is written and read.
 const VERSION: u32 = 1;
@@ -47,6 +48,9 @@ pub(super) struct Recorded {
     sent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
+    /// The kind of the request, if requests are divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stratum: Option<String>,
     /// The status code of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -81,6 +85,8 @@ struct RecordedSettings {
     alpha: f64,
     max_failure_rate: f64,
     max_ratio: f64,
+    #[serde(default)]
+    min_answers: u64,
     max_latency_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slower_by: Option<f64>,
@@ -170,7 +176,8 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, slower_by, .. } = header.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by } =
+            header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -182,6 +189,7 @@ impl<W: Write> Recorder<W> {
             alpha: alpha.get(),
             max_failure_rate: max_failure_rate.get(),
             max_ratio: max_ratio.get(),
+            min_answers,
             max_latency_ms: max_latency.map(milliseconds),
             slower_by: slower_by.map(Tolerance::get),
         };
@@ -236,7 +244,12 @@ impl<W: Write> Recorder<W> {
             failed: outcome == Outcome::Failure,
             ms,
             pod: observation.pod(),
-            canary_record: Recorded { status, cause, ..recorded },
+            canary_record: Recorded {
+                status,
+                cause,
+                stratum: observation.stratum.as_deref().map(str::to_owned),
+                ..recorded
+            },
         })
     }
 
@@ -366,6 +379,11 @@ impl Recorded {
         self.number
     }
 
+    /// The kind of the request, if requests are divided.
+    pub(super) fn stratum(&self) -> Option<Arc<str>> {
+        self.stratum.as_deref().map(|name| strata::name([Some(name)]))
+    }
+
     /// The status code of the answer.
     pub(super) fn status(&self) -> Option<u16> {
         self.status
@@ -389,6 +407,7 @@ impl Recorded {
             alpha: fraction("settings.alpha", settings.alpha)?,
             max_failure_rate: fraction("settings.max_failure_rate", settings.max_failure_rate)?,
             max_ratio: Ratio::new(settings.max_ratio).map_err(bad("settings.max_ratio"))?,
+            min_answers: settings.min_answers,
             max_latency: settings
                 .max_latency_ms
                 .map(|ms| seconds(ms / 1e3, "settings.max_latency_ms"))
@@ -397,7 +416,6 @@ impl Recorded {
                 .slower_by
                 .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
                 .transpose()?,
-            min_answers: 0,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());

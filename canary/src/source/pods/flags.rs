@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    End, Place, Pods, PortName, Workload,
+    Draw, End, Place, Pods, PortName, Workload,
     api::{Api, ApiError, Way, own_namespace},
     keep::{Keeper, Listed, hashes},
     kubectl::{Kubectl, Proxy},
@@ -30,6 +30,7 @@ use crate::{
         AnySource, http,
         opened::{Bounds, Opened, ids},
         probe::{Limits, Orders, PATIENCE, Pace, ProbeFlags, ServiceFlags, Trust},
+        strata::{Paths, WeightedPath},
     },
 };
 
@@ -56,10 +57,6 @@ pub struct PodsFlags {
     #[arg(long, value_name = "PORT")]
     pub port: Option<PortName>,
 
-    /// The path of the requests. The default is that of the readiness probe, or /
-    #[arg(long, value_name = "PATH", value_parser = path)]
-    pub path: Option<String>,
-
     /// The context of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
@@ -79,16 +76,6 @@ pub struct PodsFlags {
 
 fn namespace(text: &str) -> Result<String, &'static str> {
     if is_name(text) { Ok(text.to_owned()) } else { Err("want the name of a namespace") }
-}
-
-fn path(text: &str) -> Result<String, &'static str> {
-    let climbs = text.split(['?', '#']).next().is_some_and(|path| path.split('/').any(|part| part == ".."));
-    let is_path = text.starts_with('/') && !text.contains('#') && text.parse::<hyper::Uri>().is_ok();
-    if is_path && !climbs {
-        Ok(text.to_owned())
-    } else {
-        Err("want a path that begins with /, as in /v1/cart?id=7")
-    }
 }
 
 /// The mistake, if flags do not go together with the pods of workloads, or without them. A flag's default is no mistake.
@@ -167,8 +154,11 @@ impl PodsFlags {
         stable: &Workload,
         canary_labels: Option<super::Selector>,
         probe: &ProbeFlags,
+        paths: &[WeightedPath],
         bounds: Bounds,
     ) -> Result<Opened, String> {
+        let first_path = paths.first().map(|one| one.path.clone());
+        let paths = Paths::of(paths, |path| Ok(path.to_owned()))?;
         let headers = http::headers("--header", &probe.service.headers)?;
         let in_cluster = self.in_cluster()?;
         if in_cluster.is_none() {
@@ -194,8 +184,7 @@ impl PodsFlags {
         let (lists, service_port) =
             finder.lists(stable, self.canary_workload.as_ref(), canary_labels).await?;
         let is_of_service = self.port.is_none() && service_port.is_some();
-        let wanted =
-            Wanted { port: self.port.clone().or(service_port), is_of_service, path: self.path.clone() };
+        let wanted = Wanted { port: self.port.clone().or(service_port), is_of_service, path: first_path };
         let roster = Arc::new(Mutex::new(Roster::new(&namespace, wanted)));
         let (sender, seen) = mpsc::channel(1024);
         let keeper = Keeper {
@@ -210,7 +199,11 @@ impl PodsFlags {
             versions.push(keeper.list(number, listed).await.map_err(|error| error.text(&rule))?);
         }
         let names = names(stable, self.canary_workload.as_ref(), &lists);
-        message(described(&lock(&roster), &names, &namespace)?);
+        let described = described(&lock(&roster), &names, &namespace)?;
+        match paths.as_ref().map_or(1, Paths::count) {
+            1 => message(described),
+            count => message(format_args!("{described}; each request has one of {count} paths")),
+        }
 
         let mut tasks = JoinSet::new();
         keeper.tell_health().await;
@@ -224,7 +217,7 @@ impl PodsFlags {
         let asking = Arc::new(Asking { api, namespace, rule, headers, tls, limits });
         let orders = watch::Sender::new(Orders::Pause);
         let share = bounds.share.map_or(HALF, canary_judge::Fraction::get);
-        tasks.spawn(send_requests(asking, roster, share, pace, sender, orders.subscribe()));
+        tasks.spawn(send_requests(asking, roster, Draw { share, paths }, pace, sender, orders.subscribe()));
 
         let title = names.join(" and ");
         Ok(Opened {

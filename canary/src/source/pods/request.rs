@@ -48,11 +48,11 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// Asks a pod.
-    pub(super) async fn ask(&self, pod: &Candidate) -> Response {
+    /// Asks a pod for this path.
+    pub(super) async fn ask(&self, pod: &Candidate, path: &str) -> Response {
         let sent = Instant::now();
         let deadline = sent.checked_add(self.limits.timeout).unwrap_or_else(|| sent + FAR);
-        match timeout_at(deadline, self.send(pod)).await {
+        match timeout_at(deadline, self.send(pod, path)).await {
             Ok(Ok((head, body))) => {
                 let body =
                     timeout_at(deadline, read_body(body)).await.ok().flatten().map(|kept| match kept {
@@ -66,10 +66,10 @@ impl Asking {
         }
     }
 
-    async fn send(&self, pod: &Candidate) -> Result<(Parts, hyper::body::Incoming), Lost> {
+    async fn send(&self, pod: &Candidate, path: &str) -> Result<(Parts, hyper::body::Incoming), Lost> {
         let (mut connection, request) = match &self.api.way {
-            Way::Proxy(_) => (self.api.connect().await?, self.through_api(pod)),
-            Way::Cluster { .. } => (self.connect(pod).await?, self.direct(pod)),
+            Way::Proxy(_) => (self.api.connect().await?, self.through_api(pod, path)),
+            Way::Cluster { .. } => (self.connect(pod).await?, self.direct(pod, path)),
         };
         let answer = connection.send_request(request).await.map_err(Lost::Http)?;
         Ok(answer.into_parts())
@@ -84,19 +84,19 @@ impl Asking {
         http::start(stream, tls.as_ref()).await
     }
 
-    fn through_api(&self, pod: &Candidate) -> Request<Empty<Bytes>> {
+    fn through_api(&self, pod: &Candidate, path: &str) -> Request<Empty<Bytes>> {
         let Candidate { name, endpoint, .. } = pod;
         let scheme = if endpoint.tls { "https:" } else { "" };
-        let (namespace, port, path) = (&self.namespace, endpoint.port, &endpoint.path);
+        let (namespace, port) = (&self.namespace, endpoint.port);
         let path = format!("/api/v1/namespaces/{namespace}/pods/{scheme}{name}:{port}/proxy{path}");
         self.request(&path, HeaderValue::from_static("localhost"))
     }
 
-    fn direct(&self, pod: &Candidate) -> Request<Empty<Bytes>> {
+    fn direct(&self, pod: &Candidate, path: &str) -> Request<Empty<Bytes>> {
         let address = pod.address.map(|address| (address, pod.endpoint.port));
         let host = address.map(|(address, port)| std::net::SocketAddr::new(address, port).to_string());
         let host = host.and_then(|host| HeaderValue::from_str(&host).ok());
-        self.request(&pod.endpoint.path, host.unwrap_or(HeaderValue::from_static("localhost")))
+        self.request(path, host.unwrap_or(HeaderValue::from_static("localhost")))
     }
 
     fn request(&self, path: &str, host: HeaderValue) -> Request<Empty<Bytes>> {

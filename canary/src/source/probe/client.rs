@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use appinfo::app_info::AppInfo;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
-    Request,
+    Request, Uri,
     body::Incoming,
     header::{CONNECTION, HeaderValue},
     http::response::Parts,
@@ -25,6 +25,7 @@ use crate::{
     source::{
         Answer, Attribution, NoAnswer, Observation, Response,
         http::{self, Connection, Lost},
+        strata::Path,
     },
 };
 use canary_judge::Outcome;
@@ -67,14 +68,20 @@ impl Client {
     /// Sends the request with this number, and waits for its result.
     pub(crate) async fn observe(&mut self, number: u64, limits: Limits) -> Observation {
         let sent = std::time::Instant::now();
-        Observation { number, sent, response: self.response(limits).await }
+        let Path { path, stratum } = self.service.paths.draw().clone();
+        Observation { number, sent, stratum, response: self.response_of(&path, limits).await }
     }
 
     /// Sends a request, and waits for its result.
     pub(crate) async fn response(&mut self, limits: Limits) -> Response {
+        let path = self.service.paths.draw().path.clone();
+        self.response_of(&path, limits).await
+    }
+
+    async fn response_of(&mut self, path: &Uri, limits: Limits) -> Response {
         let sent = Instant::now();
         let deadline = sent.checked_add(limits.timeout).unwrap_or_else(|| sent + FAR);
-        let asked = timeout_at(deadline, self.ask(deadline)).await;
+        let asked = timeout_at(deadline, self.ask(path, deadline)).await;
         let connection = self.connection.take();
         match asked {
             Ok(Ok(response)) => {
@@ -97,7 +104,7 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, deadline: Instant) -> Result<hyper::Response<Incoming>, Lost> {
+    async fn ask(&mut self, path: &Uri, deadline: Instant) -> Result<hyper::Response<Incoming>, Lost> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
@@ -109,7 +116,7 @@ impl Client {
         };
         connection.ready().await.map_err(Lost::Http)?;
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.service.target.path.clone();
+        *request.uri_mut() = path.clone();
         request.headers_mut().clone_from(&self.service.headers);
         if !self.keeps_its_connection {
             // the side that closes first keeps the port in TIME_WAIT; this makes the server close first

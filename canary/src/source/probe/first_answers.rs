@@ -177,6 +177,7 @@ mod tests {
         let observed = answers.map(|answer| Observation {
             number: 0,
             sent: Instant::now(),
+            stratum: None,
             response: Response::Answer(answer),
         });
         observed.filter_map(|observation| first.examine(&observation)).collect()
@@ -234,6 +235,7 @@ mod tests {
         let observed = |release: &str, number| Observation {
             number,
             sent: Instant::now(),
+            stratum: None,
             response: Response::Answer(Answer {
                 attribution: Attribution::of_answer(Some(release)),
                 outcome: Outcome::Success,

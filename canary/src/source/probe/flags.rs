@@ -12,6 +12,8 @@ use crate::source::{
     AnySource,
     opened::{Bounds, Opened, duration},
     pods::Place,
+    shown,
+    strata::WeightedPath,
 };
 
 /// The service counts as unreachable after this time plus `--timeout` without an answer.
@@ -97,11 +99,16 @@ impl ProbeFlags {
         &self,
         target: &Target,
         trust: Trust,
+        paths: &[WeightedPath],
         bounds: Bounds,
     ) -> Result<Opened, String> {
         let target = self.service.target(target.clone());
-        let title = target.to_string();
-        let probe = Probe::paused(self.service.of(target, trust)?, self.pace(bounds));
+        let title = match paths {
+            [] => target.to_string(),
+            [one] => format!("{}{}", target.origin(), shown::path_and_query(&one.path)),
+            several => format!("{} with {} paths", target.origin(), several.len()),
+        };
+        let probe = Probe::paused(self.service.of(target, trust, paths)?, self.pace(bounds));
         Ok(Opened {
             source: AnySource::new(probe),
             how: format!("{title} {} times a second", self.rate),
@@ -127,12 +134,13 @@ impl ServiceFlags {
     }
 
     /// The service that these flags describe.
-    fn of(&self, target: Target, trust: Trust) -> Result<Service, String> {
+    fn of(&self, target: Target, trust: Trust, paths: &[WeightedPath]) -> Result<Service, String> {
         let options = Options {
             headers: self.headers.clone(),
             naming: self.naming(),
             resolve: self.resolve.clone(),
             trust,
+            paths: paths.to_owned(),
         };
         Service::new(target, options)
     }

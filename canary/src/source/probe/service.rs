@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use hyper::header::{HOST, HeaderMap, USER_AGENT};
+use hyper::{
+    Uri,
+    header::{HOST, HeaderMap, USER_AGENT},
+};
 
 use super::{
     Naming, Target,
@@ -12,7 +15,10 @@ use super::{
 };
 use crate::{
     foreign::OtherReleases,
-    source::http::{self, Tls},
+    source::{
+        http::{self, Tls},
+        strata::{Paths, WeightedPath},
+    },
 };
 
 /// The options of a service, besides its URL.
@@ -26,11 +32,15 @@ pub struct Options {
     pub resolve: Vec<Resolve>,
     /// Which certificates are accepted.
     pub trust: Trust,
+    /// The paths of the requests, instead of that of the URL.
+    pub paths: Vec<WeightedPath>,
 }
 
 /// The service that requests go to.
 pub struct Service {
     pub(super) target: Target,
+    /// What is asked there.
+    pub(super) paths: Paths<Uri>,
     pub(super) naming: Naming,
     pub(super) headers: HeaderMap,
     pub(super) addresses: Addresses,
@@ -52,14 +62,20 @@ impl Service {
     /// # Errors
     /// If an option is invalid. The message never contains the value of a header, which may be a secret.
     pub fn new(target: Target, options: Options) -> Result<Self, String> {
-        let Options { headers, naming, resolve, trust } = options;
+        let Options { headers, naming, resolve, trust, paths } = options;
         naming.check()?;
         if let Some(other) = resolve.iter().find(|it| !target.is_at(&it.host, it.port)) {
             let (host, port) = (&other.host, other.port);
             return Err(format!("--resolve is for {host}:{port}, but requests go to {target}"));
         }
         let tls = target.origin.tls(|| tls::connector(&trust))?;
-        Ok(Self { tls, ..Self::with(target, naming, http::headers("--header", &headers)?, &resolve) })
+        let uri = |path: &str| path.parse().map_err(|_| format!("--path {path} is no path"));
+        let paths = Paths::of(&paths, uri)?;
+        if paths.is_some() && target.names_a_path() {
+            return Err("--path cannot be used with a path in the URL".to_owned());
+        }
+        let paths = paths.unwrap_or_else(|| Paths::one(target.path.clone()));
+        Ok(Self { paths, tls, ..Self::with(target, naming, http::headers("--header", &headers)?, &resolve) })
     }
 
     /// A service without TLS, such as appinfo.
@@ -73,6 +89,7 @@ impl Service {
         headers.entry(HOST).or_insert_with(|| origin.authority.clone());
         let addresses = Addresses::new(&origin.host, origin.port, resolve);
         Self {
+            paths: Paths::one(target.path.clone()),
             target,
             naming,
             headers,

@@ -64,6 +64,16 @@ impl Target {
         self
     }
 
+    /// Whether the URL was written with a path or a query.
+    pub(super) fn names_a_path(&self) -> bool {
+        self.written != "/"
+    }
+
+    /// The URL without its path.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// Whether the URL has this host and port.
     pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
         self.origin.host.eq_ignore_ascii_case(host) && self.origin.port == port

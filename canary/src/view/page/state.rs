@@ -278,7 +278,12 @@ mod tests {
             let attribution = Attribution::of_answer(Some(release));
             let (outcome, status, latency, pod) = (Outcome::Success, None, None, Some(pod));
             let answer = Answer { attribution, outcome, status, latency, pod, info: None };
-            trial.observe(&Observation { number, sent: now, response: Response::Answer(answer) });
+            trial.observe(&Observation {
+                number,
+                sent: now,
+                stratum: None,
+                response: Response::Answer(answer),
+            });
         }
         let (shown, more) = super::pods(&trial, now);
         assert_eq!((shown[0].name, shown.len(), more), ("z", MOST_PODS, 11));
