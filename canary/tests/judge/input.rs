@@ -168,6 +168,29 @@ fn latencies_decide_only_with_a_tolerance_and_only_if_they_differ_by_more() {
     }
 }
 
+/// The releases are alike on each path, but the canary's clients use the slow one more.
+#[test]
+fn latencies_are_compared_within_a_path() {
+    let mut rng = Rng::with_seed(4);
+    let mut lines = String::new();
+    for _ in 0..4000 {
+        let (release, slow) = if rng.f64() < 0.25 { ("canary", 0.6) } else { ("stable", 0.1) };
+        let (path, ms) = if rng.f64() < slow { ("/report", 300.0) } else { ("/", 10.0) };
+        let ms = ms * (0.5 + rng.f64());
+        let line = json!({"release": release, "failed": false, "ms": ms, "path": path});
+        writeln!(lines, "{line}").expect("a string");
+    }
+    let flags = ["--slower-by=20%", "--max-failure-rate=0.5%"];
+    let pooled = judged(&lines, &flags);
+    assert_eq!(pooled.agreed(), (1, "roll_back"), "{pooled:?}");
+    let divided = judged(&lines, &[&flags[..], &["--by=path"]].concat());
+    assert_eq!(divided.agreed(), (0, "promote"), "{divided:?}");
+    assert!(
+        divided.text().contains(" It is not shown to be more than 20 % slower than stable."),
+        "{divided:?}"
+    );
+}
+
 #[test]
 fn a_tolerance_that_is_no_share_is_refused_with_what_to_write() {
     for (given, told) in [("20", "write 20% or 0.2"), ("-1", "-1"), ("fast", "is not a number")] {
