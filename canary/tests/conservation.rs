@@ -134,7 +134,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            Window { release, pod: name.into(), since, until, counts, restarted, latencies: None }
+            Window { release, pod: name.into(), since, until, counts, restarted, latencies: Vec::new() }
         };
         let baseline = Window {
             release,
@@ -143,7 +143,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             until: began,
             counts: Counts::default(),
             restarted: false,
-            latencies: None,
+            latencies: Vec::new(),
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
     })

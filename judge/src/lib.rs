@@ -29,7 +29,7 @@
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: None }]);
+//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: Vec::new() }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }

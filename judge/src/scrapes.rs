@@ -74,8 +74,9 @@ pub struct Window {
     pub counts: Counts,
     /// Whether the pod has started anew, with counters at 0. What it counted after the earlier scrape is lost.
     pub restarted: bool,
-    /// How long the answers took, if a histogram tells that.
-    pub latencies: Option<Histogram>,
+    /// How long the answers took, if histograms tell that: one of each stratum, with its name, or one without a name if
+    /// requests are not divided.
+    pub latencies: Vec<(Arc<str>, Histogram)>,
 }
 
 /// The lengths of batches, as multiples of the shortest.
@@ -99,6 +100,8 @@ const GONE_AFTER: f64 = 2.5;
 const LONGEST_INTERVAL: f64 = 300.0;
 /// The maximum number of windows that are kept. With more, the batches that have not ended are not compared.
 const MOST_WINDOWS: usize = 1 << 16;
+/// So many bounds of histograms take the memory of one window.
+const BOUNDS_OF_A_WINDOW: usize = 8;
 /// A pod that is gone for this long is forgotten, in seconds.
 const REMEMBERED_FOR: f64 = 3600.0;
 
@@ -334,7 +337,7 @@ impl Scrapes {
                 let has_incident = comparison.see_totals(&totals);
                 comparison.observe(Within { stratum: 0, known: 1, has_incident }, &tables);
                 let moved = tables.share_moved.0;
-                self.latencies.observe(length, &self.windows, (since, until), typical, moved);
+                self.latencies.observe(length, self.windows.iter(), (since, until), typical, moved);
             }
         }
     }
@@ -352,8 +355,11 @@ impl Scrapes {
         });
         let needed = begun.fold(next, f64::min);
         self.windows.retain(|window| window.until > needed);
-        let most = if self.latencies.is_used() { MOST_WINDOWS / 8 } else { MOST_WINDOWS }; // these are larger
-        if self.windows.len() > most {
+        let bounds = |window: &Window| {
+            window.latencies.iter().map(|(_, histogram)| histogram.slower.len()).sum::<usize>()
+        };
+        let size = |window: &Window| 1 + bounds(window) / BOUNDS_OF_A_WINDOW;
+        if self.windows.iter().map(size).sum::<usize>() > MOST_WINDOWS {
             self.windows.clear();
             for lane in &mut self.lanes {
                 lane.open = None;
@@ -505,7 +511,7 @@ mod tests {
     use crate::{odds::GREATER, testing::counts};
 
     fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
-        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies: None }
+        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies: Vec::new() }
     }
 
     fn stable(pod: &str, since: f64, until: f64, counts: Counts) -> Window {
