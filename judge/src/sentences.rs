@@ -25,12 +25,12 @@ impl Display for Verdict {
             Decision::Hold => self.hold(f)?,
         }
         f.write_str(".")?;
+        self.latency(f)?;
         self.not_covered(f)?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
         self.slow(f)?;
-        self.latency(f)?;
         self.restarts(f)?;
         self.failing_pods(f)
     }
