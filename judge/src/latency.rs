@@ -61,6 +61,8 @@ pub(crate) const THRESHOLDS: [f64; 25] = [
 const ANSWERS: f64 = 8.0;
 /// The first batches of a stratum have fewer, so that a canary that is much slower is found soon.
 const FIRST_ANSWERS: f64 = 2.0;
+/// More requests than any batch has, and so few that their sums are numbers.
+const MOST_REQUESTS: u64 = 1 << 53;
 /// The maximum number of strata. Requests of later ones are not compared by their latency.
 const MOST_STRATA: usize = 64;
 
@@ -175,10 +177,15 @@ impl Latencies {
 
     /// Whether it can be what a judge has written: all that is counted by threshold is there.
     pub(crate) fn is_sound(&self) -> bool {
-        let is_complete = |timed: &Vec<u64>| timed.len() == THRESHOLDS.len() + 1;
+        let is_possible = |number: &u64| *number < MOST_REQUESTS;
+        let is_complete =
+            |timed: &Vec<u64>| timed.len() == THRESHOLDS.len() + 1 && timed.iter().all(is_possible);
         self.factor.is_finite()
             && self.slower.thresholds.len() == THRESHOLDS.len()
-            && self.strata.values().all(|stratum| stratum.timed.iter().all(is_complete))
+            && self.strata.values().all(|stratum| {
+                stratum.timed.iter().all(is_complete) && stratum.failed.iter().all(is_possible)
+            })
+            && self.distributions.iter().all(|distribution| is_possible(&distribution.count))
     }
 
     /// The natural logarithm of the greatest e-value so far; at least 0.

@@ -338,7 +338,9 @@ mod tests {
                     [stable[form].clone(), mixed(Release::Canary, "two", since, 10, 20)[form].clone()]
                 })
                 .collect();
-            all.iter().for_each(|window| latencies.follow(window));
+            for window in &all {
+                latencies.follow(window);
+            }
             for round in 0..20 {
                 let since = 20.0 * f64::from(round);
                 latencies.observe(0, all.iter(), (since, since + 20.0), 0, 0.0);
@@ -363,7 +365,10 @@ mod tests {
         assert_eq!((table.suspect.requests, table.suspect.failures), (10, 10));
     }
 
-    fn requests() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<f64>)> {
+    /// The requests of a pod: the moment and the latency in milliseconds of each, and the moments of its scrapes.
+    type Requests = (Vec<(f64, f64)>, Vec<f64>);
+
+    fn requests() -> impl Strategy<Value = Requests> {
         let requests = prop::collection::vec((0.0..100.0_f64, 1.0..400.0_f64), 0..40);
         (requests, prop::collection::vec(5.0..95.0_f64, 2..12)).prop_map(|(requests, mut scrapes)| {
             scrapes.extend([0.0, 100.0]);
@@ -386,7 +391,7 @@ mod tests {
             let during = |requests: &[(f64, f64)], since: f64, until: f64| -> Vec<f64> {
                 requests.iter().filter(|(at, _)| *at > since && *at <= until).map(|(_, ms)| *ms).collect()
             };
-            let all = |pods: &[(Vec<(f64, f64)>, Vec<f64>)], release| -> Vec<Window> {
+            let all = |pods: &[Requests], release| -> Vec<Window> {
                 pods.iter().enumerate().flat_map(|(pod, (requests, scrapes))| {
                     scrapes.windows(2).map(|two| {
                         window(release, &pod.to_string(), two[0], two[1], &during(requests, two[0], two[1]))
@@ -395,7 +400,7 @@ mod tests {
             };
             let windows = [all(&stable, Release::Stable), all(&canary, Release::Canary)].concat();
             let threshold = BOUNDS[bound];
-            let exact = |pods: &[(Vec<(f64, f64)>, Vec<f64>)]| {
+            let exact = |pods: &[Requests]| {
                 let seen: Vec<_> = pods.iter().flat_map(|(requests, _)| during(requests, since, until)).collect();
                 let slower = seen.iter().filter(|ms| **ms / 1e3 > threshold).count() as u64;
                 Counts { requests: seen.len() as u64, failures: slower, slow: 0 }
