@@ -135,16 +135,8 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            Window {
-                release,
-                pod: name.into(),
-                since,
-                until,
-                counts,
-                restarted,
-                is_warm_up: false,
-                latencies: None,
-            }
+            let (pod, is_warm_up, latencies) = (name.into(), false, Vec::new());
+            Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
         };
         let baseline = Window {
             release,
@@ -153,7 +145,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             until: began,
             counts: Counts::default(),
             restarted: false,
-            latencies: None,
+            latencies: Vec::new(),
             is_warm_up: false,
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()

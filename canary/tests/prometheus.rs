@@ -263,7 +263,7 @@ fn a_histogram_shows_how_much_slower_a_canary_is_and_decides_only_with_a_toleran
     let (code, summary, told) = judge(&[]);
     assert_eq!(code, Some(0), "{summary}{told}");
     let said = summary["verdict_text"].as_str().expect("a text");
-    assert!(said.contains(" Slower: ") && said.ends_with(" This decides nothing."), "{said}");
+    assert!(said.contains(" Slower: ") && said.contains(" This decides nothing."), "{said}");
 }
 
 #[test]

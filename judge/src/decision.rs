@@ -307,7 +307,7 @@ impl Judge {
             }
             return;
         }
-        let is_compared = self.latencies.observe(&request);
+        let is_timed = self.latencies.observe(&request);
         self.divide_if(stratum.is_some());
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
@@ -321,7 +321,7 @@ impl Judge {
         let is_worse = complete.is_some_and(|complete| self.compare(&complete));
         if is_worse || self.requests.0 >= self.requests.1 {
             self.end_batch();
-        } else if is_compared {
+        } else if is_timed {
             self.decide();
         }
     }

@@ -61,6 +61,8 @@ pub(crate) const THRESHOLDS: [f64; 25] = [
 const ANSWERS: f64 = 8.0;
 /// The first batches of a stratum have fewer, so that a canary that is much slower is found soon.
 const FIRST_ANSWERS: f64 = 2.0;
+/// More requests than any batch has, and so few that their sums are numbers.
+const MOST_REQUESTS: u64 = 1 << 53;
 /// The maximum number of strata. Requests of later ones are not compared by their latency.
 const MOST_STRATA: usize = 64;
 
@@ -71,6 +73,8 @@ pub(crate) struct Latencies {
     factor: f64,
     /// The open batch of each stratum. The name is empty if requests are not divided.
     strata: HashMap<Box<str>, Stratum>,
+    /// Whether requests are divided. Then those that name no stratum are not compared: they may be of any kind.
+    is_divided: bool,
     slower: Slower,
     distributions: [Distribution; 2],
 }
@@ -121,6 +125,7 @@ impl Latencies {
         Self {
             factor,
             strata: HashMap::new(),
+            is_divided: false,
             slower: Slower::new(THRESHOLDS.len()),
             distributions: Default::default(),
         }
@@ -128,6 +133,10 @@ impl Latencies {
 
     /// Adds the next request in the order of sending. True if this has completed a batch.
     pub(crate) fn observe(&mut self, request: &Request<'_>) -> bool {
+        self.is_divided |= request.stratum.is_some();
+        if self.is_divided && request.stratum.is_none() {
+            return false;
+        }
         let name = request.stratum.unwrap_or_default();
         if !self.strata.contains_key(name) {
             if self.strata.len() == MOST_STRATA || request.latency.is_none() {
@@ -168,10 +177,15 @@ impl Latencies {
 
     /// Whether it can be what a judge has written: all that is counted by threshold is there.
     pub(crate) fn is_sound(&self) -> bool {
-        let is_complete = |timed: &Vec<u64>| timed.len() == THRESHOLDS.len() + 1;
+        let is_possible = |number: &u64| *number < MOST_REQUESTS;
+        let is_complete =
+            |timed: &Vec<u64>| timed.len() == THRESHOLDS.len() + 1 && timed.iter().all(is_possible);
         self.factor.is_finite()
             && self.slower.thresholds.len() == THRESHOLDS.len()
-            && self.strata.values().all(|stratum| stratum.timed.iter().all(is_complete))
+            && self.strata.values().all(|stratum| {
+                stratum.timed.iter().all(is_complete) && stratum.failed.iter().all(is_possible)
+            })
+            && self.distributions.iter().all(|distribution| is_possible(&distribution.count))
     }
 
     /// The natural logarithm of the greatest e-value so far; at least 0.
@@ -537,6 +551,14 @@ mod tests {
         };
         assert!(ln_e_value(false) > 100.0);
         assert!(ln_e_value(true) < 1e-9);
+    }
+
+    #[test]
+    fn requests_that_name_no_stratum_are_not_compared_if_others_do() {
+        let mut requests = vec![good(Release::Stable, 1.0).with_stratum(Some("/"))];
+        requests.extend(rounds(100, 20.0, 45.0));
+        let latencies = observed(1.0, requests);
+        assert_eq!((latencies.compared(), latencies.percentiles(Release::Canary).answers), (0, 0));
     }
 
     #[test]

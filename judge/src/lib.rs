@@ -30,7 +30,7 @@
 //!         let requests = if round == 0 { 0 } else { requests };
 //!         let counts = Counts { requests, failures: 0, slow: 0 };
 //!         judge.observe_scrapes([Window {
-//!             release, pod: Arc::from(pod), since, until, counts, restarted: false, is_warm_up: false, latencies: None,
+//!             release, pod: Arc::from(pod), since, until, counts, restarted: false, is_warm_up: false, latencies: Vec::new(),
 //!         }]);
 //!     }
 //!     println!("{}", judge.verdict());
@@ -56,15 +56,18 @@
 //! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
 //! - [`rules`] has rules of thumb, to compare a judge with what people use instead.
 //! - [`count`] and [`percent`] write numbers as the sentences of a verdict do.
+//! - [`Latency`] has the [`Percentiles`] of both releases, and where the canary is [`Slower`].
 //!
-//! The judge does not measure latency. If an answer is later than [`Settings::max_latency`], your program passes
-//! [`Outcome::Slow`]; the setting is only part of the verdict.
+//! The judge does not measure latency: your program passes it by [`Request::with_latency`], or as a [`Histogram`] of a
+//! [`Window`]. It decides only with [`Settings::slower_by`], a [`Tolerance`]. If an answer is later than
+//! [`Settings::max_latency`], your program passes [`Outcome::Slow`]; that setting is only part of the verdict.
 
 // The modules, in reading order:
 // - `release`: the two sides of a rollout, outcomes, and counts.
 // - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
 //   that are scraped at different moments.
 // - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
+// - `latency`: the same test for slower answers, at a grid of thresholds.
 // - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
 //   `incident`: what a promotion by the limit may leave out. `warm_up`: what is left out of pods that have just started.
 //   `alpha`: how α is divided.

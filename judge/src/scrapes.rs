@@ -77,8 +77,9 @@ pub struct Window {
     /// Whether the pod had just started, at the earlier scrape, so that the window is left out if
     /// [`Settings::warm_up`](crate::Settings::warm_up) is set.
     pub is_warm_up: bool,
-    /// How long the answers took, if a histogram tells that.
-    pub latencies: Option<Histogram>,
+    /// How long the answers took, if histograms tell that: one of each stratum, with its name, or one without a name if
+    /// requests are not divided.
+    pub latencies: Vec<(Arc<str>, Histogram)>,
 }
 
 /// The lengths of batches, as multiples of the shortest.
@@ -102,6 +103,8 @@ const GONE_AFTER: f64 = 2.5;
 const LONGEST_INTERVAL: f64 = 300.0;
 /// The maximum number of windows that are kept. With more, the batches that have not ended are not compared.
 const MOST_WINDOWS: usize = 1 << 16;
+/// So many bounds of histograms take the memory of one window.
+const BOUNDS_OF_A_WINDOW: usize = 8;
 /// A pod that is gone for this long is forgotten, in seconds.
 const REMEMBERED_FOR: f64 = 3600.0;
 
@@ -171,13 +174,13 @@ impl Scrapes {
         &self.comparisons
     }
 
-    pub(crate) fn comparisons_mut(&mut self) -> &mut [Comparison] {
-        &mut self.comparisons
-    }
-
     /// The comparison of the latencies.
     pub(crate) fn latencies(&self) -> &ScrapedLatencies {
         &self.latencies
+    }
+
+    pub(crate) fn comparisons_mut(&mut self) -> &mut [Comparison] {
+        &mut self.comparisons
     }
 
     /// The number of further scrapes of the canary that a promotion takes.
@@ -340,7 +343,7 @@ impl Scrapes {
                 let has_incident = comparison.see_totals(&totals);
                 comparison.observe(Within { stratum: 0, known: 1, has_incident }, &tables);
                 let moved = tables.share_moved.0;
-                self.latencies.observe(length, &self.windows, (since, until), typical, moved);
+                self.latencies.observe(length, self.windows.iter(), (since, until), typical, moved);
             }
         }
     }
@@ -358,8 +361,11 @@ impl Scrapes {
         });
         let needed = begun.fold(next, f64::min);
         self.windows.retain(|window| window.until > needed);
-        let most = if self.latencies.is_used() { MOST_WINDOWS / 8 } else { MOST_WINDOWS }; // these are larger
-        if self.windows.len() > most {
+        let bounds = |window: &Window| {
+            window.latencies.iter().map(|(_, histogram)| histogram.slower.len()).sum::<usize>()
+        };
+        let size = |window: &Window| 1 + bounds(window) / BOUNDS_OF_A_WINDOW;
+        if self.windows.iter().map(size).sum::<usize>() > MOST_WINDOWS {
             self.windows.clear();
             for lane in &mut self.lanes {
                 lane.open = None;
@@ -511,7 +517,7 @@ mod tests {
     use crate::{odds::GREATER, testing::counts};
 
     fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
-        let (pod, restarted, is_warm_up, latencies) = (pod.into(), false, false, None);
+        let (pod, restarted, is_warm_up, latencies) = (pod.into(), false, false, Vec::new());
         Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
     }
 

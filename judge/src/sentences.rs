@@ -25,13 +25,13 @@ impl Display for Verdict {
             Decision::Hold => self.hold(f)?,
         }
         f.write_str(".")?;
+        self.latency(f)?;
         self.not_covered(f)?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
         self.warm_up(f)?;
         self.slow(f)?;
-        self.latency(f)?;
         self.restarts(f)?;
         self.failing_pods(f)
     }
@@ -74,11 +74,11 @@ impl Verdict {
                 "Roll back: the canary has failed all of its first {all} requests, beside a stable release that works"
             );
         }
-        let is_slower = self.latency.is_some_and(|latency| latency.rolled_back);
-        if !self.strata.is_empty() && !is_slower {
-            return self.roll_back_by_strata(f, clear_after);
-        }
-        let worse = if is_slower { self.slower_than_stable() } else { "worse than stable".to_owned() };
+        let worse = match self.latency {
+            Some(Latency { rolled_back: true, .. }) => self.slower_than_stable(),
+            _ if !self.strata.is_empty() => return self.roll_back_by_strata(f, clear_after),
+            _ => "worse than stable".to_owned(),
+        };
         write!(
             f,
             "Roll back: the canary is {worse} (clear after {} of its answers). It has failed {}, and stable {}",

@@ -234,7 +234,7 @@ pub struct Latency {
 /// The latencies of a release, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// The number of good answers whose latency is known.
+    /// The number of good answers whose latency is known, with those that wait for the rest of their batch.
     pub answers: u64,
     /// Half of them take at most this long. Each percentile is exact to 1 %.
     pub p50_ms: Option<f64>,

@@ -118,7 +118,7 @@ impl Pod {
             until: now,
             counts,
             restarted,
-            latencies: None,
+            latencies: Vec::new(),
             is_warm_up: false,
         })
     }

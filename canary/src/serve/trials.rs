@@ -533,16 +533,8 @@ mod tests {
             let window = |release, version: &str, counts| {
                 let pod = format!("{release} {version}").into();
                 let (since, until, restarted) = (clock - 1.0, clock, false);
-                let window = Window {
-                    release,
-                    pod,
-                    since,
-                    until,
-                    counts,
-                    restarted,
-                    is_warm_up: false,
-                    latencies: None,
-                };
+                let (is_warm_up, latencies) = (false, Vec::new());
+                let window = Window { release, pod, since, until, counts, restarted, is_warm_up, latencies };
                 CountedWindow { version: version.to_owned(), window, started: None }
             };
             let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));

@@ -69,7 +69,7 @@ mod tests {
                         counts,
                         restarted: false,
                         is_warm_up: false,
-                        latencies: None,
+                        latencies: Vec::new(),
                     };
                     CountedWindow { version: String::new(), window, started: None }
                 };

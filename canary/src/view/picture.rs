@@ -105,12 +105,12 @@ impl Rows {
             (rows.strip, rows.pods) = (0, rows.pods + 1); // a legend alone tells nothing
         }
         rows.verdict += take(verdict.saturating_sub(rows.verdict));
-        rows.latencies = take(wanted.latencies);
         let gaps = if area.height >= ROOMY { take(3) } else { 0 };
         rows.gap = gaps / 3;
         rows.pods += gaps % 3; // too few for all gaps
         rows.strip += take((area.height / 10).clamp(1, 4) - 1);
         rows.pods += take(wanted.pods.saturating_sub(MIN_PODS));
+        rows.latencies = take(wanted.latencies);
         if wanted.has_charts && area.width >= charts::LEAST_COLUMNS && left > charts::LEAST_ROWS {
             rows.charts = (left - 1).min(charts::MOST_ROWS);
             left -= rows.charts + 1; // and an empty line

@@ -43,7 +43,7 @@ fn without_the_limit_a_slow_canary_is_promoted() {
     assert_eq!(judged.summary["failure"], 0, "{judged:?}");
     let slower = " Slower: 100 % of its answers take more than ";
     assert!(judged.text().contains(slower), "{judged:?}");
-    assert!(judged.text().ends_with(" This decides nothing."), "{judged:?}");
+    assert!(judged.text().contains(" This decides nothing."), "{judged:?}");
     let latency = &judged.summary["verdict"]["latency"];
     assert_eq!((&latency["decides"], &latency["rolled_back"]), (&false.into(), &false.into()), "{judged:?}");
     assert!(latency["p_value"].as_f64() < Some(0.001), "{judged:?}");

@@ -9,10 +9,12 @@
 //! the batch, and the answers of those within it. Its argument is about any outcome of a request, so it holds for this one.
 //! The batches of each length have their part of α, as for failures.
 //!
+//! If requests are divided, each stratum has tables of its own. They go into the same products.
+//!
 //! A histogram counts the answers that its selector selects. So failures are in it or not, as the user says, and there is one
 //! test.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,11 @@ impl Histogram {
     }
 }
 
+/// The histogram of a stratum in these windows' lists; `None` if it has none.
+fn of_stratum<'a>(window: &'a Window, stratum: &str) -> Option<&'a Histogram> {
+    window.latencies.iter().find(|(name, _)| **name == *stratum).map(|(_, histogram)| histogram)
+}
+
 /// The comparison of both releases by the histograms of their pods.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct ScrapedLatencies {
@@ -58,23 +65,33 @@ pub(crate) struct ScrapedLatencies {
     slower: Vec<Slower>,
     /// All that both releases have counted.
     totals: [Totals; 2],
+    /// The strata that are compared; the empty name if requests are not divided.
+    strata: BTreeSet<Box<str>>,
 }
 
 impl ScrapedLatencies {
     /// Without histograms. The canary may take `factor` times as long as stable.
     pub(crate) fn new(factor: f64) -> Self {
-        Self { factor, pairs: Vec::new(), slower: Vec::new(), totals: Default::default() }
-    }
-
-    /// Whether there are histograms.
-    pub(crate) fn is_used(&self) -> bool {
-        self.totals.iter().any(|totals| !totals.bounds.is_empty())
+        Self {
+            factor,
+            pairs: Vec::new(),
+            slower: Vec::new(),
+            totals: Default::default(),
+            strata: BTreeSet::new(),
+        }
     }
 
     /// Notes the histogram of a window.
     pub(crate) fn follow(&mut self, window: &Window) {
-        let Some(histogram) = &window.latencies else { return };
-        self.totals[super::side(window.release)].add(histogram);
+        for (stratum, histogram) in &window.latencies {
+            if !self.strata.contains(&**stratum) {
+                if self.strata.len() == super::MOST_STRATA {
+                    continue;
+                }
+                self.strata.insert(stratum.as_ref().into());
+            }
+            self.totals[super::side(window.release)].add(histogram);
+        }
         let [stable, canary] = &self.totals;
         if self.pairs.is_empty() && !stable.bounds.is_empty() && !canary.bounds.is_empty() {
             self.pairs = pairs(&stable.bounds, &canary.bounds, self.factor);
@@ -84,19 +101,21 @@ impl ScrapedLatencies {
 
     /// Adds the batch from `since` to `until` of the length with this index. `typical` is the usual number of the canary's
     /// answers in a window, and `moved` how far its share of the requests moved up.
-    pub(crate) fn observe(
+    pub(crate) fn observe<'a>(
         &mut self,
         length: usize,
-        windows: &VecDeque<Window>,
+        windows: impl Iterator<Item = &'a Window>,
         (since, until): (f64, f64),
         typical: u64,
         moved: f64,
     ) {
         let Some(slower) = self.slower.get_mut(length) else { return };
         let pods = pods(windows, since, until);
-        for (index, (stable, canary)) in self.pairs.iter().enumerate() {
-            let table = table(&pods, (since, until), (*stable, *canary), typical);
-            slower.observe(index, table, table, moved);
+        for stratum in &self.strata {
+            for (index, bounds) in self.pairs.iter().enumerate() {
+                let table = table(&pods, stratum, (since, until), *bounds, typical);
+                slower.observe(index, table, table, moved);
+            }
         }
         slower.end_batch();
     }
@@ -156,9 +175,9 @@ struct Pod<'a> {
 
 /// The pods that were scraped in all of the time, with the windows that touch it. A pod of stable that has restarted is left
 /// out: what it counted just before that is lost.
-fn pods(windows: &VecDeque<Window>, since: f64, until: f64) -> Vec<Pod<'_>> {
+fn pods<'a>(windows: impl Iterator<Item = &'a Window>, since: f64, until: f64) -> Vec<Pod<'a>> {
     let mut pods: HashMap<(Release, &str), Vec<&Window>> = HashMap::new();
-    for window in windows.iter().filter(|window| window.since < until && window.until > since) {
+    for window in windows.filter(|window| window.since < until && window.until > since) {
         pods.entry((window.release, &window.pod)).or_default().push(window);
     }
     let begin = |windows: &[&Window]| windows.iter().map(|window| window.since).fold(f64::INFINITY, f64::min);
@@ -171,14 +190,17 @@ fn pods(windows: &VecDeque<Window>, since: f64, until: f64) -> Vec<Pod<'_>> {
     all.filter(takes_part).collect()
 }
 
-/// The bracket of one pair of bounds. A pod with other bounds is left out.
-fn table(pods: &[Pod], (since, until): (f64, f64), bounds: (f64, f64), typical: u64) -> Table {
+/// The bracket of one pair of bounds, within a stratum. A pod with other bounds is left out.
+fn table(pods: &[Pod], stratum: &str, (since, until): (f64, f64), bounds: (f64, f64), typical: u64) -> Table {
     let (mut reference, mut suspect) = (Counts::default(), Counts::default());
     for Pod { release, windows } in pods {
         let bound = if *release == Release::Canary { bounds.1 } else { bounds.0 };
         let counted = windows.iter().map(|window| {
-            let histogram = window.latencies.as_ref()?;
-            Some((window, histogram.answers, histogram.slower_than(bound)?))
+            let (answers, slower) = match of_stratum(window, stratum) {
+                Some(histogram) => (histogram.answers, histogram.slower_than(bound)?),
+                None => (0, 0), // it had no request
+            };
+            Some((window, answers, slower))
         });
         let Some(counted) = counted.collect::<Option<Vec<_>>>() else { continue };
         for (window, answers, slower) in counted {
@@ -269,7 +291,7 @@ mod tests {
 
     fn window(release: Release, pod: &str, since: f64, until: f64, latencies: &[f64]) -> Window {
         let counts = Counts { requests: latencies.len() as u64, failures: 0, slow: 0 };
-        let latencies = Some(histogram(latencies));
+        let latencies = vec![("".into(), histogram(latencies))];
         let (pod, restarted, is_warm_up) = (pod.into(), false, false);
         Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
     }
@@ -298,22 +320,56 @@ mod tests {
         assert_eq!(Totals::default().percentile(50), None);
     }
 
+    /// Each release is as fast on each path, but the canary gets the slow one more often.
+    #[test]
+    fn another_mix_of_strata_is_no_evidence() {
+        let mixed = |release, pod: &str, since: f64, fast: usize, slow: usize| {
+            let (fast, slow) = (vec![8.0; fast], vec![80.0; slow]);
+            let all = [&fast[..], &slow].concat();
+            let pooled = window(release, pod, since, since + 10.0, &all);
+            let latencies = vec![("/".into(), histogram(&fast)), ("/report".into(), histogram(&slow))];
+            [pooled.clone(), Window { latencies, ..pooled }]
+        };
+        let peak = |form: usize| {
+            let mut latencies = ScrapedLatencies::new(1.0);
+            let all: Vec<_> = (0..40)
+                .flat_map(|round| {
+                    let since = 10.0 * f64::from(round);
+                    let stable = mixed(Release::Stable, "one", since, 90, 10);
+                    [stable[form].clone(), mixed(Release::Canary, "two", since, 10, 20)[form].clone()]
+                })
+                .collect();
+            for window in &all {
+                latencies.follow(window);
+            }
+            for round in 0..20 {
+                let since = 20.0 * f64::from(round);
+                latencies.observe(0, all.iter(), (since, since + 20.0), 0, 0.0);
+            }
+            (latencies.peak_ln_e_value(), latencies.compared())
+        };
+        let ((pooled, _), (divided, compared)) = (peak(0), peak(1));
+        assert!(pooled > 20.0 && divided < 1e-9 && compared > 0, "{pooled} {divided} {compared}");
+    }
+
     #[test]
     fn a_pod_with_other_bounds_is_left_out() {
         let mut other = window(Release::Stable, "other", 0.0, 10.0, &[400.0; 50]);
-        other.latencies = Some(Histogram { answers: 50, slower: vec![(0.3, 50)] });
-        let all: VecDeque<_> = [
+        other.latencies = vec![("".into(), Histogram { answers: 50, slower: vec![(0.3, 50)] })];
+        let all = [
             window(Release::Stable, "one", 0.0, 10.0, &[20.0; 30]),
             other,
             window(Release::Canary, "two", 0.0, 10.0, &[40.0; 10]),
-        ]
-        .into();
-        let table = table(&pods(&all, 0.0, 10.0), (0.0, 10.0), (0.025, 0.025), 0);
+        ];
+        let table = table(&pods(all.iter(), 0.0, 10.0), "", (0.0, 10.0), (0.025, 0.025), 0);
         assert_eq!((table.reference.requests, table.reference.failures), (30, 0));
         assert_eq!((table.suspect.requests, table.suspect.failures), (10, 10));
     }
 
-    fn requests() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<f64>)> {
+    /// The requests of a pod: the moment and the latency in milliseconds of each, and the moments of its scrapes.
+    type Requests = (Vec<(f64, f64)>, Vec<f64>);
+
+    fn requests() -> impl Strategy<Value = Requests> {
         let requests = prop::collection::vec((0.0..100.0_f64, 1.0..400.0_f64), 0..40);
         (requests, prop::collection::vec(5.0..95.0_f64, 2..12)).prop_map(|(requests, mut scrapes)| {
             scrapes.extend([0.0, 100.0]);
@@ -336,23 +392,22 @@ mod tests {
             let during = |requests: &[(f64, f64)], since: f64, until: f64| -> Vec<f64> {
                 requests.iter().filter(|(at, _)| *at > since && *at <= until).map(|(_, ms)| *ms).collect()
             };
-            let all = |pods: &[(Vec<(f64, f64)>, Vec<f64>)], release| -> Vec<Window> {
+            let all = |pods: &[Requests], release| -> Vec<Window> {
                 pods.iter().enumerate().flat_map(|(pod, (requests, scrapes))| {
                     scrapes.windows(2).map(|two| {
                         window(release, &pod.to_string(), two[0], two[1], &during(requests, two[0], two[1]))
                     }).collect::<Vec<_>>()
                 }).collect()
             };
-            let windows: VecDeque<_> =
-                [all(&stable, Release::Stable), all(&canary, Release::Canary)].concat().into();
+            let windows = [all(&stable, Release::Stable), all(&canary, Release::Canary)].concat();
             let threshold = BOUNDS[bound];
-            let exact = |pods: &[(Vec<(f64, f64)>, Vec<f64>)]| {
+            let exact = |pods: &[Requests]| {
                 let seen: Vec<_> = pods.iter().flat_map(|(requests, _)| during(requests, since, until)).collect();
                 let slower = seen.iter().filter(|ms| **ms / 1e3 > threshold).count() as u64;
                 Counts { requests: seen.len() as u64, failures: slower, slow: 0 }
             };
             let exact = Table { reference: exact(&stable), suspect: exact(&canary) };
-            let found = table(&pods(&windows, since, until), (since, until), (threshold, threshold), 0);
+            let found = table(&pods(windows.iter(), since, until), "", (since, until), (threshold, threshold), 0);
             let ln_ratio = |table, odds| {
                 let mut test = OddsTest::new(1.0, [odds]);
                 test.observe(table);

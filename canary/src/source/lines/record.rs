@@ -127,15 +127,17 @@ struct RecordedWindow {
     slow: u64,
     #[serde(default)]
     restarted: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    latencies: Option<RecordedHistogram>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    latencies: Vec<RecordedHistogram>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started: Option<f64>,
 }
 
-/// A histogram of latencies: all answers, and for each bound in seconds, how many took longer.
+/// A histogram of the latencies of a stratum: all answers, and for each bound in seconds, how many took longer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct RecordedHistogram {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    stratum: String,
     answers: u64,
     slower: Vec<(f64, u64)>,
 }
@@ -274,10 +276,7 @@ impl<W: Write> Recorder<W> {
                 failed: window.counts.failures,
                 slow: window.counts.slow,
                 restarted: window.restarted,
-                latencies: window.latencies.as_ref().map(|Histogram { answers, slower }| RecordedHistogram {
-                    answers: *answers,
-                    slower: slower.clone(),
-                }),
+                latencies: window.latencies.iter().map(RecordedHistogram::of).collect(),
                 started: *started,
             });
         let canary_record = Recorded {
@@ -472,7 +471,7 @@ impl RecordedWindow {
             return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
         }
         let counts = Counts { requests, failures: failed, slow };
-        let latencies = self.latencies.as_ref().map(RecordedHistogram::counted).transpose()?;
+        let latencies = self.latencies.iter().map(RecordedHistogram::counted).collect::<Result<_, _>>()?;
         let pod = self.pod.as_str().into();
         let window = Window { release, pod, since, until, counts, restarted, is_warm_up: false, latencies };
         Ok(CountedWindow { version: self.version.clone(), window, started })
@@ -480,15 +479,19 @@ impl RecordedWindow {
 }
 
 impl RecordedHistogram {
-    fn counted(&self) -> Result<Histogram, String> {
-        let Self { answers, slower } = self;
+    fn of((stratum, Histogram { answers, slower }): &(Arc<str>, Histogram)) -> Self {
+        Self { stratum: stratum.to_string(), answers: *answers, slower: slower.clone() }
+    }
+
+    fn counted(&self) -> Result<(Arc<str>, Histogram), String> {
+        let Self { stratum, answers, slower } = self;
         let falls = slower.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 >= two[1].1);
         let is_valid = falls && slower.iter().all(|(bound, _)| *bound > 0.0 && bound.is_finite());
         let first = slower.first().map_or(0, |(_, slower)| *slower);
         if !is_valid || first > *answers || *answers > super::MAX_REQUESTS || slower.len() > MOST_BOUNDS {
             return Err("canary_record.windows has an impossible histogram".to_owned());
         }
-        Ok(Histogram { answers: *answers, slower: slower.clone() })
+        Ok((stratum.as_str().into(), Histogram { answers: *answers, slower: slower.clone() }))
     }
 }
 

@@ -310,7 +310,8 @@ impl Scraped {
             self.started = since;
         }
         let (release, pod) = (target.release, Arc::clone(&self.name));
-        let (counts, latencies) = (sums.counts(), sums.latencies());
+        let counts = sums.counts();
+        let latencies = sums.latencies().map(|histogram| (Arc::default(), histogram)).into_iter().collect();
         let window = Window { release, pod, since, until, counts, restarted, is_warm_up: false, latencies };
         Closed { window, version: target.version.clone(), started: self.started }
     }
@@ -564,9 +565,9 @@ mod tests {
         counters.observe(&round(0.0, 50.0, 7.0));
         let closed = counters.observe(&round(15.0, 80.0, 17.0));
         let expected = Histogram { answers: 120, slower: vec![(0.1, 120), (0.25, 30)] };
-        assert_eq!(closed[0].window.latencies.as_ref(), Some(&expected));
+        assert_eq!(closed[0].window.latencies, [(Arc::default(), expected)]);
         let without = begun().observe(&[series(STABLE, "one", &[(115.0, 130.0)])]);
-        assert_eq!(without[0].window.latencies, None);
+        assert_eq!(without[0].window.latencies, []);
     }
 
     #[test]
