@@ -282,7 +282,7 @@ fn rollout(namespace: &Namespace, stable: &str, canary: &str) {
         format!("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: ro}}\nspec:\n  {stable}");
     namespace.apply(&manifest);
     let status = r#"{"status": {"stableRS": "5d8f", "currentPodHash": "7c9f"}}"#;
-    namespace.kubectl(&["patch", "rollout", "ro", "--type=merge", "--patch", status]);
+    namespace.kubectl(&["patch", "rollout", "ro", "--subresource=status", "--type=merge", "--patch", status]);
     for (hash, pods) in [("5d8f", stable), ("7c9f", canary)] {
         let pods = pods.replace("{app: ro}", &format!("{{app: ro, rollouts-pod-template-hash: {hash}}}"));
         namespace.apply(&format!(
@@ -295,7 +295,7 @@ fn rollout(namespace: &Namespace, stable: &str, canary: &str) {
     });
     let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=120s"];
     namespace.kubectl(&ready);
-    let said = namespace.run(&["rollout/ro", "--path=/", "--rate=50"]);
+    let said = namespace.run(&["rollout/ro", "--path=/", "--rate=50", "--for=60s"]);
     assert_eq!(said.code, Some(1), "{said:?}");
 }
 
