@@ -134,7 +134,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            Window { release, pod: name.into(), since, until, counts, restarted }
+            Window { release, pod: name.into(), since, until, counts, restarted, strata: Vec::new() }
         };
         let baseline = Window {
             release,
@@ -143,6 +143,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             until: began,
             counts: Counts::default(),
             restarted: false,
+            strata: Vec::new(),
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
     })

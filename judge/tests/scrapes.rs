@@ -118,6 +118,7 @@ impl Pod {
             until: now,
             counts,
             restarted,
+            strata: Vec::new(),
         })
     }
 }

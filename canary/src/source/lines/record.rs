@@ -116,6 +116,19 @@ struct RecordedWindow {
     slow: u64,
     #[serde(default)]
     restarted: bool,
+    /// The parts of the strata, if requests are divided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strata: Vec<RecordedPart>,
+}
+
+/// The part of a stratum.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RecordedPart {
+    name: String,
+    requests: u64,
+    failed: u64,
+    #[serde(default)]
+    slow: u64,
 }
 
 /// How a trial ended.
@@ -247,6 +260,7 @@ impl<W: Write> Recorder<W> {
             failed: window.counts.failures,
             slow: window.counts.slow,
             restarted: window.restarted,
+            strata: window.strata.iter().map(RecordedPart::of).collect(),
         });
         let canary_record = Recorded {
             at: Some(self.seconds(now)),
@@ -416,8 +430,22 @@ impl RecordedWindow {
             return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
         }
         let counts = Counts { requests, failures: failed, slow };
-        let window = Window { release, pod: self.pod.as_str().into(), since, until, counts, restarted };
+        let strata = self.strata.iter().map(RecordedPart::counted).collect();
+        let window =
+            Window { release, pod: self.pod.as_str().into(), since, until, counts, restarted, strata };
         Ok(CountedWindow { version: self.version.clone(), window })
+    }
+}
+
+impl RecordedPart {
+    fn of((name, counts): &(Arc<str>, Counts)) -> Self {
+        let Counts { requests, failures: failed, slow } = *counts;
+        Self { name: name.to_string(), requests, failed, slow }
+    }
+
+    fn counted(&self) -> (Arc<str>, Counts) {
+        let counts = Counts { requests: self.requests, failures: self.failed, slow: self.slow };
+        (strata::name([Some(&*self.name)]), counts)
     }
 }
 

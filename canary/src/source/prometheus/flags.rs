@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries};
+use super::{
+    Address, Bucket, Credentials, Matchers, Metric, Options, Prometheus, Queries, queries::is_label,
+};
 use crate::source::{
     AnySource,
     canary_flag::{CanaryFlag, DEFAULT_CANARY},
@@ -70,10 +72,18 @@ impl PrometheusFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub(in crate::source) fn open(&self, trust: &Trust, bounds: Bounds) -> Option<Result<Opened, String>> {
+    pub(in crate::source) fn open(
+        &self,
+        trust: &Trust,
+        by: &[String],
+        bounds: Bounds,
+    ) -> Option<Result<Opened, String>> {
         let address = self.url.as_ref()?;
         let title = format!("{address} for {}", self.metric);
-        let options = self.options(address.clone(), trust.clone());
+        if let Some(label) = by.iter().find(|label| !is_label(label)) {
+            return Some(Err(format!("--by {label:?}: want the name of a label, such as path")));
+        }
+        let options = self.options(address.clone(), trust.clone(), by);
         let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
         Some(started.map(|prometheus| Opened {
             source: AnySource::new(prometheus),
@@ -88,7 +98,7 @@ impl PrometheusFlags {
         }))
     }
 
-    fn options(&self, address: Address, trust: Trust) -> Result<Options, String> {
+    fn options(&self, address: Address, trust: Trust, by: &[String]) -> Result<Options, String> {
         let Self { metric, stable, failed, slow, bearer_token_file, user, password_file, .. } = self.clone();
         let canary = self.canary.matchers()?;
         let credentials = match (bearer_token_file, user, password_file) {
@@ -101,7 +111,7 @@ impl PrometheusFlags {
             headers: self.prometheus_headers.clone(),
             credentials,
             trust,
-            queries: Queries { requests: metric, stable, canary, failed, slow },
+            queries: Queries { requests: metric, stable, canary, failed, slow, by: by.to_owned() },
             every: self.interval,
         })
     }

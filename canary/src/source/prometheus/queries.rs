@@ -161,6 +161,13 @@ pub struct Queries {
     pub failed: Matchers,
     /// The bucket of the answers in time, if slow answers count as failures.
     pub slow: Option<Bucket>,
+    /// The labels whose values divide requests.
+    pub by: Vec<String>,
+}
+
+/// Whether this may be the name of a label.
+pub(super) fn is_label(text: &str) -> bool {
+    is_name(text, "")
 }
 
 impl Queries {
@@ -273,6 +280,7 @@ mod tests {
             canary: "{ release = 'canary' , }".parse().expect("matchers"),
             failed: "status=~\"5..\",status!~`50[12]`".parse().expect("matchers"),
             slow: Some("seconds_bucket{le=\"0.25\",method=\"GET\"}".parse().expect("a bucket")),
+            by: Vec::new(),
         };
         let all: Vec<_> = queries.selectors().into_iter().map(|(kind, text)| (kind.release, text)).collect();
         let expected = [
