@@ -135,8 +135,8 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            let (pod, is_warm_up, latencies) = (name.into(), false, Vec::new());
-            Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
+            let (pod, is_warm_up, strata, latencies) = (name.into(), false, Vec::new(), Vec::new());
+            Window { release, pod, since, until, counts, restarted, is_warm_up, strata, latencies }
         };
         let baseline = Window {
             release,
@@ -145,8 +145,9 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             until: began,
             counts: Counts::default(),
             restarted: false,
-            latencies: Vec::new(),
             is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
     })

@@ -132,6 +132,39 @@ fn a_canary_without_failures_is_promoted() {
     assert_eq!(code, Some(0), "{said}{told}");
 }
 
+/// The canary fails each request for /checkout.
+#[test]
+fn counters_are_compared_by_a_label() {
+    let server = MadeUp::new(|request| {
+        if !request.contains("query_range") && !request.contains("query=http_requests_total") {
+            return usual(request);
+        }
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        let is_of_failures = request.contains("5..");
+        let paths = ["/", "/cart", "/checkout"].into_iter().filter_map(|path| {
+            let fails = release == "canary" && path == "/checkout";
+            let status = if fails { "500" } else { "200" };
+            (fails || !is_of_failures).then(|| series(release, &[("status", status), ("path", path)]))
+        });
+        matrix(&paths.collect())
+    });
+    let flags = ["judge", "--prometheus", &server.url, "--interval=300ms", "--for=60s", "--by=path"];
+    let (code, said, told) = run(&flags);
+    assert_eq!(code, Some(1), "{said}{told}");
+    assert!(
+        said.starts_with("Roll back: the canary is worse than stable on /checkout (clear after "),
+        "{said}"
+    );
+    assert!(said.contains("Elsewhere they are alike: it has failed 0 of "), "{said}");
+    for (flag, told) in [
+        ("--by=tenant", "no series of http_requests_total"),
+        ("--by=a-b", "--by \"a-b\": want the name of a label"),
+    ] {
+        let (_, _, messages) = server.judge(&[flag]);
+        assert!(messages.contains(told), "{flag}: {messages}");
+    }
+}
+
 #[test]
 fn a_refused_query_is_reported_once_with_its_error_and_retried() {
     let refused = json!({"status": "error", "errorType": "execution", "error": "too many samples"});

@@ -13,7 +13,7 @@ use crate::{
     latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
-    scrapes::{Scrapes, Window},
+    scrapes::{Kept, Scrapes, Window},
     settings::Settings,
     strata::{Complete, Strata, Stratum},
     verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
@@ -176,27 +176,33 @@ impl Judge {
         if matches!(self.compared, Compared::Batches(_)) && self.counted == Batch::default() {
             self.compared = Compared::Scrapes(Box::new(Scrapes::new(self.settings)));
         }
+        let mut windows: Vec<_> = windows.into_iter().collect();
         let (mut counted, mut judged, mut restarts) = (Batch::default(), Batch::default(), 0);
         let (by_limit, warm_up) = (&mut self.by_limit, &mut self.warm_up);
-        let windows = windows.into_iter().map(|mut window| {
+        for window in &mut windows {
             counted.add(window.release, window.counts);
-            window.is_warm_up = warm_up.as_mut().is_some_and(|warm_up| warm_up.observe_window(&window));
+            window.is_warm_up = warm_up.as_mut().is_some_and(|warm_up| warm_up.observe_window(window));
             if !window.is_warm_up {
                 judged.add(window.release, window.counts);
-                by_limit.observe_window(&window);
+                by_limit.observe_window(window);
             }
             restarts += u64::from(window.restarted && window.release == Release::Canary);
-            window
+        }
+        self.divide_if(windows.iter().any(|window| !window.is_warm_up && !window.strata.is_empty()));
+        let strata = &mut self.strata;
+        let kept = windows.into_iter().map(|window| {
+            let strata = strata.as_mut().filter(|_| !window.is_warm_up);
+            let parts = strata.map(|strata| strata.judge_window(&window)).unwrap_or_default();
+            Kept::new(window, parts)
         });
+        let kept: Vec<_> = kept.collect();
+        let known = self.strata.as_ref().map(Strata::known);
         let scraped = match &mut self.compared {
             Compared::Scrapes(scrapes) => {
-                scrapes.observe(windows);
+                scrapes.observe(kept, known);
                 scrapes.scraped_until()
             }
-            Compared::Batches(_) => {
-                windows.for_each(drop);
-                f64::INFINITY
-            }
+            Compared::Batches(_) => f64::INFINITY,
         };
         self.by_limit.settle(scraped);
         if let Some(warm_up) = &mut self.warm_up {
@@ -234,7 +240,7 @@ impl Judge {
         self.end_batches_of_strata();
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
-            scrapes.end();
+            scrapes.end(self.strata.as_ref().map(Strata::known));
             self.by_limit.settle(f64::INFINITY);
             self.decide();
         }

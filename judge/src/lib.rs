@@ -28,9 +28,10 @@
 //!         let until = moment + 15.0 * f64::from(round);
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
-//!         let counts = Counts { requests, failures: 0, slow: 0 };
+//!         let (counts, pod) = (Counts { requests, failures: 0, slow: 0 }, Arc::from(pod));
+//!         let (strata, latencies) = (Vec::new(), Vec::new());
 //!         judge.observe_scrapes([Window {
-//!             release, pod: Arc::from(pod), since, until, counts, restarted: false, is_warm_up: false, latencies: Vec::new(),
+//!             release, pod, since, until, counts, restarted: false, is_warm_up: false, strata, latencies,
 //!         }]);
 //!     }
 //!     println!("{}", judge.verdict());

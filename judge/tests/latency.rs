@@ -337,6 +337,7 @@ impl ScrapedPod {
             counts: Counts { requests: counted.0, failures: 0, slow: 0 },
             restarted: std::mem::take(&mut self.restarted),
             is_warm_up: false,
+            strata: Vec::new(),
             latencies: vec![(
                 Arc::default(),
                 Histogram { answers: counted.0, slower: BUCKETS.into_iter().zip(counted.1).collect() },

@@ -118,8 +118,9 @@ impl Pod {
             until: now,
             counts,
             restarted,
-            latencies: Vec::new(),
             is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
         })
     }
 }

@@ -119,6 +119,7 @@ impl World {
                     counts,
                     restarted: false,
                     is_warm_up: is_canary && age < WARM_UP,
+                    strata: Vec::new(),
                     latencies: Vec::new(),
                 }]);
                 if is_canary && scrape >= self.start + WARM_UP / 2.0 {

@@ -533,8 +533,9 @@ mod tests {
             let window = |release, version: &str, counts| {
                 let pod = format!("{release} {version}").into();
                 let (since, until, restarted) = (clock - 1.0, clock, false);
-                let (is_warm_up, latencies) = (false, Vec::new());
-                let window = Window { release, pod, since, until, counts, restarted, is_warm_up, latencies };
+                let (is_warm_up, strata, latencies) = (false, Vec::new(), Vec::new());
+                let window =
+                    Window { release, pod, since, until, counts, restarted, is_warm_up, strata, latencies };
                 CountedWindow { version: version.to_owned(), window, started: None }
             };
             let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));

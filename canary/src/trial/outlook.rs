@@ -70,6 +70,7 @@ mod tests {
                         restarted: false,
                         is_warm_up: false,
                         latencies: Vec::new(),
+                        strata: Vec::new(),
                     };
                     CountedWindow { version: String::new(), window, started: None }
                 };

@@ -292,8 +292,8 @@ mod tests {
     fn window(release: Release, pod: &str, since: f64, until: f64, latencies: &[f64]) -> Window {
         let counts = Counts { requests: latencies.len() as u64, failures: 0, slow: 0 };
         let latencies = vec![("".into(), histogram(latencies))];
-        let (pod, restarted, is_warm_up) = (pod.into(), false, false);
-        Window { release, pod, since, until, counts, restarted, is_warm_up, latencies }
+        let (pod, restarted, is_warm_up, strata) = (pod.into(), false, false, Vec::new());
+        Window { release, pod, since, until, counts, restarted, is_warm_up, strata, latencies }
     }
 
     #[test]

@@ -127,10 +127,23 @@ struct RecordedWindow {
     slow: u64,
     #[serde(default)]
     restarted: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    latencies: Vec<RecordedHistogram>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started: Option<f64>,
+    /// The parts of the strata, if requests are divided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strata: Vec<RecordedPart>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    latencies: Vec<RecordedHistogram>,
+}
+
+/// The part of a stratum.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RecordedPart {
+    name: String,
+    requests: u64,
+    failed: u64,
+    #[serde(default)]
+    slow: u64,
 }
 
 /// A histogram of the latencies of a stratum: all answers, and for each bound in seconds, how many took longer.
@@ -276,8 +289,9 @@ impl<W: Write> Recorder<W> {
                 failed: window.counts.failures,
                 slow: window.counts.slow,
                 restarted: window.restarted,
-                latencies: window.latencies.iter().map(RecordedHistogram::of).collect(),
                 started: *started,
+                strata: window.strata.iter().map(RecordedPart::of).collect(),
+                latencies: window.latencies.iter().map(RecordedHistogram::of).collect(),
             });
         let canary_record = Recorded {
             at: Some(self.seconds(now)),
@@ -471,9 +485,10 @@ impl RecordedWindow {
             return Err(format!("canary_record.windows has an impossible window of {:?}", self.pod));
         }
         let counts = Counts { requests, failures: failed, slow };
+        let strata = self.strata.iter().map(RecordedPart::counted).collect();
         let latencies = self.latencies.iter().map(RecordedHistogram::counted).collect::<Result<_, _>>()?;
-        let pod = self.pod.as_str().into();
-        let window = Window { release, pod, since, until, counts, restarted, is_warm_up: false, latencies };
+        let (pod, is_warm_up) = (self.pod.as_str().into(), false);
+        let window = Window { release, pod, since, until, counts, restarted, is_warm_up, strata, latencies };
         Ok(CountedWindow { version: self.version.clone(), window, started })
     }
 }
@@ -491,7 +506,19 @@ impl RecordedHistogram {
         if !is_valid || first > *answers || *answers > super::MAX_REQUESTS || slower.len() > MOST_BOUNDS {
             return Err("canary_record.windows has an impossible histogram".to_owned());
         }
-        Ok((stratum.as_str().into(), Histogram { answers: *answers, slower: slower.clone() }))
+        Ok((strata::name([Some(&**stratum)]), Histogram { answers: *answers, slower: slower.clone() }))
+    }
+}
+
+impl RecordedPart {
+    fn of((name, counts): &(Arc<str>, Counts)) -> Self {
+        let Counts { requests, failures: failed, slow } = *counts;
+        Self { name: name.to_string(), requests, failed, slow }
+    }
+
+    fn counted(&self) -> (Arc<str>, Counts) {
+        let counts = Counts { requests: self.requests, failures: self.failed, slow: self.slow };
+        (strata::name([Some(&*self.name)]), counts)
     }
 }
 
