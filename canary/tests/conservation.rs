@@ -134,7 +134,16 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
         let of = |(length, counts, restarted)| {
             let since = until;
             until += length;
-            Window { release, pod: name.into(), since, until, counts, restarted, latencies: Vec::new() }
+            Window {
+                release,
+                pod: name.into(),
+                since,
+                until,
+                counts,
+                restarted,
+                strata: Vec::new(),
+                latencies: Vec::new(),
+            }
         };
         let baseline = Window {
             release,
@@ -144,6 +153,7 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
             counts: Counts::default(),
             restarted: false,
             latencies: Vec::new(),
+            strata: Vec::new(),
         };
         [baseline].into_iter().chain(windows.into_iter().map(of)).collect()
     })

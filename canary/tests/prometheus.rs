@@ -132,6 +132,39 @@ fn a_canary_without_failures_is_promoted() {
     assert_eq!(code, Some(0), "{said}{told}");
 }
 
+/// The canary fails each request for /checkout.
+#[test]
+fn counters_are_compared_by_a_label() {
+    let server = MadeUp::new(|request| {
+        if !request.contains("query_range") && !request.contains("query=http_requests_total") {
+            return usual(request);
+        }
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        let is_of_failures = request.contains("5..");
+        let paths = ["/", "/cart", "/checkout"].into_iter().filter_map(|path| {
+            let fails = release == "canary" && path == "/checkout";
+            let status = if fails { "500" } else { "200" };
+            (fails || !is_of_failures).then(|| series(release, &[("status", status), ("path", path)]))
+        });
+        matrix(&paths.collect())
+    });
+    let flags = ["judge", "--prometheus", &server.url, "--interval=300ms", "--for=60s", "--by=path"];
+    let (code, said, told) = run(&flags);
+    assert_eq!(code, Some(1), "{said}{told}");
+    assert!(
+        said.starts_with("Roll back: the canary is worse than stable on /checkout (clear after "),
+        "{said}"
+    );
+    assert!(said.contains("Elsewhere they are alike: it has failed 0 of "), "{said}");
+    for (flag, told) in [
+        ("--by=tenant", "no series of http_requests_total"),
+        ("--by=a-b", "--by \"a-b\": want the name of a label"),
+    ] {
+        let (_, _, messages) = server.judge(&[flag]);
+        assert!(messages.contains(told), "{flag}: {messages}");
+    }
+}
+
 #[test]
 fn a_refused_query_is_reported_once_with_its_error_and_retried() {
     let refused = json!({"status": "error", "errorType": "execution", "error": "too many samples"});
@@ -264,6 +297,47 @@ fn a_histogram_shows_how_much_slower_a_canary_is_and_decides_only_with_a_toleran
     assert_eq!(code, Some(0), "{summary}{told}");
     let said = summary["verdict_text"].as_str().expect("a text");
     assert!(said.contains(" Slower: ") && said.contains(" This decides nothing."), "{said}");
+}
+
+/// The releases are alike on each path, but the canary's clients use the slow one more.
+#[test]
+fn histograms_are_compared_within_a_path() {
+    let server = MadeUp::new(|request| {
+        if request.contains("query=time") || request.contains("metadata") || request.contains("5..") {
+            return usual(request);
+        }
+        let (release, slow) = if request.contains("canary") { ("canary", 0.8) } else { ("stable", 0.1) };
+        let counter = |labels: &[(&str, &str)], part: f64| {
+            let mut counter = series(release, labels);
+            for sample in counter["values"].as_array_mut().expect("samples") {
+                let count: f64 = sample[1].as_str().and_then(|count| count.parse().ok()).expect("a number");
+                sample[1] = json!((count * part).floor().to_string());
+            }
+            counter
+        };
+        let paths = [("/", 1.0 - slow, 1.0), ("/report", slow, 0.0)];
+        let found: Vec<_> = if request.contains("ms_bucket") {
+            let bounds = [("50", 0.0), ("250", 1.0), ("+Inf", 1.0)];
+            let of = |(path, part, fast): (&'static str, f64, f64)| {
+                bounds.map(|(le, all)| counter(&[("path", path), ("le", le)], part * fast.max(all)))
+            };
+            paths.into_iter().flat_map(of).collect()
+        } else {
+            paths.map(|(path, part, _)| counter(&[("status", "200"), ("path", path)], part)).into()
+        };
+        matrix(&json!(found))
+    });
+    let judge = |flags: &[&str]| {
+        let usual = ["judge", "--prometheus", &server.url, "--interval=300ms", "--for=90s", "--output=json"];
+        let more = ["--max-failure-rate=10%", "--latency-metric=took_ms", "--slower-by=0"];
+        let (code, said, told) = run(&[&usual[..], &more, flags].concat());
+        (code, json_lines(&said).pop().unwrap_or_default(), told)
+    };
+    let (code, summary, told) = judge(&[]);
+    assert_eq!(code, Some(1), "{summary}{told}");
+    let (code, summary, told) = judge(&["--by=path"]);
+    assert_eq!(code, Some(0), "{summary}{told}");
+    assert!(summary["verdict"]["latency"]["compared"].as_u64() > Some(0), "{summary}");
 }
 
 #[test]

@@ -290,6 +290,25 @@ fn a_broken_canary_that_restarts_is_rolled_back() {
 }
 
 #[test]
+fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again() {
+    let cluster = Cluster::new(true);
+    let record = cluster.folder.path().join("record.jsonl");
+    let judge = cluster.judge(&["--for=120s", "--by=path", &format!("--record={}", record.display())]);
+    let (code, summary, told) = ended(judge);
+    assert_eq!(code, Some(1), "{summary}\n{told}");
+    let text = summary["verdict_text"].as_str().expect("a text");
+    assert!(
+        text.starts_with("Roll back: the canary is worse than stable on /v1/appinfo (clear after "),
+        "{text}"
+    );
+    let strata = summary["verdict"]["strata"].as_array().expect("strata");
+    assert_eq!((strata.len(), &strata[0]["worse"]), (1, &json!(true)), "{strata:?}");
+    assert_eq!(strata[0]["canary"]["answers"], summary["verdict"]["canary"]["answers"], "{strata:?}");
+    let again = start(&["judge", &format!("--input={}", record.display()), "--output=json"]);
+    assert_eq!(ended(again).1["verdict"], summary["verdict"]);
+}
+
+#[test]
 fn serve_judges_each_pod_template_separately() {
     let cluster = Cluster::new(Quality::Broken);
     let url = &cluster.prometheus.url;

@@ -13,7 +13,7 @@ use crate::{
     latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
-    scrapes::{Scrapes, Window},
+    scrapes::{Kept, Scrapes, Window},
     settings::Settings,
     strata::{Complete, Strata, Stratum},
     verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
@@ -172,22 +172,32 @@ impl Judge {
         if matches!(self.compared, Compared::Batches(_)) && self.counted == Batch::default() {
             self.compared = Compared::Scrapes(Box::new(Scrapes::new(self.settings)));
         }
+        let windows: Vec<_> = windows.into_iter().collect();
+        self.divide_if(windows.iter().any(|window| !window.strata.is_empty()));
         let (mut counted, mut restarts) = (Batch::default(), 0);
-        let by_limit = &mut self.by_limit;
-        let windows = windows.into_iter().inspect(|window| {
+        for window in &windows {
             counted.add(window.release, window.counts);
-            by_limit.observe_window(window);
+            self.by_limit.observe_window(window);
             restarts += u64::from(window.restarted && window.release == Release::Canary);
+        }
+        let strata = &mut self.strata;
+        let kept = windows.into_iter().map(|window| {
+            let parts = strata.as_mut().map(|strata| strata.parts(&window)).unwrap_or_default();
+            for (place, counts) in &parts {
+                if let Some(strata) = strata {
+                    strata.judge(*place, window.release, *counts);
+                }
+            }
+            Kept::new(window, parts)
         });
+        let kept: Vec<_> = kept.collect();
+        let known = self.strata.as_ref().map(Strata::known);
         let scraped = match &mut self.compared {
             Compared::Scrapes(scrapes) => {
-                scrapes.observe(windows);
+                scrapes.observe(kept, known);
                 scrapes.scraped_until()
             }
-            Compared::Batches(_) => {
-                windows.for_each(drop);
-                f64::INFINITY
-            }
+            Compared::Batches(_) => f64::INFINITY,
         };
         self.by_limit.settle(scraped);
         self.counted += counted;
@@ -209,7 +219,7 @@ impl Judge {
         self.end_batches_of_strata();
         self.end_batch();
         if let Compared::Scrapes(scrapes) = &mut self.compared {
-            scrapes.end();
+            scrapes.end(self.strata.as_ref().map(Strata::known));
             self.by_limit.settle(f64::INFINITY);
             self.decide();
         }

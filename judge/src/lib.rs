@@ -28,8 +28,9 @@
 //!         let until = moment + 15.0 * f64::from(round);
 //!         let since = if round == 0 { until } else { until - 15.0 };
 //!         let requests = if round == 0 { 0 } else { requests };
-//!         let counts = Counts { requests, failures: 0, slow: 0 };
-//!         judge.observe_scrapes([Window { release, pod: Arc::from(pod), since, until, counts, restarted: false, latencies: Vec::new() }]);
+//!         let (counts, strata) = (Counts { requests, failures: 0, slow: 0 }, Vec::new());
+//!         let pod = Arc::from(pod);
+//!         judge.observe_scrapes([Window { release, pod, since, until, counts, restarted: false, strata, latencies: Vec::new() }]);
 //!     }
 //!     println!("{}", judge.verdict());
 //! }

@@ -33,6 +33,11 @@
 //! wider by this factor: the odds ratio is at most the factor, instead of 1. It is estimated from the sizes between the
 //! lead's scrapes, as far as they differ by more than chance.
 //!
+//! # Strata
+//!
+//! If the counters tell the stratum of each request, such as its path, each stratum has a bracket of its own of the same
+//! time. Each of them is at most the likelihood ratio of the exact table, and so is their product.
+//!
 //! # Several lengths
 //!
 //! A bracket costs stable about one window of its requests, at both ends together, so a short batch has little
@@ -43,7 +48,7 @@
 //! which the canary has answered. Neither depends on which of the batch's requests fail.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -77,6 +82,28 @@ pub struct Window {
     /// How long the answers took, if histograms tell that: one of each stratum, with its name, or one without a name if
     /// requests are not divided.
     pub latencies: Vec<(Arc<str>, Histogram)>,
+    /// If requests are divided into strata, such as paths: the part of `counts` of each. What is in none of them belongs to
+    /// none.
+    pub strata: Vec<(Arc<str>, Counts)>,
+}
+
+/// A window that is kept, and the part of each stratum, by its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    window: Window,
+    parts: Vec<(usize, Counts)>,
+}
+
+impl Kept {
+    pub(crate) fn new(window: Window, parts: Vec<(usize, Counts)>) -> Self {
+        Self { window: Window { strata: Vec::new(), ..window }, parts }
+    }
+
+    /// The counts of a stratum, or of all.
+    fn counts(&self, stratum: Option<usize>) -> Counts {
+        let Some(stratum) = stratum else { return self.window.counts };
+        self.parts.iter().filter(|(place, _)| *place == stratum).map(|(_, counts)| *counts).sum()
+    }
 }
 
 /// The lengths of batches, as multiples of the shortest.
@@ -102,6 +129,8 @@ const LONGEST_INTERVAL: f64 = 300.0;
 const MOST_WINDOWS: usize = 1 << 16;
 /// So many bounds of histograms take the memory of one window.
 const BOUNDS_OF_A_WINDOW: usize = 8;
+/// So many parts of strata take the memory of one window.
+const PARTS_OF_A_WINDOW: usize = 3;
 /// A pod that is gone for this long is forgotten, in seconds.
 const REMEMBERED_FOR: f64 = 3600.0;
 
@@ -112,7 +141,7 @@ pub(crate) struct Scrapes {
     pods: Vec<ScrapedPod>,
     /// The windows that a batch may still need, in the order in which they came.
     #[serde(skip)]
-    windows: VecDeque<Window>,
+    windows: VecDeque<Kept>,
     /// The canary's pod whose scrapes divide the time into batches.
     #[serde(skip)]
     lead: Option<Arc<str>>,
@@ -189,27 +218,28 @@ impl Scrapes {
     }
 
     /// Adds windows. Those of one pod come in the order of time.
-    pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Window>) {
-        for window in windows {
-            self.follow(&window);
-            self.latencies.follow(&window);
-            if window.until > window.since {
-                self.windows.push_back(window);
+    /// `known` is the number of strata that are known; `None` if requests are not divided.
+    pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Kept>, known: Option<usize>) {
+        for kept in windows {
+            self.follow(&kept.window);
+            self.latencies.follow(&kept.window);
+            if kept.window.until > kept.window.since {
+                self.windows.push_back(kept);
             }
         }
         self.choose_lead();
-        self.compare();
+        self.compare(known);
         self.forget();
     }
 
     /// Ends the open batches with the last scrape of the lead after which all pods were scraped.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self, known: Option<usize>) {
         let Some(lead) = self.lead.clone() else { return };
         let scraped = self.scraped_until();
         let end = self.windows_of(&lead).map(|window| window.until).filter(|until| *until <= scraped);
         let Some(end) = end.reduce(f64::max) else { return };
         self.end_open_batches(end);
-        self.compare();
+        self.compare(known);
     }
 
     /// Notes a pod's window, and ends the batches that it completes.
@@ -304,7 +334,8 @@ impl Scrapes {
     }
 
     fn windows_of(&self, name: &Arc<str>) -> impl Iterator<Item = &Window> {
-        self.windows.iter().filter(move |one| one.release == Release::Canary && one.pod == *name)
+        let windows = self.windows.iter().map(|kept| &kept.window);
+        windows.filter(move |one| one.release == Release::Canary && one.pod == *name)
     }
 
     fn newest(&self) -> f64 {
@@ -324,7 +355,7 @@ impl Scrapes {
     }
 
     /// Adds all batches that no scrape can change any more.
-    fn compare(&mut self) {
+    fn compare(&mut self, known: Option<usize>) {
         let lead = self.lead.as_deref().unwrap_or_default();
         let (scraped, typical) = (self.scraped_until(), self.typical());
         let lanes = self.lanes.iter_mut().zip(&mut self.comparisons).enumerate();
@@ -333,11 +364,22 @@ impl Scrapes {
                 && until <= scraped
             {
                 lane.ended.pop_front();
-                let (tables, totals) = bracket(&self.windows, lead, since, until, typical);
-                let has_incident = comparison.see_totals(&totals);
-                comparison.observe(Within { stratum: 0, known: 1, has_incident }, &tables);
-                let moved = tables.share_moved.0;
-                self.latencies.observe(length, self.windows.iter(), (since, until), typical, moved);
+                let bracket = Bracket::new(&self.windows, lead, since, until, typical);
+                let has_incident = comparison.see_totals(&bracket.totals());
+                let within = |stratum| Within { stratum, known: known.unwrap_or(1), has_incident };
+                let strata: Vec<_> = match known {
+                    None => vec![(0, bracket.tables(None))],
+                    Some(_) => {
+                        bracket.strata().into_iter().map(|one| (one, bracket.tables(Some(one)))).collect()
+                    }
+                };
+                let mut moved = 0.0_f64; // where it moved most
+                for (stratum, tables) in strata {
+                    comparison.observe(within(stratum), &tables);
+                    moved = moved.max(tables.share_moved.0);
+                }
+                let windows = self.windows.iter().map(|kept| &kept.window);
+                self.latencies.observe(length, windows, (since, until), typical, moved);
             }
         }
     }
@@ -354,11 +396,13 @@ impl Scrapes {
             lane.ended.front().map(|(since, _)| *since).or(open)
         });
         let needed = begun.fold(next, f64::min);
-        self.windows.retain(|window| window.until > needed);
+        self.windows.retain(|kept| kept.window.until > needed);
         let bounds = |window: &Window| {
             window.latencies.iter().map(|(_, histogram)| histogram.slower.len()).sum::<usize>()
         };
-        let size = |window: &Window| 1 + bounds(window) / BOUNDS_OF_A_WINDOW;
+        let size = |kept: &Kept| {
+            1 + kept.parts.len() / PARTS_OF_A_WINDOW + bounds(&kept.window) / BOUNDS_OF_A_WINDOW
+        };
         if self.windows.iter().map(size).sum::<usize>() > MOST_WINDOWS {
             self.windows.clear();
             for lane in &mut self.lanes {
@@ -391,117 +435,143 @@ impl Now {
     }
 }
 
-/// What a pod's windows tell about the time of a batch.
+/// The time in which a pod was scraped, as far as its windows touch a batch.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    release: Release,
+struct Scraped {
     since: f64,
     until: f64,
-    within: Counts,
-    touching: Counts,
     restarts: u64,
 }
 
-/// The tables of the time from `since` to `until`, from the windows of the pods that were scraped in all of it.
-/// `typical` is the usual number of requests in a window of the canary. The lead's windows divide the totals.
-fn bracket(
-    windows: &VecDeque<Window>,
-    lead: &str,
+/// The windows of a batch, which is the time from `since` to `until`.
+struct Bracket<'a> {
     since: f64,
     until: f64,
+    /// The usual number of requests in a window of the canary.
     typical: u64,
-) -> (Tables, Vec<Counts>) {
-    let mut parts: HashMap<(Release, &str), Part> = HashMap::new();
-    let touching = || windows.iter().filter(|window| window.since < until && window.until > since);
-    for window in touching() {
-        let none = Part {
-            release: window.release,
-            since: window.since,
-            until: window.until,
-            within: Counts::default(),
-            touching: Counts::default(),
-            restarts: 0,
-        };
-        let part = parts.entry((window.release, &window.pod)).or_insert(none);
-        part.since = part.since.min(window.since);
-        part.until = part.until.max(window.until);
-        part.restarts += u64::from(window.restarted);
-        part.touching += window.counts;
-        if window.since >= since && window.until <= until {
-            part.within += window.counts;
+    touching: Vec<&'a Kept>,
+    pods: HashMap<(Release, &'a str), Scraped>,
+    /// The lead's windows, which divide the totals.
+    moments: Vec<(f64, f64)>,
+}
+
+impl<'a> Bracket<'a> {
+    fn new(windows: &'a VecDeque<Kept>, lead: &str, since: f64, until: f64, typical: u64) -> Self {
+        let touches = |kept: &&Kept| kept.window.since < until && kept.window.until > since;
+        let touching: Vec<_> = windows.iter().filter(touches).collect();
+        let mut pods: HashMap<(Release, &str), Scraped> = HashMap::new();
+        for Kept { window, .. } in &touching {
+            let first = Scraped { since: window.since, until: window.until, restarts: 0 };
+            let pod = pods.entry((window.release, &*window.pod)).or_insert(first);
+            pod.since = pod.since.min(window.since);
+            pod.until = pod.until.max(window.until);
+            pod.restarts += u64::from(window.restarted);
         }
+        let of_lead = touching.iter().map(|kept| &kept.window);
+        let of_lead = of_lead.filter(|one| one.release == Release::Canary && *one.pod == *lead);
+        let moments = of_lead.map(|window| (window.since, window.until)).collect();
+        Self { since, until, typical, touching, pods, moments }
     }
-    let covers = |part: &&Part| part.since <= since && part.until >= until;
-    let of = |release| parts.values().filter(covers).filter(move |part| part.release == release);
-    // what a pod of stable counted just before a restart is lost, failures too
-    let stable = || of(Release::Stable).filter(|part| part.restarts == 0);
-    let canary = || of(Release::Canary);
-    let restarts: u64 = canary().map(|part| part.restarts).sum();
-    let sum = |parts: &mut dyn Iterator<Item = &Part>| {
-        parts.fold((Counts::default(), Counts::default()), |(within, touching), part| {
-            (within + part.within, touching + part.touching)
-        })
-    };
-    let (stable_within, stable_touching) = sum(&mut stable());
-    let (canary_within, canary_touching) = sum(&mut canary());
-    let table_of =
-        |failures: Counts, requests: u64| Counts { requests: requests.max(failures.failures), ..failures };
-    let worse = Table {
-        reference: table_of(stable_touching, stable_within.requests),
-        // the successes that it counted just before a restart are lost
-        suspect: table_of(canary_within, canary_touching.requests + restarts * typical),
-    };
-    let ratio = Table {
-        reference: table_of(stable_within, stable_touching.requests),
-        suspect: table_of(canary_touching, canary_within.requests),
-    };
-    // failures that the canary counted just before a restart are lost
-    let ratio = if restarts == 0 { ratio } else { Table::default() };
-    let is_of_lead = |window: &&Window| window.release == Release::Canary && *window.pod == *lead;
-    let moments: Vec<_> = touching().filter(is_of_lead).map(|window| (window.since, window.until)).collect();
-    let mut totals = vec![Counts::default(); moments.len() + 1];
-    for window in touching() {
-        let middle = f64::midpoint(window.since, window.until);
-        totals[moments.partition_point(|(_, end)| *end < middle)] += window.counts;
+
+    /// The strata that have requests.
+    fn strata(&self) -> BTreeSet<usize> {
+        let parts = self.touching.iter().flat_map(|kept| &kept.parts);
+        parts.map(|(place, _)| *place).collect()
     }
-    let is_part =
-        |window: &&Window| parts.get(&(window.release, &*window.pod)).is_some_and(|part| covers(&part));
-    let share_moved = share_moved(&moments, || touching().filter(is_part));
-    (Tables { worse, ratio, share_moved }, totals)
+
+    /// The pod of a window, if it was scraped in all of the batch.
+    fn pod_of(&self, window: &'a Window) -> Option<&Scraped> {
+        let pod = self.pods.get(&(window.release, &*window.pod))?;
+        (pod.since <= self.since && pod.until >= self.until).then_some(pod)
+    }
+
+    /// The counts of a stratum, or of all, of the windows within the batch and of those that touch it.
+    fn sums(&self, release: Release, stratum: Option<usize>) -> (Counts, Counts) {
+        let mut sums = (Counts::default(), Counts::default());
+        for kept in self.touching.iter().filter(|kept| kept.window.release == release) {
+            let Some(pod) = self.pod_of(&kept.window) else { continue };
+            // what a pod of stable counted just before a restart is lost, failures too
+            if release == Release::Stable && pod.restarts > 0 {
+                continue;
+            }
+            let counts = kept.counts(stratum);
+            sums.1 += counts;
+            if kept.window.since >= self.since && kept.window.until <= self.until {
+                sums.0 += counts;
+            }
+        }
+        sums
+    }
+
+    /// The tables of a stratum, or of all.
+    fn tables(&self, stratum: Option<usize>) -> Tables {
+        let (stable_within, stable_touching) = self.sums(Release::Stable, stratum);
+        let (canary_within, canary_touching) = self.sums(Release::Canary, stratum);
+        let covers = |pod: &&Scraped| pod.since <= self.since && pod.until >= self.until;
+        let of_canary = self.pods.iter().filter(|((release, _), _)| *release == Release::Canary);
+        let restarts: u64 = of_canary.map(|(_, pod)| pod).filter(covers).map(|pod| pod.restarts).sum();
+        let table_of = |failures: Counts, requests: u64| Counts {
+            requests: requests.max(failures.failures),
+            ..failures
+        };
+        let worse = Table {
+            reference: table_of(stable_touching, stable_within.requests),
+            // the successes that it counted just before a restart are lost
+            suspect: table_of(canary_within, canary_touching.requests + restarts * self.typical),
+        };
+        let ratio = Table {
+            reference: table_of(stable_within, stable_touching.requests),
+            suspect: table_of(canary_touching, canary_within.requests),
+        };
+        // failures that the canary counted just before a restart are lost
+        let ratio = if restarts == 0 { ratio } else { Table::default() };
+        let (up, down) = self.share_moved(None);
+        let (more_up, more_down) = stratum.map_or((0.0, 0.0), |_| self.share_moved(stratum));
+        Tables { worse, ratio, share_moved: (up.max(more_up), down.max(more_down)) }
+    }
+
+    /// All requests of both sides, in parts of about the same time.
+    fn totals(&self) -> Vec<Counts> {
+        let mut totals = vec![Counts::default(); self.moments.len() + 1];
+        for Kept { window, .. } in &self.touching {
+            let middle = f64::midpoint(window.since, window.until);
+            totals[self.moments.partition_point(|(_, end)| *end < middle)] += window.counts;
+        }
+        totals
+    }
+
+    /// How far the odds of the canary's share of a stratum, or of all, moved up and down between the moments, compared with
+    /// the whole time: the logarithms, at least 0. Only sizes matter. Requests are taken to be spread evenly over their
+    /// window.
+    fn share_moved(&self, stratum: Option<usize>) -> (f64, f64) {
+        let requests = |since: f64, until: f64| {
+            let mut sides = [0.0, 0.0];
+            for kept in self.touching.iter().filter(|kept| self.pod_of(&kept.window).is_some()) {
+                let Window { release, since: from, until: to, .. } = kept.window;
+                let shared = (to.min(until) - from.max(since)).max(0.0);
+                let part = shared / (to - from);
+                sides[usize::from(release == Release::Canary)] += part * real(kept.counts(stratum).requests);
+            }
+            sides
+        };
+        let sizes: Vec<_> = self.moments.iter().map(|(since, until)| requests(*since, *until)).collect();
+        let [stable, canary] =
+            sizes.iter().fold([0.0, 0.0], |[stable, canary], size| [stable + size[0], canary + size[1]]);
+        let (mut up, mut down) = (0.0_f64, 0.0_f64);
+        for [of_stable, of_canary] in sizes {
+            if of_stable > 0.0 && of_canary > 0.0 && stable > 0.0 && canary > 0.0 {
+                let moved = (of_canary / of_stable).ln() - (canary / stable).ln();
+                let noise = NOISE * (1.0 / of_canary + 1.0 / of_stable).sqrt();
+                up = up.max(moved - noise);
+                down = down.max(-moved - noise);
+            }
+        }
+        (up, down)
+    }
 }
 
 /// A movement of the share counts as far as it is more than this many standard errors.
 const NOISE: f64 = 2.0;
-
-/// How far the odds of the canary's share moved up and down between the `moments`, compared with the whole time: the
-/// logarithms, at least 0. Only sizes matter. Requests are taken to be spread evenly over their window.
-fn share_moved<'a, W: Iterator<Item = &'a Window>>(
-    moments: &[(f64, f64)],
-    windows: impl Fn() -> W,
-) -> (f64, f64) {
-    let requests = |since: f64, until: f64| {
-        let mut sides = [0.0, 0.0];
-        for window in windows() {
-            let shared = (window.until.min(until) - window.since.max(since)).max(0.0);
-            let part = shared / (window.until - window.since);
-            sides[usize::from(window.release == Release::Canary)] += part * real(window.counts.requests);
-        }
-        sides
-    };
-    let sizes: Vec<_> = moments.iter().map(|(since, until)| requests(*since, *until)).collect();
-    let [stable, canary] =
-        sizes.iter().fold([0.0, 0.0], |[stable, canary], size| [stable + size[0], canary + size[1]]);
-    let (mut up, mut down) = (0.0_f64, 0.0_f64);
-    for [of_stable, of_canary] in sizes {
-        if of_stable > 0.0 && of_canary > 0.0 && stable > 0.0 && canary > 0.0 {
-            let moved = (of_canary / of_stable).ln() - (canary / stable).ln();
-            let noise = NOISE * (1.0 / of_canary + 1.0 / of_stable).sqrt();
-            up = up.max(moved - noise);
-            down = down.max(-moved - noise);
-        }
-    }
-    (up, down)
-}
 
 #[cfg(test)]
 mod tests {
@@ -511,7 +581,16 @@ mod tests {
     use crate::{odds::GREATER, testing::counts};
 
     fn window(release: Release, pod: &str, since: f64, until: f64, counts: Counts) -> Window {
-        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies: Vec::new() }
+        Window {
+            release,
+            pod: pod.into(),
+            since,
+            until,
+            counts,
+            restarted: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
+        }
     }
 
     fn stable(pod: &str, since: f64, until: f64, counts: Counts) -> Window {
@@ -522,8 +601,12 @@ mod tests {
         window(Release::Canary, "canary", since, until, counts)
     }
 
+    fn kept(windows: impl IntoIterator<Item = Window>) -> VecDeque<Kept> {
+        windows.into_iter().map(|window| Kept::new(window, Vec::new())).collect()
+    }
+
     fn tables(windows: &[Window], since: f64, until: f64) -> Tables {
-        bracket(&windows.iter().cloned().collect(), "canary", since, until, 10).0
+        Bracket::new(&kept(windows.iter().cloned()), "canary", since, until, 10).tables(None)
     }
 
     #[test]
@@ -589,7 +672,10 @@ mod tests {
                 let (before, after): (Vec<_>, Vec<_>) = gone.into_iter().partition(|one| one.until <= until);
                 gone = after;
                 let there = stable("there", since, until, counts(0, 30));
-                scrapes.observe(before.into_iter().chain([there, canary(since, until, counts(0, 10))]));
+                scrapes.observe(
+                    kept(before.into_iter().chain([there, canary(since, until, counts(0, 10))])),
+                    None,
+                );
             }
             let compared = scrapes.comparisons()[0].stable_beside_canary();
             assert!(compared >= 15 * 30, "{compared}");
@@ -599,11 +685,11 @@ mod tests {
     /// A pod of the canary, and a window of 10 s for each count.
     fn observed(counts_of_windows: impl IntoIterator<Item = Counts>) -> Scrapes {
         let mut scrapes = Scrapes::new(Settings::default());
-        scrapes.observe([canary(0.0, 0.0, counts(0, 0)), stable("one", 5.0, 5.0, counts(0, 0))]);
+        scrapes.observe(kept([canary(0.0, 0.0, counts(0, 0)), stable("one", 5.0, 5.0, counts(0, 0))]), None);
         for (number, of_canary) in (0..).zip(counts_of_windows) {
             let since = f64::from(number) * 10.0;
-            scrapes.observe([canary(since, since + 10.0, of_canary)]);
-            scrapes.observe([stable("one", since + 5.0, since + 15.0, counts(0, 30))]);
+            scrapes.observe(kept([canary(since, since + 10.0, of_canary)]), None);
+            scrapes.observe(kept([stable("one", since + 5.0, since + 15.0, counts(0, 30))]), None);
         }
         scrapes
     }
@@ -628,7 +714,7 @@ mod tests {
         let mut scrapes = observed([counts(0, 10)]);
         for number in 2..100_000 {
             let since = f64::from(number) * 10.0 + 5.0;
-            scrapes.observe([stable("one", since, since + 10.0, counts(0, 30))]);
+            scrapes.observe(kept([stable("one", since, since + 10.0, counts(0, 30))]), None);
         }
         assert!(scrapes.windows.len() <= 1000, "{}", scrapes.windows.len());
         assert!(scrapes.pods.len() <= 2);
@@ -638,10 +724,11 @@ mod tests {
     fn another_pod_of_the_canary_leads_once_the_lead_is_gone() {
         let mut scrapes = observed(std::iter::repeat_n(counts(0, 10), 5));
         let next = |since: f64| window(Release::Canary, "next", since, since + 10.0, counts(10, 10));
-        scrapes.observe([window(Release::Canary, "next", 52.0, 52.0, counts(0, 0))]);
+        scrapes.observe(kept([window(Release::Canary, "next", 52.0, 52.0, counts(0, 0))]), None);
         for number in 0..20 {
             let since = 52.0 + f64::from(number) * 10.0;
-            scrapes.observe([next(since), stable("one", since + 3.0, since + 13.0, counts(0, 30))]);
+            scrapes
+                .observe(kept([next(since), stable("one", since + 3.0, since + 13.0, counts(0, 30))]), None);
         }
         assert_eq!(scrapes.lead.as_deref(), Some("next"));
         assert!(scrapes.comparisons()[0].peak_ln_e_value() > 20_f64.ln());
@@ -650,26 +737,32 @@ mod tests {
     /// The requests of a pod: the moment and the outcome of each. It is scraped at these moments.
     #[derive(Clone, Debug)]
     struct Requests {
-        requests: Vec<(f64, bool)>,
+        /// The time, the stratum, and whether it has failed.
+        requests: Vec<(f64, usize, bool)>,
         scrapes: Vec<f64>,
     }
 
     impl Requests {
-        fn counts(&self, since: f64, until: f64) -> Counts {
-            let during = self.requests.iter().filter(|(at, _)| *at > since && *at <= until);
-            during.fold(Counts::default(), |sum, (_, failed)| sum + counts(u64::from(*failed), 1))
+        /// The counts of a stratum, or of all.
+        fn counts(&self, since: f64, until: f64, of: Option<usize>) -> Counts {
+            let during = self.requests.iter().filter(|(at, stratum, _)| {
+                *at > since && *at <= until && of.is_none_or(|wanted| wanted == *stratum)
+            });
+            during.fold(Counts::default(), |sum, (.., failed)| sum + counts(u64::from(*failed), 1))
         }
 
-        fn windows(&self, release: Release, pod: &str) -> Vec<Window> {
+        fn windows(&self, release: Release, pod: &str) -> Vec<Kept> {
             let pairs = self.scrapes.windows(2).map(|pair| (pair[0], pair[1]));
-            pairs
-                .map(|(since, until)| window(release, pod, since, until, self.counts(since, until)))
-                .collect()
+            let kept = |(since, until)| {
+                let parts = [0, 1].map(|stratum| (stratum, self.counts(since, until, Some(stratum))));
+                Kept::new(window(release, pod, since, until, self.counts(since, until, None)), parts.to_vec())
+            };
+            pairs.map(kept).collect()
         }
     }
 
     fn requests() -> impl Strategy<Value = Requests> {
-        let requests = prop::collection::vec((0.0..100.0_f64, any::<bool>()), 0..40);
+        let requests = prop::collection::vec((0.0..100.0_f64, 0..2_usize, any::<bool>()), 0..40);
         (requests, prop::collection::vec(5.0..95.0_f64, 2..12)).prop_map(|(requests, mut scrapes)| {
             scrapes.extend([0.0, 100.0]);
             scrapes.sort_by(f64::total_cmp);
@@ -694,19 +787,28 @@ mod tests {
             let lead = &canary[0].scrapes;
             let (begin, end) = (begin % (lead.len() - 1), end);
             let (since, until) = (lead[begin], lead[(begin + end).min(lead.len() - 1)]);
-            let windows = |pods: &[Requests], release| -> Vec<Window> {
+            let windows = |pods: &[Requests], release| -> Vec<Kept> {
                 pods.iter().enumerate().flat_map(|(pod, it)| it.windows(release, &pod.to_string())).collect()
             };
             let all: VecDeque<_> =
                 [windows(&stable, Release::Stable), windows(&canary, Release::Canary)].concat().into();
-            let exact = |pods: &[Requests]| pods.iter().map(|pod| pod.counts(since, until)).sum();
-            let exact = Table { reference: exact(&stable), suspect: exact(&canary) };
-            let (Tables { worse, ratio, .. }, _) = bracket(&all, "0", since, until, 0);
-            for odds in GREATER {
-                prop_assert!(ln_ratio(worse, 1.0, odds) <= ln_ratio(exact, 1.0, odds) + 1e-9, "{worse:?} {exact:?}");
-            }
-            for odds in [0.125, 0.5, 1.3] {
-                prop_assert!(ln_ratio(ratio, 2.0, odds) <= ln_ratio(exact, 2.0, odds) + 1e-9, "{ratio:?} {exact:?}");
+            let bracket = Bracket::new(&all, "0", since, until, 0);
+            for stratum in [None, Some(0), Some(1)] {
+                let exact = |pods: &[Requests]| pods.iter().map(|pod| pod.counts(since, until, stratum)).sum();
+                let exact = Table { reference: exact(&stable), suspect: exact(&canary) };
+                let Tables { worse, ratio, .. } = bracket.tables(stratum);
+                for odds in GREATER {
+                    prop_assert!(
+                        ln_ratio(worse, 1.0, odds) <= ln_ratio(exact, 1.0, odds) + 1e-9,
+                        "{stratum:?} {worse:?} {exact:?}"
+                    );
+                }
+                for odds in [0.125, 0.5, 1.3] {
+                    prop_assert!(
+                        ln_ratio(ratio, 2.0, odds) <= ln_ratio(exact, 2.0, odds) + 1e-9,
+                        "{stratum:?} {ratio:?} {exact:?}"
+                    );
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::mem;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Outcome, Release, batch::BatchLength};
+use crate::{Batch, Counts, Outcome, Release, batch::BatchLength, scrapes::Window};
 
 /// The most strata that have a name. All that come later are one stratum together.
 const MOST: usize = 64;
@@ -123,6 +123,34 @@ impl Strata {
         self.strata[place].waiting != Batch::default()
     }
 
+    /// The parts of a window by their places. What is in no stratum is in that without a name.
+    pub(crate) fn parts(&mut self, window: &Window) -> Vec<(usize, Counts)> {
+        let named = window.strata.iter().filter(|(_, counts)| counts.requests > 0);
+        let sum = named.clone().try_fold(Counts::default(), |sum, (_, counts)| sum.checked_add(*counts));
+        let is_sound = |counts: Counts| counts.slow <= counts.failures && counts.failures <= counts.requests;
+        let sum = sum.filter(|sum| sum.is_part_of(window.counts) && is_sound(window.counts - *sum));
+        let sum = sum.filter(|_| named.clone().all(|(_, counts)| is_sound(*counts)));
+        let Some(sum) = sum else { return vec![(self.place(None), window.counts)] };
+        let mut parts: Vec<(usize, Counts)> = Vec::new();
+        let mut add = |place: usize, counts: Counts| match parts.iter_mut().find(|part| part.0 == place) {
+            Some(part) => part.1 += counts,
+            None => parts.push((place, counts)),
+        };
+        for (name, counts) in named {
+            add(self.place(Some(name)), *counts);
+        }
+        let rest = window.counts - sum;
+        if rest.requests > 0 {
+            add(self.place(None), rest);
+        }
+        parts
+    }
+
+    /// Adds what is judged at once.
+    pub(crate) fn judge(&mut self, place: usize, release: Release, counts: Counts) {
+        self.strata[place].judged.add(release, counts);
+    }
+
     /// The open batch of all strata together has ended, and there is an incident at its end or not.
     pub(crate) fn end_batch_of_all(&mut self, is_incident: bool) {
         for stratum in &mut self.strata {
@@ -174,6 +202,31 @@ mod tests {
         assert_eq!(strata.all()[64].name, None);
         let mut strata = Strata::default();
         assert_eq!((strata.place(None), strata.place(Some("/")), strata.place(None)), (0, 1, 0));
+    }
+
+    #[test]
+    fn the_parts_of_a_window_are_all_of_it_or_nothing_is_divided() {
+        let window = |strata: &[(&str, Counts)]| Window {
+            release: Release::Canary,
+            pod: "one".into(),
+            since: 0.0,
+            until: 15.0,
+            counts: counts(3, 30),
+            restarted: false,
+            latencies: Vec::new(),
+            strata: strata.iter().map(|(name, counts)| ((*name).into(), *counts)).collect(),
+        };
+        let mut strata = Strata::default();
+        let two = [("/a", counts(1, 10)), ("/b", counts(0, 15)), ("/c", counts(0, 0)), ("/a", counts(0, 1))];
+        assert_eq!(
+            strata.parts(&window(&two)),
+            [(0, counts(1, 11)), (1, counts(0, 15)), (2, counts(2, 4))],
+            "the rest has no name"
+        );
+        let too_much = [&[("/a", counts(0, 31))][..], &[("/a", counts(4, 10))], &[("/a", counts(0, 28))]];
+        for bad in too_much {
+            assert_eq!(strata.parts(&window(bad)), [(2, counts(3, 30))], "{bad:?}");
+        }
     }
 
     #[test]

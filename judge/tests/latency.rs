@@ -336,6 +336,7 @@ impl ScrapedPod {
             until: now,
             counts: Counts { requests: counted.0, failures: 0, slow: 0 },
             restarted: std::mem::take(&mut self.restarted),
+            strata: Vec::new(),
             latencies: vec![(
                 Arc::default(),
                 Histogram { answers: counted.0, slower: BUCKETS.into_iter().zip(counted.1).collect() },

@@ -119,6 +119,7 @@ impl Pod {
             counts,
             restarted,
             latencies: Vec::new(),
+            strata: Vec::new(),
         })
     }
 }

@@ -518,7 +518,16 @@ mod tests {
             let window = |release, version: &str, counts| {
                 let pod = format!("{release} {version}").into();
                 let (since, until, restarted) = (clock - 1.0, clock, false);
-                let window = Window { release, pod, since, until, counts, restarted, latencies: Vec::new() };
+                let window = Window {
+                    release,
+                    pod,
+                    since,
+                    until,
+                    counts,
+                    restarted,
+                    strata: Vec::new(),
+                    latencies: Vec::new(),
+                };
                 CountedWindow { version: version.to_owned(), window }
             };
             let canary = canary.iter().map(|(hash, counts)| window(Release::Canary, hash, *counts));

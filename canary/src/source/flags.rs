@@ -45,7 +45,7 @@ impl SourceFlags {
         // names each source, so that the compiler complains about one that is not opened
         let Self { probe, tls, strata, prometheus, pods } = self;
         let trust = tls.trust();
-        if let Some(opened) = prometheus.open(&trust, bounds) {
+        if let Some(opened) = prometheus.open(&trust, &strata.by, bounds) {
             return opened;
         }
         match &probe.target {

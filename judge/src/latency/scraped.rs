@@ -292,7 +292,16 @@ mod tests {
     fn window(release: Release, pod: &str, since: f64, until: f64, latencies: &[f64]) -> Window {
         let counts = Counts { requests: latencies.len() as u64, failures: 0, slow: 0 };
         let latencies = vec![("".into(), histogram(latencies))];
-        Window { release, pod: pod.into(), since, until, counts, restarted: false, latencies }
+        Window {
+            release,
+            pod: pod.into(),
+            since,
+            until,
+            counts,
+            restarted: false,
+            strata: Vec::new(),
+            latencies,
+        }
     }
 
     #[test]

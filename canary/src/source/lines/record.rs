@@ -124,6 +124,9 @@ struct RecordedWindow {
     restarted: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latencies: Vec<RecordedHistogram>,
+    /// The parts of the strata, if requests are divided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strata: Vec<RecordedPart>,
 }
 
 /// A histogram of the latencies of a stratum: all answers, and for each bound in seconds, how many took longer.
@@ -133,6 +136,16 @@ struct RecordedHistogram {
     stratum: String,
     answers: u64,
     slower: Vec<(f64, u64)>,
+}
+
+/// The part of a stratum.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct RecordedPart {
+    name: String,
+    requests: u64,
+    failed: u64,
+    #[serde(default)]
+    slow: u64,
 }
 
 /// How a trial ended.
@@ -267,6 +280,7 @@ impl<W: Write> Recorder<W> {
             slow: window.counts.slow,
             restarted: window.restarted,
             latencies: window.latencies.iter().map(RecordedHistogram::of).collect(),
+            strata: window.strata.iter().map(RecordedPart::of).collect(),
         });
         let canary_record = Recorded {
             at: Some(self.seconds(now)),
@@ -441,8 +455,9 @@ impl RecordedWindow {
         }
         let counts = Counts { requests, failures: failed, slow };
         let latencies = self.latencies.iter().map(RecordedHistogram::counted).collect::<Result<_, _>>()?;
+        let strata = self.strata.iter().map(RecordedPart::counted).collect();
         let pod = self.pod.as_str().into();
-        let window = Window { release, pod, since, until, counts, restarted, latencies };
+        let window = Window { release, pod, since, until, counts, restarted, strata, latencies };
         Ok(CountedWindow { version: self.version.clone(), window })
     }
 }
@@ -461,6 +476,18 @@ impl RecordedHistogram {
             return Err("canary_record.windows has an impossible histogram".to_owned());
         }
         Ok((stratum.as_str().into(), Histogram { answers: *answers, slower: slower.clone() }))
+    }
+}
+
+impl RecordedPart {
+    fn of((name, counts): &(Arc<str>, Counts)) -> Self {
+        let Counts { requests, failures: failed, slow } = *counts;
+        Self { name: name.to_string(), requests, failed, slow }
+    }
+
+    fn counted(&self) -> (Arc<str>, Counts) {
+        let counts = Counts { requests: self.requests, failures: self.failed, slow: self.slow };
+        (strata::name([Some(&*self.name)]), counts)
     }
 }
 

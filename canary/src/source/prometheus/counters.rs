@@ -63,6 +63,8 @@ pub(super) struct Series {
     pub(super) target: Option<String>,
     /// The hash of the pod template; empty if no label has it.
     pub(super) version: String,
+    /// The kind of its requests; `None` if requests are not divided.
+    pub(super) stratum: Option<Arc<str>>,
     /// All labels, which identify the series.
     pub(super) labels: String,
     /// Its samples, oldest first.
@@ -124,8 +126,9 @@ struct Scraped {
     until: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct SeriesState {
+    stratum: Option<Arc<str>>,
     /// The time of its first sample.
     first: f64,
     last: Sample,
@@ -236,7 +239,7 @@ impl Scraped {
             if !is_first && baseline.0 - first > SAME_SCRAPE {
                 continue; // it was born later
             }
-            let mut known = SeriesState::new(baseline, 0.0);
+            let mut known = SeriesState::new(series, baseline, 0.0);
             if let [.., before, last] = series.samples[..]
                 && is_first
             {
@@ -258,7 +261,7 @@ impl Scraped {
                 let key = (series.kind.quantity, series.labels.clone());
                 let known = self.series.entry(key).or_insert_with(|| {
                     let increase = if *born { sample.1 } else { 0.0 };
-                    SeriesState { is_newer: *born, ..SeriesState::new(*sample, increase) }
+                    SeriesState { is_newer: *born, ..SeriesState::new(series, *sample, increase) }
                 });
                 known.take(*sample);
                 known.round = round;
@@ -272,7 +275,9 @@ impl Scraped {
     /// About the bytes that the target takes.
     fn memory(&self, target: &Target) -> usize {
         let names = 2 * target.name.len() + 2 * target.version.len();
-        let series = self.series.keys().map(|(_, labels)| PER_SERIES + labels.len());
+        let series = self.series.iter().map(|((_, labels), known)| {
+            PER_SERIES + labels.len() + known.stratum.as_ref().map_or(0, |stratum| stratum.len())
+        });
         PER_SERIES + names + series.sum::<usize>()
     }
 
@@ -292,18 +297,25 @@ impl Scraped {
     }
 
     fn close(&mut self, target: &Target, until: f64) -> Closed {
-        let mut sums = Sums::default();
+        // of each stratum, or of all if requests are not divided
+        let mut sums: BTreeMap<Option<Arc<str>>, Sums> = BTreeMap::new();
         let mut restarted = false;
         for ((quantity, _), known) in &mut self.series {
-            sums.add(*quantity, known.increase);
+            sums.entry(known.stratum.clone()).or_default().add(*quantity, known.increase);
             restarted |= known.was_reset;
             (known.increase, known.was_reset, known.is_newer) = (0.0, false, false);
         }
         let since = std::mem::replace(&mut self.until, until);
         let (release, pod) = (target.release, Arc::clone(&self.name));
-        let counts = sums.counts();
-        let latencies = sums.latencies().map(|histogram| (Arc::default(), histogram)).into_iter().collect();
-        let window = Window { release, pod, since, until, counts, restarted, latencies };
+        let latencies = sums.iter().filter_map(|(stratum, sums)| {
+            Some((stratum.clone().unwrap_or_default(), sums.latencies()?)) // without a name if requests are not divided
+        });
+        let latencies = latencies.collect();
+        let all: Vec<_> = sums.into_iter().map(|(stratum, sums)| (stratum, sums.counts())).collect();
+        let counts = all.iter().map(|(_, counts)| *counts).sum();
+        let strata = all.into_iter().filter_map(|(stratum, counts)| Some((stratum?, counts)));
+        let strata = strata.filter(|(_, counts)| counts.requests > 0).collect();
+        let window = Window { release, pod, since, until, counts, restarted, strata, latencies };
         Closed { window, version: target.version.clone() }
     }
 }
@@ -362,9 +374,17 @@ impl Sums {
 
 impl SeriesState {
     /// A new series, which has increased by `increase` since the last scrape of its target.
-    fn new(sample: Sample, increase: f64) -> Self {
-        let (first, interval) = (sample.0, None);
-        Self { first, last: sample, interval, increase, was_reset: false, is_newer: false, round: 0 }
+    fn new(series: &Series, sample: Sample, increase: f64) -> Self {
+        Self {
+            stratum: series.stratum.clone(),
+            first: sample.0,
+            last: sample,
+            interval: None,
+            increase,
+            was_reset: false,
+            is_newer: false,
+            round: 0,
+        }
     }
 
     fn take(&mut self, sample: Sample) {
@@ -409,7 +429,7 @@ mod tests {
     fn series(kind: Kind, target: &str, samples: &[Sample]) -> Series {
         let labels = format!("{target} {:?}", kind.quantity);
         let target = Some(target.to_owned());
-        Series { kind, target, version: String::new(), labels, samples: samples.to_vec() }
+        Series { kind, target, version: String::new(), stratum: None, labels, samples: samples.to_vec() }
     }
 
     /// Counters that have seen a stable and a canary pod once, at their own moments.
@@ -430,6 +450,28 @@ mod tests {
             (pod, window.since, window.until, counts.requests, counts.failures)
         });
         shown.collect()
+    }
+
+    #[test]
+    fn the_increases_of_each_stratum_are_parts_of_the_window() {
+        let of = |path: &str, kind: Kind, samples: &[Sample]| Series {
+            stratum: Some(path.into()),
+            labels: path.to_owned(),
+            ..series(kind, "one", samples)
+        };
+        let mut counters = Counters::default();
+        let round = |at: f64, counts: [f64; 3], failures: f64| {
+            let requests = ["/", "/cart", "/rare"].into_iter().zip(counts);
+            let requests = requests.map(|(path, count)| of(path, STABLE, &[(at, count)]));
+            requests.chain([of("/cart", STABLE_FAILURES, &[(at, failures)])]).collect::<Vec<_>>()
+        };
+        let first = counters.observe(&round(0.0, [10.0, 20.0, 5.0], 1.0));
+        assert!(first.iter().all(|one| one.window.strata.is_empty()), "the baseline has no increase");
+        let closed = counters.observe(&round(15.0, [17.0, 50.0, 5.0], 4.0));
+        let counts = |requests, failures| Counts { requests, failures, slow: 0 };
+        let [Closed { window, .. }] = &closed[..] else { panic!("{closed:?}") };
+        assert_eq!(window.counts, counts(37, 3));
+        assert_eq!(window.strata, [("/".into(), counts(7, 0)), ("/cart".into(), counts(30, 3))]);
     }
 
     #[test]

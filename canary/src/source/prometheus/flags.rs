@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Address, Bucket, Credentials, Latencies, Matchers, Metric, Options, Prometheus, Queries};
+use super::{
+    Address, Bucket, Credentials, Latencies, Matchers, Metric, Options, Prometheus, Queries,
+    queries::is_label,
+};
 use crate::source::{
     AnySource,
     canary_flag::{CanaryFlag, DEFAULT_CANARY},
@@ -75,13 +78,21 @@ impl PrometheusFlags {
     ///
     /// # Errors
     /// If a flag cannot be used: the cause, in words.
-    pub(in crate::source) fn open(&self, trust: &Trust, bounds: Bounds) -> Option<Result<Opened, String>> {
+    pub(in crate::source) fn open(
+        &self,
+        trust: &Trust,
+        by: &[String],
+        bounds: Bounds,
+    ) -> Option<Result<Opened, String>> {
         let address = self.url.as_ref()?;
         if bounds.compares_latency && self.latency_metric.is_none() {
             return Some(Err("with --prometheus, --slower-by needs --latency-metric".to_owned()));
         }
         let title = format!("{address} for {}", self.metric);
-        let options = self.options(address.clone(), trust.clone());
+        if let Some(label) = by.iter().find(|label| !is_label(label)) {
+            return Some(Err(format!("--by {label:?}: want the name of a label, such as path")));
+        }
+        let options = self.options(address.clone(), trust.clone(), by);
         let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
         Some(started.map(|prometheus| Opened {
             source: AnySource::new(prometheus),
@@ -96,7 +107,7 @@ impl PrometheusFlags {
         }))
     }
 
-    fn options(&self, address: Address, trust: Trust) -> Result<Options, String> {
+    fn options(&self, address: Address, trust: Trust, by: &[String]) -> Result<Options, String> {
         let Self {
             metric,
             stable,
@@ -119,7 +130,7 @@ impl PrometheusFlags {
             headers: self.prometheus_headers.clone(),
             credentials,
             trust,
-            queries: Queries { requests: metric, stable, canary, failed, slow, latencies },
+            queries: Queries { requests: metric, stable, canary, failed, slow, latencies, by: by.to_owned() },
             every: self.interval,
         })
     }

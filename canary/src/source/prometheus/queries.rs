@@ -193,6 +193,13 @@ pub struct Queries {
     pub slow: Option<Bucket>,
     /// The histogram of latencies, if they are compared.
     pub latencies: Option<Latencies>,
+    /// The labels whose values divide requests.
+    pub by: Vec<String>,
+}
+
+/// Whether this may be the name of a label.
+pub(super) fn is_label(text: &str) -> bool {
+    is_name(text, "")
 }
 
 impl Queries {
@@ -316,6 +323,7 @@ mod tests {
             failed: "status=~\"5..\",status!~`50[12]`".parse().expect("matchers"),
             slow: Some("seconds_bucket{le=\"0.25\",method=\"GET\"}".parse().expect("a bucket")),
             latencies: Some("seconds_bucket{status!~\"5..\"}".parse().expect("a histogram")),
+            by: Vec::new(),
         };
         let all: Vec<_> = queries.selectors().into_iter().map(|(kind, text)| (kind.release, text)).collect();
         let expected = [
@@ -360,6 +368,7 @@ mod tests {
                 failed: "a=\"d\"".parse().expect("matchers"),
                 slow: None,
                 latencies: Some(histogram.parse().expect("a histogram")),
+                by: Vec::new(),
             };
             assert_eq!(queries.bound(le), bound.and_then(Bound::new), "{histogram} {le}");
         }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     foreign::HASH_LABELS,
     foreign::{ERROR, LABEL, bounded},
-    source::{CountedWindow, Interval},
+    source::{CountedWindow, Interval, strata},
 };
 use canary_judge::Release;
 
@@ -131,7 +131,8 @@ impl Rounds {
         let series =
             found.into_iter().flat_map(|(kind, _, all)| all.into_iter().map(move |series| (kind, series)));
         let series = series.filter_map(|(kind, raw)| Some((self.kind_of(kind, &raw)?, raw)));
-        let series: Vec<_> = series.map(|(kind, raw)| counted(kind, raw, &newest)).collect();
+        let by = &self.queries.by;
+        let series: Vec<_> = series.map(|(kind, raw)| counted(kind, raw, &newest, by)).collect();
         let windows = self.counters.observe(&series);
         let (at, began) = (Instant::now(), *self.began.get_or_insert(time));
         self.last = Some((time, at));
@@ -214,6 +215,13 @@ impl Rounds {
                 ));
             }
         }
+        for (_, selector, series) in found.iter().filter(|(.., series)| !series.is_empty()) {
+            let has = |label: &str| series.iter().any(|series| series.labels.contains_key(label));
+            if let Some(label) = self.queries.by.iter().find(|label| !has(label)) {
+                let label = bounded(label, LABEL);
+                return trouble(format!("no series of {selector} has the label {label}, which --by uses"));
+            }
+        }
         for (kind, selector, series) in found.iter().filter(|one| one.0.quantity == Quantity::Requests) {
             let has = |label: &str| series.iter().any(|series| series.labels.contains_key(label));
             if let Some(label) = self.queries.labels_of_failures().find(|label| !has(label))
@@ -281,7 +289,7 @@ fn newest_of_targets(found: &[Found]) -> HashMap<String, f64> {
     newest
 }
 
-fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>) -> Series {
+fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>, by: &[String]) -> Series {
     let RawSeries { labels, mut samples } = raw;
     let target = target(&labels);
     if let Some(newest) = target.as_ref().and_then(|target| newest.get(target)) {
@@ -289,7 +297,9 @@ fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>) -> Series 
     }
     let hash = HASH_LABELS.iter().find_map(|label| labels.get(&label.replace('-', "_")));
     let version = hash.filter(|_| kind.release == Release::Canary).cloned().unwrap_or_default();
-    Series { kind, target, version, labels: shown(&labels), samples }
+    let values = by.iter().map(|label| labels.get(label).map(String::as_str));
+    let stratum = (!by.is_empty()).then(|| strata::name(values));
+    Series { kind, target, version, stratum, labels: shown(&labels), samples }
 }
 
 fn target(labels: &BTreeMap<String, String>) -> Option<String> {
