@@ -299,6 +299,47 @@ fn a_histogram_shows_how_much_slower_a_canary_is_and_decides_only_with_a_toleran
     assert!(said.contains(" Slower: ") && said.contains(" This decides nothing."), "{said}");
 }
 
+/// The releases are alike on each path, but the canary's clients use the slow one more.
+#[test]
+fn histograms_are_compared_within_a_path() {
+    let server = MadeUp::new(|request| {
+        if request.contains("query=time") || request.contains("metadata") || request.contains("5..") {
+            return usual(request);
+        }
+        let (release, slow) = if request.contains("canary") { ("canary", 0.8) } else { ("stable", 0.1) };
+        let counter = |labels: &[(&str, &str)], part: f64| {
+            let mut counter = series(release, labels);
+            for sample in counter["values"].as_array_mut().expect("samples") {
+                let count: f64 = sample[1].as_str().and_then(|count| count.parse().ok()).expect("a number");
+                sample[1] = json!((count * part).floor().to_string());
+            }
+            counter
+        };
+        let paths = [("/", 1.0 - slow, 1.0), ("/report", slow, 0.0)];
+        let found: Vec<_> = if request.contains("ms_bucket") {
+            let bounds = [("50", 0.0), ("250", 1.0), ("+Inf", 1.0)];
+            let of = |(path, part, fast): (&'static str, f64, f64)| {
+                bounds.map(|(le, all)| counter(&[("path", path), ("le", le)], part * fast.max(all)))
+            };
+            paths.into_iter().flat_map(of).collect()
+        } else {
+            paths.map(|(path, part, _)| counter(&[("status", "200"), ("path", path)], part)).into()
+        };
+        matrix(&json!(found))
+    });
+    let judge = |flags: &[&str]| {
+        let usual = ["judge", "--prometheus", &server.url, "--interval=300ms", "--for=90s", "--output=json"];
+        let more = ["--max-failure-rate=10%", "--latency-metric=took_ms", "--slower-by=0"];
+        let (code, said, told) = run(&[&usual[..], &more, flags].concat());
+        (code, json_lines(&said).pop().unwrap_or_default(), told)
+    };
+    let (code, summary, told) = judge(&[]);
+    assert_eq!(code, Some(1), "{summary}{told}");
+    let (code, summary, told) = judge(&["--by=path"]);
+    assert_eq!(code, Some(0), "{summary}{told}");
+    assert!(summary["verdict"]["latency"]["compared"].as_u64() > Some(0), "{summary}");
+}
+
 #[test]
 fn a_wrong_type_is_named() {
     let server =

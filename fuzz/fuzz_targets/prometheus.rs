@@ -29,6 +29,7 @@ fn options() -> Options {
             failed: "e=\"1\"".parse().expect("matchers"),
             slow: Some("t_bucket{le=\"1\"}".parse().expect("a bucket")),
             latencies: Some("l".parse().expect("a histogram")),
+            by: Vec::new(),
         },
         every: Duration::from_secs(5),
     }
