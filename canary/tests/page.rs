@@ -1,7 +1,7 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
 //! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and `PAGE_LOOKS=DIRECTORY` keeps pictures of
-//! all looks.
+//! all looks. `AXE=FILE` names axe-core's axe.min.js (from `npm install axe-core`), which then looks for barriers.
 
 mod common;
 
@@ -847,6 +847,87 @@ fn light_and_dark_are_both_legible() {
     browser.prefers("dark");
     let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
     assert_eq!(ground, "rgb(13, 17, 23)");
+}
+
+#[test]
+fn axe_finds_no_barrier_in_any_look() {
+    let Some(axe) = std::env::var_os("AXE") else {
+        eprintln!("SKIPPED: AXE does not name axe-core's axe.min.js");
+        return;
+    };
+    let axe = std::fs::read_to_string(axe).expect("axe.min.js");
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
+    browser.run(&axe);
+    let is_clean = |look: &str| {
+        let found = browser.run_until_done(
+            "axe.run().then(({violations}) => done(violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])), \
+                 error => done(String(error)))",
+        );
+        assert_eq!(found, json!([]), "{look}");
+    };
+    is_clean("a roll-back");
+    browser.prefers("dark");
+    is_clean("in the dark");
+    browser.prefers("light");
+    for standing in ["not_yet", "promote", "hold", "gone"] {
+        server.edit(|state| state["standing"] = json!(standing));
+        eventually("its colour", || {
+            browser.run("return document.getElementById('verdict').dataset.standing") == standing
+        });
+        is_clean(standing);
+    }
+    browser.press("d");
+    browser.until_shows("#details", "This trial");
+    is_clean("the details");
+    browser.press(ESCAPE);
+    server.edit(|state| {
+        state["rehearsal"]["curtain"] = json!(true);
+        state["outage"] = json!({
+            "kind": "no_answer", "since": "2026-11-29T10:00:00Z", "seconds": 9, "requests": 90, "cause": "refused"
+        });
+    });
+    browser.until_shows("#outage", "refused");
+    is_clean("an outage behind the curtain");
+    browser.resize(390, 844);
+    is_clean("a phone");
+}
+
+#[test]
+fn colours_of_the_system_and_less_motion_are_respected() {
+    let Some((browser, _server)) = page_of(broken_canary()) else { return };
+    browser.forces_colours();
+    let kept = browser.run("return getComputedStyle(document.querySelector('#wall')).forcedColorAdjust");
+    assert_eq!(kept, "none", "marks keep the colours that tell them apart");
+    keep(&browser, "forced-colours");
+    let moving = browser.run(
+        "return [...document.querySelectorAll('*')].filter(one => { \
+             const {transitionDuration, animationName} = getComputedStyle(one); \
+             return transitionDuration !== '0s' || animationName !== 'none' }).length",
+    );
+    assert_eq!(moving, 0, "nothing is animated, whoever looks");
+}
+
+/// The contrast of the marks to their panel: 3:1 at least, as WCAG 2.2 wants of graphics (1.4.11).
+#[test]
+fn marks_and_lines_can_be_told_from_their_ground() {
+    let Some((browser, _server)) = page_of(broken_canary()) else { return };
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        let ratios = browser.run(
+            "const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number); \
+             const luminance = (colour) => { const [r, g, b] = numbers(colour).map(part => part / 255) \
+                 .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4); \
+                 return 0.2126 * r + 0.7152 * g + 0.0722 * b }; \
+             const ground = luminance(getComputedStyle(document.getElementById('requests')).backgroundColor); \
+             return ['stable', 'canary', 'neither', 'failed'].map(name => { \
+                 const mark = luminance(getComputedStyle(document.querySelector(`#marks .${name}`)).fill); \
+                 return (Math.max(mark, ground) + 0.05) / (Math.min(mark, ground) + 0.05) })",
+        );
+        let ratios: Vec<_> = ratios.as_array().expect("ratios").iter().filter_map(Value::as_f64).collect();
+        assert!(ratios.len() == 4 && ratios.iter().all(|ratio| *ratio >= 3.0), "{scheme}: {ratios:?}");
+    }
 }
 
 /// What the page at this address must show for a service with three stable pods and a canary that always fails.

@@ -403,7 +403,8 @@ function showBound(now) {
   parts.push(draw("path", { class: "line stable", d: path(box, column(1)) }));
   parts.push(draw("path", { class: "line canary seen", d: path(box, column(4)) }));
   parts.push(draw("path", { class: "line canary", d: path(box, column(8)) }));
-  const below = { x: box.right, y: box.y(Math.cbrt(limit)) + 1 * box.rem, "text-anchor": "end", class: "strong" };
+  // the bound comes from above, so there is room on the left until it is below the line
+  const below = { x: box.left + 0.3 * box.rem, y: box.y(Math.cbrt(limit)) + 1 * box.rem, class: "strong" };
   parts.push(draw("text", below, "promote below this line"));
   const size = 1.2 * box.rem;
   for (const [name, index] of [["stable", 1], ["canary", 8]]) {
@@ -450,7 +451,7 @@ function showEvidence(now) {
   const needed = count(Number(Math.exp(threshold).toPrecision(2)));
   parts.push(...level(box, part(threshold), needed, "limit", "strong"));
   parts.push(draw("path", { class: "line ink", d: path(box, scaled(known, part)) }));
-  const said = { class: "strong", x: box.right, y: line + 1 * box.rem, "text-anchor": "end" };
+  const said = { class: "strong", x: box.right, y: line - 0.35 * box.rem, "text-anchor": "end" };
   parts.push(draw("text", said, "roll back above this line"));
   const crossed = crossing(known, threshold);
   if (crossed !== null) {
