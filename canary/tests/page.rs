@@ -1,6 +1,6 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
-//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and `PAGE_LOOKS=DIRECTORY` keeps pictures of
+//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and one behind the curtain beside it. `PAGE_LOOKS=DIRECTORY` keeps pictures of
 //! all looks. `AXE=FILE` names axe-core's axe.min.js (from `npm install axe-core`), which then looks for barriers.
 
 mod common;
@@ -1095,7 +1095,14 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
             browser.until_shows("#versions .changed", "fault-percent=50");
             assert!(is_in_the_window(&browser, "versions"), "the point of the step is to be seen");
         }
+        if number == 8 {
+            browser.until_shows("#versions .changed", "fault-percent removed");
+        }
         browser.until_shows("#word", word);
+        if [5, 9, 10].contains(&number) {
+            // docs/teaching.md: "How many requests are lost?"
+            assert_eq!(browser.count("#wall use[href='#no-answer']"), 0, "{title}: none is lost");
+        }
         holds(title);
         keep(&browser, &format!("step-{number}"));
         assert_eq!(browser.run("return document.activeElement.id"), "next", "{title}");
@@ -1106,6 +1113,49 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     rehearsal.signal(Signal::INT);
     assert_eq!(rehearsal.end(), Some(0));
     browser.until_shows("#lost", "The connection is lost");
+}
+
+/// docs/teaching.md, step 6: at the usual pace, so that there is time to see "Not yet".
+#[test]
+fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote_below_the_line() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let rehearsal = Serving::rehearse(&["--rate=80"]);
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy");
+    for (number, next) in (1..).zip([
+        "Scale",
+        "Change a label",
+        "Deploy the broken",
+        "Roll back",
+        "Deploy the fixed",
+        "Make some",
+    ]) {
+        browser.press("n");
+        browser.until_shows("#step", &format!("{number}. "));
+        browser.until_shows("#next", &format!("Next: {next}"));
+    }
+    browser.until_shows("#word", "Not yet");
+    browser.until_shows("#more", "more good answers, about ");
+    let (fact, more) = (browser.text("#fact"), browser.text("#more"));
+    let answers = |text: &str, after: usize| {
+        text.split(' ').nth(after).and_then(|it| it.parse::<u32>().ok()).expect("a number")
+    };
+    let all = answers(&fact, 2) + answers(&more, 0);
+    assert!((335..=375).contains(&all), "about 350 in all: {fact}, {more}");
+    let bound = || {
+        let told = browser.text("#bound-title");
+        let rate = told.strip_prefix("The canary fails at most ")?.strip_suffix("\u{a0}%")?;
+        rate.parse::<f64>().ok()
+    };
+    let first = bound().expect("a bound");
+    assert!(first > 1.0, "{first}");
+    browser.until_shows("#word", "Promote");
+    assert!(
+        bound().is_some_and(|bound| bound <= 1.0),
+        "the bound that is shown is the one that decides: {:?}",
+        bound()
+    );
+    browser.until_shows("#meaning", "At most 1\u{a0}% of its requests fail");
 }
 
 #[test]
@@ -1163,9 +1213,15 @@ fn rules_of_thumb_have_said(browser: &Browser) {
 fn is_the_picture_in_the_documents(browser: &Browser) {
     let picture = picture(browser);
     assert!(picture.len() < 200_000, "{} bytes", picture.len());
-    if let Some(file) = std::env::var_os("PAGE_PICTURE") {
-        std::fs::write(file, picture).expect("written");
-    }
+    let Some(file) = std::env::var_os("PAGE_PICTURE") else { return };
+    std::fs::write(&file, picture).expect("written");
+    // the same behind the curtain, beside it
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    let curtain = std::path::Path::new(&file).with_file_name("page-curtain.png");
+    std::fs::write(curtain, self::picture(browser)).expect("written");
+    browser.press("j");
+    browser.until_shows("#word", "Roll back");
 }
 
 /// Saves a picture for developers of the page, if `PAGE_LOOKS` names a directory.
