@@ -62,6 +62,7 @@ fn walkthrough() -> Result<ExitCode, String> {
         End::Walked(Ok(())) => return Ok(ExitCode::SUCCESS),
         End::Walked(Err(error)) => {
             eprintln!("\nwalkthrough: {error}");
+            eprintln!("walkthrough: what the cluster says of it:\n{}", cluster.warnings());
             ExitCode::FAILURE
         }
         End::Signal(code) => {

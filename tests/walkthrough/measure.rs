@@ -52,7 +52,26 @@ impl Cluster {
             Ok(pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()))
         })
     }
+
+    /// The pods and the last warnings of the namespace. A command that waits in vain does not say what it waits for.
+    pub(crate) fn warnings(&self) -> String {
+        let pods = kubectl(&["get", "pods", "-n", &self.namespace, "-o", "wide"]);
+        let events = kubectl(&[
+            "get",
+            "events",
+            "-n",
+            &self.namespace,
+            "--field-selector=type=Warning",
+            "--sort-by=.metadata.creationTimestamp",
+        ]);
+        let [pods, events] = [pods, events].map(|said| said.unwrap_or_else(|error| error));
+        let events: Vec<_> = events.lines().collect();
+        let last = &events[events.len().saturating_sub(MOST_WARNINGS)..];
+        format!("{pods}\n{}", last.join("\n"))
+    }
 }
+
+const MOST_WARNINGS: usize = 20;
 
 pub(crate) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
