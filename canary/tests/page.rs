@@ -499,6 +499,7 @@ fn without_single_requests_the_charts_have_the_room() {
     server.edit(|state| state["dots"] = json!({"first": 340, "outcomes": ""}));
     eventually("no wall", || browser.text("#requests").is_empty());
     assert!(width() > before, "{before:?}");
+    browser.until_shows("#totals", "40 requests/s · last minute: 0 of 340 failed");
     keep(&browser, "counters");
     server.show(fixed_canary());
     eventually("a wall", || browser.count("#wall use") == 300 && !browser.text("#requests").is_empty());
@@ -996,6 +997,31 @@ fn what_canary_serve_watches_is_to_be_seen() {
     assert_eq!(browser.text("#lost"), "");
 }
 
+#[test]
+fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("state");
+    let state = format!("--state={}", file.display());
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &["--rate=100", &state]);
+    let address = serving.address;
+    browser.go(&format!("http://{address}/"));
+    browser.until_shows("#word", "Roll back");
+    assert_eq!(browser.count("#evidence-chart .restarted"), 0);
+    eventually("the state is written", || file.exists());
+    drop(serving); // kill -9
+    browser.until_shows("#lost", "The connection is lost");
+    let child = start(&["serve", &fleet.url(), "--rate=100", &state, "--listen", &address.to_string()]);
+    let _again = Serving { child, address };
+    eventually("it is there again", || browser.text("#connection") == "Live");
+    browser.until_shows("#note", "the server has restarted at");
+    for chart in ["evidence", "bound"] {
+        eventually("its mark", || browser.count(&format!("#{chart}-chart .restarted")) == 1);
+    }
+    keep(&browser, "restarted");
+}
+
 /// The texts with too little contrast. <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio> has the formula and
 /// the limits.
 const CONTRAST: &str = "
@@ -1182,6 +1208,11 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     browser.press("j");
     browser.until_shows("#verdict", "Would you promote it?");
     assert_eq!(newest()["rehearsal"]["curtain"], true, "each viewer's page hides it");
+    let mut class: Vec<_> = (0..30).map(|_| rehearsal.events("/v1/events")).collect();
+    let sees = |viewer: &mut common::serving::Events| {
+        viewer.next().is_some_and(|state| state["rehearsal"]["curtain"] == true)
+    };
+    assert!(class.iter_mut().all(sees), "thirty viewers");
     let student = Browser::open(1280, 720).expect("another browser");
     student.go(&format!("http://{}/", rehearsal.address));
     student.until_shows("#verdict", "Would you promote it?");

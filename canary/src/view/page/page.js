@@ -93,7 +93,10 @@ function showButton(button, label, key) {
 }
 
 function showHeader({ title, requests, seconds, trial, rehearsal }) {
-  setText($("totals"), rehearsal === null ? `${count(requests)} requests · ${clock(seconds)} · trial ${trial}` : "");
+  // where there is no wall, what is above it is here
+  const now = $("requests").hidden ? ` · ${presentOf(state)}` : "";
+  const totals = `${count(requests)} requests · ${clock(seconds)} · trial ${trial}${now}`;
+  setText($("totals"), rehearsal === null ? totals : "");
   $("steps").hidden = rehearsal === null;
   if (rehearsal === null) {
     setText($("step"), title);
@@ -243,13 +246,17 @@ function icon(standing) {
   return canvas.toDataURL();
 }
 
-function showPresent({ present, rehearsal, paused, failing }) {
+function presentOf({ present, rehearsal, paused, failing }) {
   const rate = present.rate < 10 ? Number(present.rate.toFixed(1)) : count(Math.round(present.rate));
   const pace = rehearsal?.held || paused ? "paused" : `${rate} requests/s`;
   const codes = present.failures === 0 ? "" : codesOf(failing);
   const minute = `last minute: ${count(present.failures)} of ${count(present.requests)} failed`;
-  setText($("present"), `${pace} · ${minute}${codes && ` (${codes})`}`);
-  $("present").classList.toggle("minute-failed", present.failures > 0);
+  return `${pace} · ${minute}${codes && ` (${codes})`}`;
+}
+
+function showPresent(now) {
+  setText($("present"), presentOf(now));
+  $("present").classList.toggle("minute-failed", now.present.failures > 0);
 }
 
 // The codes of this trial's failures, the most frequent first.
@@ -468,7 +475,7 @@ function showRules({ rules }) {
   const list = rules?.list ?? [];
   const rows = list.map(({ name, said, wrong, judge }) => {
     const row = element("tr", judge ? "the-judge" : "");
-    const when = said === null ? "–" : `${said < 100 ? Number(said.toFixed(1)) : count(Math.round(said))}\u00a0s`;
+    const when = said === null ? "–" : `${said < 100 ? said.toFixed(1) : count(Math.round(said))}\u00a0s`;
     row.append(element("td", "", name), element("td", "", when), element("td", wrong > 5 ? "wrong" : "", `${wrong}\u00a0%`));
     return row;
   });
@@ -574,7 +581,7 @@ function showDetails(now) {
 
 // ---- Drawing
 
-const PARTS = [showHeader, showOutage, showTimes, showVerdict, showPresent, showWall, showEvidence, showBound, showRules,
+const PARTS = [showWall, showHeader, showOutage, showTimes, showVerdict, showPresent, showEvidence, showBound, showRules,
   showVersions, showDetails];
 let due = false;
 
