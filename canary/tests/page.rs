@@ -1019,6 +1019,8 @@ fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
     for chart in ["evidence", "bound"] {
         eventually("its mark", || browser.count(&format!("#{chart}-chart .restarted")) == 1);
     }
+    browser.until_shows("#rules-setting", "They have not seen what was before the restart.");
+    assert_eq!(browser.count("#evidence-chart .crossing"), 0, "it crossed the line before");
     keep(&browser, "restarted");
 }
 

@@ -431,7 +431,7 @@ function showBound(now) {
 // The time at which the line first reaches the threshold; null if it never does.
 function crossing(points, threshold) {
   const after = points.findIndex(([, ln]) => ln !== null && ln >= threshold);
-  if (after < 0) return null;
+  if (after <= 0) return null; // never, or before a restart
   const [ended, high] = points[after];
   const [began, low] = points[after - 1] ?? [ended, null];
   return low === null ? ended : began + ((ended - began) * (threshold - low)) / (high - low);
@@ -471,7 +471,7 @@ function showEvidence(now) {
 
 // ---- Rules of thumb
 
-function showRules({ rules }) {
+function showRules({ rules, gap }) {
   const list = rules?.list ?? [];
   const rows = list.map(({ name, said, wrong, judge }) => {
     const row = element("tr", judge ? "the-judge" : "");
@@ -484,7 +484,8 @@ function showRules({ rules }) {
     $("rule-list").dataset.shown = shown;
     $("rule-list").replaceChildren(...rows);
   }
-  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : "Single requests are not known.");
+  const without = gap ? "They have not seen what was before the restart." : "Single requests are not known.";
+  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : without);
 }
 
 // ---- Versions and pods
