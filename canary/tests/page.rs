@@ -1,7 +1,7 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
-//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and `PAGE_LOOKS=DIRECTORY` keeps pictures of
-//! all looks.
+//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and one behind the curtain beside it. `PAGE_LOOKS=DIRECTORY` keeps pictures of
+//! all looks. `AXE=FILE` names axe-core's axe.min.js (from `npm install axe-core`), which then looks for barriers.
 
 mod common;
 
@@ -499,6 +499,7 @@ fn without_single_requests_the_charts_have_the_room() {
     server.edit(|state| state["dots"] = json!({"first": 340, "outcomes": ""}));
     eventually("no wall", || browser.text("#requests").is_empty());
     assert!(width() > before, "{before:?}");
+    browser.until_shows("#totals", "40 requests/s · last minute: 0 of 340 failed");
     keep(&browser, "counters");
     server.show(fixed_canary());
     eventually("a wall", || browser.count("#wall use") == 300 && !browser.text("#requests").is_empty());
@@ -849,6 +850,87 @@ fn light_and_dark_are_both_legible() {
     assert_eq!(ground, "rgb(13, 17, 23)");
 }
 
+#[test]
+fn axe_finds_no_barrier_in_any_look() {
+    let Some(axe) = std::env::var_os("AXE") else {
+        eprintln!("SKIPPED: AXE does not name axe-core's axe.min.js");
+        return;
+    };
+    let axe = std::fs::read_to_string(axe).expect("axe.min.js");
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
+    browser.run(&axe);
+    let is_clean = |look: &str| {
+        let found = browser.run_until_done(
+            "axe.run().then(({violations}) => done(violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])), \
+                 error => done(String(error)))",
+        );
+        assert_eq!(found, json!([]), "{look}");
+    };
+    is_clean("a roll-back");
+    browser.prefers("dark");
+    is_clean("in the dark");
+    browser.prefers("light");
+    for standing in ["not_yet", "promote", "hold", "gone"] {
+        server.edit(|state| state["standing"] = json!(standing));
+        eventually("its colour", || {
+            browser.run("return document.getElementById('verdict').dataset.standing") == standing
+        });
+        is_clean(standing);
+    }
+    browser.press("d");
+    browser.until_shows("#details", "This trial");
+    is_clean("the details");
+    browser.press(ESCAPE);
+    server.edit(|state| {
+        state["rehearsal"]["curtain"] = json!(true);
+        state["outage"] = json!({
+            "kind": "no_answer", "since": "2026-11-29T10:00:00Z", "seconds": 9, "requests": 90, "cause": "refused"
+        });
+    });
+    browser.until_shows("#outage", "refused");
+    is_clean("an outage behind the curtain");
+    browser.resize(390, 844);
+    is_clean("a phone");
+}
+
+#[test]
+fn colours_of_the_system_and_less_motion_are_respected() {
+    let Some((browser, _server)) = page_of(broken_canary()) else { return };
+    browser.forces_colours();
+    let kept = browser.run("return getComputedStyle(document.querySelector('#wall')).forcedColorAdjust");
+    assert_eq!(kept, "none", "marks keep the colours that tell them apart");
+    keep(&browser, "forced-colours");
+    let moving = browser.run(
+        "return [...document.querySelectorAll('*')].filter(one => { \
+             const {transitionDuration, animationName} = getComputedStyle(one); \
+             return transitionDuration !== '0s' || animationName !== 'none' }).length",
+    );
+    assert_eq!(moving, 0, "nothing is animated, whoever looks");
+}
+
+/// The contrast of the marks to their panel: 3:1 at least, as WCAG 2.2 wants of graphics (1.4.11).
+#[test]
+fn marks_and_lines_can_be_told_from_their_ground() {
+    let Some((browser, _server)) = page_of(broken_canary()) else { return };
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        let ratios = browser.run(
+            "const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number); \
+             const luminance = (colour) => { const [r, g, b] = numbers(colour).map(part => part / 255) \
+                 .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4); \
+                 return 0.2126 * r + 0.7152 * g + 0.0722 * b }; \
+             const ground = luminance(getComputedStyle(document.getElementById('requests')).backgroundColor); \
+             return ['stable', 'canary', 'neither', 'failed'].map(name => { \
+                 const mark = luminance(getComputedStyle(document.querySelector(`#marks .${name}`)).fill); \
+                 return (Math.max(mark, ground) + 0.05) / (Math.min(mark, ground) + 0.05) })",
+        );
+        let ratios: Vec<_> = ratios.as_array().expect("ratios").iter().filter_map(Value::as_f64).collect();
+        assert!(ratios.len() == 4 && ratios.iter().all(|ratio| *ratio >= 3.0), "{scheme}: {ratios:?}");
+    }
+}
+
 /// What the page at this address must show for a service with three stable pods and a canary that always fails.
 fn shows_a_broken_canary(browser: &Browser, url: &str) {
     browser.go(url);
@@ -913,6 +995,33 @@ fn what_canary_serve_watches_is_to_be_seen() {
     eventually("it is there again", || browser.text("#connection") == "Live");
     browser.until_shows("#word", "Roll back");
     assert_eq!(browser.text("#lost"), "");
+}
+
+#[test]
+fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("state");
+    let state = format!("--state={}", file.display());
+    let fleet = Fleet::with_canary(Version::Broken);
+    let serving = Serving::start(&fleet.url(), &["--rate=100", &state]);
+    let address = serving.address;
+    browser.go(&format!("http://{address}/"));
+    browser.until_shows("#word", "Roll back");
+    assert_eq!(browser.count("#evidence-chart .restarted"), 0);
+    eventually("the state is written", || file.exists());
+    drop(serving); // kill -9
+    browser.until_shows("#lost", "The connection is lost");
+    let child = start(&["serve", &fleet.url(), "--rate=100", &state, "--listen", &address.to_string()]);
+    let _again = Serving { child, address };
+    eventually("it is there again", || browser.text("#connection") == "Live");
+    browser.until_shows("#note", "the server has restarted at");
+    for chart in ["evidence", "bound"] {
+        eventually("its mark", || browser.count(&format!("#{chart}-chart .restarted")) == 1);
+    }
+    browser.until_shows("#rules-setting", "They have not seen what was before the restart.");
+    assert_eq!(browser.count("#evidence-chart .crossing"), 0, "it crossed the line before");
+    keep(&browser, "restarted");
 }
 
 /// The texts with too little contrast. <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio> has the formula and
@@ -1014,7 +1123,14 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
             browser.until_shows("#versions .changed", "fault-percent=50");
             assert!(is_in_the_window(&browser, "versions"), "the point of the step is to be seen");
         }
+        if number == 8 {
+            browser.until_shows("#versions .changed", "fault-percent removed");
+        }
         browser.until_shows("#word", word);
+        if [5, 9, 10].contains(&number) {
+            // docs/teaching.md: "How many requests are lost?"
+            assert_eq!(browser.count("#wall use[href='#no-answer']"), 0, "{title}: none is lost");
+        }
         holds(title);
         keep(&browser, &format!("step-{number}"));
         assert_eq!(browser.run("return document.activeElement.id"), "next", "{title}");
@@ -1025,6 +1141,49 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     rehearsal.signal(Signal::INT);
     assert_eq!(rehearsal.end(), Some(0));
     browser.until_shows("#lost", "The connection is lost");
+}
+
+/// docs/teaching.md, step 6: at the usual pace, so that there is time to see "Not yet".
+#[test]
+fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote_below_the_line() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let rehearsal = Serving::rehearse(&["--rate=80"]);
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy");
+    for (number, next) in (1..).zip([
+        "Scale",
+        "Change a label",
+        "Deploy the broken",
+        "Roll back",
+        "Deploy the fixed",
+        "Make some",
+    ]) {
+        browser.press("n");
+        browser.until_shows("#step", &format!("{number}. "));
+        browser.until_shows("#next", &format!("Next: {next}"));
+    }
+    browser.until_shows("#word", "Not yet");
+    browser.until_shows("#more", "more good answers, about ");
+    let (fact, more) = (browser.text("#fact"), browser.text("#more"));
+    let answers = |text: &str, after: usize| {
+        text.split(' ').nth(after).and_then(|it| it.parse::<u32>().ok()).expect("a number")
+    };
+    let all = answers(&fact, 2) + answers(&more, 0);
+    assert!((335..=375).contains(&all), "about 350 in all: {fact}, {more}");
+    let bound = || {
+        let told = browser.text("#bound-title");
+        let rate = told.strip_prefix("The canary fails at most ")?.strip_suffix("\u{a0}%")?;
+        rate.parse::<f64>().ok()
+    };
+    let first = bound().expect("a bound");
+    assert!(first > 1.0, "{first}");
+    browser.until_shows("#word", "Promote");
+    assert!(
+        bound().is_some_and(|bound| bound <= 1.0),
+        "the bound that is shown is the one that decides: {:?}",
+        bound()
+    );
+    browser.until_shows("#meaning", "At most 1\u{a0}% of its requests fail");
 }
 
 #[test]
@@ -1051,6 +1210,11 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     browser.press("j");
     browser.until_shows("#verdict", "Would you promote it?");
     assert_eq!(newest()["rehearsal"]["curtain"], true, "each viewer's page hides it");
+    let mut class: Vec<_> = (0..30).map(|_| rehearsal.events("/v1/events")).collect();
+    let sees = |viewer: &mut common::serving::Events| {
+        viewer.next().is_some_and(|state| state["rehearsal"]["curtain"] == true)
+    };
+    assert!(class.iter_mut().all(sees), "thirty viewers");
     let student = Browser::open(1280, 720).expect("another browser");
     student.go(&format!("http://{}/", rehearsal.address));
     student.until_shows("#verdict", "Would you promote it?");
@@ -1082,9 +1246,15 @@ fn rules_of_thumb_have_said(browser: &Browser) {
 fn is_the_picture_in_the_documents(browser: &Browser) {
     let picture = picture(browser);
     assert!(picture.len() < 200_000, "{} bytes", picture.len());
-    if let Some(file) = std::env::var_os("PAGE_PICTURE") {
-        std::fs::write(file, picture).expect("written");
-    }
+    let Some(file) = std::env::var_os("PAGE_PICTURE") else { return };
+    std::fs::write(&file, picture).expect("written");
+    // the same behind the curtain, beside it
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    let curtain = std::path::Path::new(&file).with_file_name("page-curtain.png");
+    std::fs::write(curtain, self::picture(browser)).expect("written");
+    browser.press("j");
+    browser.until_shows("#word", "Roll back");
 }
 
 /// Saves a picture for developers of the page, if `PAGE_LOOKS` names a directory.

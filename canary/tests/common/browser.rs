@@ -85,6 +85,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
+    /// Uses the system's own few colours, as for people who need a high contrast.
+    pub fn forces_colours(&self) {
+        let features = json!([{"name": "forced-colors", "value": "active"}]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
+    }
+
     pub fn go(&self, url: &str) {
         self.post("/url", &json!({"url": url}));
     }
@@ -92,6 +98,12 @@ impl Browser {
     /// What a script returns in the page.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// What a script passes to the function `done`.
+    pub fn run_until_done(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[0]; {script}");
+        self.post("/execute/async", &json!({"script": script, "args": []}))
     }
 
     /// The text of the first element that a selector finds; empty where it is not to be seen.

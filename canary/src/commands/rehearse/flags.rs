@@ -18,7 +18,7 @@ Examples:
   canary rehearse --script             unattended, with a check of each step
 
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
-page has buttons.
+page has buttons, and the keys n, p, j (hide the judge) and d (details).
 
 Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes

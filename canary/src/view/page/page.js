@@ -93,7 +93,10 @@ function showButton(button, label, key) {
 }
 
 function showHeader({ title, requests, seconds, trial, rehearsal }) {
-  setText($("totals"), rehearsal === null ? `${count(requests)} requests · ${clock(seconds)} · trial ${trial}` : "");
+  // where there is no wall, what is above it is here
+  const now = $("requests").hidden ? ` · ${presentOf(state)}` : "";
+  const totals = `${count(requests)} requests · ${clock(seconds)} · trial ${trial}${now}`;
+  setText($("totals"), rehearsal === null ? totals : "");
   $("steps").hidden = rehearsal === null;
   if (rehearsal === null) {
     setText($("step"), title);
@@ -243,13 +246,17 @@ function icon(standing) {
   return canvas.toDataURL();
 }
 
-function showPresent({ present, rehearsal, paused, failing }) {
+function presentOf({ present, rehearsal, paused, failing }) {
   const rate = present.rate < 10 ? Number(present.rate.toFixed(1)) : count(Math.round(present.rate));
   const pace = rehearsal?.held || paused ? "paused" : `${rate} requests/s`;
   const codes = present.failures === 0 ? "" : codesOf(failing);
   const minute = `last minute: ${count(present.failures)} of ${count(present.requests)} failed`;
-  setText($("present"), `${pace} · ${minute}${codes && ` (${codes})`}`);
-  $("present").classList.toggle("minute-failed", present.failures > 0);
+  return `${pace} · ${minute}${codes && ` (${codes})`}`;
+}
+
+function showPresent(now) {
+  setText($("present"), presentOf(now));
+  $("present").classList.toggle("minute-failed", now.present.failures > 0);
 }
 
 // The codes of this trial's failures, the most frequent first.
@@ -403,7 +410,8 @@ function showBound(now) {
   parts.push(draw("path", { class: "line stable", d: path(box, column(1)) }));
   parts.push(draw("path", { class: "line canary seen", d: path(box, column(4)) }));
   parts.push(draw("path", { class: "line canary", d: path(box, column(8)) }));
-  const below = { x: box.right, y: box.y(Math.cbrt(limit)) + 1 * box.rem, "text-anchor": "end", class: "strong" };
+  // the bound comes from above, so there is room on the left until it is below the line
+  const below = { x: box.left + 0.3 * box.rem, y: box.y(Math.cbrt(limit)) + 1 * box.rem, class: "strong" };
   parts.push(draw("text", below, "promote below this line"));
   const size = 1.2 * box.rem;
   for (const [name, index] of [["stable", 1], ["canary", 8]]) {
@@ -423,7 +431,7 @@ function showBound(now) {
 // The time at which the line first reaches the threshold; null if it never does.
 function crossing(points, threshold) {
   const after = points.findIndex(([, ln]) => ln !== null && ln >= threshold);
-  if (after < 0) return null;
+  if (after <= 0) return null; // never, or before a restart
   const [ended, high] = points[after];
   const [began, low] = points[after - 1] ?? [ended, null];
   return low === null ? ended : began + ((ended - began) * (threshold - low)) / (high - low);
@@ -450,7 +458,7 @@ function showEvidence(now) {
   const needed = count(Number(Math.exp(threshold).toPrecision(2)));
   parts.push(...level(box, part(threshold), needed, "limit", "strong"));
   parts.push(draw("path", { class: "line ink", d: path(box, scaled(known, part)) }));
-  const said = { class: "strong", x: box.right, y: line + 1 * box.rem, "text-anchor": "end" };
+  const said = { class: "strong", x: box.right, y: line - 0.35 * box.rem, "text-anchor": "end" };
   parts.push(draw("text", said, "roll back above this line"));
   const crossed = crossing(known, threshold);
   if (crossed !== null) {
@@ -463,11 +471,11 @@ function showEvidence(now) {
 
 // ---- Rules of thumb
 
-function showRules({ rules }) {
+function showRules({ rules, gap }) {
   const list = rules?.list ?? [];
   const rows = list.map(({ name, said, wrong, judge }) => {
     const row = element("tr", judge ? "the-judge" : "");
-    const when = said === null ? "–" : `${said < 100 ? Number(said.toFixed(1)) : count(Math.round(said))}\u00a0s`;
+    const when = said === null ? "–" : `${said < 100 ? said.toFixed(1) : count(Math.round(said))}\u00a0s`;
     row.append(element("td", "", name), element("td", "", when), element("td", wrong > 5 ? "wrong" : "", `${wrong}\u00a0%`));
     return row;
   });
@@ -476,7 +484,8 @@ function showRules({ rules }) {
     $("rule-list").dataset.shown = shown;
     $("rule-list").replaceChildren(...rows);
   }
-  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : "Single requests are not known.");
+  const without = gap ? "They have not seen what was before the restart." : "Single requests are not known.";
+  setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : without);
 }
 
 // ---- Versions and pods
@@ -573,7 +582,7 @@ function showDetails(now) {
 
 // ---- Drawing
 
-const PARTS = [showHeader, showOutage, showTimes, showVerdict, showPresent, showWall, showEvidence, showBound, showRules,
+const PARTS = [showWall, showHeader, showOutage, showTimes, showVerdict, showPresent, showEvidence, showBound, showRules,
   showVersions, showDetails];
 let due = false;
 

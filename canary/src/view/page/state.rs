@@ -130,7 +130,7 @@ pub(crate) struct State<'a> {
     others: Vec<Other<'a>>,
     /// The two ends of the last time in which nothing was seen, because the server did not run, in UTC.
     gap: Option<[String; 2]>,
-    /// What rules of thumb say; null where single requests are not known.
+    /// What rules of thumb say; null where single requests are not known, and after a restart.
     rules: Option<rules::Shown>,
     /// Why it is promoted.
     reason: Option<Reason>,
@@ -323,7 +323,8 @@ impl<'a> State<'a> {
                 .map(|(trial, decision)| Other { trial, decision: word(decision) })
                 .collect(),
             gap: gap.clone(),
-            rules: rules.shown(trial),
+            // they have not seen what was before a restart
+            rules: rules.shown(trial).filter(|_| gap.is_none()),
             reason: match verdict.decision {
                 Decision::Promote { reason, .. } => Some(reason),
                 Decision::RollBack { .. } | Decision::NotYet | Decision::Hold => None,
