@@ -506,7 +506,8 @@ impl RecordedHistogram {
         if !is_valid || first > *answers || *answers > super::MAX_REQUESTS || slower.len() > MOST_BOUNDS {
             return Err("canary_record.windows has an impossible histogram".to_owned());
         }
-        Ok((strata::name([Some(&**stratum)]), Histogram { answers: *answers, slower: slower.clone() }))
+        let stratum = if stratum.is_empty() { Arc::default() } else { strata::name([Some(&**stratum)]) };
+        Ok((stratum, Histogram { answers: *answers, slower: slower.clone() }))
     }
 }
 
