@@ -291,7 +291,7 @@ fn a_broken_canary_that_restarts_is_rolled_back() {
 
 #[test]
 fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again() {
-    let cluster = Cluster::new(true);
+    let cluster = Cluster::new(Quality::Broken);
     let record = cluster.folder.path().join("record.jsonl");
     let judge = cluster.judge(&["--for=120s", "--by=path", &format!("--record={}", record.display())]);
     let (code, summary, told) = ended(judge);
