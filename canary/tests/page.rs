@@ -721,6 +721,31 @@ ${one.clientWidth}×${one.clientHeight}`)",
     assert_eq!(scrolls, json!([]));
 }
 
+/// What stands beside the verdict is what it rests on: the crossing of the evidence, and the bound.
+fn nothing_contradicts_the_verdict(browser: &Browser) {
+    // in one call, because a state may come in between
+    let seen = browser.run(
+        "return [document.getElementById('verdict').dataset.standing, document.title, \
+             document.querySelectorAll('#evidence-chart .crossing').length, \
+             document.getElementById('bound-title').textContent.match(/at most ([\\d.]+)/)?.[1] ?? null, \
+             document.getElementById('announcement').textContent]",
+    );
+    let standing = seen[0].as_str().expect("a standing");
+    let (crossed, bound) = (seen[2] == 1, seen[3].as_str().and_then(|it| it.parse::<f64>().ok()));
+    assert_eq!(
+        crossed,
+        ["roll_back", "rolled_back"].contains(&standing),
+        "the evidence is above its line: {seen}"
+    );
+    match standing {
+        "promote" => assert!(bound.is_some_and(|bound| bound <= 1.0), "{seen}"),
+        "not_yet" => assert!(bound.is_none_or(|bound| bound > 1.0), "{seen}"),
+        _ => {}
+    }
+    let word = seen[1].as_str().and_then(|title| title.strip_suffix(" · canary")).expect("a word");
+    assert!(seen[4].as_str().is_some_and(|told| told.starts_with(&format!("Verdict: {word}."))), "{seen}");
+}
+
 /// Where the panels and the buttons are, and their sizes.
 fn places(browser: &Browser) -> Value {
     browser.run(
@@ -1066,15 +1091,26 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     browser.until_shows("#text", "No cluster");
     browser.until_shows("#present", "paused");
     browser.until_shows("#next", "Next: Deploy");
-    let before = places(&browser);
+    let at_each_size = |check: &dyn Fn() -> Value| {
+        let all = [(1920, 1080), (1280, 720)].map(|(width, height)| {
+            browser.resize(width, height);
+            check()
+        });
+        json!(all)
+    };
+    let before = at_each_size(&|| places(&browser));
     let holds = |what: &str| {
-        does_not_scroll(&browser);
+        let now = at_each_size(&|| {
+            does_not_scroll(&browser);
+            places(&browser)
+        });
+        nothing_contradicts_the_verdict(&browser);
         let whole = browser.run(
             "const told = document.getElementById('spoken-step'); \
              return told.scrollWidth <= told.clientWidth && told.scrollHeight <= told.clientHeight + 1",
         );
         assert_eq!(whole, json!(true), "{what}: the whole text of the step is to be seen");
-        assert_eq!(places(&browser), before, "{what}: panels keep their places and sizes");
+        assert_eq!(now, before, "{what}: panels keep their places and sizes");
     };
     holds("before the first step");
     keep(&browser, "before");
