@@ -39,7 +39,7 @@
 //! # What each type is for
 //!
 //! - [`Judge`] takes outcomes. [`Judge::decided`] is cheap; [`Judge::verdict`] computes all the numbers.
-//! - [`Settings`] are α, the limit and the ratio. [`Fraction`] and [`Ratio`] are numbers in a valid range, and
+//! - [`Settings`] are α, the limit and the ratio. [`Fraction`], [`Ratio`] and [`Burn`] are numbers in a valid range, and
 //!   [`InvalidNumber`] says why a number is not.
 //! - [`Release`], [`Outcome`], [`Request`]: the two sides, how a request ended, and both with what else is known of it: the
 //!   pod that answered, its stratum and its latency.
@@ -68,6 +68,7 @@
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+// - `share`: the greatest share of the traffic that a canary may get for now.
 // - `outlook`: what the traffic can show, before there is any.
 // - `settings`, and `numbers` in them.
 
@@ -89,13 +90,14 @@ mod release;
 mod scrapes;
 mod sentences;
 mod settings;
+mod share;
 mod verdict;
 mod warm_up;
 
 pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::Judge,
-    numbers::{Fraction, InvalidNumber, Ratio, Traffic},
+    numbers::{Burn, Fraction, InvalidNumber, Ratio, Traffic},
     order::Request,
     pods::FailingPod,
     price::{Budget, Price},

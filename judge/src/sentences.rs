@@ -22,6 +22,7 @@ impl Display for Verdict {
             Decision::Hold => self.hold(f)?,
         }
         f.write_str(".")?;
+        self.share(f)?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
@@ -189,6 +190,35 @@ impl Verdict {
         write!(f, ". By now the canary has failed {}", ratio(self.canary.counts))
     }
 
+    /// The share that the canary may get, or what a promotion allows.
+    fn share(&self, f: &mut Formatter) -> fmt::Result {
+        if let (Some(time), false) = (self.soak, matches!(self.decision, Decision::RollBack { .. })) {
+            let (share, time) =
+                (percent_rounded(self.max_share, f64::floor), humantime::format_duration(time));
+            return write!(f, " At most {share} of the traffic until that has been held for {time}.");
+        }
+        match self.decision {
+            Decision::RollBack { .. } => Ok(()),
+            Decision::Promote { .. } => {
+                let burn = self.settings.burn(self.promotion_bound);
+                if burn <= 1.0 {
+                    return Ok(());
+                }
+                write!(f, " With all traffic it may burn up to {} times the error budget.", times(burn))
+            }
+            Decision::NotYet | Decision::Hold => {
+                let (share, bound) = (
+                    percent_rounded(self.max_share, f64::floor),
+                    percent_rounded(self.share_bound, f64::ceil),
+                );
+                write!(
+                    f,
+                    " At most {share} of the traffic for now: the worst canary still possible fails {bound}."
+                )
+            }
+        }
+    }
+
     fn stable_pods_explain_the_difference(&self, f: &mut Formatter) -> fmt::Result {
         if !self.failing_pods.explain_the_difference {
             return Ok(());
@@ -308,6 +338,12 @@ fn left_out(f: &mut Formatter, by_limit: &Basis) -> fmt::Result {
         ". In incidents, in which stable fails, too, it has failed {}: these count only for the comparison with stable",
         ratio(by_limit.during_incidents)
     )
+}
+
+/// A factor with two significant digits, rounded up.
+fn times(factor: f64) -> String {
+    let percent = percent_rounded(factor / 100.0, f64::ceil);
+    percent.trim_end_matches(" %").to_owned()
 }
 
 /// For example "7 of 21 requests".
@@ -455,8 +491,9 @@ mod tests {
         judge.observe_numbered(1, canary(Failure));
         assert_eq!(
             judge.verdict().to_string(),
-            "Not yet: none of the canary's answers is judged yet. 1 more answer of the canary waits for requests that \
-             were sent at the same time. It has failed."
+            "Not yet: none of the canary's answers is judged yet. At most 1 % of the traffic for now: the worst canary \
+             still possible fails 100 %. 1 more answer of the canary waits for requests that were sent \
+             at the same time. It has failed."
         );
         judge.observe_numbered(2, canary(Failure));
         assert!(judge.verdict().to_string().ends_with(" at the same time. All of them have failed."));
