@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canary_judge::{Budget, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
+use canary_judge::{Budget, Burn, Counts, Fraction, Outcome, Ratio, Release, Settings, Traffic, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observation, Response, Seen};
@@ -83,6 +83,10 @@ struct RecordedSettings {
     max_latency_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warm_up_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slo: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_burn: Option<f64>,
 }
 
 /// What the price is computed from.
@@ -162,7 +166,7 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, max_latency, warm_up } = header.settings;
+        let Settings { alpha, max_failure_rate, max_ratio, max_latency, warm_up, .. } = header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -176,6 +180,8 @@ impl<W: Write> Recorder<W> {
             max_ratio: max_ratio.get(),
             max_latency_ms: max_latency.map(milliseconds),
             warm_up_ms: warm_up.map(milliseconds),
+            slo: Some(header.settings.slo.get()),
+            max_burn: header.settings.max_burn.map(Burn::get),
         };
         let price = RecordedPrice { coverage, traffic: budget.map(|budget| budget.traffic.get()), slo };
         recorder.write(&RecordLine {
@@ -400,6 +406,14 @@ impl Recorded {
                 .map(|ms| seconds(ms / 1e3, "settings.max_latency_ms"))
                 .transpose()?,
             warm_up: settings.warm_up_ms.map(|ms| seconds(ms / 1e3, "settings.warm_up_ms")).transpose()?,
+            slo: match settings.slo {
+                Some(slo) => fraction("settings.slo", slo)?,
+                None => Settings::default().slo, // records of before have none
+            },
+            max_burn: settings
+                .max_burn
+                .map(|burn| Burn::new(burn).map_err(bad("settings.max_burn")))
+                .transpose()?,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());
