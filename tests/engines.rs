@@ -97,7 +97,7 @@ fn the_schemas_refuse_misspelt_fields_and_invalid_values() {
         ("argo-rollouts/analysis.yaml", "inconclusiveLimit:", "inconclusivelimit:"),
         ("argo-rollouts/analysis-job.yaml", "backoffLimit: 0", "backoffLimit: none"),
         ("argo-rollouts/rollout.yaml", "podTemplateHashValue:", "podTemplateHash:"),
-        ("flagger/canary.yaml", "stepWeight:", "stepweight:"),
+        ("flagger/canary.yaml", "stepWeights:", "stepweights:"),
         ("flagger/canary.yaml", "type: confirm-promotion", "type: promote"),
         ("flagger/gateway.yaml", "gatewayClassName:", "gatewayclass:"),
     ] {

@@ -338,6 +338,13 @@ fn flaggers_canary_asks_the_judges_service() {
     let wanted =
         ["confirm-rollout", "rollout", "confirm-traffic-increase", "confirm-promotion", "post-rollout"];
     assert_eq!(kinds, wanted, "a hook `rollback` would hide the reason");
+    let step = list(&analysis["webhooks"]).iter().find(|hook| hook["type"] == wanted[2]).expect("a hook");
+    let weights: Vec<_> =
+        list(&analysis["stepWeights"]).iter().map(|weight| weight.as_u64().expect("a number")).collect();
+    let told: Vec<_> =
+        text(&step["metadata"]["step"]).split(',').map(|it| it.parse::<u64>().expect("a number")).collect();
+    assert_eq!(told, weights, "the hook is told the weights");
+    assert_eq!(weights.last().copied(), analysis["maxWeight"].as_u64());
     let rollout = list(&analysis["webhooks"]).iter().find(|hook| hook["type"] == "rollout").expect("a hook");
     assert_eq!(rollout["retries"], 8, "the judge may be away for a while");
     for hook in list(&analysis["webhooks"]) {

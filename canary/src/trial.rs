@@ -2,6 +2,8 @@
 
 mod flags;
 mod outlook;
+mod seen_share;
+mod soak;
 pub mod tally;
 mod warm_up;
 
@@ -12,6 +14,8 @@ use std::{
 
 pub use self::{flags::TrialFlags, outlook::CountedOutlook};
 use self::{
+    seen_share::SeenShare,
+    soak::Soak,
     tally::{Pods, Tally},
     warm_up::WarmUps,
 };
@@ -42,6 +46,8 @@ pub struct Trial {
     judge: Judge,
     presence: Presence,
     warm_ups: WarmUps,
+    soak: Option<Soak>,
+    seen_share: SeenShare,
     /// The oldest beginning and the newest end of the windows that were counted, by their clock.
     counted_from: Option<(f64, f64)>,
     /// Whether nothing has been counted since an interruption.
@@ -155,6 +161,8 @@ impl Trial {
             judge: Judge::new(settings),
             presence: Presence::default(),
             warm_ups: WarmUps::default(),
+            soak: None,
+            seen_share: SeenShare::default(),
             counted_from: None,
             interrupted: false,
             pauses: Pauses::default(),
@@ -168,6 +176,12 @@ impl Trial {
         Self { given_share, ..self }
     }
 
+    /// The same, but the canary keeps each share for this time before it may get more.
+    #[must_use]
+    pub fn with_soak(self, time: Option<Duration>) -> Self {
+        Self { soak: time.map(Soak::new), ..self }
+    }
+
     /// Starts the trial again, as of `now`, for another canary. Requests that were sent before `now` do not
     /// count, even if they end later.
     pub fn reset(&mut self, now: Instant) {
@@ -176,6 +190,10 @@ impl Trial {
         // whether its pods are ready is told only when it changes
         self.presence = Presence { unready: self.presence.unready, ..Presence::default() };
         self.warm_ups.reset();
+        self.seen_share = SeenShare::default();
+        if let Some(soak) = &mut self.soak {
+            soak.reset();
+        }
         self.counted_from = None;
         self.interrupted = false;
         self.pauses = Pauses { since: self.pauses.since.map(|_| now), total: Duration::ZERO };
@@ -214,6 +232,10 @@ impl Trial {
                 let at = observation.sent + answer.latency.unwrap_or_default();
                 self.presence.see_answer(self.pauses.clock(at));
             }
+            if let Some(release) = observation.attributed().and_then(|(attribution, _)| attribution.release())
+            {
+                self.seen_share.see(release, 1, observation.sent, Duration::ZERO);
+            }
         }
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
@@ -226,6 +248,7 @@ impl Trial {
         });
         self.judge.observe_numbered(observation.number, request);
         self.trust_warm_up(observation.sent);
+        self.hold_share(observation.sent);
         self.check();
     }
 
@@ -268,10 +291,25 @@ impl Trial {
             self.presence.see_window(window, self.pauses.clock(interval.at));
             windows.push(Window { is_warm_up, ..window.clone() });
         }
+        for release in Release::BOTH {
+            let answers = counted.of(release).requests;
+            self.seen_share.see(release, answers, interval.at, self.presence.scrape);
+        }
         self.tally.observe_batch(&counted);
         self.judge.observe_scrapes(windows);
         self.trust_warm_up(interval.at);
+        self.hold_share(interval.at);
         self.check();
+    }
+
+    /// Notes the share that the evidence allows at this time, if it is to be held.
+    fn hold_share(&mut self, at: Instant) {
+        if let Some(soak) = &mut self.soak
+            && self.judge.counted().canary.requests > 0
+            && soak.is_due(at)
+        {
+            soak.see(self.judge.max_share(), at);
+        }
     }
 
     /// Once answers of the canary have been left out for long enough, until this time, they can decide.
@@ -290,14 +328,22 @@ impl Trial {
     /// trial's: the tally and the judge have not counted the same.
     pub(crate) fn resume(&mut self, like: &Self) -> bool {
         (self.budget, self.coverage, self.given_share) = (like.budget, like.coverage, like.given_share);
+        let Settings { slo, max_burn, .. } = like.settings;
+        self.settings = Settings { slo, max_burn, ..self.settings };
+        self.judge.allow(self.settings);
+        self.soak = match (self.soak, like.soak) {
+            (Some(soak), Some(like)) => Some(soak.with_time_of(like)),
+            (_, like) => like,
+        };
         self.interrupted = self.counted_from.is_some();
         self.tally.is_sound() && self.judge.resume() && self.tally.sides() == self.judge.counted()
     }
 
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
-        let Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up } =
-            self.settings;
+        let Settings {
+            alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up, ..
+        } = self.settings;
         let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
         let [latency, warm_up] = [max_latency, warm_up]
             .map(|time| time.map_or_else(|| "none".to_owned(), |time| format!("{time:?}")));
@@ -354,6 +400,11 @@ impl Trial {
         self.given_share
     }
 
+    /// The canary's share of the requests `now`, from 0 to 1; `None` if hardly anything answers.
+    pub fn seen_share(&self, now: Instant) -> Option<f64> {
+        self.seen_share.share(now, self.presence.scrape)
+    }
+
     /// The expected share of a release, from 0 to 1: the given one, or its part of `pods`. `None` if it is unknown.
     pub fn expected_share(&self, release: &Attribution, pods: &Pods) -> Option<f64> {
         let Some(canary) = self.given_share.map(Fraction::get) else { return pods.expected_share(release) };
@@ -378,7 +429,11 @@ impl Trial {
 
     /// The verdict on the requests so far.
     pub fn verdict(&self, now: Instant) -> Verdict {
-        self.judge.verdict().during(self.absence(now))
+        let verdict = self.judge.verdict().during(self.absence(now));
+        match &self.soak {
+            Some(soak) => soak.limit(verdict),
+            None => verdict,
+        }
     }
 
     /// The cost of the canary until `now`; `None` before stable has answered.

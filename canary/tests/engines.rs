@@ -64,6 +64,41 @@ fn measure(judge: SocketAddr, metric: &str, hash: &str) -> Measurement {
     }
 }
 
+/// The template on the page for a step that waits for its evidence.
+#[test]
+fn argo_takes_the_next_step_once_the_evidence_allows_it() {
+    let page = include_str!("../../docs/argo-rollouts.md");
+    let block =
+        page.split("```yaml\n").find(|block| block.contains("name: judge-share")).expect("the template");
+    let template: Value = serde_yaml_ng::from_str(block.split_once("```").expect("an end").0).expect("YAML");
+    let metric = &template["spec"]["metrics"][0];
+    let [success, failure] =
+        ["successCondition", "failureCondition"].map(|key| metric[key].as_str().expect("a condition"));
+    assert_eq!(failure, "result.decision == \"roll_back\"");
+    let share = success.strip_prefix("result.decision != \"roll_back\" && result.max_share >= ");
+    assert_eq!(share, Some("{{args.share}}"));
+    // a canary with a quarter of the requests, and the next share of a half: the same form as Argo evaluates
+    let measure = |verdict: &Value, share: f64| {
+        let (decision, most) = (&verdict["decision"], verdict["max_share"].as_f64().expect("a number"));
+        match (decision == "roll_back", most >= share) {
+            (true, _) => Measurement::Failed,
+            (false, true) => Measurement::Successful,
+            (false, false) => Measurement::Inconclusive,
+        }
+    };
+    for (version, hash, last) in [
+        (Version::WithNamespace, "744f96dc75", Measurement::Successful),
+        (Version::Broken, "c66665c44", Measurement::Failed),
+    ] {
+        let fleet = with_version(hash, version);
+        let judge = Serving::start(&fleet.url(), &[RATE]);
+        let ask = || measure(&judge.get(&format!("/v1/verdict?version={hash}")).json(), 0.5);
+        assert_eq!(ask(), Measurement::Inconclusive);
+        eventually("an end", || ask() != Measurement::Inconclusive);
+        assert_eq!(ask(), last);
+    }
+}
+
 /// Whether a condition of the template holds. It is one of the forms that are in use, and names no decision that there
 /// is not.
 fn holds(condition: &str, decision: &str) -> bool {
@@ -273,6 +308,56 @@ fn the_notification_on_the_page_has_the_sentence_of_the_last_measurement() {
     // before the first measurement
     let values = json!({"rollout": {"metadata": {"name": "shop"}}, "analysisRuns": [{"status": {}}]});
     assert_eq!(notification(&values).expect("as before").trim_end(), "Rollout shop:");
+}
+
+/// The answer of the hook of the next step to a resource with these weights.
+fn next_step(judge: &Serving, weights: &str) -> Answer {
+    let body = json!({"name": "appinfo", "namespace": "flag", "phase": "Progressing", "checksum": "1",
+        "metadata": {"step": weights}});
+    judge.post("/flagger/step", &body.to_string())
+}
+
+#[test]
+fn flagger_takes_the_next_step_once_the_evidence_allows_it() {
+    let mut fleet = Fleet::new();
+    for suffix in ["vvzlg", "bbbbb", "ccccc"] {
+        fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
+    }
+    let judge = Serving::start(&fleet.url(), &[RATE, "--max-burn=0.01"]);
+    let first = next_step(&judge, "1,25,50");
+    assert_eq!(first.status, 200, "{first:?}");
+    let said = " The first step gives it 1 % of the traffic: without it, nothing can be seen.\n";
+    assert!(first.body.ends_with(said), "{first:?}");
+    let again = next_step(&judge, "1,25,50");
+    assert_eq!((again.status, again.body.contains("has not answered since")), (403, true), "{again:?}");
+    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::WithNamespace);
+    let seen = |text: &str| eventually(text, || next_step(&judge, "1,25,50").body.contains(text));
+    seen(" It has about 25 % of the traffic, and the next step is 50 %: more than ");
+    let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
+    assert!(flagger.ask("step", "Progressing", "1"), "without metadata.step, as ever");
+    let verdict = judge.get("/v1/verdict?trial=flagger/flag/appinfo/1").json();
+    assert!(verdict["max_share"].as_f64().is_some_and(|share| share < 0.5), "{verdict}");
+    eventually("a promotion", || flagger.ask("promote", "Progressing", "1"));
+    seen(" It has about 25 % of the traffic, and may have the next step, 50 %.");
+    seen(" It has about 25 % of the traffic, ");
+    assert_eq!(next_step(&judge, "1,25").status, 200, "its last weight");
+    eventually("the metric", || judge.get("/metrics").body.contains("canary_max_share 1\n"));
+    for wrong in ["", "many", "0", "5,1", "101"] {
+        let answer = next_step(&judge, wrong);
+        assert_eq!(
+            (answer.status, answer.body.contains("metadata.step is ")),
+            (400, true),
+            "{wrong}: {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn a_judge_whose_own_share_is_given_cannot_know_the_next_step() {
+    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let judge = Serving::start(&fleet.url(), &[RATE, "--share=25%"]);
+    let answer = next_step(&judge, "10");
+    assert_eq!((answer.status, answer.body.contains(" It cannot know whether ")), (403, true), "{answer:?}");
 }
 
 #[test]

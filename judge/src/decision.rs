@@ -15,6 +15,7 @@ use crate::{
     pods::PodComparison,
     scrapes::{Kept, Scrapes, Window},
     settings::Settings,
+    share::{self, Share},
     strata::{Complete, Strata, Stratum},
     verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
     warm_up::WarmUp,
@@ -63,6 +64,7 @@ pub struct Judge {
     latencies: Latencies,
     /// What is left out of pods that have just started, if the settings say so.
     warm_up: Option<Box<WarmUp>>,
+    share: Share,
     stable_pods: PodComparison,
     canary_pods: PodComparison,
     /// Restarts of the canary's pods.
@@ -120,6 +122,7 @@ impl Judge {
             by_limit: ByLimit::new(settings),
             latencies: Latencies::new(settings.latency_factor()),
             warm_up: settings.warm_up.map(|_| Box::new(WarmUp::new(settings))),
+            share: Share::UNKNOWN,
             stable_pods: PodComparison::new(settings.alpha.get()),
             canary_pods: PodComparison::new(settings.alpha.get()),
             restarts: 0,
@@ -205,6 +208,11 @@ impl Judge {
             Compared::Batches(_) => f64::INFINITY,
         };
         self.by_limit.settle(scraped);
+        if let Compared::Scrapes(scrapes) = &mut self.compared
+            && scrapes.all_have_ended()
+        {
+            self.share.all_batches_end(self.by_limit.bound());
+        }
         if let Some(warm_up) = &mut self.warm_up {
             warm_up.settle(scraped);
         }
@@ -287,6 +295,12 @@ impl Judge {
         self.end_batches_of_strata();
         self.end_batch();
         true
+    }
+
+    /// Takes over what decides nothing of these settings: [`Settings::slo`] and [`Settings::max_burn`].
+    pub fn allow(&mut self, like: Settings) {
+        let Settings { slo, max_burn, .. } = like;
+        self.settings = Settings { slo, max_burn, ..self.settings };
     }
 
     /// Forgets all outcomes. Requests that were sent before, and have not ended, must be passed as `None`.
@@ -651,6 +665,19 @@ impl Judge {
         ConfidenceSequence::new(self.settings.alpha.get()).interval(counts)
     }
 
+    /// The upper bound of the canary's failure rate, by complete batches.
+    fn share_bound(&self) -> f64 {
+        match self.compared {
+            Compared::Batches(_) => self.by_limit.bound(),
+            Compared::Scrapes(_) => self.share.bound(),
+        }
+    }
+
+    /// [`Verdict::max_share`] alone, which is cheaper.
+    pub fn max_share(&self) -> f64 {
+        share::max_share(self.settings, &self.decision(), self.share_bound())
+    }
+
     /// The verdict on all complete batches.
     pub fn verdict(&self) -> Verdict {
         let estimate = |counts: Counts| Estimate { counts, bounds: self.bounds(counts) };
@@ -658,8 +685,12 @@ impl Judge {
         let decisive = latency.filter(|latency| latency.decides).map_or(0.0, |latency| latency.ln_e_value);
         let ln_e_value = self.comparison_ln_e_value().max(self.warm_up_ln_e_value()).max(decisive);
         let more_answers = self.by_limit.successes_until_shown();
+        let (decision, share_bound) = (self.decision(), self.share_bound());
         Verdict {
-            decision: self.decision(),
+            decision,
+            max_share: share::max_share(self.settings, &decision, share_bound),
+            share_bound,
+            soak: None,
             canary: estimate(self.judged.canary),
             stable: estimate(self.judged.stable),
             unattributed: self.judged.unattributed,
@@ -750,7 +781,7 @@ mod tests {
             after.to_string(),
             "Promote: the canary has failed 0 of 345 requests, so at most 1 % of its requests fail (the limit is 1 %). \
              There is no evidence that it is worse than stable, which has failed 0 of 1,035 requests. Its latency was not \
-             compared with stable's."
+             compared with stable's. With all traffic it may burn up to 10 times the error budget."
         );
     }
 
@@ -821,7 +852,7 @@ mod tests {
             "{verdict}"
         );
         assert!(
-            verdict.to_string().ends_with(
+            verdict.to_string().contains(
                 "When the failures end, the verdict goes on by itself: a promotion then takes about 320 more answers of \
                  the canary if all of them succeed."
             ),
@@ -1011,7 +1042,11 @@ mod tests {
 
     #[test]
     fn a_verdict_before_the_first_answer_says_that_the_canary_has_not_answered() {
-        assert_eq!(judged([]).to_string(), "Not yet: the canary has not answered.");
+        assert_eq!(
+            judged([]).to_string(),
+            "Not yet: the canary has not answered. At most 1 % of the traffic for now: the worst canary still possible \
+             fails 100 %."
+        );
     }
 
     #[test]

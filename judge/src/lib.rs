@@ -42,7 +42,7 @@
 //! # What each type is for
 //!
 //! - [`Judge`] takes outcomes. [`Judge::decided`] is cheap; [`Judge::verdict`] computes all the numbers.
-//! - [`Settings`] are α, the limit and the ratio. [`Fraction`] and [`Ratio`] are numbers in a valid range, and
+//! - [`Settings`] are α, the limit and the ratio. [`Fraction`], [`Ratio`] and [`Burn`] are numbers in a valid range, and
 //!   [`InvalidNumber`] says why a number is not.
 //! - [`Release`], [`Outcome`], [`Request`]: the two sides, how a request ended, and both with what else is known of it: the
 //!   pod that answered, its stratum and its latency.
@@ -75,6 +75,7 @@
 // - `pods`: which pods of a release fail more often than its other pods.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
+// - `share`: the greatest share of the traffic that a canary may get for now.
 // - `outlook`: what the traffic can show, before there is any.
 // - `settings`, and `numbers` in them.
 // - `rules`: rules of thumb, to compare the judge with.
@@ -100,6 +101,7 @@ pub mod rules;
 mod scrapes;
 mod sentences;
 mod settings;
+mod share;
 mod strata;
 mod verdict;
 mod warm_up;
@@ -108,7 +110,7 @@ pub use self::{
     bounds::{ConfidenceSequence, Interval},
     decision::Judge,
     latency::Histogram,
-    numbers::{Fraction, InvalidNumber, Ratio, Tolerance, Traffic},
+    numbers::{Burn, Fraction, InvalidNumber, Ratio, Tolerance, Traffic},
     order::Request,
     pods::FailingPod,
     price::{Budget, Price},

@@ -19,7 +19,7 @@ impl TryFrom<f64> for Fraction {
     }
 }
 
-/// The error of an invalid [`Fraction`], [`Ratio`], [`Tolerance`] or [`Traffic`].
+/// The error of an invalid [`Fraction`], [`Ratio`], [`Tolerance`], [`Traffic`] or [`Burn`].
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum InvalidNumber {
     /// The text is not a number.
@@ -37,6 +37,9 @@ pub enum InvalidNumber {
     /// The number is not a [`Traffic`].
     #[error("{0} is not a positive number of requests a second")]
     NotATraffic(f64),
+    /// The number is not a [`Burn`].
+    #[error("{0} is not a positive number")]
+    NotABurn(f64),
 }
 
 fn number(text: &str) -> Result<f64, InvalidNumber> {
@@ -48,6 +51,8 @@ impl Fraction {
     pub(super) const FIVE_PERCENT: Self = Self(0.05);
     /// 0.01.
     pub(super) const ONE_PERCENT: Self = Self(0.01);
+    /// 0.999.
+    pub(super) const THREE_NINES: Self = Self(0.999);
 
     /// The fraction `value`.
     ///
@@ -197,6 +202,43 @@ impl FromStr for Traffic {
     }
 }
 
+/// How many times as fast as allowed the error budget is burnt: a positive number. At 1, a month's budget lasts a month.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
+pub struct Burn(f64);
+
+impl TryFrom<f64> for Burn {
+    type Error = InvalidNumber;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        Self::new(value)
+    }
+}
+
+impl Burn {
+    /// The burn rate `value`.
+    ///
+    /// # Errors
+    ///
+    /// When `value` is not finite and positive.
+    pub fn new(value: f64) -> Result<Self, InvalidNumber> {
+        if value.is_finite() && value > 0.0 { Ok(Self(value)) } else { Err(InvalidNumber::NotABurn(value)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Burn {
+    type Err = InvalidNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(number(text)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +259,14 @@ mod tests {
         assert_eq!("2.5".parse(), Ratio::new(2.5));
         for text in ["0.9", "-2", "inf", "NaN"] {
             assert!(matches!(text.parse::<Ratio>(), Err(InvalidNumber::NotARatio(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_burn_rate_is_positive_and_finite() {
+        assert_eq!("0.5".parse(), Burn::new(0.5));
+        for text in ["0", "-1", "inf", "NaN"] {
+            assert!(matches!(text.parse::<Burn>(), Err(InvalidNumber::NotABurn(_))), "{text}");
         }
     }
 

@@ -174,8 +174,8 @@ impl OddsTest {
     /// batch is wider by that factor. `moved` may depend on the sizes of the batch only. It is positive if the
     /// alternatives are greater than the null hypothesis, and negative if they are smaller.
     pub(super) fn observe_with_share(&mut self, table: Table, moved: f64) {
-        if !table.is_informative() {
-            return; // every likelihood ratio is 1
+        if !table.is_informative() || !moved.is_finite() {
+            return; // every likelihood ratio is 1, or no alternative is left
         }
         let ln_null = self.ln_null + moved;
         let ln_null_probability = table.ln_probability(ln_null);

@@ -32,32 +32,31 @@ impl Settings {
     pub fn outlook(&self, rate: f64, share: Option<f64>, time: Option<Duration>) -> String {
         let limit = percent(self.max_failure_rate.get());
         let part = part(share.unwrap_or(ASSUMED_SHARE));
-        let mut text = match share {
+        let traffic = match share {
             Some(_) => format!("at {}, {part} of them the canary's, and none that fails", requests(rate)),
             None => format!("at {}, if {part} of them go to the canary and none fails", requests(rate)),
         };
         let share = share.unwrap_or(ASSUMED_SHARE);
-        if let Some(time) = time {
-            let bound = self.bound_after(self.answers_in(time, rate * share));
-            let shown = humantime::format_duration(whole(time));
-            if bound < 1.0 {
-                let bound = percent_rounded(bound, f64::ceil);
-                text += &format!(", {shown} can exclude a failure rate above {bound}; {limit} takes ");
-            } else {
-                text += &format!(", {shown} can exclude no failure rate; {limit} takes ");
-            }
-        } else {
-            text += &format!(", a failure rate above {limit} is excluded after ");
-        }
+        let shows = time.map_or_else(
+            || format!("a failure rate above {limit} is excluded after"),
+            |time| {
+                let bound = self.bound_after(self.answers_in(time, rate * share));
+                let time = humantime::format_duration(whole(time));
+                if bound < 1.0 {
+                    let bound = percent_rounded(bound, f64::ceil);
+                    format!("{time} can exclude a failure rate above {bound}; {limit} takes")
+                } else {
+                    format!("{time} can exclude no failure rate; {limit} takes")
+                }
+            },
+        );
         let Some(needed) = self.answers_until_promotion() else {
-            return text + &format!("more than {} answers", count(FORESIGHT));
+            return format!("{traffic}, {shows} more than {} answers", count(FORESIGHT));
         };
         let takes = |share: f64| humantime::format_duration(self.time_for(needed, rate, share)).to_string();
-        text += &takes(share);
-        if share < 0.5 {
-            text += &format!(", and with a half of them {}", takes(0.5));
-        }
-        text
+        let half =
+            if share < 0.5 { format!(", and with a half of them {}", takes(0.5)) } else { String::new() };
+        format!("{traffic}, {shows} {}{half}", takes(share))
     }
 
     /// The number of answers in this time that are not left out of a warm-up of all pods.

@@ -31,7 +31,8 @@
 //! more of the failures than its share of the whole batch explains. At the moment with the greatest share, the odds that
 //! a request is the canary's are higher by some factor than in the whole batch. So the null hypothesis for the batch is
 //! wider by this factor: the odds ratio is at most the factor, instead of 1. It is estimated from the sizes between the
-//! lead's scrapes, as far as they differ by more than chance.
+//! lead's scrapes, as far as they differ by more than chance. A batch in which the canary had all requests for a while, as
+//! after a promotion, is no evidence at all.
 //!
 //! # Strata
 //!
@@ -156,6 +157,11 @@ pub(crate) struct Scrapes {
     lead: Option<Arc<str>>,
     /// The number of the lead's windows, and the length of the last one in seconds.
     led: (u64, f64),
+    /// The number of windows in the shortest batches that are open. It is fixed when no batch is open, so that all lengths
+    /// end together with the longest.
+    shortest_now: u32,
+    /// Whether all batches have ended at once since the last call of [`Scrapes::all_have_ended`].
+    all_ended: bool,
     /// Answers of the canary in the lead's recent windows, and the number of these windows, weighted by [`DECAY`].
     recent: (f64, f64),
     #[serde(skip, default = "no_lanes")]
@@ -197,6 +203,8 @@ impl Scrapes {
             windows: VecDeque::new(),
             lead: None,
             led: (0, 0.0),
+            shortest_now: 0,
+            all_ended: false,
             recent: (0.0, 0.0),
             lanes: no_lanes(),
             comparisons: alpha::LENGTHS.map(|part| Comparison::new(settings, part)),
@@ -274,7 +282,11 @@ impl Scrapes {
         self.led = (self.led.0 + 1, window.until - window.since);
         let answers = real(window.counts.requests);
         self.recent = (self.recent.0 * DECAY + answers, self.recent.1 * DECAY + 1.0);
-        let shortest = self.shortest();
+        let is_open = |lanes: &[Lane]| lanes.iter().any(|lane| lane.open.is_some());
+        if !is_open(&self.lanes) {
+            self.shortest_now = self.shortest();
+        }
+        let shortest = self.shortest_now;
         for lane in &mut self.lanes {
             if lane.open.is_none() && window.counts.requests > 0 {
                 lane.open = Some((window.since, shortest * lane.multiple));
@@ -286,6 +298,12 @@ impl Scrapes {
                 lane.open = None;
             }
         }
+        self.all_ended |= !is_open(&self.lanes);
+    }
+
+    /// Whether the batches of all lengths have ended at once since the last call.
+    pub(crate) fn all_have_ended(&mut self) -> bool {
+        std::mem::take(&mut self.all_ended)
     }
 
     /// The usual number of the canary's answers in a window of the lead.
@@ -343,6 +361,7 @@ impl Scrapes {
                 lane.ended.push_back((since, end));
             }
         }
+        self.all_ended = true;
     }
 
     fn windows_of(&self, name: &Arc<str>) -> impl Iterator<Item = &Window> {
@@ -563,8 +582,16 @@ impl<'a> Bracket<'a> {
         let [stable, canary] =
             sizes.iter().fold([0.0, 0.0], |[stable, canary], size| [stable + size[0], canary + size[1]]);
         let (mut up, mut down) = (0.0_f64, 0.0_f64);
+        if stable == 0.0 || canary == 0.0 {
+            return (0.0, 0.0); // the table has no information
+        }
         for [of_stable, of_canary] in sizes {
-            if of_stable > 0.0 && of_canary > 0.0 && stable > 0.0 && canary > 0.0 {
+            // one side without requests, although the other one's make that improbable: the share was 1, or 0
+            if of_stable < 1.0 && of_canary * stable / canary > SURELY {
+                up = f64::INFINITY;
+            } else if of_canary < 1.0 && of_stable * canary / stable > SURELY {
+                down = f64::INFINITY;
+            } else if of_stable > 0.0 && of_canary > 0.0 {
                 let moved = (of_canary / of_stable).ln() - (canary / stable).ln();
                 let noise = NOISE * (1.0 / of_canary + 1.0 / of_stable).sqrt();
                 up = up.max(moved - noise);
@@ -577,6 +604,9 @@ impl<'a> Bracket<'a> {
 
 /// A movement of the share counts as far as it is more than this many standard errors.
 const NOISE: f64 = 2.0;
+
+/// If so many requests of a side are expected, and there are none, that is no chance: its probability is e^−6.
+const SURELY: f64 = 6.0;
 
 #[cfg(test)]
 mod tests {
@@ -621,6 +651,26 @@ mod tests {
         let tables = tables(&windows, 0.0, 20.0);
         assert_eq!(tables.worse, Table { reference: counts(7, 30), suspect: counts(3, 20) });
         assert_eq!(tables.ratio, Table { reference: counts(2, 90), suspect: counts(3, 20) });
+    }
+
+    #[test]
+    fn a_batch_in_which_one_release_gets_all_requests_for_a_while_is_no_evidence() {
+        let both = |since: f64, stable_requests, canary_requests| {
+            let until = since + 10.0;
+            [
+                stable("one", since, until, counts(0, stable_requests)),
+                canary(since, until, counts(0, canary_requests)),
+            ]
+        };
+        let moved =
+            |second: [Window; 2]| tables(&[both(0.0, 30, 30), second].concat(), 0.0, 20.0).share_moved;
+        assert!(moved(both(10.0, 0, 60)).0 == f64::INFINITY);
+        assert!(moved(both(10.0, 60, 0)).1 == f64::INFINITY);
+        assert_eq!(moved(both(10.0, 0, 4)), (0.0, 0.0), "that may be chance");
+        let mut test = crate::odds::OddsTest::new(1.0, GREATER);
+        let all_of_an_incident = Table { reference: counts(0, 30), suspect: counts(60, 90) };
+        test.observe_with_share(all_of_an_incident, f64::INFINITY);
+        assert!(test.ln_e_value().abs() < 1e-12, "{}", test.ln_e_value());
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Display for Verdict {
         f.write_str(".")?;
         self.latency(f)?;
         self.not_covered(f)?;
+        self.share(f)?;
         self.stable_pods_explain_the_difference(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
@@ -286,6 +287,35 @@ impl Verdict {
         write!(f, ". By now the canary has failed {}", ratio(self.canary.counts))
     }
 
+    /// The share that the canary may get, or what a promotion allows.
+    fn share(&self, f: &mut Formatter) -> fmt::Result {
+        if let (Some(time), false) = (self.soak, matches!(self.decision, Decision::RollBack { .. })) {
+            let (share, time) =
+                (percent_rounded(self.max_share, f64::floor), humantime::format_duration(time));
+            return write!(f, " At most {share} of the traffic until that has been held for {time}.");
+        }
+        match self.decision {
+            Decision::RollBack { .. } => Ok(()),
+            Decision::Promote { .. } => {
+                let burn = self.settings.burn(self.promotion_bound);
+                if burn <= 1.0 {
+                    return Ok(());
+                }
+                write!(f, " With all traffic it may burn up to {} times the error budget.", times(burn))
+            }
+            Decision::NotYet | Decision::Hold => {
+                let (share, bound) = (
+                    percent_rounded(self.max_share, f64::floor),
+                    percent_rounded(self.share_bound, f64::ceil),
+                );
+                write!(
+                    f,
+                    " At most {share} of the traffic for now: the worst canary still possible fails {bound}."
+                )
+            }
+        }
+    }
+
     fn stable_pods_explain_the_difference(&self, f: &mut Formatter) -> fmt::Result {
         if !self.failing_pods.explain_the_difference {
             return Ok(());
@@ -458,6 +488,12 @@ fn left_out(f: &mut Formatter, by_limit: &Basis) -> fmt::Result {
         ". In incidents, in which stable fails, too, it has failed {}: these count only for the comparison with stable",
         ratio(by_limit.during_incidents)
     )
+}
+
+/// A factor with two significant digits, rounded up.
+fn times(factor: f64) -> String {
+    let percent = percent_rounded(factor / 100.0, f64::ceil);
+    percent.trim_end_matches(" %").to_owned()
 }
 
 /// For example "7 of 21 requests".
@@ -640,8 +676,9 @@ mod tests {
         judge.observe_numbered(1, canary(Failure));
         assert_eq!(
             judge.verdict().to_string(),
-            "Not yet: none of the canary's answers is judged yet. 1 more answer of the canary waits for requests that \
-             were sent at the same time. It has failed."
+            "Not yet: none of the canary's answers is judged yet. At most 1 % of the traffic for now: the worst canary \
+             still possible fails 100 %. 1 more answer of the canary waits for requests that were sent \
+             at the same time. It has failed."
         );
         judge.observe_numbered(2, canary(Failure));
         assert!(judge.verdict().to_string().ends_with(" at the same time. All of them have failed."));
@@ -713,7 +750,7 @@ mod tests {
         assert!(text.starts_with("Promote: "), "{text}");
         let slower = " Slower: 100 % of its answers take more than 40 ms, 0 % of stable's. Its median is 44.8 ms, \
                       stable's 20.1 ms.";
-        assert!(text.ends_with(&format!("{slower} This decides nothing.")), "{text}");
+        assert!(text.contains(&format!("{slower} This decides nothing.")), "{text}");
         let latency = verdict.latency.unwrap();
         assert!(!latency.decides && !latency.rolled_back && latency.p_value < 0.05);
         assert!(verdict.p_value >= 1.0, "it is of the failures");
@@ -739,7 +776,7 @@ mod tests {
             (20, 20, None, " Its latency decides nothing."),
         ] {
             let text = timed(450, stable, canary, slower_by).to_string();
-            assert!(text.starts_with("Promote: ") && text.ends_with(end), "{text}");
+            assert!(text.starts_with("Promote: ") && text.contains(end), "{text}");
         }
         let unknown = judge(400, Success, Success).verdict();
         assert!(unknown.to_string().contains(" Its latency was not compared with stable's."), "{unknown}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::numbers::{Fraction, Ratio, Tolerance};
+use crate::numbers::{Burn, Fraction, Ratio, Tolerance};
 
 /// The settings of a judge.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
@@ -37,11 +37,17 @@ pub struct Settings {
     /// [`Window::is_warm_up`](crate::Window::is_warm_up).
     #[serde(rename = "warm_up_ms", serialize_with = "milliseconds", deserialize_with = "of_milliseconds")]
     pub warm_up: Option<Duration>,
+    /// The service level objective: the share of requests that must succeed. It decides nothing.
+    pub slo: Fraction,
+    /// While the canary is on trial, it may burn the error budget of the whole service at most this many times as fast as
+    /// allowed: [`Verdict::max_share`](crate::Verdict::max_share) follows from it. `None` is
+    /// `max_failure_rate` / (1 − `slo`): what a canary at the limit burns with all traffic. It decides nothing.
+    pub max_burn: Option<Burn>,
 }
 
 impl Default for Settings {
-    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no answers in each stratum, latency decides nothing, and
-    /// no warm-up.
+    /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no answers in each stratum, latency decides nothing, no
+    /// warm-up, and an objective of 99.9 %.
     fn default() -> Self {
         Self {
             alpha: Fraction::FIVE_PERCENT,
@@ -51,6 +57,8 @@ impl Default for Settings {
             max_latency: None,
             slower_by: None,
             warm_up: None,
+            slo: Fraction::THREE_NINES,
+            max_burn: None,
         }
     }
 }

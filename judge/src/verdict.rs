@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Batch, Counts};
-use crate::{bounds::Interval, pods::FailingPod, settings::Settings};
+use crate::{bounds::Interval, pods::FailingPod, settings::Settings, share};
 
 /// What to do with a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +61,17 @@ pub struct Verdict {
     /// The upper bound of the canary's failure rate at confidence 1 − 0.9 α, valid however often you look. All
     /// failures that name no release count against the canary. After an incident, it is the rate outside of incidents.
     pub promotion_bound: f64,
+    /// The greatest share of the traffic for the canary at the moment, from 0 to 1: with more, the worst canary that is still
+    /// possible would burn the error budget faster than [`Settings::max_burn`] allows. At most 1/2 before a promotion, 1
+    /// after it, and 0 after a roll-back. It can fall. It rests on complete batches only, so that weights may follow it. The
+    /// bound of those is this share's: it can be greater than [`Verdict::promotion_bound`].
+    pub max_share: f64,
+    /// If it is less than the evidence allows: the time for which this share must be held first.
+    #[serde(skip)]
+    pub soak: Option<Duration>,
+    /// The upper bound of the canary's failure rate on which `max_share` rests.
+    #[serde(skip)]
+    pub share_bound: f64,
     /// The number of further answers of the canary until a promotion, if all of them succeed and none is during an
     /// incident; `None` if it is more than 100,000.
     pub more_answers: Option<u64>,
@@ -109,6 +120,12 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
 }
 
 impl Verdict {
+    /// The verdict if the canary may not get more than this share before it has been held for this time.
+    #[must_use]
+    pub fn with_share_held(self, share: f64, time: Duration) -> Self {
+        if share < self.max_share { Self { max_share: share, soak: Some(time), ..self } } else { self }
+    }
+
     /// The verdict while the canary is absent: a promotion would rest on answers from before.
     #[must_use]
     pub fn during(self, absence: Option<Absence>) -> Self {
@@ -116,7 +133,8 @@ impl Verdict {
             Decision::Promote { .. } if absence.is_some() => Decision::NotYet,
             decision => decision,
         };
-        Self { decision, absence, ..self }
+        let max_share = share::max_share(self.settings, &decision, self.share_bound);
+        Self { decision, absence, max_share, ..self }
     }
 }
 

@@ -36,6 +36,12 @@ const SECTIONS: &[Section] = &[
     Section { title: "Fifty per cent", prepare: under_load, check: fifty_per_cent_is_promoted },
     Section { title: "A hundred per cent", prepare: under_load, check: only_the_canary_answers },
     Section { title: "Promote it", prepare: under_load, check: only_stable_is_left },
+    Section {
+        title: "Weights that follow the evidence",
+        prepare: no_preparation,
+        check: the_weights_have_followed_the_evidence,
+    },
+    Section { title: "Put the weights back", prepare: under_load, check: only_stable_is_left },
     Section { title: "Remove everything", prepare: no_preparation, check: nothing_is_left },
 ];
 
@@ -230,6 +236,33 @@ fn only_stable_is_left(cluster: &Cluster, shell: &mut Shell, load: Option<Load>)
         backends.to_string()
     })?;
     Ok(format!("{during}\n   after it: {after}"))
+}
+
+/// The decision on a canary, and its failed requests, as the page's `failed` printed them.
+fn trial(shell: &mut Shell, variable: &str) -> Result<(String, u64), String> {
+    let said = shell.variable(variable)?;
+    let parts = said.split_once(", ").and_then(|(decision, rest)| {
+        let failed = rest.strip_suffix(" failed requests of the canary")?.parse().ok()?;
+        Some((decision.to_owned(), failed))
+    });
+    parts.ok_or_else(|| format!("{variable} is {said:?}"))
+}
+
+fn the_weights_have_followed_the_evidence(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
+    let after = only(shell, "canary")?;
+    let names = ["BROKEN", "BROKEN_ON_A_LADDER", "FIVE", "FIVE_ON_A_LADDER", "WELL"];
+    let trials = names.map(|name| trial(shell, name));
+    let trials = trials.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let said = || names.iter().zip(&trials).map(|it| format!("{it:?}")).collect::<Vec<_>>().join(" ");
+    let decisions: Vec<_> = trials.iter().map(|(decision, _)| decision.as_str()).collect();
+    let wanted = ["roll_back", "roll_back", "roll_back", "roll_back", "promote"];
+    ensure(decisions == wanted, &format!("{wanted:?}"), said)?;
+    let failed: Vec<_> = trials.iter().map(|(_, failed)| *failed).collect();
+    // 1 % of 100 a second for eight seconds, and 10 % on the ladder: five standard deviations apart
+    ensure(failed[0] < 25, "fewer than 25 failed requests of the dead canary", said)?;
+    ensure(2 * failed[0] < failed[1], "less than half of what the ladder costs", said)?;
+    ensure(failed[4] == 0, "no failed request of the good canary", said)?;
+    Ok(format!("{}\n   after it: {after}", said()))
 }
 
 fn nothing_is_left(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {

@@ -18,9 +18,10 @@ use super::{
     Serve,
     access::{Refusal, caller},
     input::{read_json, trial_name},
+    trials::Wanted,
 };
 use crate::messages::message;
-use canary_judge::{Decision, Verdict};
+use canary_judge::{Decision, Release, Verdict, percent};
 
 /// The body of Flagger's calls.
 #[derive(Debug, Deserialize)]
@@ -58,6 +59,8 @@ enum Question {
     RollBack,
     /// Should it go on, which means that it should not be rolled back?
     GoOn,
+    /// Should it go on, and may it get more traffic, if the call tells the step?
+    Step,
     /// Should it be promoted?
     Promote,
 }
@@ -68,7 +71,8 @@ impl Hook {
             "confirm-rollout" | "post-rollout" => Some(Self::Begin(Begin::Later)),
             "pre-rollout" => Some(Self::Begin(Begin::Now)),
             "rollback" => Some(Self::Ask(Question::RollBack)),
-            "step" | "rollout" => Some(Self::Ask(Question::GoOn)),
+            "step" => Some(Self::Ask(Question::Step)),
+            "rollout" => Some(Self::Ask(Question::GoOn)),
             "promote" => Some(Self::Ask(Question::Promote)),
             _ => None,
         }
@@ -80,7 +84,7 @@ impl Question {
         let rolls_back = matches!(decision, Decision::RollBack { .. });
         match self {
             Self::RollBack => rolls_back,
-            Self::GoOn => !rolls_back,
+            Self::GoOn | Self::Step => !rolls_back,
             Self::Promote => matches!(decision, Decision::Promote { .. }),
         }
     }
@@ -123,6 +127,30 @@ impl Call {
         }
     }
 
+    /// The weights that the resource gives to the canary, from 0 to 1, if the hook is to look at `max_share`.
+    fn weights(&self) -> Result<Option<Vec<f64>>, Refusal> {
+        let Some(text) = self.metadata.as_ref().and_then(|metadata| metadata.get("step")) else {
+            return Ok(None);
+        };
+        let percents: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+        let is_weights =
+            |all: &Vec<f64>| all.is_sorted() && all.iter().all(|percent| (1.0..=100.0).contains(percent));
+        let Some(percents) = percents.filter(is_weights) else {
+            let error = format!(
+                "metadata.step is {text:?}: want the stepWeight of the resource, such as 10, or its stepWeights, such as \
+                 1,5,25,50"
+            );
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+        };
+        let percents = match percents[..] {
+            [step] => {
+                (1..=100).map(|times| f64::from(times) * step).take_while(|weight| *weight <= 100.0).collect()
+            }
+            _ => percents,
+        };
+        Ok(Some(percents.into_iter().map(|percent| percent / 100.0).collect()))
+    }
+
     fn token(&self) -> Option<&str> {
         self.metadata.as_ref()?.get("token").map(String::as_str)
     }
@@ -148,11 +176,15 @@ pub(super) async fn flagger(
             serve.begin_rollout(begin, &call, has_token, &by)
         }
         Hook::Ask(question) => {
+            let weights = if question == Question::Step { call.weights()? } else { None };
             let verdict = serve.verdict_on_rollout(&call, &by)?;
+            let step = weights.map(|weights| serve.next_step(&call, &verdict, &weights)).transpose()?;
             let gap = serve.trials().gap_in(&call.trial()?).map(|gap| format!(" {gap}")).unwrap_or_default();
-            let status =
-                if question.is_yes(&verdict.decision) { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            Ok((status, format!("{verdict}{gap}{}\n", call.way_out(&verdict.decision))).into_response())
+            let (allows, step) = step.unwrap_or((true, String::new()));
+            let is_yes = question.is_yes(&verdict.decision) && allows;
+            let status = if is_yes { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            let way_out = call.way_out(&verdict.decision);
+            Ok((status, format!("{verdict}{gap}{way_out}{step}\n")).into_response())
         }
     }
 }
@@ -182,6 +214,52 @@ impl Serve {
             "The next trial begins anew once this canary has not answered for 30 s, or after a call with the token.\n"
         }
         .into_response())
+    }
+
+    /// Whether the canary may get the next of these weights, and why, as a sentence after a space.
+    fn next_step(&self, call: &Call, verdict: &Verdict, weights: &[f64]) -> Result<(bool, String), Refusal> {
+        let (mut trials, now, id) = (self.trials(), Instant::now(), call.trial()?);
+        let (is_given, has_answered, seen) = {
+            let wanted = Wanted::Named(id.clone());
+            let trial = trials.find(&wanted, now).one.trial();
+            let answers = trial.tally().of_release(Release::Canary).requests;
+            (trial.given_share().is_some(), answers > 0, trial.seen_share(now).unwrap_or(0.0))
+        };
+        if is_given {
+            let why = " It cannot know whether the next step is too much: its own share of the requests is given, so it \
+                       does not see the share of the route.";
+            return Ok((false, why.to_owned()));
+        }
+        if !has_answered {
+            let first = percent(weights.first().copied().unwrap_or_default());
+            return Ok(if trials.may_take_first_step(&id, now) {
+                (
+                    true,
+                    format!(
+                        " The first step gives it {first} of the traffic: without it, nothing can be seen."
+                    ),
+                )
+            } else {
+                (false, " The first step was allowed, and the canary has not answered since.".to_owned())
+            });
+        }
+        // what is seen is not exact, so it is the weight that is nearest
+        let nearest = |one: &&f64, other: &&f64| (*one - seen).abs().total_cmp(&(*other - seen).abs());
+        let weight = weights.iter().min_by(nearest).copied().unwrap_or_default();
+        let Some(next) = weights.iter().copied().find(|next| *next > weight) else {
+            return Ok((true, format!(" It has about {} of the traffic, its last weight.", percent(weight))));
+        };
+        let is_allowed = next <= verdict.max_share;
+        let most = percent((verdict.max_share * 1000.0).floor() / 1000.0);
+        let (has, next) = (percent(weight), percent(next));
+        Ok((
+            is_allowed,
+            if is_allowed {
+                format!(" It has about {has} of the traffic, and may have the next step, {next}.")
+            } else {
+                format!(" It has about {has} of the traffic, and the next step is {next}: more than {most}.")
+            },
+        ))
     }
 
     fn verdict_on_rollout(&self, call: &Call, by: &str) -> Result<Verdict, Refusal> {

@@ -29,6 +29,7 @@ pub(super) struct Metrics {
     decision: IntGaugeVec,
     ln_e_value: Gauge,
     ln_threshold: Gauge,
+    max_share: Gauge,
     lower: GaugeVec,
     upper: GaugeVec,
     trial_began: Gauge,
@@ -67,6 +68,10 @@ impl Metrics {
                 "Evidence that the current canary is worse than stable: the natural logarithm of the e-value.",
             )?,
             ln_threshold: Gauge::new("canary_ln_threshold", "The evidence at which it is rolled back.")?,
+            max_share: Gauge::new(
+                "canary_max_share",
+                "The greatest share of the traffic for the current canary at the moment, from 0 to 1.",
+            )?,
             lower: GaugeVec::new(
                 Opts::new("canary_failure_rate_lower", "The failure rate is at least this, current trial."),
                 &["release"],
@@ -129,6 +134,7 @@ impl Metrics {
         for gauge in [
             &self.ln_e_value,
             &self.ln_threshold,
+            &self.max_share,
             &self.trial_began,
             &self.counting_since,
             &self.process_started,
@@ -214,6 +220,7 @@ impl Metrics {
             self.decision.with_label_values(&[decision]).set(is_it.into());
         }
         self.ln_e_value.set(verdict.ln_e_value);
+        self.max_share.set(verdict.max_share);
         self.ln_threshold.set(-verdict.settings.alpha.get().ln());
         for (release, estimate) in [(Release::Stable, verdict.stable), (Release::Canary, verdict.canary)] {
             let release = release.to_string();

@@ -260,7 +260,7 @@ impl Trials {
     }
 
     /// The trial that a client wants, without a new one.
-    fn find<'a>(&'a self, wanted: &'a Wanted, now: Instant) -> Found<'a> {
+    pub(super) fn find<'a>(&'a self, wanted: &'a Wanted, now: Instant) -> Found<'a> {
         let alone = |id, one, unseen| Found { id, one, others: Vec::new(), unseen };
         let known = |wanted| self.known_as(wanted).and_then(|id| self.named.get_key_value(&id));
         match wanted {
@@ -290,6 +290,13 @@ impl Trials {
             }
             None => (self.unseen.trial().verdict(now), false),
         }
+    }
+
+    /// Whether the canary of this trial, which has not answered, may get its first traffic. If it was allowed, and nothing
+    /// has come of it, it is allowed again after some time.
+    pub fn may_take_first_step(&mut self, id: &str, now: Instant) -> bool {
+        self.changes = self.changes.wrapping_add(1);
+        self.named.get_mut(id).is_some_and(|one| one.may_take_first_step(now))
     }
 
     /// Ends the rollouts whose trials have this prefix. Their verdicts can still be read. Returns whether all of

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canary_judge::{Budget, Fraction, InvalidNumber, Ratio, Settings, Tolerance, Traffic};
+use canary_judge::{Budget, Burn, Fraction, InvalidNumber, Ratio, Settings, Tolerance, Traffic};
 use clap::Args;
 
 use super::{Coverage, Trial};
@@ -57,6 +57,15 @@ pub struct TrialFlags {
     /// The objective: the share of requests that the Service promises to answer well
     #[arg(long, value_name = "SHARE", default_value = "99.9%", value_parser = fraction)]
     pub slo: Fraction,
+
+    /// How many times as fast as allowed a canary on trial may burn the error budget of the whole Service. The verdict's
+    /// `max_share` follows from it. The default is --max-failure-rate / (1 - --slo)
+    #[arg(long, value_name = "NUMBER")]
+    pub max_burn: Option<Burn>,
+
+    /// Keep `max_share` this long before it rises again, for faults that take time, such as leaks
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub soak: Option<Duration>,
 }
 
 impl TrialFlags {
@@ -81,7 +90,7 @@ impl TrialFlags {
     }
 
     fn trial(&self, budget: Option<Budget>, coverage: Coverage, now: Instant) -> Trial {
-        Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share)
+        Trial::new(self.settings(), budget, coverage, now).with_given_share(self.share).with_soak(self.soak)
     }
 
     fn of_counters(&self, now: Instant) -> Trial {
@@ -91,9 +100,17 @@ impl TrialFlags {
     }
 
     fn settings(&self) -> Settings {
-        let Self { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up, .. } =
-            *self;
-        Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up }
+        Settings {
+            alpha: self.alpha,
+            max_failure_rate: self.max_failure_rate,
+            max_ratio: self.max_ratio,
+            min_answers: self.min_answers,
+            max_latency: self.max_latency,
+            slower_by: self.slower_by,
+            warm_up: self.warm_up,
+            slo: self.slo,
+            max_burn: self.max_burn,
+        }
     }
 
     fn budget(&self, traffic: Traffic) -> Budget {

@@ -50,7 +50,7 @@ pub struct Picture<'a> {
 }
 
 /// The maximum number of rows of the verdict.
-const MAX_VERDICT_ROWS: u16 = 6;
+const MAX_VERDICT_ROWS: u16 = 7;
 /// In fewer columns than this, the verdict gets two rows before the pods get any: one row would say too little.
 const NARROW: u16 = 60;
 /// The verdict is cut so that at least this many pods are visible.

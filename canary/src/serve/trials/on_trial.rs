@@ -25,6 +25,9 @@ const ANSWERS_OF_OTHERS: u64 = 10;
 /// An engine that has not asked for this long is idle.
 pub(super) const IDLE_AFTER: Duration = Duration::from_secs(30);
 
+/// A first step that came to nothing is allowed again after this time.
+const FIRST_STEP_AGAIN: Duration = Duration::from_secs(600);
+
 /// The answers of the canary that a trial takes. It takes everything else, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Takes {
@@ -72,6 +75,9 @@ pub struct OnTrial {
     over: Over,
     /// Whether an engine has heard of the roll-back.
     told: bool,
+    /// When the first step of the traffic was allowed.
+    #[serde(with = "moment")]
+    first_step: Option<Instant>,
     #[serde(with = "moment")]
     last_answer: Option<Instant>,
     /// How long an answer counts as one of now.
@@ -145,6 +151,7 @@ impl OnTrial {
             engine: None,
             over: Over::No,
             told: false,
+            first_step: None,
             last_answer: None,
             window: ANSWERS_NOW,
             answers_of_others: 0,
@@ -187,7 +194,7 @@ impl OnTrial {
         self.trial.reset(now);
         self.history = History::default();
         self.rules = Rules::default();
-        (self.over, self.told, self.gap) = (Over::No, false, None);
+        (self.over, self.told, self.gap, self.first_step) = (Over::No, false, None, None);
         self.changes += 1;
     }
 
@@ -220,6 +227,16 @@ impl OnTrial {
         self.engine = Some(now);
         self.told |= self.is_rolled_back(now);
         over
+    }
+
+    /// Whether the canary may get its first traffic.
+    pub(super) fn may_take_first_step(&mut self, now: Instant) -> bool {
+        let is_recent = |at| now.saturating_duration_since(at) < FIRST_STEP_AGAIN;
+        let may = !self.first_step.is_some_and(is_recent);
+        if may {
+            self.first_step = Some(now);
+        }
+        may
     }
 
     /// Whether an engine has asked for it.

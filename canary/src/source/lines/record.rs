@@ -21,7 +21,7 @@ use std::{
 };
 
 use canary_judge::{
-    Budget, Counts, Fraction, Histogram, Outcome, Ratio, Release, Settings, Tolerance, Traffic, Window,
+    Budget, Burn, Counts, Fraction, Histogram, Outcome, Ratio, Release, Settings, Tolerance, Traffic, Window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,10 @@ struct RecordedSettings {
     slower_by: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warm_up_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slo: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_burn: Option<f64>,
 }
 
 /// What the price is computed from.
@@ -198,8 +202,9 @@ impl<W: Write> Recorder<W> {
     /// If the output cannot be written.
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
-        let Settings { alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up } =
-            header.settings;
+        let Settings {
+            alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up, ..
+        } = header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
             Coverage::Sample => (RecordedCoverage::Sample, None),
@@ -215,6 +220,8 @@ impl<W: Write> Recorder<W> {
             max_latency_ms: max_latency.map(milliseconds),
             slower_by: slower_by.map(Tolerance::get),
             warm_up_ms: warm_up.map(milliseconds),
+            slo: Some(header.settings.slo.get()),
+            max_burn: header.settings.max_burn.map(Burn::get),
         };
         let price = RecordedPrice { coverage, traffic: budget.map(|budget| budget.traffic.get()), slo };
         recorder.write(&RecordLine {
@@ -456,6 +463,14 @@ impl Recorded {
                 .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
                 .transpose()?,
             warm_up: settings.warm_up_ms.map(|ms| seconds(ms / 1e3, "settings.warm_up_ms")).transpose()?,
+            slo: match settings.slo {
+                Some(slo) => fraction("settings.slo", slo)?,
+                None => Settings::default().slo, // records of before have none
+            },
+            max_burn: settings
+                .max_burn
+                .map(|burn| Burn::new(burn).map_err(bad("settings.max_burn")))
+                .transpose()?,
         };
         let Some(RecordedPrice { coverage, traffic, slo }) = self.price else {
             return Err("canary_record has settings without price".to_owned());
