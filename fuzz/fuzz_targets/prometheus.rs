@@ -28,6 +28,7 @@ fn options() -> Options {
             canary: "r=\"c\"".parse().expect("matchers"),
             failed: "e=\"1\"".parse().expect("matchers"),
             slow: Some("t_bucket{le=\"1\"}".parse().expect("a bucket")),
+            by: Vec::new(),
         },
         every: Duration::from_secs(5),
     }
