@@ -125,17 +125,25 @@ fn replayed(record: Vec<u8>, now: Instant) -> (Trial, Instant) {
 }
 
 /// A pod's counters, scraped at its own moments: the beginning, the lengths of its windows, and their counts.
-fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window>> {
+fn pod(release: Release, name: &'static str, divided: bool) -> impl Strategy<Value = Vec<Window>> {
     let counts = (0..40_u64)
         .prop_flat_map(|requests| (Just(requests), 0..=requests))
         .prop_map(|(requests, failures)| Counts { requests, failures, slow: failures / 2 });
     let windows = prop::collection::vec((1.0..20.0_f64, counts, prop::bool::weighted(0.1)), 0..30);
     (0.0..10.0_f64, windows).prop_map(move |(began, windows)| {
         let mut until = began;
-        let of = |(length, counts, restarted)| {
+        let of = |(length, counts, restarted): (f64, Counts, bool)| {
             let since = until;
             until += length;
-            let (pod, is_warm_up, strata, latencies) = (name.into(), false, Vec::new(), Vec::new());
+            // a part without a name is left
+            let half = |count: u64| count / 2;
+            let part = Counts {
+                requests: half(counts.requests),
+                failures: half(counts.failures),
+                slow: half(counts.slow),
+            };
+            let strata = if divided { vec![("/a".into(), part)] } else { Vec::new() };
+            let (pod, is_warm_up, latencies) = (name.into(), false, Vec::new());
             Window { release, pod, since, until, counts, restarted, is_warm_up, strata, latencies }
         };
         let baseline = Window {
@@ -153,17 +161,20 @@ fn pod(release: Release, name: &'static str) -> impl Strategy<Value = Vec<Window
     })
 }
 
+/// Of pods of both releases, with the parts of a stratum or without.
 fn intervals() -> impl Strategy<Value = Vec<Vec<Window>>> {
-    let pods = (
-        pod(Release::Stable, "one"),
-        pod(Release::Stable, "two"),
-        pod(Release::Canary, "three"),
-        pod(Release::Canary, "four"),
-    );
-    pods.prop_map(|(one, two, three, four)| {
-        let mut windows = [one, two, three, four].concat();
-        windows.sort_by(|a, b| a.until.total_cmp(&b.until));
-        windows.chunks(5).map(<[Window]>::to_vec).collect()
+    any::<bool>().prop_flat_map(|divided| {
+        let pods = (
+            pod(Release::Stable, "one", divided),
+            pod(Release::Stable, "two", divided),
+            pod(Release::Canary, "three", divided),
+            pod(Release::Canary, "four", divided),
+        );
+        pods.prop_map(|(one, two, three, four)| {
+            let mut windows = [one, two, three, four].concat();
+            windows.sort_by(|a, b| a.until.total_cmp(&b.until));
+            windows.chunks(5).map(<[Window]>::to_vec).collect()
+        })
     })
 }
 
@@ -171,6 +182,7 @@ proptest! {
     #[test]
     fn each_request_is_judged_or_waits_or_is_left_out_whatever_the_order_of_arrival(
         requests in requests(),
+        divided in any::<bool>(),
         health in prop::collection::vec((0..40_usize, 0..3_u64, prop::option::of(0..60_u64)), 0..4),
         warm_up in prop::option::of(1..400_u64),
         started in prop::option::of(0..200_u64),
@@ -192,7 +204,8 @@ proptest! {
                 trial.see(&seen);
                 prop_assert_eq!(accounted(&trial, now), counted);
             }
-            let observation = Observation { number: number as u64, sent, started, stratum: None, response };
+            let stratum = divided.then(|| format!("/{}", number % 70).into());
+            let observation = Observation { number: number as u64, sent, started, stratum, response };
             if let Some((attribution, outcome)) = observation.attributed() {
                 counted.record(attribution.release(), outcome);
             }

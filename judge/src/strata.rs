@@ -9,6 +9,10 @@ use crate::{Batch, Counts, Outcome, Release, batch::BatchLength, scrapes::Window
 /// The most strata that have a name. All that come later are one stratum together.
 const MOST: usize = 64;
 
+/// A batch has about this many answers of the release that answers less. A stratum has only a part of the requests, so its
+/// batches are short: those of all strata together show a canary that always fails.
+const ANSWERS: f64 = 2.0;
+
 /// The strata, in the order in which they appeared.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Strata {
@@ -51,7 +55,7 @@ impl Stratum {
             waiting: Batch::default(),
             open: Batch::default(),
             length,
-            requests: (0, length.requests()),
+            requests: (0, length.requests_with(ANSWERS)),
             has_incident: false,
         }
     }
@@ -67,7 +71,7 @@ impl Stratum {
     fn end_batch(&mut self) -> (Batch, bool) {
         let batch = mem::take(&mut self.open);
         self.length.update(&batch);
-        self.requests = (0, self.length.requests());
+        self.requests = (0, self.length.requests_with(ANSWERS));
         (batch, mem::take(&mut self.has_incident))
     }
 }
@@ -239,20 +243,20 @@ mod tests {
         let mut strata = Strata::default();
         let places = [Some("/a"), Some("/b")].map(|name| strata.place(name));
         let mut complete = Vec::new();
-        for number in 0..11 {
-            let release = if number < 9 { Release::Stable } else { Release::Canary };
+        for number in 0..16 {
+            let release = if number % 8 < 6 { Release::Stable } else { Release::Canary };
             for place in places {
                 complete.extend(strata.record(place, Some(release), Outcome::Success));
             }
         }
-        let batch = Batch { stable: counts(0, 9), canary: counts(0, 2), unattributed: 0 };
+        let batch = Batch { stable: counts(0, 6), canary: counts(0, 2), unattributed: 0 };
         let of = |stratum| Complete { stratum, batch, has_incident: false };
-        assert_eq!(complete, [of(0), of(1)]);
+        assert_eq!(complete, [of(0), of(1), of(0), of(1)]);
         strata.record(1, None, Outcome::Failure);
         strata.end_batch_of_all(true);
         let open = strata.end_batches();
         assert_eq!(open[1].batch, Batch { unattributed: 1, ..Batch::default() });
         assert!(open.iter().all(|one| one.has_incident));
-        assert_eq!(strata.all()[1].judged.total().requests, 12);
+        assert_eq!(strata.all()[1].judged.total().requests, 17);
     }
 }
