@@ -439,11 +439,12 @@ fn an_engineer_sees_clock_times_restarts_other_versions_and_the_last_failure() {
     let mut state = broken_canary();
     state["rehearsal"] = Value::Null;
     state["gap"] = json!(["2026-11-29T10:00:00Z", "2026-11-29T10:00:02Z"]);
-    state["others"] = json!([{"trial": "abc", "decision": "promote"}]);
+    state["others"] =
+        json!([{"trial": "abc", "decision": "promote", "answers": 400, "failures": 1, "slow": 0}]);
     state["failing"]["last"] = json!({
         "at": "2026-11-29T10:00:07Z", "status": 500, "release": "canary", "pod": "a-pod", "body": "{\"error\":\"x\"}"
     });
-    let Some((browser, _server)) = page_of(state) else { return };
+    let Some((browser, server)) = page_of(state) else { return };
     let texts =
         browser.run("return [...document.querySelectorAll('#evidence-chart text')].map(t => t.textContent)");
     let texts = texts.as_array().expect("texts");
@@ -454,7 +455,23 @@ fn an_engineer_sees_clock_times_restarts_other_versions_and_the_last_failure() {
         "both ends of the axis, and the restart: {texts:?}"
     );
     assert_eq!(browser.count("#evidence-chart .restarted"), 1);
-    browser.until_shows("#commands", "Also answering: abc (Promote)");
+    let lines =
+        || browser.run("return [...document.querySelectorAll('#versions li')].map(line => line.textContent)");
+    let told = lines();
+    assert!(told[1].as_str().is_some_and(|line| line.contains("85 of 85 failedRoll back")), "{told}");
+    assert_eq!(told[2], "canary: another versionabc1 of 400 failedPromote");
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    assert!(!lines().to_string().contains("Promote"), "behind the curtain: {}", lines());
+    browser.press("j");
+    browser.until_shows("#versions", "Promote");
+    server.edit(|state| {
+        let one = state["others"][0].clone();
+        state["others"] = json!(vec![one; 5]);
+    });
+    browser.until_shows("#versions", "and 5 more versions: see the details");
+    does_not_scroll(&browser);
+    assert_eq!(browser.count("#versions li"), 3);
     browser.press("d");
     browser.until_shows("#last-failure", "a-pod\n{\"error\":\"x\"}");
     browser.until_shows("#statuses", "Status codes of failures: 500: 85");

@@ -135,7 +135,10 @@ fn event(found: &Found, heading: &Heading, now: Instant) -> Bytes {
     let note = found.note();
     let (id, trial, history, rules) = (found.id, found.one.trial(), found.one.history(), found.one.rules());
     let gap = found.one.gap().map(|gap| gap.ends());
-    let subject = Subject { id, trial, history, rules, note: note.as_deref(), others: &found.others, gap };
+    let names = found.others.iter().copied();
+    let others: Vec<_> =
+        names.zip(&found.counts_of_others).map(|((id, it), counts)| (id, it, *counts)).collect();
+    let subject = Subject { id, trial, history, rules, note: note.as_deref(), others: &others, gap };
     match serde_json::to_string(&State::new(&subject, heading, now)) {
         Ok(state) => format!("event: state\ndata: {state}\n\n").into(),
         Err(_) => COMMENT, // a state is always JSON

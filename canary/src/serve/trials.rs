@@ -21,7 +21,7 @@ use crate::{
     trial::Trial,
     view::word,
 };
-use canary_judge::{Decision, Release, Verdict};
+use canary_judge::{Counts, Decision, Release, Verdict};
 
 /// The maximum number of trials.
 pub const MOST_TRIALS: usize = 64;
@@ -83,6 +83,8 @@ pub struct Found<'a> {
     pub one: &'a OnTrial,
     /// Other trials of versions that answer now, each with its decision, if the client has named none.
     pub others: Vec<(&'a str, Decision)>,
+    /// What the canary's versions of these have answered, in the same order.
+    pub counts_of_others: Vec<Counts>,
     /// Whether it is the trial of a version of which no answer has come.
     pub unseen: bool,
 }
@@ -261,7 +263,8 @@ impl Trials {
 
     /// The trial that a client wants, without a new one.
     pub(super) fn find<'a>(&'a self, wanted: &'a Wanted, now: Instant) -> Found<'a> {
-        let alone = |id, one, unseen| Found { id, one, others: Vec::new(), unseen };
+        let alone =
+            |id, one, unseen| Found { id, one, others: Vec::new(), counts_of_others: Vec::new(), unseen };
         let known = |wanted| self.known_as(wanted).and_then(|id| self.named.get_key_value(&id));
         match wanted {
             Wanted::Current => self.current(now),
@@ -353,9 +356,11 @@ impl Trials {
         let current = self.current_id(now);
         let answering = || self.answering(now).filter(|(id, _)| current.as_deref() != Some(*id));
         let others = answering().map(|(id, one)| (id, one.trial.verdict(now).decision)).collect();
+        let counts_of_others =
+            answering().map(|(_, one)| one.trial.tally().of_release(Release::Canary)).collect();
         let named = current.as_ref().and_then(|id| self.named.get_key_value(id));
         let (id, one) = named.map_or((NO_CANARY, &self.all), |(id, one)| (id.as_str(), one));
-        Found { id, one, others, unseen: false }
+        Found { id, one, others, counts_of_others, unseen: false }
     }
 
     fn current_id(&self, now: Instant) -> Option<String> {

@@ -144,7 +144,7 @@ function showOutage({ outage }) {
 }
 
 // Below the title where there is no rehearsal.
-function showTimes({ rehearsal, counting_since: since, process_started: started, trial_began: began, others }) {
+function showTimes({ rehearsal, counting_since: since, process_started: started, trial_began: began }) {
   const times = [
     began && `The trial counts since ${began}`,
     since && `requests are counted since ${since}`,
@@ -154,8 +154,7 @@ function showTimes({ rehearsal, counting_since: since, process_started: started,
   if (rehearsal !== null) return;
   const restarted = started && started !== since ? ` · the server has restarted at ${timeOf(started)}` : "";
   setText($("note"), began ? `Counting since ${timeOf(began)}${restarted}` : "");
-  setText($("commands"), (others ?? []).map(({ trial, decision }) => `Also answering: ${trial}` +
-    `${isCurtained() ? "" : ` (${WORDS[decision]})`}`).join("   "));
+  setText($("commands"), "");
 }
 
 const WORDS = {
@@ -504,25 +503,54 @@ function mark(release) {
   return root;
 }
 
-function showVersions({ versions, more_versions }) {
-  const shown = JSON.stringify([versions, more_versions]);
+// The first words of a line: mark, release, and how many pods.
+function who(release, text) {
+  const words = element("span", "");
+  words.append(mark(release), element("b", "", text));
+  return words;
+}
+
+function called(name) {
+  const words = element("span", "name", name);
+  words.title = name;
+  return words;
+}
+
+const failedOf = (failures, requests) =>
+  element("span", failures > 0 ? "some" : "counts", `${count(failures)} of ${count(requests)} failed`);
+
+// What the judge says of a version; behind the curtain, nothing.
+const saidOf = (word) => element("b", "said", isCurtained() ? "" : word);
+
+// The maximum number of lines. The last one says how many more there are.
+const LINES = 3;
+
+// A line for each version of this trial, and one for each other version of the canary that answers now.
+function showVersions({ versions, more_versions, others, standing }) {
+  const shown = JSON.stringify([versions, more_versions, others, standing, isCurtained()]);
   if ($("versions").dataset.shown === shown) return;
   $("versions").dataset.shown = shown;
-  const lines = versions.map(({ release, name, pods, requests, failures, labels }) => {
+  const own = versions.map(({ release, name, pods, requests, failures, labels }) => {
     const line = element("li", pods === 0 ? "gone" : "");
     const number = pods === 0 ? "gone" : `${count(pods)} pod${pods === 1 ? "" : "s"}`;
-    const failed = failures > 0 ? element("span", "some", `${count(failures)} of ${count(requests)} failed`)
-      : element("span", "counts", `0 of ${count(requests)} failed`);
     const all = element("span", "labels");
     all.append(...labels.map((one) => label("span", one)));
-    const who = element("span", "");
-    who.append(mark(release), element("b", "", `${release}: ${number}`));
-    const called = element("span", "name", name);
-    called.title = name;
-    line.append(who, called, failed, all);
+    // a single version has its verdict in large letters
+    const said = release === "canary" && others.length > 0 ? [saidOf(WORDS[standing])] : [];
+    line.append(who(release, `${release}: ${number}`), called(name), failedOf(failures, requests), ...said, all);
     return line;
   });
-  if (more_versions > 0) lines.push(element("li", "", `and ${count(more_versions)} more versions: see the details`));
+  const beside = others.map(({ trial, decision, answers, failures }) => {
+    const line = element("li", "");
+    line.append(who("canary", "canary: another version"), called(trial), failedOf(failures, answers), saidOf(WORDS[decision]));
+    return line;
+  });
+  $("others").replaceChildren(...beside.map((line) => line.cloneNode(true)));
+  const lines = [...own, ...beside];
+  if (lines.length > LINES || more_versions > 0) {
+    const left = lines.splice(LINES - 1).length + more_versions;
+    lines.push(element("li", "", `and ${count(left)} more versions: see the details`));
+  }
   $("versions").replaceChildren(...lines);
 }
 

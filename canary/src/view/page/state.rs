@@ -72,8 +72,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) rules: &'a Rules,
     /// What there is to know besides the verdict, as a sentence.
     pub(crate) note: Option<&'a str>,
-    /// The trials of other versions that answer now.
-    pub(crate) others: &'a [(&'a str, Decision)],
+    /// The trials of other versions that answer now, with their canary's answers.
+    pub(crate) others: &'a [(&'a str, Decision, Counts)],
     /// The two ends of the last time in which nothing was seen, in UTC.
     pub(crate) gap: Option<[String; 2]>,
 }
@@ -211,6 +211,8 @@ impl<'a> LastFailure<'a> {
 struct Other<'a> {
     trial: &'a str,
     decision: &'static str,
+    #[serde(flatten)]
+    counts: Counts,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -320,7 +322,7 @@ impl<'a> State<'a> {
             more_versions,
             others: others
                 .iter()
-                .map(|(trial, decision)| Other { trial, decision: word(decision) })
+                .map(|(trial, decision, counts)| Other { trial, decision: word(decision), counts: *counts })
                 .collect(),
             gap: gap.clone(),
             // they have not seen what was before a restart
