@@ -326,7 +326,7 @@ fn each_request_is_counted_for_the_pod_that_it_was_sent_to_whatever_becomes_of_i
         }
     });
     let cluster = Cluster::of_deployments().with_pods(good(), canary);
-    let arguments = ["--count=300", "--timeout=300ms", "--share=40%"];
+    let arguments = ["--count=300", "--timeout=2s", "--share=40%"];
     let watched = cluster.watch(&arguments);
     let asked = cluster.lock().asked.iter().map(|(pod, _)| pod.clone()).collect::<Vec<_>>();
     assert_eq!(
@@ -501,7 +501,7 @@ fn pods_that_are_ready_only_later_are_waited_for() {
 fn if_kubectl_proxy_ends_it_is_started_again_and_what_was_under_way_is_neither_lost_nor_blamed_on_a_pod() {
     // the canary hangs until the way is cut
     let cluster = Cluster::of_deployments().with_pods(good(), Box::new(|_, _| None));
-    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
+    let arguments = ["watch", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
     let child = cluster.command(&[&arguments[..], &["--timeout=60s", "--count=150"]].concat()).spawn();
     let child = child.expect("it starts");
     let asked = || cluster.lock().asked.len();
