@@ -303,6 +303,28 @@ fn each_request_is_counted_for_the_pod_that_it_was_sent_to_whatever_becomes_of_i
 }
 
 #[test]
+fn each_request_has_one_of_the_paths_and_the_bad_one_is_named() {
+    let canary: Behaviour = Box::new(|_, path| {
+        let status = if path == "/checkout" { 500 } else { 200 };
+        Some(Answer::of_pod(status, ""))
+    });
+    let cluster = Cluster::of_deployments().with_pods(good(), canary);
+    let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
+    let paths = ["--path=/", "--path=/cart:2", "--path=/checkout"];
+    let output = cluster.command(&[&arguments[..], &paths].concat()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = json_lines(&String::from_utf8(output.stdout).expect("UTF-8"));
+    let text = lines.last().expect("a summary")["verdict_text"].as_str().expect("a text");
+    assert!(text.starts_with("Roll back: the canary is worse than stable on /checkout (clear "), "{text}");
+    let told = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(told.contains("; each request has one of 3 paths"), "{told}");
+    let asked = cluster.lock().asked.iter().map(|(_, head)| head.clone()).collect::<Vec<_>>();
+    for path in ["/", "/cart", "/checkout"] {
+        assert!(asked.iter().any(|head| head.contains(&format!("/proxy{path} "))), "{path}: {asked:?}");
+    }
+}
+
+#[test]
 fn what_the_api_server_itself_answers_is_trouble_and_what_a_pod_answers_counts() {
     let details = json!({"name": "shop-canary-b-1:8080", "kind": "pods"});
     let forbidden =

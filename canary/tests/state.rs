@@ -161,14 +161,16 @@ fn a_file_that_cannot_be_used_is_set_aside_with_a_message() {
     fs::write(&path, &bytes).expect("a file");
     once(&["--alpha=0.01"]);
     assert_eq!(files(folder.path(), ".aside").len(), 2, "damaged");
-    fs::write(&path, "{\"canary_state\":2,\"any\":[]}\n\0").expect("a file");
-    once(&["--alpha=0.01"]);
-    let aside = files(folder.path(), ".aside");
-    assert_eq!(aside.len(), 3, "newer");
-    let kept = aside.iter().any(|name| {
-        fs::read(folder.path().join(name)).is_ok_and(|text| text.starts_with(b"{\"canary_state\":2"))
-    });
-    assert!(kept, "nothing of it is lost");
+    for (number, version) in [1, 999].into_iter().enumerate() {
+        let other = format!("{{\"canary_state\":{version},\"any\":[]}}\n\0");
+        fs::write(&path, &other).expect("a file");
+        once(&["--alpha=0.01"]);
+        let aside = files(folder.path(), ".aside");
+        assert_eq!(aside.len(), 3 + number, "of another form");
+        let is_kept =
+            |name: &String| fs::read(folder.path().join(name)).is_ok_and(|text| text == other.as_bytes());
+        assert!(aside.iter().any(is_kept), "nothing of it is lost");
+    }
 }
 
 #[test]

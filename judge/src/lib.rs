@@ -10,6 +10,7 @@
 //! | requests, in the order of sending | [`Judge::observe`] |
 //! | requests that end in another order | [`Judge::observe_numbered`], with the number of each in the order of sending |
 //! | counts of both releases in the same short time | [`Judge::observe_batch`] |
+//! | counts of one stratum, such as a path, in that time | [`Judge::observe_batch_of`] |
 //! | counters of pods that are scraped at different moments | [`Judge::observe_scrapes`] |
 //!
 //! Counters that are scraped never show the same time for two pods. The judge takes that into account:
@@ -51,6 +52,7 @@
 //!   its [`Interval`] for each side, and the [`FailingPods`], each a [`FailingPod`].
 //! - [`Absence`] says that the canary does not answer at the moment. The judge has no clock, so your program finds that
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
+//! - [`StratumEvidence`] is what a verdict says of one stratum, if requests are divided into strata.
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
 //! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
 //! - [`count`] and [`percent`] write numbers as the sentences of a verdict do.
@@ -64,7 +66,8 @@
 // - `release`: the two sides of a rollout, outcomes, and counts.
 // - `order`: the order of sending. `batch`: which requests are compared with each other. `scrapes`: the same for counters
 //   that are scraped at different moments.
-// - `odds`: the test whether one side fails more often. `comparison`: the tests on one sequence of batches.
+// - `odds`: the test whether one side fails more often. `divided`: the same in each stratum, and in all of them together.
+//   `strata`: what each stratum has seen. `comparison`: the tests on one sequence of batches.
 // - `latency`: the same test for slower answers, at a grid of thresholds.
 // - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
 //   `incident`: what a promotion by the limit may leave out. `alpha`: how α is divided.

@@ -5,11 +5,16 @@
 use std::{
     env,
     f64::consts::PI,
+    hint::black_box,
     num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
 };
 
-use canary_judge::{Batch, Counts, Decision, Judge, Outcome, Reason, Release, Request, Settings};
+use canary_judge::{Batch, Counts, Decision, Judge, Outcome, Reason, Release, Request, Settings, Window};
 use fastrand::Rng;
 
 const ALPHA: f64 = 0.05;
@@ -595,4 +600,109 @@ fn a_judge_with_strata_goes_on_after_it_was_written_and_read() {
     assert_ne!(unsound, written);
     let mut unsound: Judge = serde_json::from_str(&unsound).unwrap();
     assert!(!unsound.resume(), "its strata have more than was judged");
+}
+
+#[test]
+fn an_outcome_and_a_look_cost_the_same_after_ten_million_answers_on_twenty_paths_as_after_a_thousand() {
+    let names: Vec<_> = (0..20).map(|number| format!("/{number}")).collect();
+    let cost = |answers: u32| {
+        let (mut rng, mut judge) = (Rng::with_seed(1), Judge::new(Settings::default()));
+        let mut observe = |judge: &mut Judge| {
+            let release = if rng.f64() < 0.25 { Release::Canary } else { Release::Stable };
+            let request = Request::new(Some(release), outcome(rng.f64() < 0.01));
+            judge.observe(request.with_stratum(Some(&names[rng.usize(..20)])));
+        };
+        (0..answers).for_each(|_| observe(&mut judge));
+        // the shortest of several times, because other programs may make some of them longer
+        let shortest = |what: &mut dyn FnMut()| {
+            let times = (0..10).map(|_| {
+                let start = Instant::now();
+                what();
+                start.elapsed()
+            });
+            times.min().unwrap()
+        };
+        let look = shortest(&mut || (0..100).for_each(|_| drop(black_box(judge.verdict()))));
+        (look / 100, shortest(&mut || (0..10_000).for_each(|_| observe(&mut judge))) / 10_000)
+    };
+    let [early, late] = [1_000, 10_000_000].map(cost);
+    println!("a look and an outcome cost {early:?} after 1,000 answers, {late:?} after 10,000,000");
+    assert!(late.0 <= 10 * early.0 && late.1 <= 10 * early.1, "{early:?}, {late:?}");
+}
+
+/// Three pods of stable and one of the canary, each scraped every 15 s at moments of its own, with the counters of five paths.
+/// Whether the canary is rolled back within 20 minutes, and when.
+fn scraped(
+    seed: u32,
+    divided: As,
+    share: impl Fn(usize) -> f64,
+    rates: impl Fn(usize, f64) -> [f64; 2],
+) -> Option<u32> {
+    let paths: Vec<Arc<str>> = (0..5).map(|number| format!("/{number}").into()).collect();
+    let mut rng = Rng::with_seed(SEED + u64::from(seed));
+    let mut judge = Judge::new(Settings::default());
+    let offsets: Vec<_> = (0..4).map(|_| rng.u32(..15)).collect();
+    let mut counts = vec![[Counts::default(); 5]; 4];
+    let mut scraped: Vec<Option<u32>> = vec![None; 4];
+    for second in 0..1_200_u32 {
+        for _ in 0..20 {
+            let path = rng.usize(..5);
+            let is_canary = rng.f64() < share(path);
+            let pod = if is_canary { 3 } else { rng.usize(..3) };
+            let failed = rng.f64() < rates(path, f64::from(second))[usize::from(is_canary)];
+            counts[pod][path].record(outcome(failed));
+        }
+        for pod in (0..4).filter(|pod| second % 15 == offsets[*pod]) {
+            let of_paths = std::mem::take(&mut counts[pod]);
+            let since = scraped[pod].replace(second);
+            let of_paths = if since.is_some() { of_paths } else { Default::default() };
+            let parts = paths.iter().cloned().zip(of_paths).filter(|_| divided == As::Strata);
+            judge.observe_scrapes([Window {
+                release: if pod == 3 { Release::Canary } else { Release::Stable },
+                pod: format!("pod-{pod}").into(),
+                since: f64::from(since.unwrap_or(second)),
+                until: f64::from(second),
+                counts: of_paths.iter().copied().sum(),
+                latencies: Vec::new(),
+                restarted: false,
+                strata: parts.collect(),
+            }]);
+            if matches!(judge.decided(), Some(Decision::RollBack { .. })) {
+                return Some(second);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn counters_that_are_scraped_keep_the_promise_by_path() {
+    let runs = runs().div_ceil(10);
+    let share_of = |divided, share: fn(usize) -> f64, rates: fn(usize, f64) -> [f64; 2]| {
+        let all: Vec<_> = (0..runs).map(|seed| scraped(seed, divided, share, rates)).collect();
+        let mut times: Vec<_> = all.iter().map(|one| one.unwrap_or(u32::MAX)).collect();
+        times.sort_unstable();
+        let found = all.iter().filter(|one| one.is_some()).count();
+        (found as f64 / f64::from(runs), times[times.len() / 2])
+    };
+    let quarter: fn(usize) -> f64 = |_| 0.25;
+    let by_mix: fn(usize) -> f64 = |path| if path == 0 { 0.5 } else { 0.15 };
+    let bad: fn(usize, f64) -> [f64; 2] = |path, _| [if path == 0 { 0.2 } else { 0.001 }; 2];
+    let incident: fn(usize, f64) -> [f64; 2] =
+        |path, at| [if path == 2 && at % 100.0 < 20.0 { 1.0 } else { 0.002 }; 2];
+    println!("the canary's clients use the bad path more, not divided: {:?}", share_of(As::One, by_mix, bad));
+    for (name, share, rates) in [
+        ("the canary's clients use the bad path more", by_mix, bad),
+        ("one path fails 20 s in 100 s", quarter, incident),
+        ("2 % of both", quarter, |_, _| [0.02; 2]),
+    ] {
+        let (rolled_back, _) = share_of(As::Strata, share, rates);
+        println!("scraped, {name}: {:.1} %", 100.0 * rolled_back);
+        assert!(rolled_back <= ALPHA, "{name}: {rolled_back}");
+    }
+    let one_path: fn(usize, f64) -> [f64; 2] = |path, _| [0.01, if path == 3 { 0.3 } else { 0.01 }];
+    for (how, divided) in [("divided", As::Strata), ("not divided", As::One)] {
+        println!("scraped, 1 %, and 30 % of one of five, {how}: {:?}", share_of(divided, quarter, one_path));
+    }
+    assert!(share_of(As::Strata, quarter, one_path).0 > 0.9);
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{foreign, messages::message, moment, trial::Trial};
 
 /// The version of the form. Another form has another version.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// A longer file is neither written nor read: a judge in a container of 128 MiB would end while it reads it, at each
 /// start. With the worst service of the tests, it has 780 KiB.
 const LONGEST: u64 = 32 << 20;
@@ -82,6 +82,8 @@ pub(super) enum Unusable {
     Damaged(&'static str),
     #[error("it is of a newer canary (version {0} of the form, and this canary knows {VERSION})")]
     Newer(u64),
+    #[error("it is of an older canary (version {0} of the form, and this canary has {VERSION})")]
+    Older(u64),
     #[error("it is of a trial on other terms, and evidence holds only on its own: {theirs}; now {ours}")]
     OtherTerms { theirs: String, ours: String },
 }
@@ -128,6 +130,9 @@ pub(super) fn decode(
     let any: AnyHead = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is unknown"))?;
     if any.canary_state > VERSION {
         return Err(Unusable::Newer(any.canary_state));
+    }
+    if any.canary_state < VERSION {
+        return Err(Unusable::Older(any.canary_state));
     }
     let head: Head = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is not whole"))?;
     let body = body.get(1..).unwrap_or_default();
