@@ -663,6 +663,7 @@ fn scraped(
                 since: f64::from(since.unwrap_or(second)),
                 until: f64::from(second),
                 counts: of_paths.iter().copied().sum(),
+                latencies: Vec::new(),
                 restarted: false,
                 strata: parts.collect(),
             }]);
