@@ -665,6 +665,7 @@ fn scraped(
                 counts: of_paths.iter().copied().sum(),
                 latencies: Vec::new(),
                 restarted: false,
+                is_warm_up: false,
                 strata: parts.collect(),
             }]);
             if matches!(judge.decided(), Some(Decision::RollBack { .. })) {
