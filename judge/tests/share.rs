@@ -323,7 +323,7 @@ fn part(at: f64, length: f64, every: f64, part: f64) -> f64 {
 
 #[test]
 fn a_loop_that_follows_the_evidence_keeps_the_judges_promises() {
-    let runs = runs(150);
+    let runs = runs(50);
     let alike: [(&str, Rate); 8] = [
         ("0.1 %", |_| 0.001),
         ("1 %", |_| 0.01),
@@ -358,7 +358,7 @@ const MAX_BURN: f64 = 10.0;
 
 #[test]
 fn the_canary_burns_no_more_than_allowed_until_the_promotion_whatever_the_traffic() {
-    let runs = runs(40);
+    let runs = runs(20);
     for (rate, until) in [(1.0, 20_000.0), (10.0, 3600.0), (100.0, 1200.0), (1000.0, 300.0)] {
         for (name, canary) in CANARIES.into_iter().take(6) {
             let seen = Seen::Probes(rate);
@@ -391,7 +391,7 @@ const CANARIES: [(&str, RateOfShare); 8] = [
 
 #[test]
 fn following_the_evidence_costs_less_than_a_ladder_and_is_faster() {
-    let runs = runs(20);
+    let runs = runs(10);
     let movers = [
         ("follows", Mover::Follows, By::Judge),
         ("a quarter at once", Mover::Stays(0.25), By::Judge),
