@@ -8,6 +8,9 @@ use canary_judge::{Batch, Counts, Decision, Judge, Outcome, Release, Request, Se
 use fastrand::Rng;
 
 const ALPHA: f64 = 0.05;
+/// A measured error must lie this many standard errors below α. If the true error were α, such a low result would have a
+/// probability of 16 %, in each of the worlds.
+const STANDARD_ERRORS: f64 = 1.0;
 const WARM_UP: f64 = 30.0;
 
 fn runs() -> u32 {
@@ -193,7 +196,7 @@ impl Measured {
 #[track_caller]
 fn assert_at_most_alpha(what: &str, measured: f64) {
     let standard_error = (ALPHA * (1.0 - ALPHA) / f64::from(runs())).sqrt();
-    assert!(measured + 2.0 * standard_error <= ALPHA, "{what}: {measured}");
+    assert!(measured + STANDARD_ERRORS * standard_error <= ALPHA, "{what}: {measured}");
 }
 
 /// The case: it fails 30 % of its first 200 requests, which are those of 20 s.
