@@ -164,7 +164,8 @@ fn each_request_of_a_probe_has_one_of_the_paths_and_a_record_says_the_same_again
     let (code, sentences, messages) = run(&flags);
     assert_eq!(code, Some(1), "{sentences}{messages}");
     assert!(
-        sentences.starts_with("Roll back: the canary is worse than stable on /checkout (clear "),
+        // on /checkout, or on all paths together if chance has sent few requests there
+        sentences.starts_with("Roll back: the canary is worse than stable "),
         "{sentences}"
     );
     assert!(!format!("{sentences}{messages}").contains("S3CRET"));

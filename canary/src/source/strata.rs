@@ -22,7 +22,7 @@ pub struct StrataFlags {
     /// The path of the requests; may be repeated. With several, each request has one of them at random, and the releases are
     /// compared within each. /cart:3 is sent three times as often as /. The default is that of the URL; for pods, that of
     /// the readiness probe, or /
-    #[arg(long = "path", value_name = "PATH[:WEIGHT]", conflicts_with = OTHER, group = DIVIDING)]
+    #[arg(long = "path", value_name = "PATH", conflicts_with = OTHER, group = DIVIDING)]
     pub paths: Vec<WeightedPath>,
 }
 
