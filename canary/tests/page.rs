@@ -364,7 +364,7 @@ fn evidence_is_marked_where_it_crosses_the_threshold() {
     eventually("after a quarter of the time, on the line", || browser.run(crossing) == json!([0.25, 0]));
     server.edit(|state| {
         state["history"] =
-            json!([[0.0, 0, 0, 1, null, 0, 1, 0, null], [4.0, 0, 0, 0.5, 0, 0, 0.5, ln * 0.99, 1]])
+            json!([[0.0, 0, 0, 1, null, 0, 1, 0, null], [4.0, 0, 0, 0.5, 0, 0, 0.5, ln * 0.99, 1]]);
     });
     eventually("no crossing", || browser.run(crossing).is_null());
 }
@@ -776,6 +776,9 @@ fn overflows_sideways(browser: &Browser) -> bool {
     browser.run("return document.documentElement.scrollWidth > document.documentElement.clientWidth") == true
 }
 
+/// A change of the page's state, and its name.
+type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 #[test]
 fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
@@ -804,7 +807,7 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
             json!("The canary has cost about 1,234,567 failed requests, 12 % of a month's error budget.");
         state["present"] = json!({"rate": 12_345.6, "requests": 740_736, "failures": 123_456});
     };
-    let edits: [(&str, &dyn Fn(&mut Value)); 8] = [
+    let edits: [Edit; 8] = [
         ("many pods", &many),
         ("large numbers", &big),
         ("not yet", &|state| {

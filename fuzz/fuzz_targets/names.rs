@@ -74,8 +74,13 @@ fuzz_target!(|input: &[u8]| {
             }
             assert!(labels().map(String::len).sum::<usize>() <= MOST_LABELS, "{info:?}");
         }
-        let observation =
-            Observation { number: sent, sent: Instant::now(), started: None, stratum: None, response: Response::Answer(answer) };
+        let observation = Observation {
+            number: sent,
+            sent: Instant::now(),
+            started: None,
+            stratum: None,
+            response: Response::Answer(answer),
+        };
         trial.observe(&observation);
         trials.observe(&Seen::Request(observation), Instant::now());
         sent += 1;
