@@ -18,7 +18,7 @@ const WORLDS: [(&str, &str); 4] = [
 ];
 
 /// Okabe and Ito's colours, which people with any colour vision tell apart ("Color Universal Design", 2008), and grey.
-const COLOURS: [RGBColor; 10] = [
+const COLOURS: [RGBColor; 12] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 0, 0),
     RGBColor(0, 114, 178),
@@ -29,6 +29,8 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(120, 100, 60),
     RGBColor(90, 90, 90),
     RGBColor(170, 170, 170),
+    RGBColor(120, 50, 160),
+    RGBColor(0, 130, 130),
 ];
 
 /// Each plot's name below `docs/`, and its SVG.

@@ -45,6 +45,8 @@ pub const ALL: &[Entry] = &[
     crate::rules::flagger::ENTRY,
     crate::rules::kayenta::ENTRY,
     crate::rules::z_test::ENTRY,
+    crate::rules::of_thumb::LAST_ANSWERS,
+    crate::rules::of_thumb::FIRST_FAILURE,
     crate::rules::safe_2x2::ENTRY,
     crate::rules::robbins::ENTRY,
     crate::rules::fair_oracle::ENTRY,

@@ -4,6 +4,7 @@ pub mod argo;
 pub mod fair_oracle;
 pub mod flagger;
 pub mod kayenta;
+pub mod of_thumb;
 pub mod oracle;
 pub mod ours;
 pub mod robbins;

@@ -36,6 +36,7 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
         "standing": decision, "requests": requests, "rate": 40.0, "limit": 0.01, "alpha": 0.05,
         "present": {"rate": 40.0, "requests": requests, "failures": failed},
         "promotion_bound": bounds(rate, rounds).1, "more_answers": if fails { Value::Null } else { json!(290) },
+        "max_share": 0.12, "strata": [],
         "judged": {
             "stable": {"answers": rounds * 3, "failures": 0, "slow": 0},
             "canary": {"answers": rounds, "failures": failed, "slow": 0},
@@ -679,6 +680,38 @@ fn without_a_rehearsal_each_viewer_has_a_curtain_of_its_own() {
     browser.click("#curtain");
     browser.until_shows("#word", "Not yet");
     assert_eq!(server.posted(), []);
+}
+
+#[test]
+fn the_details_have_the_greatest_share_and_what_each_path_shows() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    let kind = |name: Option<&str>, failures: u64, worse: bool, covered: bool| {
+        json!({"name": name, "canary": {"answers": 7, "failures": failures, "slow": 0}, "worse": worse, "covered": covered,
+            "stable": {"answers": 31, "failures": 0, "slow": 0}, "unattributed": 0, "ln_e_value": 1.0, "more_answers": 0})
+    };
+    browser.press("d");
+    browser.until_shows("#max-share", "At most 12\u{a0}% of the traffic for the canary for now.");
+    assert_eq!(browser.text("#kinds"), "");
+    server.edit(|state| {
+        let script = "<b onclick='x'>/cart</b>";
+        state["strata"] = json!([
+            kind(Some(script), 0, false, true),
+            kind(Some("/checkout"), 7, true, true),
+            kind(None, 0, false, false)
+        ]);
+    });
+    browser.until_shows("#kinds", "/checkout");
+    let rows: Vec<_> = browser.text("#strata tbody").lines().map(str::to_owned).collect();
+    assert_eq!(
+        rows,
+        [
+            "/checkout\t7 of 7\t0 of 31\tthe canary is worse",
+            "<b onclick='x'>/cart</b>\t0 of 7\t0 of 31\t",
+            "all others\t0 of 7\t0 of 31\ttoo few answers to say anything"
+        ]
+    );
+    server.edit(|state| state["strata"] = json!([]));
+    eventually("no kinds", || browser.text("#kinds").is_empty());
 }
 
 #[test]

@@ -597,6 +597,8 @@ function showDetails(now) {
   }
   if (unattributed > 0) parts.push(`${count(unattributed)} failed and name no release`);
   setText($("neither"), parts.join(" · "));
+  setText($("max-share"), `At most ${percent(now.max_share, Math.floor)} of the traffic for the canary for now.`);
+  showStrata(now.strata);
   const codes = Object.entries(failing?.statuses ?? {}).map(([code, times]) => `${code}: ${count(times)}`).join(", ");
   setText($("statuses"), codes === "" ? "No answer was a failure." : `Status codes of failures: ${codes}`);
   const last = failing?.last ?? null;
@@ -606,6 +608,20 @@ function showDetails(now) {
   }
   showPods(now);
   $("reset").hidden = !rights.reset;
+}
+
+// The kinds of requests that are compared, if they are divided: the worse ones first, then those with most failures.
+function showStrata(strata) {
+  $("kinds").hidden = strata.length === 0;
+  const failed = (kind) => kind.canary.failures;
+  const sorted = [...strata].sort((one, other) => other.worse - one.worse || failed(other) - failed(one));
+  $("strata").tBodies[0].replaceChildren(...sorted.map((kind) => {
+    const told = kind.worse ? "the canary is worse" : kind.covered ? "" : "too few answers to say anything";
+    const of = (side) => `${count(side.failures)} of ${count(side.answers)}`;
+    const row = element("tr", kind.worse ? "some" : "");
+    row.append(...[kind.name ?? "all others", of(kind.canary), of(kind.stable), told].map((text) => element("td", "", text)));
+    return row;
+  }));
 }
 
 // ---- Drawing

@@ -21,7 +21,7 @@ use crate::{
     },
     view::{sentence, word},
 };
-use canary_judge::{Absence, Counts, Decision, Estimate, Reason, Release, Verdict};
+use canary_judge::{Absence, Counts, Decision, Estimate, Reason, Release, StratumEvidence, Verdict};
 
 /// The maximum number of pods that are shown.
 const MOST_PODS: usize = 50;
@@ -107,6 +107,10 @@ pub(crate) struct State<'a> {
     /// The number of further answers of the canary until a promotion, if all of them succeed; null if there is none, or
     /// if it takes too many.
     more_answers: Option<u64>,
+    /// The greatest share of the traffic for the canary at the moment, from 0 to 1.
+    max_share: f64,
+    /// What was compared within each kind of request; empty if requests are not divided.
+    strata: Vec<StratumEvidence>,
     /// What the verdict rests on.
     judged: Judged,
     alpha: f64,
@@ -298,6 +302,8 @@ impl<'a> State<'a> {
             present: history.present(trial),
             limit: settings.max_failure_rate.get(),
             promotion_bound: verdict.promotion_bound,
+            max_share: verdict.max_share,
+            strata: verdict.strata.clone(),
             more_answers: verdict.more_answers,
             judged: Judged { stable: verdict.stable.counts, canary: verdict.canary.counts },
             alpha: settings.alpha.get(),
