@@ -61,7 +61,7 @@ impl Cluster {
             "events",
             "-n",
             &self.namespace,
-            "--field-selector=type=Warning",
+            "--field-selector=type=Warning,reason!=MissingClusterDNS",
             "--sort-by=.metadata.creationTimestamp",
         ]);
         let [pods, events] = [pods, events].map(|said| said.unwrap_or_else(|error| error));
