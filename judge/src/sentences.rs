@@ -586,7 +586,11 @@ pub fn count(number: u64) -> String {
 pub fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     // the multiplication by 100 may add wrong digits after the twelfth decimal
-    if percent >= 1e-9 { percent_with_decimals(percent, 12) } else { format!("{percent:.1e} %") }
+    if percent >= 1e-9 || percent <= 0.0 {
+        percent_with_decimals(percent, 12)
+    } else {
+        format!("{percent:.1e} %")
+    }
 }
 
 /// An estimate in per cent. Only 0 is shown as 0 %, and only 1 or more is shown as 100 % or more.
@@ -807,6 +811,7 @@ mod tests {
         assert_eq!(percent(0.07), "7 %");
         assert_eq!(percent(1e-9), "0.0000001 %");
         assert_eq!(percent(1e-13), "1.0e-11 %");
+        assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent_rounded(1e-12, f64::ceil), "0.0001 %", "an upper bound is never 0");
         assert_eq!((about(0.0), about(1e-9)), ("0 %".to_owned(), "less than 0.0001 %".to_owned()));
         assert_eq!((about(0.9997), about(1.0)), ("more than 99 %".to_owned(), "100 %".to_owned()));

@@ -270,7 +270,8 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
 /// The names of the pods that the judge's server has seen, and its decision.
 fn seen_by_the_judge(shell: &mut Shell) -> Result<(BTreeSet<String>, Value), String> {
     // curl reports an error when grep ends
-    let events = shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'\n")?;
+    let events =
+        shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'\n")?;
     let state = events.trim_start_matches("data:");
     let state: Value = serde_json::from_str(state).map_err(|error| format!("{state:?}: {error}"))?;
     let pods = state["pods"].as_array().ok_or_else(|| format!("no pods: {state}"))?;
