@@ -368,7 +368,9 @@ fn each_request_has_one_of_the_paths_and_the_bad_one_is_named() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let lines = json_lines(&String::from_utf8(output.stdout).expect("UTF-8"));
     let text = lines.last().expect("a summary")["verdict_text"].as_str().expect("a text");
-    assert!(text.starts_with("Roll back: the canary is worse than stable on /checkout (clear "), "{text}");
+    // Chance decides whether this path alone shows it first, or all of them together. It is named in both cases.
+    assert!(text.starts_with("Roll back: the canary is worse than stable "), "{text}");
+    assert!(text.contains(" on /checkout"), "{text}");
     let told = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(told.contains("; each request has one of 3 paths"), "{told}");
     let asked = cluster.lock().asked.iter().map(|(_, head)| head.clone()).collect::<Vec<_>>();

@@ -510,9 +510,12 @@ impl Judge {
     }
 
     /// Whether the canary is worse in this stratum alone. The probability that any is called so, although the canary is no
-    /// worse than stable in any, is at most α.
+    /// worse than stable in any, is at most α. While there is one stratum, it is worse there if it is worse at all.
     fn is_worse_in(&self, place: usize) -> bool {
         let known = self.strata.as_ref().map_or(1, Strata::known);
+        if known == 1 {
+            return self.is_worse();
+        }
         let ln_threshold = -self.settings.alpha.get().ln();
         let shows = |comparison: &Comparison| comparison.peak_of(place, known)[1] >= ln_threshold;
         self.compared.comparisons().iter().any(shows)

@@ -94,14 +94,25 @@ impl Verdict {
         let mut worse: Vec<_> = self.strata.iter().filter(|one| one.worse).collect();
         worse.sort_by(|one, other| other.ln_e_value.total_cmp(&one.ln_e_value));
         if worse.is_empty() {
-            return write!(
+            write!(
                 f,
                 "Roll back: the canary is worse than stable when requests of the same kind are compared ({clear}). No kind \
-                 shows it alone, but all {} of them do together. It has failed {}, and stable {}",
+                 shows it alone, but all {} of them do together. ",
                 self.strata.len(),
-                self.canary,
-                self.stable
-            );
+            )?;
+            if let Some(one) =
+                self.strata.iter().find(|one| 2 * one.canary.failures > self.canary.counts.failures)
+            {
+                let (canary, stable) = (ratio(one.canary), ratio(one.stable));
+                write!(
+                    f,
+                    "Most of its failures are on {}: there it has failed {canary}, and stable {stable}. In all, it",
+                    name(one)
+                )?;
+            } else {
+                f.write_str("It")?;
+            }
+            return write!(f, " has failed {}, and stable {}", self.canary, self.stable);
         }
         write!(f, "Roll back: the canary is worse than stable on {} ({clear}). ", named(&worse))?;
         for (number, one) in worse.iter().take(MOST_NAMED).enumerate() {

@@ -477,6 +477,54 @@ fn a_canary_that_is_worse_on_all_paths_but_clearly_on_none_is_rolled_back_by_all
 }
 
 #[test]
+fn a_roll_back_names_the_path_if_there_is_only_one() {
+    for (every, of_stable) in (1..10).flat_map(|every| (1..10).map(move |of_stable| (every, of_stable))) {
+        let mut judge = Judge::new(Settings::default());
+        let observe = |judge: &mut Judge, release, failed| {
+            judge.observe(Request::new(Some(release), outcome(failed)).with_stratum(Some("/checkout")));
+        };
+        for round in 0..60 {
+            (0..of_stable).for_each(|_| observe(&mut judge, Release::Stable, false));
+            observe(&mut judge, Release::Canary, round % every == 0);
+            let verdict = judge.verdict();
+            let rolled_back = matches!(verdict.decision, Decision::RollBack { .. });
+            let named = "Roll back: the canary is worse than stable on /checkout (clear after ";
+            assert_eq!(
+                verdict.to_string().starts_with(named),
+                rolled_back,
+                "{every}, {of_stable}, {round}: {verdict}"
+            );
+            assert_eq!(verdict.strata[0].worse, rolled_back, "{every}, {of_stable}, {round}: {verdict}");
+        }
+    }
+}
+
+#[test]
+fn a_roll_back_by_all_paths_together_names_the_one_with_most_of_the_failures() {
+    let paths = ["/", "/cart", "/search", "/login", "/help", "/checkout"];
+    let mut judge = Judge::new(Settings::default());
+    let mut observe = |path, release, failed| {
+        judge.observe(Request::new(Some(release), outcome(failed)).with_stratum(Some(path)));
+    };
+    for round in 0..7 {
+        for path in paths {
+            (0..3).for_each(|_| observe(path, Release::Stable, false));
+            let failed = match path {
+                "/checkout" => round % 2 == 0,
+                "/" | "/cart" | "/search" => round == 0,
+                _ => false,
+            };
+            observe(path, Release::Canary, failed);
+        }
+    }
+    let text = judge.verdict().to_string();
+    assert!(text.contains(
+            " No kind shows it alone, but all 6 of them do together. Most of its failures are on /checkout: there it has failed \
+             4 of 7 requests, and stable 0 of 21 requests. In all, it has failed 7 of 42 requests "
+        ), "{text}");
+}
+
+#[test]
 fn a_promotion_says_which_paths_it_does_not_cover() {
     let mut judge = seen(Settings::default(), 400, &["/"], &[]);
     let rare = |judge: &mut Judge, release| {
