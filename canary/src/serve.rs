@@ -239,6 +239,12 @@ impl Serve {
         self.trials().reset(&Wanted::Named(id.to_owned()), Instant::now());
     }
 
+    /// The greatest share of the traffic for the version with this hash at the moment, from 0 to 1.
+    pub(crate) fn max_share(&self, hash: &str) -> f64 {
+        let now = Instant::now();
+        self.trials().find(&Wanted::Version(hash.to_owned()), now).one.trial().verdict(now).max_share
+    }
+
     fn heading(&self, trials: &Trials) -> Heading<'_> {
         let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
         let started = self.started.text_of(self.started.instant);

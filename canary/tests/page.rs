@@ -1197,9 +1197,10 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
         (5, "Roll back", "Next: Deploy the fixed canary", "Rolled back"),
         (6, "Deploy the fixed canary", "Next: Make some requests fail", "Promote"),
         (7, "Make some requests fail", "Next: End the fault", "Roll back"),
-        (8, "End the fault", "Next: Promote it", "Promote"),
-        (9, "Promote it", "Next: Clean up the canary", "Promote"),
-        (10, "Clean up the canary", "That was the last step", "Canary gone"),
+        (8, "End the fault", "Next: Follow the evidence", "Promote"),
+        (9, "Follow the evidence", "Next: Promote it", "Promote"),
+        (10, "Promote it", "Next: Clean up the canary", "Promote"),
+        (11, "Clean up the canary", "That was the last step", "Canary gone"),
     ] {
         match number % 4 {
             0 => browser.press(ENTER),
@@ -1216,7 +1217,10 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
             browser.until_shows("#versions .changed", "fault-percent removed");
         }
         browser.until_shows("#word", word);
-        if [5, 9, 10].contains(&number) {
+        if number == 9 {
+            browser.until_shows("#note", "the canary now gets 100 % of new connections");
+        }
+        if [5, 10, 11].contains(&number) {
             // docs/teaching.md: "How many requests are lost?"
             assert_eq!(browser.count("#wall use[href='#no-answer']"), 0, "{title}: none is lost");
         }

@@ -8,11 +8,11 @@ use common::{Fleet, run, serving::Serving, start, terminal::Terminal};
 use testkit::eventually;
 
 #[test]
-fn each_step_has_the_result_of_the_readme_in_unattended_mode() {
+fn each_step_has_the_result_of_the_documents_in_unattended_mode() {
     let (code, output, messages) = run(&["rehearse", "--script", "--listen=127.0.0.1:0"]);
     assert_eq!(code, Some(0), "{output}{messages}");
     let steps = output.lines().filter(|line| line.starts_with("== ")).count();
-    assert_eq!(steps, 10, "{output}");
+    assert_eq!(steps, 11, "{output}");
     assert_eq!(output.matches("not one was lost").count(), 3, "roll-back, promotion, clean-up: {output}");
     for text in [
         "Left out: the kubelet",
@@ -21,6 +21,8 @@ fn each_step_has_the_result_of_the_readme_in_unattended_mode() {
         "$ kubectl label pods -l canary=fixed fault-percent=5\n",
         "$ kubectl label pods -l canary=fixed fault-percent-\n",
         "judge: Promote",
+        "then its share was 1 %, ",
+        "after it 400 requests: 400 good from canary, 0 without an answer",
     ] {
         assert!(output.contains(text), "{text}: {output}");
     }
@@ -147,10 +149,10 @@ fn the_next_key_goes_through_the_steps() {
     );
     let Some(terminal) = Terminal::open(80, 24, &script) else { return };
     for (title, next, seen) in [
-        ("step 1 of 10: Deploy", "n: Scale", "pods: 1"),
-        ("step 2 of 10: Scale", "n: Change a label", "pods: 3"),
-        ("step 3 of 10: Change a label", "n: Deploy the broken canary", "*newlabel=realtime"),
-        ("step 4 of 10: Deploy the broken canary", "n: Roll back", "Roll back: "),
+        ("step 1 of 11: Deploy", "n: Scale", "pods: 1"),
+        ("step 2 of 11: Scale", "n: Change a label", "pods: 3"),
+        ("step 3 of 11: Change a label", "n: Deploy the broken canary", "*newlabel=realtime"),
+        ("step 4 of 11: Deploy the broken canary", "n: Roll back", "Roll back: "),
     ] {
         terminal.until_shows(title);
         terminal.until_shows(next);
@@ -159,16 +161,25 @@ fn the_next_key_goes_through_the_steps() {
         terminal.keys("n");
     }
     for (title, next) in [
-        ("step 5 of 10: Roll back", "n: Deploy the fixed canary"),
-        ("step 6 of 10: Deploy the fixed canary", "n: Make some requests fail"),
-        ("step 7 of 10: Make some requests fail", "n: End the fault"),
+        ("step 5 of 11: Roll back", "n: Deploy the fixed canary"),
+        ("step 6 of 11: Deploy the fixed canary", "n: Make some requests fail"),
+        ("step 7 of 11: Make some requests fail", "n: End the fault"),
     ] {
         terminal.until_shows(title);
         terminal.until_shows(next);
         terminal.keys("n");
     }
     terminal.until_shows("$ kubectl label pods -l canary=fixed fault-percent-");
+    terminal.until_shows("n: Follow the evidence");
+    terminal.keys("n");
+    terminal.until_shows("step 9 of 11: Follow the evidence");
+    terminal.until_shows("$ follow fixed # a loop in docs/gateway.md");
     terminal.until_shows("n: Promote it");
+    terminal.until_shows("the canary now gets 1 % of new connections");
+    terminal.until_shows("the canary now gets 2 % of new connections");
+    terminal.keys("n");
+    terminal.until_shows("step 10 of 11: Promote it");
+    terminal.until_shows("n: Clean up the canary");
     terminal.keys("q");
     let screen = terminal.until_shows("after 0");
     let shown: Vec<_> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();

@@ -11,6 +11,7 @@ use super::{
     pod::{Image, RunningPod},
 };
 use crate::source::probe::Target;
+use canary_judge::Release;
 
 /// The letters and digits of the random ends of names, as in Kubernetes.
 const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -52,6 +53,11 @@ pub(super) const CANARY_FIXED: Manifest = Manifest {
 };
 
 impl Manifest {
+    /// What its label `release` says.
+    fn release(self) -> Release {
+        if self.labels.contains(&("release", "canary")) { Release::Canary } else { Release::Stable }
+    }
+
     async fn start_pod(self, volumes: PathBuf) -> io::Result<RunningPod> {
         let suffix: String =
             (0..5).filter_map(|_| fastrand::choice(SUFFIX_CHARACTERS)).map(|it| char::from(*it)).collect();
@@ -179,12 +185,24 @@ impl Cluster {
         self.all_ended(ending).await
     }
 
+    /// Sets the canary's share of new connections, from 0 to 1, as the weights of a gateway do. Without one, each pod
+    /// gets as many, as from a Service.
+    pub(super) fn set_canary_share(&self, share: Option<f64>) {
+        let shown = |share: f64| format!("{:.0} %", (share * 100.0).floor());
+        let before = self.balancer.set_canary_share(share);
+        match (before.map(shown), share.map(shown)) {
+            (before, share) if before == share => {}
+            (_, Some(share)) => self.note(format!("the canary now gets {share} of new connections")),
+            (_, None) => self.note("each pod now gets as many new connections as any other".to_owned()),
+        }
+    }
+
     fn volumes(&self) -> PathBuf {
         self.directory.path().to_owned()
     }
 
     fn admit(&mut self, manifest: Manifest, pod: RunningPod) {
-        self.balancer.add(pod.address);
+        self.balancer.add(pod.address, manifest.release());
         self.note(format!("pod {} is ready and gets connections", pod.name));
         self.pods.entry(manifest.name).or_default().push(pod);
     }

@@ -3,9 +3,14 @@
 use std::{io, pin::pin, time::Instant};
 
 use ratatui::{style::Stylize, text::Line};
-use tokio::{select, sync::mpsc::UnboundedReceiver};
+use tokio::{select, sync::mpsc::UnboundedReceiver, time::interval};
 
-use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
+use super::{
+    LEFT_OUT, TIMEOUT,
+    cluster::Cluster,
+    default_trial,
+    steps::{FOLLOWED_EVERY, Step},
+};
 use crate::{
     exit::Exit,
     signals::Signals,
@@ -91,8 +96,12 @@ pub(super) async fn run(
         picture.resume();
         text.under_way = false;
         text.next = following.next();
+        let mut changes = interval(FOLLOWED_EVERY);
         loop {
             select! {
+                _ = changes.tick(), if step.follows().is_some() => {
+                    cluster.set_canary_share(Some(picture.trial().verdict(Instant::now()).max_share));
+                }
                 Some(note) = notes.recv() => text.note = note,
                 event = picture.event(|width| text.lines(width)) => match event? {
                     Event::Next if text.next.is_some() => break,

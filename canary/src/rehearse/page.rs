@@ -6,9 +6,15 @@ use tokio::{
     net::TcpListener,
     select,
     sync::{mpsc::UnboundedReceiver, watch},
+    time::interval,
 };
 
-use super::{LEFT_OUT, TIMEOUT, cluster::Cluster, default_trial, steps::Step};
+use super::{
+    LEFT_OUT, TIMEOUT,
+    cluster::{Cluster, Manifest},
+    default_trial,
+    steps::{FOLLOWED_EVERY, Step},
+};
 use crate::{
     exit::Exit,
     messages::{elsewhere, message, usable},
@@ -94,8 +100,31 @@ async fn take_steps(
             serve.reset(canary.template_hash);
         }
         rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
+        if let Some(canary) = step.follows() {
+            select! {
+                () = rehearsal.until_wanted(number + 1) => {}
+                () = follow(canary, cluster, &mut notes, rehearsal, serve) => {}
+            }
+        }
     }
     std::future::pending().await
+}
+
+/// Lets the canary's share of the requests follow the evidence, and shows it.
+async fn follow(
+    canary: Manifest,
+    cluster: &Cluster,
+    notes: &mut UnboundedReceiver<String>,
+    rehearsal: &Rehearsal,
+    serve: &Serve,
+) {
+    let mut changes = interval(FOLLOWED_EVERY);
+    loop {
+        select! {
+            _ = changes.tick() => cluster.set_canary_share(Some(serve.max_share(canary.template_hash))),
+            Some(note) = notes.recv() => rehearsal.show(|progress| progress.note = note),
+        }
+    }
 }
 
 /// Takes a step, and shows its events.

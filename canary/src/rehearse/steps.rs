@@ -1,6 +1,6 @@
-//! The steps of the walkthrough in README.md.
+//! The steps of the walkthrough in README.md, and one of docs/gateway.md.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, Manifest, PROMOTED, STABLE};
 
@@ -15,6 +15,7 @@ pub(super) enum Step {
     FixedCanary,
     FaultyCanary,
     FaultOver,
+    FollowEvidence,
     Promote,
     CleanUp,
 }
@@ -23,10 +24,14 @@ pub(super) enum Step {
 pub(super) const NEW_LABEL: (&str, &str) = ("newlabel", "realtime");
 /// The number of stable pods from [`Step::Scale`] on.
 pub(super) const REPLICAS: usize = 3;
+/// The canary's share at the beginning of [`Step::FollowEvidence`], as in `deployment/gateway/route.yaml`.
+pub(super) const FIRST_SHARE: f64 = 0.01;
+/// The time between two changes of the weights in [`Step::FollowEvidence`].
+pub(super) const FOLLOWED_EVERY: Duration = Duration::from_secs(1);
 
 impl Step {
     /// All of them, in order.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Deploy,
         Self::Scale,
         Self::Relabel,
@@ -35,6 +40,7 @@ impl Step {
         Self::FixedCanary,
         Self::FaultyCanary,
         Self::FaultOver,
+        Self::FollowEvidence,
         Self::Promote,
         Self::CleanUp,
     ];
@@ -49,6 +55,7 @@ impl Step {
             Self::FixedCanary => "Deploy the fixed canary",
             Self::FaultyCanary => "Make some requests fail",
             Self::FaultOver => "End the fault",
+            Self::FollowEvidence => "Follow the evidence",
             Self::Promote => "Promote it",
             Self::CleanUp => "Clean up the canary",
         }
@@ -82,6 +89,10 @@ impl Step {
                     format!("{command} {key}-")
                 })]
             }
+            Self::FollowEvidence => vec![
+                "kubectl create -f deployment/gateway/".to_owned(),
+                "follow fixed # a loop in docs/gateway.md".to_owned(),
+            ],
             Self::Promote => vec![
                 "kubectl set image deployment/appinfo appinfo-containers=runyonsolutions/appinfo:3"
                     .to_owned(),
@@ -107,6 +118,9 @@ impl Step {
             Self::FaultOver => {
                 "The label is removed, and the judge begins anew: the canary behaves otherwise now."
             }
+            Self::FollowEvidence => {
+                "The canary begins again, with 1 % of the requests. How soon may it have more?"
+            }
             Self::Promote => "Pod by pod, stable gets its image while requests go on. Is any request lost?",
             Self::CleanUp => "The canary is deleted: stable has its image now. What do the answers tell?",
         }
@@ -118,9 +132,15 @@ impl Step {
         matches!(self, Self::BrokenCanary | Self::FixedCanary) || self.changes().is_some()
     }
 
-    /// The canary that changes its behaviour in this step and stays the same version.
+    /// The canary that changes its behaviour in this step and stays the same version, or that is judged from the beginning
+    /// again.
     pub(super) fn changes(self) -> Option<Manifest> {
-        matches!(self, Self::FaultyCanary | Self::FaultOver).then_some(CANARY_FIXED)
+        matches!(self, Self::FaultyCanary | Self::FaultOver | Self::FollowEvidence).then_some(CANARY_FIXED)
+    }
+
+    /// The canary whose share of the requests follows the evidence after this step, until the next one.
+    pub(super) fn follows(self) -> Option<Manifest> {
+        (self == Self::FollowEvidence).then_some(CANARY_FIXED)
     }
 
     /// Whether pods end, which clients must not notice.
@@ -130,6 +150,7 @@ impl Step {
 
     /// Takes the step. Returns when new pods are ready and ending pods have ended.
     pub(super) async fn apply(self, cluster: &mut Cluster) -> io::Result<()> {
+        cluster.set_canary_share(self.follows().map(|_| FIRST_SHARE));
         match self {
             Self::Deploy => cluster.scale(STABLE, 1).await,
             Self::Scale => cluster.scale(STABLE, REPLICAS).await,
@@ -139,6 +160,7 @@ impl Step {
             Self::FixedCanary => cluster.scale(CANARY_FIXED, 1).await,
             Self::FaultyCanary => cluster.label_faults(CANARY_FIXED, true),
             Self::FaultOver => cluster.label_faults(CANARY_FIXED, false),
+            Self::FollowEvidence => Ok(()), // its share is all that changes
             Self::Promote => cluster.roll(PROMOTED).await,
             Self::CleanUp => cluster.delete(CANARY_FIXED).await,
         }

@@ -1,4 +1,4 @@
-//! The walkthrough unattended: each step, what was measured, and whether it is what README.md says.
+//! The walkthrough unattended: each step, what was measured, and whether it is what README.md and docs/gateway.md say.
 
 mod checks;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    writeln!(output, "\n{} steps in {seconds:.0} s, each as README.md says", Step::ALL.len())?;
+    writeln!(output, "\n{} steps in {seconds:.0} s, each as the documents say", Step::ALL.len())?;
     Ok(Exit::Done)
 }
 

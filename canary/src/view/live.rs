@@ -135,6 +135,11 @@ impl<S: Source> LivePicture<S> {
         self.source.pause(self.paused);
     }
 
+    /// The trial.
+    pub(crate) fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
     /// Restores the terminal, and returns the trial.
     pub(crate) fn close(self) -> Trial {
         self.trial

@@ -21,7 +21,7 @@ Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. 
 page has buttons, and the keys n, p, j (hide the judge) and d (details).
 
 Exit codes:
-  0    ended by a key or Ctrl-C; with --script: every step had the result that the README describes
+  0    ended by a key or Ctrl-C; with --script: every step had the result that the documents describe
   1    with --script: a step had another result
   3    a mistake in the command line
   6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
@@ -30,7 +30,7 @@ Exit codes:
 /// `canary rehearse`.
 #[derive(Clone, Debug, Args)]
 pub struct RehearseFlags {
-    /// Go through all steps unattended, and check that each has the result that the README describes
+    /// Go through all steps unattended, and check that each has the result that the documents describe
     #[arg(long)]
     pub script: bool,
 

@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::{select, time::interval};
+
 use crate::{
     rehearse::{
         cluster::Cluster,
         default_trial,
         load::{Wrong, summary},
         pod::NAMESPACE,
-        steps::{NEW_LABEL, REPLICAS, Step},
+        steps::{FIRST_SHARE, FOLLOWED_EVERY, NEW_LABEL, REPLICAS, Step},
     },
     source::{
         Attribution, Response,
@@ -37,6 +39,11 @@ const FAULTY_SAMPLE: u64 = 4000;
 /// The number of requests within which the judge must roll back a canary that fails at least 5 % of its own. It
 /// needs some hundreds.
 const UNTIL_ROLLED_BACK: u64 = 8000;
+/// The number of requests for measuring a share of 1 %. These are 20, with a standard deviation of 4.4.
+const FIRST_SHARE_SAMPLE: u64 = 2000;
+/// The number of requests within which a canary that never fails must get all of them, from 1 % on: about ten times as many as
+/// it needs.
+const UNTIL_ALL: u64 = 40_000;
 /// The smallest share of failures that is certainly noticed within this many requests.
 const SURELY_SEEN: f64 = 0.05;
 /// The number of requests on one connection, which must all go to one pod.
@@ -48,7 +55,11 @@ const TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Measures the cluster after a step.
 pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
-    let size = if step == Step::FaultyCanary { FAULTY_SAMPLE } else { SAMPLE };
+    let size = match step {
+        Step::FaultyCanary => FAULTY_SAMPLE,
+        Step::FollowEvidence => FIRST_SHARE_SAMPLE,
+        _ => SAMPLE,
+    };
     let sample = Sample::of(cluster, size).await;
     sample.check_every_step(cluster)?;
     match step {
@@ -60,6 +71,7 @@ pub(super) async fn check(step: Step, cluster: &Cluster) -> Measured {
         Step::FixedCanary => sample.check_fixed_canary(&cluster.target()).await,
         Step::FaultyCanary => sample.check_faulty_canary(cluster).await,
         Step::FaultOver => sample.check_fault_over(&cluster.target()).await,
+        Step::FollowEvidence => sample.check_following(cluster).await,
         Step::Promote | Step::CleanUp => sample.check_promoted(step),
     }
 }
@@ -191,6 +203,19 @@ impl Sample {
         Ok(format!("{}\n   judge: {verdict}", self.told))
     }
 
+    async fn check_following(&self, cluster: &Cluster) -> Measured {
+        let first = within_five_deviations(FIRST_SHARE_SAMPLE, FIRST_SHARE);
+        let (seen, failed) = (self.canary.requests, self.canary.failures);
+        ensure(first.contains(&seen), &format!("{first:?} answers of the canary"), &self.told)?;
+        ensure(failed == 0, "no failure of the canary", &self.told)?;
+        let followed = follow(cluster).await?;
+        let after = Self::of(cluster, SAMPLE).await;
+        cluster.set_canary_share(None); // the load of the next step begins before the step
+        let alone = after.canary.successes() == SAMPLE;
+        ensure(alone, "only good answers, all of the canary", &after.told)?;
+        Ok(format!("{}; then its share was {followed}\n   measured: after it {}", self.told, after.told))
+    }
+
     fn check_promoted(&self, step: Step) -> Measured {
         self.check_all_good()?;
         let namespaces = self.with_namespace;
@@ -208,6 +233,34 @@ impl Sample {
         let good = self.stable.successes() + self.canary.successes();
         ensure(good == SAMPLE, "only good answers", &self.told)
     }
+}
+
+/// Lets the share of a canary that never fails follow the evidence until it gets all requests. Returns how it grew, in words.
+async fn follow(cluster: &Cluster) -> Result<String, Wrong> {
+    let mut trial = default_trial(RATE).map_err(|error| error.to_string())?;
+    let mut probe = start(&cluster.target(), UNTIL_ALL);
+    let (began, mut changes, mut shares) = (Instant::now(), interval(FOLLOWED_EVERY), Vec::new());
+    loop {
+        select! {
+            observation = probe.next() => match observation {
+                Some(observation) => trial.observe(&observation),
+                None => break,
+            },
+            _ = changes.tick() => {
+                let verdict = trial.verdict(Instant::now());
+                cluster.set_canary_share(Some(verdict.max_share));
+                shares.push(format!("{:.0} %", (verdict.max_share * 100.0).floor()));
+                if verdict.max_share >= 1.0 {
+                    let seconds = began.elapsed().as_secs_f64();
+                    return Ok(format!("{} in {seconds:.0} s\n   judge: {verdict}", shares.join(", ")));
+                }
+            }
+        }
+    }
+    if trial.tally().unsent() > 0 {
+        return Err(Wrong::Shortage(summary(trial.tally())));
+    }
+    Err(format!("wanted all requests for the canary in the end, saw {}", shares.join(", ")).into())
 }
 
 fn ensure(holds: bool, wanted: &str, saw: &str) -> Result<(), String> {
