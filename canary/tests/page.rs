@@ -1026,16 +1026,22 @@ fn axe_finds_no_barrier_in_any_look() {
 #[test]
 fn colours_of_the_system_and_less_motion_are_respected() {
     let Some((browser, _server)) = page_of(broken_canary()) else { return };
-    browser.forces_colours();
-    let kept = browser.run("return getComputedStyle(document.querySelector('#wall')).forcedColorAdjust");
-    assert_eq!(kept, "none", "marks keep the colours that tell them apart");
+    let moving = || {
+        browser.run(
+            "return [...document.querySelectorAll('*')].filter(one => { \
+                 const {transitionDuration, animationName} = getComputedStyle(one); \
+                 return transitionDuration !== '0s' || animationName !== 'none' }).map(one => one.id)",
+        )
+    };
+    assert_eq!(moving(), json!([]), "nothing is animated for who wants less motion");
+    browser.forces_colours(); // and sets motion back to the usual
+    assert_eq!(moving(), json!(["share-canary", "share-stable", "share-mark"]));
+    for kept in ["#wall", "#share-canary", "#share-stable", "#share-mark"] {
+        let adjusted = browser
+            .run(&format!("return getComputedStyle(document.querySelector('{kept}')).forcedColorAdjust"));
+        assert_eq!(adjusted, "none", "{kept} keeps the colours that tell its parts apart");
+    }
     keep(&browser, "forced-colours");
-    let moving = browser.run(
-        "return [...document.querySelectorAll('*')].filter(one => { \
-             const {transitionDuration, animationName} = getComputedStyle(one); \
-             return transitionDuration !== '0s' || animationName !== 'none' }).length",
-    );
-    assert_eq!(moving, 0, "nothing is animated, whoever looks");
 }
 
 /// The contrast of the marks to their panel: 3:1 at least, as WCAG 2.2 wants of graphics (1.4.11).
