@@ -492,7 +492,9 @@ function showRules({ rules, gap }) {
 // The mark is part of the verdict, so it is hidden with the judge. The share itself may be seen.
 function showShare({ max_share: most, sides: { canary, stable } }) {
   const share = canary.share;
-  const above = !isCurtained() && share !== null && share > most;
+  // the share is that of the last 300 requests, so chance alone moves it by this much
+  const chance = 2 * Math.sqrt(most * (1 - most) / 300);
+  const above = !isCurtained() && share !== null && share > most + chance;
   const now = share === null ? "no share yet" : `now ${sharePercent(share)}`;
   const told = `at most ${percent(most, Math.floor)} for now${above ? ": it has more" : ""}`;
   $("share-canary").style.width = `${(share ?? 0) * 100}%`;
