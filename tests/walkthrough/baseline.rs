@@ -3,7 +3,7 @@
 use crate::{
     Outcome,
     chapter::Chapter,
-    measure::{Cluster, Load, ask},
+    measure::{Cluster, Load, Tally, ask, eventually},
     sections::{Section, address_of_service, ensure, load_images, no_preparation},
     shell::Shell,
     traces::Traces,
@@ -30,16 +30,22 @@ const SAMPLE: usize = 1000;
 const FIFTH: std::ops::RangeInclusive<usize> = 137..=263;
 
 fn three_releases_answer(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> Outcome {
-    let tally = ask(address_of_service(cluster)?, SAMPLE);
-    let of = |release| (tally.of(release, 200), tally.of(release, 500));
-    let (stable, canary, baseline) = (of("stable"), of("canary"), of("baseline"));
-    let total = [stable, canary, baseline].map(|(good, failed)| good + failed);
-    ensure(total.iter().sum::<usize>() == SAMPLE, "answers of three releases", || tally.summary())?;
-    let fifths = FIFTH.contains(&total[1]) && FIFTH.contains(&total[2]);
-    ensure(fifths, &format!("{FIFTH:?} answers of the canary, and of the baseline"), || tally.summary())?;
-    // the probability that none of 137 fails is 0.95^137 = 0.0009 in the worst case, and 0.00003 on average
-    let as_the_labels_say = stable.1 == 0 && canary.1 > 0 && baseline.1 > 0;
-    ensure(as_the_labels_say, "failures of both new pods, and none of stable", || tally.summary())?;
+    let address = address_of_service(cluster)?;
+    let mut tally = Tally::default();
+    let of = |tally: &Tally, release| tally.of(release, 200) + tally.of(release, 500);
+    let all_are_asked = |tally: &Tally| {
+        let new = ["canary", "baseline"].map(|release| of(tally, release));
+        new.iter().all(|count| FIFTH.contains(count))
+            && new.iter().sum::<usize>() + tally.of("stable", 200) == SAMPLE
+    };
+    let asked = eventually("the Service sends requests to all pods", || {
+        tally = ask(address, SAMPLE);
+        Ok(all_are_asked(&tally))
+    });
+    asked.map_err(|error| format!("{error}: wanted {FIFTH:?} from each new pod, saw {}", tally.summary()))?;
+    // the probability that none of 137 fails is 0.95^137 = 0.0009 at worst, and 0.00003 for the usual 200
+    let fail = tally.of("canary", 500) > 0 && tally.of("baseline", 500) > 0;
+    ensure(fail, "failures of both new pods", || tally.summary())?;
     Ok(tally.summary())
 }
 
