@@ -67,7 +67,16 @@ fn the_engines_schemas_accept_the_manifests() {
 fn a_second_apply_changes_nothing_and_one_by_the_server_finds_no_conflict() {
     // of each set, no two manifests have the same name and kind
     for (name, folders) in [
-        ("applied", &["deployment", "deployment/judge", "deployment/monitoring", "deployment/gateway"][..]),
+        (
+            "applied",
+            &[
+                "deployment",
+                "deployment/judge",
+                "deployment/monitoring",
+                "deployment/gateway",
+                "deployment/baseline",
+            ][..],
+        ),
         ("applied-pods", &["deployment/judge-pods"]),
         ("applied-argo", &["deployment/argo-rollouts"]),
         ("applied-flagger", &["deployment/flagger"]),

@@ -110,6 +110,24 @@ fn no_two_deployments_select_the_same_pod() {
     assert!(!exclude_each_other(&original, &original), "the original's selectors would be found out");
 }
 
+/// docs/baseline.md: fresh pods of stable's version, which the Service selects, too.
+#[test]
+fn the_baseline_is_stable_under_another_name() {
+    let read = |file: &str| fs::read_to_string(file).expect("a manifest");
+    let without_the_first_line = |text: String| text.split_once('\n').expect("lines").1.to_owned();
+    let stable = without_the_first_line(read("deployment/appinfo.yaml"));
+    let expected = stable
+        .replacen("  name: appinfo\n", "  name: appinfo-baseline\n", 1)
+        .replace("release: stable", "release: baseline");
+    let baseline = without_the_first_line(read("deployment/baseline/appinfo-baseline.yaml"));
+    assert_eq!(baseline, expected);
+    for baseline in deployments(&documents("deployment/baseline")) {
+        for other in all() {
+            assert!(exclude_each_other(selector(&baseline), selector(&other)), "{}", name(&other));
+        }
+    }
+}
+
 #[test]
 fn the_service_reaches_every_deployment() {
     let services: Vec<Service> = services(&documents("deployment"));
@@ -219,6 +237,7 @@ fn no_manifest_leaves_out_a_default_that_a_second_apply_would_take_for_a_change(
     let folders = [
         "",
         "/argo-rollouts",
+        "/baseline",
         "/flagger",
         "/gateway",
         "/judge",

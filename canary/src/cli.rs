@@ -110,9 +110,11 @@ fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> c
     error
 }
 
-/// The same error, with URLs as they may be shown. An invalid URL may have any form, so all that may be one counts.
+/// The same error, with URLs and paths as they may be shown. An invalid URL may have any form, so all that may be one counts.
 fn without_secrets(mut error: clap::Error) -> clap::Error {
-    let is_of_url = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(flag)) if flag.contains("URL") || flag == "[CANARY]");
+    let may_have_secrets =
+        |flag: &str| flag.contains("URL") || flag == "[CANARY]" || flag.starts_with("--path ");
+    let is_of_url = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(flag)) if may_have_secrets(flag));
     let hidden = |kind: ContextKind, value: &ContextValue| match value {
         ContextValue::String(text) => {
             let may_be = match kind {

@@ -181,6 +181,11 @@ impl Trial {
         Self { given_share, ..self }
     }
 
+    /// Sets the canary's share of the requests, where something other than the number of pods decides it.
+    pub(crate) fn set_given_share(&mut self, given_share: Option<Fraction>) {
+        self.given_share = given_share;
+    }
+
     /// The same, but the canary keeps each share for this time before it may get more.
     #[must_use]
     pub fn with_soak(self, time: Option<Duration>) -> Self {

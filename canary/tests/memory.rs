@@ -246,7 +246,7 @@ fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
     let (url, rounds) = worst_prometheus();
     let serving = Serving::start(
         &format!("--prometheus={url}"),
-        &["--interval=100ms", &format!("--state={}", state.display())],
+        &["--interval=100ms", "--by=n", &format!("--state={}", state.display())],
     );
     group.add(serving.child.id());
     let mut most = 0;

@@ -715,6 +715,56 @@ fn the_details_have_the_greatest_share_and_what_each_path_shows() {
 }
 
 #[test]
+fn the_mark_on_the_share_bar_moves_with_the_evidence_and_is_hidden_with_the_judge() {
+    let Some((browser, server)) = page_of(fixed_canary()) else { return };
+    // the middle of the mark, as a part of the bar
+    let place = || {
+        let part = browser.run(
+            "const [mark, bar] = ['share-mark', 'share-bar'] \
+                 .map(id => document.getElementById(id).getBoundingClientRect()); \
+             return (mark.left + mark.width / 2 - bar.left) / bar.width",
+        );
+        part.as_f64().expect("a number")
+    };
+    let is_at = |part: f64| eventually(&format!("the mark is at {part}"), || (place() - part).abs() < 0.002);
+    let label = || browser.run("return document.getElementById('share').getAttribute('aria-label')");
+    for (most, told) in
+        [(0.03, "at most 3\u{a0}% for now: it has more"), (0.12, "12"), (0.5, "50"), (1.0, "100")]
+    {
+        server.edit(|state| state["max_share"] = json!(most));
+        browser.until_shows("#share-most", told);
+        is_at(most);
+        let is_above = browser.count("#share.above") == 1;
+        assert_eq!(is_above, most < 0.25, "the share is 25 %, and the mark at {most}");
+        does_not_scroll(&browser);
+    }
+    assert_eq!(browser.text("#share-now"), "Canary: now 25.0\u{a0}%");
+    server.edit(|state| {
+        state["max_share"] = json!(0);
+        state["standing"] = json!("roll_back");
+    });
+    is_at(0.0);
+    browser.until_shows("#share-most", "at most 0\u{a0}% for now: it has more");
+    assert_eq!(
+        label(),
+        "The canary's share of the traffic: now 25.0\u{a0}%, at most 0\u{a0}% for now: it has more"
+    );
+    assert_eq!(browser.count("#share [aria-live], #share [role=status]"), 0, "no move is announced");
+    keep(&browser, "share");
+    browser.press("j");
+    browser.until_shows("#verdict", "Would you promote it?");
+    gives_nothing_away(&browser);
+    let mark = browser.run("return getComputedStyle(document.getElementById('share-mark')).visibility");
+    assert_eq!(mark, "hidden");
+    assert_eq!(browser.count("#share.above"), 0);
+    assert_eq!(label(), "The canary's share of the traffic: now 25.0\u{a0}%");
+    browser.press("j");
+    server.edit(|state| state["sides"]["canary"]["share"] = Value::Null);
+    browser.until_shows("#share-now", "Canary: no share yet");
+    is_without_complaints(&browser);
+}
+
+#[test]
 fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     let Some((browser, server)) = page_of(fixed_canary()) else { return };
     server.tell_rights(false, true);
@@ -976,16 +1026,22 @@ fn axe_finds_no_barrier_in_any_look() {
 #[test]
 fn colours_of_the_system_and_less_motion_are_respected() {
     let Some((browser, _server)) = page_of(broken_canary()) else { return };
-    browser.forces_colours();
-    let kept = browser.run("return getComputedStyle(document.querySelector('#wall')).forcedColorAdjust");
-    assert_eq!(kept, "none", "marks keep the colours that tell them apart");
+    let moving = || {
+        browser.run(
+            "return [...document.querySelectorAll('*')].filter(one => { \
+                 const {transitionDuration, animationName} = getComputedStyle(one); \
+                 return transitionDuration !== '0s' || animationName !== 'none' }).map(one => one.id)",
+        )
+    };
+    assert_eq!(moving(), json!([]), "nothing is animated for who wants less motion");
+    browser.forces_colours(); // and sets motion back to the usual
+    assert_eq!(moving(), json!(["share-mark"]));
+    for kept in ["#wall", "#share-canary", "#share-stable", "#share-mark"] {
+        let adjusted = browser
+            .run(&format!("return getComputedStyle(document.querySelector('{kept}')).forcedColorAdjust"));
+        assert_eq!(adjusted, "none", "{kept} keeps the colours that tell its parts apart");
+    }
     keep(&browser, "forced-colours");
-    let moving = browser.run(
-        "return [...document.querySelectorAll('*')].filter(one => { \
-             const {transitionDuration, animationName} = getComputedStyle(one); \
-             return transitionDuration !== '0s' || animationName !== 'none' }).length",
-    );
-    assert_eq!(moving, 0, "nothing is animated, whoever looks");
 }
 
 /// The contrast of the marks to their panel: 3:1 at least, as WCAG 2.2 wants of graphics (1.4.11).

@@ -10,9 +10,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::json;
-
-use common::{json_lines, run};
+use canary::foreign;
+use common::{json_lines, run, serving::Serving};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::eventually;
 
 /// The answers to the heads of requests: status and body; `None` for no answer. A body that begins with `HTTP/` is the
 /// whole answer.
@@ -80,7 +82,7 @@ fn now() -> f64 {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as answers are given")]
-fn success(kind: &str, result: &serde_json::Value) -> Option<(u16, String)> {
+fn success(kind: &str, result: &Value) -> Option<(u16, String)> {
     Some((200, json!({"status": "success", "data": {"resultType": kind, "result": result}}).to_string()))
 }
 
@@ -88,12 +90,12 @@ fn time() -> Option<(u16, String)> {
     success("scalar", &json!([now(), now().to_string()]))
 }
 
-fn matrix(series: &serde_json::Value) -> Option<(u16, String)> {
+fn matrix(series: &Value) -> Option<(u16, String)> {
     success("matrix", series)
 }
 
 /// A series with a sample of each of the last seconds, which counts ten requests a second.
-fn series(release: &str, more: &[(&str, &str)]) -> serde_json::Value {
+fn series(release: &str, more: &[(&str, &str)]) -> Value {
     let mut labels = json!({"instance": release, "job": "pods", "release": release});
     for (key, value) in more {
         labels[key] = json!(value);
@@ -163,6 +165,127 @@ fn counters_are_compared_by_a_label() {
         let (_, _, messages) = server.judge(&[flag]);
         assert!(messages.contains(told), "{flag}: {messages}");
     }
+}
+
+/// The names of the strata of a verdict with the answers and failures of both releases. Checks that all names are bounded
+/// and safe, and that the sums are what is judged.
+fn strata(of: &Value, sides: &Value) -> Vec<(Option<String>, [u64; 4])> {
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("a number: {of}"));
+    let counts = |of: &Value| {
+        let [stable, canary] = [&of["stable"], &of["canary"]];
+        [&stable["answers"], &stable["failures"], &canary["answers"], &canary["failures"]].map(number)
+    };
+    let mut sum = [0; 4];
+    let mut all = Vec::new();
+    for one in of["strata"].as_array().unwrap_or_else(|| panic!("strata: {of}")) {
+        let name = one["name"].as_str().map(str::to_owned);
+        let is_shown = |name: &String| name.len() <= foreign::STRATUM && name.chars().all(foreign::is_safe);
+        assert!(name.as_ref().is_none_or(is_shown), "{name:?}");
+        let counts = counts(one);
+        sum.iter_mut().zip(counts).for_each(|(sum, part)| *sum += part);
+        all.push((name, counts));
+    }
+    assert_eq!(sum, counts(sides), "{of}");
+    all
+}
+
+/// The canary fails each request for a path whose name a terminal would obey, and more.
+#[test]
+fn a_server_shows_hostile_values_of_a_label_safely_and_keeps_all_counts_over_a_restart() {
+    const HOSTILE: &str = "/\u{1b}[2J\u{202e}<script>";
+    let clock = Arc::new(Mutex::new(None));
+    let of_server = Arc::clone(&clock);
+    let server = MadeUp::new(move |request| {
+        let now = of_server.lock().expect("no panic").unwrap_or_else(now);
+        if request.contains("query=time") {
+            return success("scalar", &json!([now, now.to_string()]));
+        }
+        if !request.contains("query_range") && !request.contains("query=http_requests_total") {
+            return usual(request);
+        }
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        let is_of_failures = request.contains("5..");
+        let more = [HOSTILE.to_owned(), String::new(), "x".repeat(5000), "\"\\\n\u{0}".to_owned()];
+        let paths = more.into_iter().chain((0..70).map(|number| format!("/x{number}")));
+        let series = paths.filter_map(|path| {
+            let fails = release == "canary" && path == HOSTILE;
+            let mut labels = json!({"instance": release, "job": "pods", "release": release, "path": path});
+            labels["status"] = json!(if fails { "500" } else { "200" });
+            if release == "canary" {
+                labels["pod_template_hash"] = json!("c66665c44");
+            }
+            let times = (1..=20).map(|age| now.floor() - f64::from(20 - age));
+            let values: Vec<_> = times.map(|at| json!([at, (at % 1e6 * 10.0).to_string()])).collect();
+            (fails || !is_of_failures).then(|| json!({"metric": labels, "values": values}))
+        });
+        matrix(&series.collect())
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = format!("--state={}", folder.path().join("state").display());
+    let prometheus = format!("--prometheus={}", server.url);
+    let start = || {
+        let flags = ["serve", &prometheus, "--listen=127.0.0.1:0", "--interval=200ms", "--by=path", &state];
+        Serving::of(common::start(&flags))
+    };
+    let asked =
+        || server.asked.lock().expect("no panic").iter().filter(|it| it.contains("query=time")).count();
+
+    let mut serving = start();
+    let verdict = |serving: &Serving| serving.get("/v1/verdict?version=c66665c44").json();
+    eventually("a roll-back", || verdict(&serving)["decision"] == "roll_back");
+    *clock.lock().expect("no panic") = Some(now());
+    let rounds = asked();
+    eventually("all is counted", || asked() >= rounds + 3);
+    let before = verdict(&serving);
+    let sentence = before["sentence"].as_str().expect("a text");
+    let is_worse = "Roll back: the canary is worse than stable on /\\u{1b}[2J\\u{202e}<script> (clear after ";
+    assert!(sentence.starts_with(is_worse), "{sentence}");
+    assert!(sentence.chars().all(foreign::is_safe), "{sentence}");
+    let all = strata(&before, &before);
+    assert_eq!(all.len(), 65);
+    assert_eq!(all.iter().filter(|(name, _)| name.is_none()).count(), 1, "the rest together");
+    for name in ["/\\u{1b}[2J\\u{202e}<script>", "(none)", "\"\\\\n\\u{0}"] {
+        assert!(all.iter().any(|(known, _)| known.as_deref() == Some(name)), "{name}: {all:?}");
+    }
+    let page = serving.events("/v1/events?version=c66665c44").next().expect("a state");
+    assert_eq!(strata(&page, &page["judged"]), all);
+    let metrics = serving.get("/metrics").body;
+    assert!(!metrics.contains("script") && metrics.len() < 10_000, "paths add no series: {metrics}");
+    let sum = |release: &str| -> f64 {
+        let of = format!("canary_requests_total{{outcome=\"{{}}\",release=\"{release}\"}} ");
+        let counts = ["failure", "slow", "success"].map(|outcome| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&of.replace("{}", outcome)));
+            line.and_then(|value| value.parse::<f64>().ok()).expect("a counter")
+        });
+        counts.iter().sum()
+    };
+    // the trial of a version begins with its first answers
+    let since_the_start = serving.get("/v1/verdict?trial=no-canary-yet").json();
+    strata(&since_the_start, &since_the_start);
+    for release in ["stable", "canary"] {
+        assert_eq!(
+            Some(sum(release)),
+            since_the_start[release]["answers"].as_f64(),
+            "of {release}: {metrics}"
+        );
+    }
+
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end(), Some(0));
+    let serving = start();
+    let rounds = asked();
+    eventually("nothing is counted twice", || asked() >= rounds + 3);
+    let after = verdict(&serving);
+    assert_eq!(strata(&after, &after), all);
+    for key in ["decision", "clear_after", "requests", "canary", "stable", "trial_began"] {
+        assert_eq!(after[key], before[key], "{key}");
+    }
+    assert!(after["sentence"].as_str().is_some_and(|said| said.starts_with(is_worse)), "{after}");
+    *clock.lock().expect("no panic") = None;
+    eventually("it goes on", || {
+        let on = verdict(&serving);
+        strata(&on, &on).len() == 65 && on["requests"].as_u64() > after["requests"].as_u64()
+    });
 }
 
 #[test]
@@ -703,6 +826,9 @@ fn no_secret_of_a_url_is_shown() {
         (vec!["judge", "http://127.0.0.1:80", "user:S3CRET@127.0.0.1:80"], 3),
         (vec!["http://user:S3CRET@127.0.0.1:80"], 3),
         (vec!["judge", "--rate", "http://user:S3CRET@127.0.0.1:80"], 3),
+        (vec!["judge", "--path=/cart?token=S3CRET#there"], 3),
+        (vec!["judge", "--path=/cart?token=S3CRET:0"], 3),
+        (vec!["judge", "--path=/?token=S3CRET", "--path=/?token=S3CRET:2"], 3),
         (vec!["judge", &unused, "--resolve=a:80:127.0.0.1"], 3),
         (vec!["judge", &unused, "--for=200ms"], 4),
         (vec!["judge", &unused, "--for=200ms", "--output=json"], 4),
@@ -713,7 +839,7 @@ fn no_secret_of_a_url_is_shown() {
         assert!(!(said.clone() + &told).contains("S3CRET"), "{arguments:?}: {said}{told}");
         assert!(!told.is_empty() || !said.is_empty(), "{arguments:?}");
     }
-    let serve = common::serving::Serving::start(&unused, &[]);
+    let serve = Serving::start(&unused, &[]);
     for path in ["/", "/v1/verdict", "/metrics"] {
         let answer = serve.get(path);
         assert!(answer.status == 200 && !answer.body.contains("S3CRET"), "{path}: {}", answer.body);

@@ -1,17 +1,21 @@
-//! Outcomes that are compared within their path, from outside: lines, probes, and records.
+//! Outcomes that are compared within their path, from outside: lines, probes, records, and a server.
 
 mod common;
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
+    fs,
     io::{BufRead, BufReader, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     thread,
 };
 
-use common::{json_lines, run, run_with_input};
+use common::{json_lines, run, run_with_input, serving::Serving};
 use fastrand::Rng;
+use rustix::process::Signal;
 use serde_json::Value;
+use testkit::eventually;
 
 /// Lines of random outcomes. `of` says the path, the canary's share of it, and the failure rates of stable and the canary.
 fn lines(requests: usize, of: impl Fn(&mut Rng) -> (&'static str, f64, [f64; 2])) -> String {
@@ -124,14 +128,20 @@ fn what_divides_requests_goes_with_what_has_it() {
     assert!(messages.contains("line 1: ") && messages.contains("for the key \"path\" of --by"), "{messages}");
 }
 
-/// A service with both releases behind one address. The canary fails all requests for /checkout. Returns the paths asked.
-fn shop() -> SocketAddr {
+/// Who answers a request, and how.
+struct Answer {
+    release: &'static str,
+    pod: &'static str,
+    failed: bool,
+}
+
+/// A service with all its pods behind one address. `answer` says who answers a request for a path. Returns its URL.
+fn service(answer: impl Fn(&mut Rng, &str) -> Answer + Send + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("its address");
     thread::spawn(move || {
         let mut rng = Rng::with_seed(3);
         for client in listener.incoming().map_while(Result::ok) {
-            let is_canary = rng.f64() < 0.4;
             let mut reader = BufReader::new(client);
             let mut first = String::new();
             let mut line = String::new();
@@ -141,21 +151,44 @@ fn shop() -> SocketAddr {
                 }
                 line.clear();
             }
-            let failed = is_canary && first.starts_with("GET /checkout ");
+            let Answer { release, pod, failed } =
+                answer(&mut rng, first.split(' ').nth(1).unwrap_or_default());
             let status = if failed { "500 Oh" } else { "200 OK" };
-            let release = if is_canary { "canary" } else { "stable" };
             let answer = format!(
-                "HTTP/1.1 {status}\r\nx-release: {release}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                "HTTP/1.1 {status}\r\nx-release: {release}\r\nx-served-by: {pod}\r\ncontent-length: 0\r\n\
+                 connection: close\r\n\r\n"
             );
             let _ = reader.get_mut().write_all(answer.as_bytes()); // the client may have gone
         }
     });
-    address
+    format!("http://{address}")
+}
+
+const STABLE: &str = "shop-567b989978-vvzlg";
+const BROKEN: &str = "shop-canary-c66665c44-x2z4v";
+const GOOD: &str = "shop-canary-744f96dc75-x2z4v";
+
+/// A shop whose canary fails all requests for /checkout.
+fn shop() -> String {
+    service(|rng, path| {
+        let (release, pod) = if rng.f64() < 0.4 { ("canary", BROKEN) } else { ("stable", STABLE) };
+        Answer { release, pod, failed: pod == BROKEN && path == "/checkout" }
+    })
+}
+
+/// A shop with two versions of the canary. Only the broken one answers /checkout, and fails it. Only the good one answers /cart.
+fn shop_with_two_canaries() -> String {
+    service(|rng, path| {
+        let is_broken = path == "/checkout" || path == "/" && rng.bool();
+        let canary = if is_broken { BROKEN } else { GOOD };
+        let (release, pod) = if rng.bool() { ("canary", canary) } else { ("stable", STABLE) };
+        Answer { release, pod, failed: pod == BROKEN && path == "/checkout" }
+    })
 }
 
 #[test]
 fn each_request_of_a_probe_has_one_of_the_paths_and_a_record_says_the_same_again() {
-    let url = format!("http://{}", shop());
+    let url = shop();
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("record.jsonl");
     let to_record = format!("--record={}", record.display());
@@ -184,4 +217,94 @@ fn each_request_of_a_probe_has_one_of_the_paths_and_a_record_says_the_same_again
         .collect();
     names.sort_by_key(ToString::to_string);
     assert_eq!(names, ["/", "/cart?id=***", "/checkout"]);
+}
+
+/// Of both releases in each stratum: answers and failures.
+type ByName = BTreeMap<String, [(u64, u64); 2]>;
+
+/// The strata of a verdict, or of a state of the page, whose sides are `sides`. Their sums are what is judged.
+fn strata(of: &Value, sides: &Value) -> ByName {
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("a number: {of}"));
+    let counts = |of: &Value| {
+        ["stable", "canary"].map(|side| (number(&of[side]["answers"]), number(&of[side]["failures"])))
+    };
+    let all = of["strata"].as_array().unwrap_or_else(|| panic!("strata: {of}")).iter();
+    let all: ByName =
+        all.map(|one| (one["name"].as_str().expect("a name").to_owned(), counts(one))).collect();
+    let sum = |side: usize| {
+        all.values().fold((0, 0), |(answers, failures), one| (answers + one[side].0, failures + one[side].1))
+    };
+    assert_eq!([sum(0), sum(1)], counts(sides), "{of}");
+    all
+}
+
+#[test]
+fn a_server_keeps_the_paths_of_each_version_apart_and_over_a_restart() {
+    let url = shop_with_two_canaries();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state");
+    let flags = [
+        "--path=/",
+        "--path=/cart?token=S3CRET",
+        "--path=/checkout:2",
+        "--max-failure-rate=5%",
+        &format!("--state={}", path.display()),
+    ];
+    let start = |rate: &str| Serving::start(&url, &[&flags[..], &[rate]].concat());
+    let verdict =
+        |serving: &Serving, version: &str| serving.get(&format!("/v1/verdict?version={version}")).json();
+    let says = |verdict: &Value, text: &str| verdict["sentence"].as_str().expect("a text").contains(text);
+    let [broken, good] = ["c66665c44", "744f96dc75"];
+
+    let mut serving = start("--rate=200");
+    let is_worse = "Roll back: the canary is worse than stable on /checkout (clear after ";
+    eventually("the path is named", || says(&verdict(&serving, broken), is_worse));
+    let is_not_covered = " It says nothing of /checkout, which the canary has not answered: ";
+    eventually("what is not covered is named", || {
+        let of_good = verdict(&serving, good);
+        of_good["decision"] == "promote" && says(&of_good, is_not_covered)
+    });
+    let before = [broken, good].map(|version| verdict(&serving, version));
+    let [of_broken, of_good] = before.each_ref().map(|verdict| strata(verdict, verdict));
+    for (all, other) in [(&of_broken, "/cart?token=***"), (&of_good, "/checkout")] {
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["/", "/cart?token=***", "/checkout"]);
+        let [stable, canary] = all[other];
+        assert!(stable.0 > 0 && canary == (0, 0), "the other version's answers are not its own: {all:?}");
+    }
+    let [_, (answers, failures)] = of_broken["/checkout"];
+    assert!(answers > 0 && failures == answers, "{of_broken:?}");
+    let current = serving.get("/v1/verdict").json();
+    assert_eq!((&current["trial"], &current["decision"]), (&broken.into(), &"roll_back".into()));
+
+    for (version, decision) in [(broken, "roll_back"), (good, "promote")] {
+        let state = serving.events(&format!("/v1/events?version={version}")).next().expect("a state");
+        assert_eq!(state["decision"], decision);
+        assert_eq!(strata(&state, &state["judged"]).len(), 3);
+    }
+    let metrics = serving.get("/metrics").body;
+    assert!(metrics.contains("canary_decision{decision=\"roll_back\"} 1"), "{metrics}");
+    assert!(!metrics.contains("checkout") && !metrics.contains("cart"), "paths add no series: {metrics}");
+
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end(), Some(0));
+    assert!(!String::from_utf8_lossy(&fs::read(&path).expect("a file")).contains("S3CRET"));
+    let serving = start("--rate=0.01");
+    for (version, before) in [broken, good].into_iter().zip(before) {
+        let after = verdict(&serving, version);
+        assert_eq!(after["decision"], before["decision"], "{after}");
+        assert_eq!(after["clear_after"], before["clear_after"], "the same answers have decided");
+        let [was, is] = [&before, &after].map(|verdict| strata(verdict, verdict));
+        assert_eq!(was.keys().collect::<Vec<_>>(), is.keys().collect::<Vec<_>>());
+        for (name, was) in &was {
+            let kept = was.iter().zip(is[name]).all(|(was, is)| is.0 >= was.0 && is.1 >= was.1);
+            assert!(kept, "{name}: {was:?}, {is:?}");
+        }
+        let sides = [&after, &after["waiting"]];
+        let of =
+            |side: &str| sides.map(|of| of[side]["answers"].as_u64().expect("a number")).iter().sum::<u64>();
+        let unattributed = sides.map(|of| of["unattributed"].as_u64().expect("a number")).iter().sum::<u64>();
+        assert_eq!(after["requests"].as_u64(), Some(of("stable") + of("canary") + unattributed), "{after}");
+    }
+    assert!(says(&verdict(&serving, broken), is_worse));
+    assert!(says(&verdict(&serving, good), is_not_covered));
 }

@@ -1,6 +1,6 @@
 //! The strata into which requests are divided, such as paths: their names, their totals, and the batch of each that is open.
 
-use std::mem;
+use std::{cmp::Reverse, mem};
 
 use serde::{Deserialize, Serialize};
 
@@ -127,13 +127,15 @@ impl Strata {
         self.strata[place].waiting != Batch::default()
     }
 
-    /// The parts of a window by their places. What is in no stratum is in that without a name.
+    /// The parts of a window by their places. What is in no stratum is in that without a name. If a window has more new strata
+    /// than there are names left, those with the most requests get them.
     fn parts(&mut self, window: &Window) -> Vec<(usize, Counts)> {
-        let named = window.strata.iter().filter(|(_, counts)| counts.requests > 0);
-        let sum = named.clone().try_fold(Counts::default(), |sum, (_, counts)| sum.checked_add(*counts));
+        let mut named: Vec<_> = window.strata.iter().filter(|(_, counts)| counts.requests > 0).collect();
+        named.sort_by_key(|(_, counts)| Reverse(counts.requests)); // by sizes only, which say nothing of failures
+        let sum = named.iter().try_fold(Counts::default(), |sum, (_, counts)| sum.checked_add(*counts));
         let is_sound = |counts: Counts| counts.slow <= counts.failures && counts.failures <= counts.requests;
         let sum = sum.filter(|sum| sum.is_part_of(window.counts) && is_sound(window.counts - *sum));
-        let sum = sum.filter(|_| named.clone().all(|(_, counts)| is_sound(*counts)));
+        let sum = sum.filter(|_| named.iter().all(|(_, counts)| is_sound(*counts)));
         let Some(sum) = sum else { return vec![(self.place(None), window.counts)] };
         let mut parts: Vec<(usize, Counts)> = Vec::new();
         let mut add = |place: usize, counts: Counts| match parts.iter_mut().find(|part| part.0 == place) {
@@ -197,8 +199,38 @@ impl Strata {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::testing::counts;
+
+    fn window(counts: Counts, strata: Vec<(Arc<str>, Counts)>) -> Window {
+        let (release, pod, latencies) = (Release::Canary, "one".into(), Vec::new());
+        Window {
+            release,
+            pod,
+            since: 0.0,
+            until: 15.0,
+            counts,
+            restarted: false,
+            is_warm_up: false,
+            strata,
+            latencies,
+        }
+    }
+
+    #[test]
+    fn of_many_strata_that_appear_at_once_the_greatest_get_the_names() {
+        let strata =
+            (0..200_u64).map(|number| (format!("/{number:03}").into(), counts(0, 1 + number))).collect();
+        let requests = (1..=200).sum();
+        let window = window(counts(0, requests), strata);
+        let mut strata = Strata::default();
+        let parts = strata.judge_window(&window);
+        assert_eq!(parts.iter().map(|(_, counts)| counts.requests).sum::<u64>(), requests);
+        let names: Vec<_> = strata.all().iter().map(|one| one.name.as_deref()).collect();
+        assert_eq!((names.len(), names[0], names[63], names[64]), (65, Some("/199"), Some("/136"), None));
+    }
 
     #[test]
     fn at_most_64_strata_have_a_name_and_the_rest_is_one() {
@@ -214,22 +246,15 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_window_are_all_of_it_or_nothing_is_divided() {
-        let window = |strata: &[(&str, Counts)]| Window {
-            release: Release::Canary,
-            pod: "one".into(),
-            since: 0.0,
-            until: 15.0,
-            counts: counts(3, 30),
-            restarted: false,
-            is_warm_up: false,
-            latencies: Vec::new(),
-            strata: strata.iter().map(|(name, counts)| ((*name).into(), *counts)).collect(),
+        let window = |strata: &[(&str, Counts)]| {
+            let strata = strata.iter().map(|(name, counts)| ((*name).into(), *counts));
+            window(counts(3, 30), strata.collect())
         };
         let mut strata = Strata::default();
         let two = [("/a", counts(1, 10)), ("/b", counts(0, 15)), ("/c", counts(0, 0)), ("/a", counts(0, 1))];
         assert_eq!(
             strata.parts(&window(&two)),
-            [(0, counts(1, 11)), (1, counts(0, 15)), (2, counts(2, 4))],
+            [(0, counts(0, 15)), (1, counts(1, 11)), (2, counts(2, 4))],
             "the rest has no name"
         );
         let too_much = [&[("/a", counts(0, 31))][..], &[("/a", counts(4, 10))], &[("/a", counts(0, 28))]];

@@ -3,6 +3,7 @@
 use std::{env, fs};
 
 use crate::{
+    baseline::BASELINE,
     document::{Block, sections_of, sh_blocks},
     gateway::GATEWAY,
     sections::{README, Section},
@@ -18,7 +19,7 @@ pub(crate) struct Chapter {
     pub(crate) sections: &'static [Section],
 }
 
-const CHAPTERS: [Chapter; 2] = [README, GATEWAY];
+const CHAPTERS: [Chapter; 3] = [README, BASELINE, GATEWAY];
 
 impl Chapter {
     /// Its blocks of commands. It is an error if their sections are not those that this test measures.

@@ -9,7 +9,7 @@ use crate::{
     Outcome,
     chapter::Chapter,
     measure::{Cluster, Load, Tally, ask, ask_on_one_connection, eventually, kubectl, listed, name},
-    sections::{Section, ensure, is_ready, no_preparation},
+    sections::{Section, ensure, is_ready, load_images, no_preparation},
     shell::Shell,
     traces::Traces,
 };
@@ -32,6 +32,7 @@ const SECTIONS: &[Section] = &[
     Section { title: "Delete the canary", prepare: under_load, check: only_stable_is_left },
     Section { title: "When no canary pod is ready", prepare: no_preparation, check: its_share_gets_503 },
     Section { title: "Mend the canary", prepare: no_preparation, check: the_canary_is_ready_and_not_asked },
+    Section { title: "Testers first", prepare: under_load, check: testers_are_judged_and_users_get_stable },
     Section { title: "Ten per cent", prepare: under_load, check: ten_per_cent_is_promoted },
     Section { title: "Fifty per cent", prepare: under_load, check: fifty_per_cent_is_promoted },
     Section { title: "A hundred per cent", prepare: under_load, check: only_the_canary_answers },
@@ -68,15 +69,6 @@ fn missing_in_cluster() -> Result<Option<String>, String> {
     let class = kubectl(&["create", "--dry-run=client", "-f", &manifest, "-o", path])?;
     let found = kubectl(&["get", "gatewayclass", &class, "--ignore-not-found", "-o", "name"])?;
     Ok(found.is_empty().then(|| format!("the cluster has no GatewayClass {class}, which {manifest} names")))
-}
-
-/// Loads the images of the manifests, because a run of this document alone has not built and loaded them.
-fn load_images(_: &Cluster, shell: &mut Shell) -> Option<Load> {
-    let images = "$(sed -n 's/^ *image: *//p' ${MANIFESTS:-deployment}/*.yaml)";
-    if let Err(error) = shell.run_hook("LOAD_IMAGES", images) {
-        println!("   LOAD_IMAGES: {error}");
-    }
-    None
 }
 
 /// The gateway's address. The port is 80 unless the variable `GATEWAY` has one.
@@ -201,6 +193,14 @@ fn the_canary_is_ready_and_not_asked(cluster: &Cluster, shell: &mut Shell, _: Op
     let canary = pods(cluster, "canary", "fixed")?;
     ensure(canary.1 == 1, "a pod of the canary, ready", || format!("{canary:?}"))?;
     only(shell, "stable")
+}
+
+fn testers_are_judged_and_users_get_stable(_: &Cluster, shell: &mut Shell, load: Option<Load>) -> Outcome {
+    let during = lost_none(load, false)?;
+    judged(shell, "0")?;
+    let users = shell.variable("USERS")?;
+    ensure(users.contains("stable") && !users.contains("canary"), "only stable for users", || users.clone())?;
+    Ok(format!("{during}\n   after it: {}", only(shell, "stable")?))
 }
 
 fn promoted_at(share: f64, shell: &mut Shell, load: Option<Load>) -> Outcome {

@@ -1,4 +1,4 @@
-//! Runs the commands of README.md, then those of docs/gateway.md, against the cluster that kubectl uses: every `sh`
+//! Runs the commands of README.md, then those of docs/baseline.md and docs/gateway.md, against the cluster that kubectl uses: every `sh`
 //! block, in order and unedited. After each section, it measures what the section's text says. With arguments, it runs
 //! only the documents that they name.
 //!
@@ -7,6 +7,7 @@
 //! that fails, or that a signal ends, removes what it has created, unless `KEEP_ON_FAILURE` is set. If the cluster does
 //! not have the Gateway API, docs/gateway.md is skipped, or fails if `GATEWAY` is set.
 
+mod baseline;
 mod chapter;
 mod document;
 mod ending;

@@ -41,6 +41,15 @@ pub(crate) fn no_preparation(_: &Cluster, _: &mut Shell) -> Option<Load> {
     None
 }
 
+/// Loads the images of the manifests, because a run of this document alone has not built and loaded them.
+pub(crate) fn load_images(_: &Cluster, shell: &mut Shell) -> Option<Load> {
+    let images = "$(sed -n 's/^ *image: *//p' ${MANIFESTS:-deployment}/*.yaml)";
+    if let Err(error) = shell.run_hook("LOAD_IMAGES", images) {
+        println!("   LOAD_IMAGES: {error}");
+    }
+    None
+}
+
 /// Starts clients that must not lose a request while the commands run.
 fn under_load(cluster: &Cluster, _: &mut Shell) -> Option<Load> {
     address_of_service(cluster).ok().map(Load::start)
@@ -143,7 +152,7 @@ fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     Ok("the label arrived, and the port-forward has ended".to_owned())
 }
 
-fn address_of_service(cluster: &Cluster) -> Result<SocketAddr, String> {
+pub(crate) fn address_of_service(cluster: &Cluster) -> Result<SocketAddr, String> {
     let services = cluster.objects("services")?;
     let service_object = services.first().ok_or("there is no Service")?;
     let port = service_object["spec"]["ports"][0]["nodePort"].to_string();

@@ -93,6 +93,7 @@ pub(super) async fn run(
         if step.begins_a_trial() {
             picture.reset(Instant::now());
         }
+        picture.mark_share(None);
         picture.resume();
         text.under_way = false;
         text.next = following.next();
@@ -100,7 +101,10 @@ pub(super) async fn run(
         loop {
             select! {
                 _ = changes.tick(), if step.follows().is_some() => {
-                    cluster.set_canary_share(Some(picture.trial().verdict(Instant::now()).max_share));
+                    // as a gateway with weights that add up to 1000
+                    let share = (picture.trial().verdict(Instant::now()).max_share * 1000.0).floor() / 1000.0;
+                    cluster.set_canary_share(Some(share));
+                    picture.mark_share(Some(share));
                 }
                 Some(note) = notes.recv() => text.note = note,
                 event = picture.event(|width| text.lines(width)) => match event? {

@@ -37,6 +37,20 @@ pub(crate) fn name<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> Arc
     foreign::bounded(&values.join(" "), foreign::STRATUM).into()
 }
 
+/// The name of the stratum of a path. The values of its query may be secrets, and are not shown. So it has a number if the
+/// name of an earlier path would be the same.
+fn name_of_path(path: &str, earlier: &[WeightedPath]) -> Arc<str> {
+    let of = |path: &str| name([Some(shown::path_and_query(path).as_str())]);
+    let own = of(path);
+    match earlier.iter().filter(|other| of(&other.path) == own).count() {
+        0 => own,
+        same => {
+            let number = format!(" ({})", same + 1);
+            (foreign::bounded(&own, foreign::STRATUM - number.len()) + &number).into()
+        }
+    }
+}
+
 /// A path, and how often it is sent compared with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedPath {
@@ -72,11 +86,13 @@ pub(crate) fn is_path(text: &str) -> bool {
     text.starts_with('/') && !text.contains('#') && text.parse::<hyper::Uri>().is_ok() && !climbs
 }
 
+/// Without the values of its query, which may be secrets.
 impl fmt::Display for WeightedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = shown::path_and_query(&self.path);
         match self.weight {
-            1 => f.write_str(&self.path),
-            weight => write!(f, "{}:{weight}", self.path),
+            1 => f.write_str(&path),
+            weight => write!(f, "{path}:{weight}"),
         }
     }
 }
@@ -115,11 +131,10 @@ impl<T> Paths<T> {
         let mut sum = 0;
         for (place, WeightedPath { path, weight }) in flags.iter().enumerate() {
             if flags[..place].iter().any(|other| other.path == *path) {
-                return Err(format!("--path {path} is given twice"));
+                return Err(format!("--path {} is given twice", shown::path_and_query(path)));
             }
             sum += u64::from(*weight);
-            // the values of a query may be secrets
-            let stratum = (flags.len() > 1).then(|| name([Some(shown::path_and_query(path).as_str())]));
+            let stratum = (flags.len() > 1).then(|| name_of_path(path, &flags[..place]));
             paths.push((sum, Path { path: of(path)?, stratum }));
         }
         Ok((!paths.is_empty()).then_some(Self { paths, sum }))
@@ -174,6 +189,26 @@ mod tests {
         assert!(Paths::of(&[], |path| Ok(path.to_owned())).expect("none").is_none());
         let twice = ["/a", "/a:3"].map(|text| text.parse().expect("a path"));
         assert!(Paths::of(&twice, |path| Ok(path.to_owned())).is_err_and(|error| error.contains("twice")));
+    }
+
+    #[test]
+    fn paths_that_differ_only_in_what_is_not_shown_are_strata_of_their_own() {
+        let long = format!("/{}", "x".repeat(1000));
+        let texts = ["/a?id=1", "/a?id=2", "/b", "/a?id=3", &long, &format!("{long}y")];
+        let flags = texts.map(|text| text.parse::<WeightedPath>().expect("a path"));
+        let paths = Paths::of(&flags, |path| Ok(path.to_owned())).expect("six").expect("six");
+        let names: Vec<_> = paths.paths.iter().filter_map(|(_, one)| one.stratum.as_deref()).collect();
+        assert_eq!(names[..4], ["/a?id=***", "/a?id=*** (2)", "/b", "/a?id=*** (3)"]);
+        assert!(names[4] != names[5] && names[5].ends_with("… (2)"), "{names:?}");
+        assert!(names.iter().all(|name| name.len() <= foreign::STRATUM), "{names:?}");
+    }
+
+    #[test]
+    fn the_values_of_a_query_are_not_shown() {
+        let path: WeightedPath = "/a?token=S3CRET:2".parse().expect("a path");
+        assert_eq!(path.to_string(), "/a?token=***:2");
+        let error = Paths::of(&[path.clone(), path], |path| Ok(path.to_owned())).expect_err("twice");
+        assert_eq!(error, "--path /a?token=*** is given twice");
     }
 
     #[test]

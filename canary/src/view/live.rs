@@ -25,6 +25,7 @@ use crate::{
     source::Source,
     trial::Trial,
 };
+use canary_judge::Fraction;
 
 /// The rows that the picture needs to show the releases and the verdict, whatever is above it.
 const PICTURE_ROWS: u16 = 8;
@@ -138,6 +139,11 @@ impl<S: Source> LivePicture<S> {
     /// The trial.
     pub(crate) fn trial(&self) -> &Trial {
         &self.trial
+    }
+
+    /// Marks this share of the canary, from 0 to 1, or again that of its pods.
+    pub(crate) fn mark_share(&mut self, share: Option<f64>) {
+        self.trial.set_given_share(share.and_then(|share| Fraction::new(share).ok()));
     }
 
     /// Restores the terminal, and returns the trial.

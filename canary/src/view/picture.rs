@@ -440,10 +440,7 @@ mod tests {
         let even = trial(four.iter().cycle().take(200).map(|(pod, release)| answer(pod, release, 200)));
         let buffer = drawn(&even.with_given_share("0.5%".parse().ok()), 80, 24, PLAIN);
         let [head, stable, canary, other] = [1, 2, 3, 4].map(|y| row(&buffer, y));
-        assert!(
-            head.contains("│ given by --share: 0.5 %") && head.contains("share   given  success"),
-            "{head}"
-        );
+        assert!(head.contains("│ given: 0.5 %") && head.contains("share   given  success"), "{head}");
         assert!(stable.contains("50.0 %  99.5 %"), "{stable}");
         assert!(canary.contains("25.0 %   0.5 %"), "{canary}");
         assert!(other.contains("25.0 %       -"), "{other}");

@@ -55,6 +55,25 @@ fn kubectl(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
+/// The part of a workload's `spec` that describes its pods: the server with these labels and these arguments, as JSON.
+fn pods(labels: &str, arguments: &str) -> String {
+    format!(
+        "selector: {{matchLabels: {{{labels}}}}}
+  template:
+    metadata: {{labels: {{{labels}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: shop
+          image: {IMAGE}
+          imagePullPolicy: Never
+          args: {arguments}
+          ports: [{{name: http, containerPort: 8080}}]
+          readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
+"
+    )
+}
+
 /// A namespace, removed when dropped, and a folder for temporary files of `canary`.
 struct Namespace {
     name: String,
@@ -93,25 +112,9 @@ impl Namespace {
 
     /// A Deployment of the server, with these arguments, as JSON.
     fn deploy(&self, name: &str, replicas: u32, arguments: &str) {
+        let pods = pods(&format!("app: shop, track: {name}"), arguments);
         self.apply(&format!(
-            "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: shop, track: {name}}}}}
-  template:
-    metadata: {{labels: {{app: shop, track: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: shop
-          image: {IMAGE}
-          imagePullPolicy: Never
-          args: {arguments}
-          ports: [{{name: http, containerPort: 8080}}]
-          readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
-"
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  {pods}"
         ));
     }
 
@@ -220,30 +223,13 @@ fn canaries_that_name_nothing_are_judged_good_broken_hanging_and_crashing() {
 #[test]
 fn workloads_of_every_kind_are_judged() {
     let namespace = Namespace::new("workloads");
-    let pods = |name: &str, arguments: &str| {
-        format!(
-            "selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: shop
-          image: {IMAGE}
-          imagePullPolicy: Never
-          args: {arguments}
-          ports: [{{name: http, containerPort: 8080}}]
-          readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1}}
-"
-        )
-    };
     let kinds =
         [("StatefulSet", "sts", "serviceName: none\n  "), ("DaemonSet", "ds", ""), ("ReplicaSet", "rs", "")];
     let fails = r#"["fail", "100"]"#;
     for (kind, short, more) in kinds {
         for (name, arguments) in [("stable", "[]"), ("bad", fails)] {
             let name = format!("{short}-{name}");
-            let pods = pods(&name, arguments);
+            let pods = pods(&format!("app: {name}"), arguments);
             namespace.apply(&format!(
                 "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  {more}{pods}"
             ));
@@ -268,7 +254,7 @@ fn workloads_of_every_kind_are_judged() {
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(said.messages.contains("belongs to deployment/shop"), "{said:?}");
 
-    rollout(&namespace, &pods("ro", "[]"), &pods("ro", fails));
+    rollout(&namespace, &pods("app: ro", "[]"), &pods("app: ro", fails));
 }
 
 /// A Rollout as its controller leaves it, if the cluster knows the type: with a `ReplicaSet` of each release.

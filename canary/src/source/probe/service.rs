@@ -18,6 +18,7 @@ use crate::{
     source::{
         LastFailure,
         http::{self, Tls},
+        shown,
         strata::{Paths, WeightedPath},
     },
 };
@@ -71,7 +72,9 @@ impl Service {
             return Err(format!("--resolve is for {host}:{port}, but requests go to {target}"));
         }
         let tls = target.origin.tls(|| tls::connector(&trust))?;
-        let uri = |path: &str| path.parse().map_err(|_| format!("--path {path} is no path"));
+        let uri = |path: &str| {
+            path.parse().map_err(|_| format!("--path {} is no path", shown::path_and_query(path)))
+        };
         let paths = Paths::of(&paths, uri)?;
         if paths.is_some() && target.names_a_path() {
             return Err("--path cannot be used with a path in the URL".to_owned());

@@ -487,6 +487,25 @@ function showRules({ rules, gap }) {
   setText($("rules-setting"), rules ? `* good canaries that it rolls back, ${rules.setting}` : without);
 }
 
+// ---- The share of the traffic
+
+// The mark is part of the verdict, so it is hidden with the judge. The share itself may be seen.
+function showShare({ max_share: most, sides: { canary, stable } }) {
+  const share = canary.share;
+  // the share is that of the last 300 requests, so chance alone moves it by this much
+  const chance = 2 * Math.sqrt(most * (1 - most) / 300);
+  const above = !isCurtained() && share !== null && share > most + chance;
+  const now = share === null ? "no share yet" : `now ${sharePercent(share)}`;
+  const told = `at most ${percent(most, Math.floor)} for now${above ? ": it has more" : ""}`;
+  $("share-canary").style.width = `${(share ?? 0) * 100}%`;
+  $("share-stable").style.width = `${(stable.share ?? 0) * 100}%`;
+  $("share-mark").style.insetInlineStart = `${isCurtained() ? 0 : most * 100}%`;
+  $("share").classList.toggle("above", above);
+  setText($("share-now"), `Canary: ${now}`);
+  setText($("share-most"), isCurtained() ? "" : told);
+  $("share").setAttribute("aria-label", `The canary's share of the traffic: ${now}${isCurtained() ? "" : `, ${told}`}`);
+}
+
 // ---- Versions and pods
 
 function label(name, { text, changed }) {
@@ -627,7 +646,7 @@ function showStrata(strata) {
 // ---- Drawing
 
 const PARTS = [showWall, showHeader, showOutage, showTimes, showVerdict, showPresent, showEvidence, showBound, showRules,
-  showVersions, showDetails];
+  showShare, showVersions, showDetails];
 let due = false;
 
 // Draws only the newest state of those that have arrived since the last frame.

@@ -41,7 +41,7 @@ impl Picture<'_> {
         let numbers_width = numbers.iter().map(|width| width + 1).sum::<u16>();
         let bar_width = area.width.saturating_sub(name_width + numbers_width + 1);
         let (mark, given_by) = match self.trial.given_share() {
-            Some(share) => (format!("│ given by --share: {}", canary_judge::percent(share.get())), "given"),
+            Some(share) => (format!("│ given: {}", canary_judge::percent(share.get())), "given"),
             None => ("│ expected from the pods".to_owned(), "by pods"),
         };
         let titles = ["share", given_by, "success", "failure", "failing"].map(|text| right(text.to_owned()));
