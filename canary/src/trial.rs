@@ -1,6 +1,7 @@
 //! A canary on trial: what was counted, and the verdict on it.
 
 mod flags;
+mod halves;
 mod outlook;
 mod seen_share;
 mod soak;
@@ -12,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{flags::TrialFlags, outlook::CountedOutlook};
+pub use self::{
+    flags::TrialFlags,
+    halves::{Fitness, Half, Halves, HalvesReport},
+    outlook::CountedOutlook,
+};
 use self::{
     seen_share::SeenShare,
     soak::Soak,

@@ -1,5 +1,6 @@
 //! `canary judge`: collects outcomes until there is a verdict, which is the exit code.
 
+mod aa;
 pub mod flags;
 mod forecast;
 mod input;
@@ -49,6 +50,9 @@ const ANSWERS_UNTIL_FORECAST: u64 = 20;
 /// # Errors
 /// If the output or the input fails.
 pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
+    if flags.aa {
+        return aa::run(flags).await;
+    }
     match &flags.lines.input {
         Some(path) => input::run(flags, path).await,
         None => live(flags).await,

@@ -99,7 +99,7 @@ impl TrialFlags {
         self.trial(budget, coverage, now)
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             alpha: self.alpha,
             max_failure_rate: self.max_failure_rate,

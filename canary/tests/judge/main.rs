@@ -1,5 +1,6 @@
 //! `canary judge`, as a process.
 
+mod aa;
 #[path = "../common/mod.rs"]
 mod common;
 mod input;

@@ -35,6 +35,13 @@ Exit codes:
        difference between them: look for the cause elsewhere
   128+n  ended by signal n
 
+Exit codes of --aa, which says nothing of a canary:
+  0    fit: either half would be promoted beside the other
+  1    not fit: one half of stable's pods is worse than the other
+  2    not yet: there were too few answers within --for, --count or the input
+  5    fewer than two pods of stable were named
+  others as above
+
 The probability of rolling back a canary that is no worse than stable is at most --alpha. So is
 the probability of promoting one that fails more than --max-failure-rate and more than
 --max-ratio times as often as stable. This holds for one run, however often it looks. Each
@@ -53,6 +60,11 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
     #[arg(conflicts_with = "prometheus")]
     pub count: Option<u64>,
+
+    /// Compare two halves of stable's pods, to see whether the traffic is fit to be judged
+    #[arg(long, help_heading = "Judge")]
+    #[arg(conflicts_with_all = ["share", "max_burn", "soak", "warm_up", "min_answers", "traffic", "record"])]
+    pub aa: bool,
 
     /// Collected outcomes.
     #[command(flatten)]

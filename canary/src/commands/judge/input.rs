@@ -75,10 +75,10 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     Ok(exit)
 }
 
-type Input = Box<dyn BufRead + Send>;
+pub(super) type Input = Box<dyn BufRead + Send>;
 
 /// Opens the input. Returns its name for messages, and a reader.
-fn open(path: &Path) -> io::Result<(String, Input)> {
+pub(super) fn open(path: &Path) -> io::Result<(String, Input)> {
     if path == Path::new("-") {
         let input = BufReader::with_capacity(BUFFER, io::stdin());
         return Ok(("standard input".to_owned(), Box::new(input)));

@@ -1,0 +1,151 @@
+//! `canary judge --aa`: whether the traffic is fit to be judged, by two halves of stable's pods.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Instant,
+};
+
+use tokio::{select, task};
+
+use super::{
+    flags::{JudgeFlags, JudgeOutput},
+    input, unless_unread, unusable,
+};
+use crate::{
+    exit::Exit,
+    messages::message,
+    signals,
+    source::{
+        Seen, Source,
+        lines::{Entry, LineError, Reader},
+    },
+    trial::{Fitness, Halves},
+};
+
+pub(super) async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
+    let halves = Halves::new(flags.trial.settings()).map_err(io::Error::other)?;
+    match &flags.lines.input {
+        Some(path) => of_input(flags, path, halves).await,
+        None => live(flags, halves).await,
+    }
+}
+
+async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
+    let mut signals = signals::listen()?;
+    let opened = select! {
+        opened = flags.source.open(flags.bounds()) => opened,
+        signal = signals.next() => return Ok(signal),
+    };
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Ok(unusable(error)),
+    };
+    message(format_args!("comparing two halves of stable's pods: {}", opened.how));
+    opened.source.pause(false);
+    let start = Instant::now();
+    let (mut answered, mut trouble) = (false, None);
+    loop {
+        select! {
+            seen = opened.source.next() => {
+                let Some(seen) = seen else { break };
+                halves.see(&seen);
+                answered |= matches!(&seen, Seen::Interval(_)) || opened.source.has_answered();
+                if let Seen::Request(observation) = &seen {
+                    answered |= matches!(observation.response, crate::source::Response::Answer(_));
+                }
+                if let Seen::Trouble(text) = seen {
+                    message(&text);
+                    trouble = Some(text);
+                }
+                let is_over = opened.patience.is_some_and(|patience| start.elapsed() > patience);
+                if halves.differ() || (!answered && is_over) {
+                    break;
+                }
+            }
+            signal = signals.next() => {
+                write(flags, &halves)?;
+                return Ok(signal);
+            }
+        }
+    }
+    if !answered {
+        message(opened.no_answer(trouble.as_deref()));
+        return Ok(Exit::NoAnswer);
+    }
+    end(flags, halves)
+}
+
+async fn of_input(flags: &JudgeFlags, path: &Path, halves: Halves) -> io::Result<Exit> {
+    let mut signals = signals::listen()?;
+    let (name, input) = input::open(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
+    let lines =
+        Reader::new(input, flags.trial.max_latency, Instant::now()).divided_by(&flags.source.strata.by);
+    let most = flags.count.unwrap_or(u64::MAX);
+    // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
+    let reading = task::spawn_blocking(move || read(lines, most, halves));
+    let read = select! {
+        read = reading => read.map_err(io::Error::other)?,
+        signal = signals.next() => return Ok(signal),
+    };
+    match read {
+        Ok(halves) => end(flags, halves),
+        Err(LineError::Unreadable(error)) => {
+            Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")))
+        }
+        Err(bad) => Ok(unusable(format!("{name}, {bad}"))),
+    }
+}
+
+/// Reads until the halves differ, the input ends, or `most` requests are seen.
+fn read(lines: Reader<input::Input>, most: u64, mut halves: Halves) -> Result<Halves, LineError> {
+    let mut requests = 0;
+    for line in lines {
+        match line?.entry {
+            Entry::Outcome(observation) => {
+                requests += 1;
+                halves.observe(&observation);
+            }
+            Entry::Interval(_, batch) => {
+                requests += batch.stable.requests + batch.canary.requests;
+                halves.observe_unnamed(batch.stable.requests);
+            }
+            Entry::Scraped(interval) => {
+                let batch = interval.batch();
+                requests += batch.stable.requests + batch.canary.requests;
+                halves.observe_interval(&interval);
+            }
+            Entry::Unsent(number) => halves.skip(number),
+            Entry::Header(_) | Entry::Health(_) => {}
+            Entry::End(_) => break,
+        }
+        if halves.differ() || requests >= most {
+            break;
+        }
+    }
+    Ok(halves)
+}
+
+fn end(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
+    halves.end();
+    write(flags, &halves)?;
+    Ok(match halves.fitness() {
+        Fitness::Fit => Exit::Done,
+        Fitness::NotFit => Exit::RollBack,
+        Fitness::NotYet => Exit::NotYet,
+        Fitness::NoHalves => {
+            message("--aa needs two pods of stable, and the name of the pod of each answer");
+            Exit::ReleaseNeverSeen
+        }
+    })
+}
+
+fn write(flags: &JudgeFlags, halves: &Halves) -> io::Result<()> {
+    let report = halves.report();
+    let text = match flags.output {
+        JudgeOutput::Text => report.to_string(),
+        JudgeOutput::Json => serde_json::to_string(&report)?,
+    };
+    unless_unread(writeln!(io::stdout(), "{text}"))
+}
