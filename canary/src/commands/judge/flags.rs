@@ -35,12 +35,8 @@ Exit codes:
        difference between them: look for the cause elsewhere
   128+n  ended by signal n
 
-Exit codes of --aa, which says nothing of a canary:
-  0    fit: either half would be promoted beside the other
-  1    not fit: one half of stable's pods is worse than the other
-  2    not yet: there were too few answers within --for, --count or the input
-  5    fewer than two pods of stable were named
-  others as above
+With --aa, 0 means fit: either half of stable's pods would be promoted beside the other. 1 means
+not fit: one half is worse. 2 means not yet. 5 means that fewer than two pods were named.
 
 The probability of rolling back a canary that is no worse than stable is at most --alpha. So is
 the probability of promoting one that fails more than --max-failure-rate and more than
