@@ -347,7 +347,7 @@ fn a_canary_that_is_not_ready_is_named_and_not_promoted() {
     namespace.deploy("never", 1, r#"["slow-start", "9999"]"#);
     namespace.deploy("none", 0, "[]");
     namespace.until_ready("shop");
-    let short = ["--for=9s", "--output=json"];
+    let short = ["--for=15s", "--output=json"];
     let said = namespace.judge("shop", "never", &short);
     assert_eq!(said.code, Some(5), "{said:?}");
     let told = "no request goes to the canary release, deployment/never: its pod never-";
