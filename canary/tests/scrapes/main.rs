@@ -1,7 +1,11 @@
 //! `canary --prometheus`, on counters that the real Prometheus scrapes from real appinfo servers. Needs `prometheus`,
 //! from Debian's package: `cargo test -p canary --test scrapes`.
+//!
+//! - `workers`: workers that take jobs from a queue, with the commands of docs/workers.md.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod workers;
 
 use std::{
     fs,
