@@ -2,9 +2,11 @@
 //! from Debian's package: `cargo test -p canary --test scrapes`.
 //!
 //! - `workers`: workers that take jobs from a queue, with the commands of docs/workers.md.
+//! - `mirror`: a canary that gets copies, with the command and the nginx of docs/mirror.md.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod mirror;
 mod workers;
 
 use std::{
