@@ -315,6 +315,29 @@ fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again()
 }
 
 #[test]
+fn two_halves_of_stables_pods_are_compared_and_the_one_with_a_bad_pod_is_worse() {
+    // the canary has no part in it
+    let cluster = Cluster::new(Quality::Broken);
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=25s"]));
+    assert_eq!((code, &line["aa"]), (Some(0), &json!("fit")), "{line}\n{told}");
+    let halves = line["halves"].as_array().expect("halves");
+    let counted = halves.iter().map(|half| half["answers"].as_u64().expect("a count")).sum::<u64>();
+    assert!(counted >= 200 && counted <= cluster.stable.load(Ordering::Relaxed), "{line}");
+    assert!(halves.iter().all(|half| half["failures"] == 0), "{line}");
+
+    let bad = new_address();
+    cluster.add("stable", "567b989978", bad, Quality::Broken);
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=120s"]));
+    assert_eq!((code, &line["aa"]), (Some(1), &json!("not_fit")), "{line}\n{told}");
+    let failing: Vec<_> =
+        line["halves"].as_array().expect("halves").iter().filter(|half| half["failures"] != 0).collect();
+    assert_eq!(failing.len(), 1, "the pods of one half fail: {line}");
+    let pods = failing[0]["pods"].as_array().expect("pods");
+    let is_bad = |pod: &Value| pod.as_str().is_some_and(|pod| pod.contains(&bad.ip().to_string()));
+    assert!(pods.iter().any(is_bad), "the bad one among them: {line}");
+}
+
+#[test]
 fn serve_judges_each_pod_template_separately() {
     let cluster = Cluster::new(Quality::Broken);
     let url = &cluster.prometheus.url;
