@@ -1,7 +1,8 @@
 //! The commands of a page of docs.
 
 use std::{
-    os::unix::fs::symlink,
+    env,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -18,19 +19,21 @@ pub fn commands(document: &str) -> Vec<(String, Vec<&str>)> {
                 let (command, output) = commands.last_mut().expect("a command first");
                 if goes_on { command.extend(["\n", line]) } else { output.push(line) }
             }
-            goes_on = line.ends_with('\\');
+            let (command, _) = commands.last().expect("a command first");
+            let is_in_quotes = command.matches('\'').count() % 2 == 1;
+            goes_on = line.ends_with('\\') || is_in_quotes;
         }
     }
     commands
 }
 
-/// Starts a command of a page with more flags. Its output goes to pipes.
-pub fn start_line(line: &str, flags: &str) -> Child {
-    let path = tempfile::tempdir().expect("a directory").keep();
-    symlink(env!("CARGO_BIN_EXE_canary"), path.join("canary")).expect("the program on the PATH");
+/// Starts a line of a page in a shell that finds canary. Its output goes to pipes.
+pub fn start_line(line: &str) -> Child {
+    let path = Path::new(env!("CARGO_BIN_EXE_canary")).parent().expect("a folder").display();
+    let others = env::var("PATH").unwrap_or_default();
     Command::new("/bin/sh")
-        .args(["-c", &format!("exec {line} {flags}")])
-        .env("PATH", path)
+        .args(["-c", line])
+        .env("PATH", format!("{path}:{others}"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -47,6 +47,8 @@ enum Quality {
     Broken,
     /// Each answer takes 60 ms longer.
     Slow,
+    /// A third of the answers takes longer than clients wait.
+    Hanging,
 }
 
 /// A pod. Dropping it ends it.
@@ -68,7 +70,11 @@ impl Pod {
         metrics: SocketAddr,
         quality: Quality,
     ) -> Self {
-        let delay = if quality == Quality::Slow { "\nfault-delay-ms=\"60\"" } else { "" };
+        let delay = match quality {
+            Quality::Slow => "\nfault-delay-ms=\"60\"",
+            Quality::Hanging => "\nfault-delay-ms=\"20000\"\nfault-delay-percent=\"33\"",
+            Quality::Good | Quality::Broken => "",
+        };
         let text = format!("app=\"appinfo\"\nrelease=\"{release}\"{delay}");
         let directory = tempfile::tempdir_in(folder).expect("a folder").keep().join("labels");
         let labels = LabelVolume::new(directory, text).expect("a volume");

@@ -1,9 +1,10 @@
-//! The nginx configuration and the command of docs/mirror.md, taken from the page: a real nginx copies the requests to real
-//! stable pods to a real canary. Only the addresses and the pace differ from the page.
+//! The nginx configuration and the commands of docs/mirror.md, taken from the page: a real nginx copies the requests to
+//! real stable pods to a real canary. Only the addresses, the pace and the path of the log differ from the page.
 
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,15 +28,22 @@ use crate::{
 
 const DOCUMENT: &str = include_str!("../../../docs/mirror.md");
 
-/// The configuration of the page, as a server with these addresses behind it.
-fn mirroring(stable: &[String], canary: &str) -> Option<Nginx> {
+/// The configuration of the page, with these addresses behind it, and its log in this folder.
+fn mirroring(stable: &[String], canary: &str, folder: &Path) -> Option<Nginx> {
     let block = DOCUMENT.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
     let block = block.expect("a block of nginx");
     let servers = format!("server {};", stable.join("; server "));
     Nginx::start(|address| {
+        let mut block = block.to_owned();
+        for (place, own) in [
+            ("listen 8080;", format!("listen {address};")),
+            ("/var/log/nginx/copies.log", folder.join("copies.log").display().to_string()),
+        ] {
+            assert!(block.contains(place), "{place}");
+            block = block.replace(place, &own);
+        }
         format!(
-            "upstream appinfo-stable {{ {servers} }}\nupstream appinfo-canary {{ server {canary}; }}\n\
-             server {{ listen {address};\n{block} }}"
+            "upstream appinfo-stable {{ {servers} }}\nupstream appinfo-canary {{ server {canary}; }}\n{block}"
         )
     })
 }
@@ -61,7 +69,7 @@ struct Mirror {
     asking: Option<JoinHandle<()>>,
     _nginx: Nginx,
     _pods: [Pod; 3],
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Mirror {
@@ -75,7 +83,7 @@ impl Mirror {
         let pods = pods
             .map(|(release, hash, quality)| Pod::start(folder.path(), release, hash, new_address(), quality));
         let [one, other, canary] = pods.each_ref().map(|pod| pod.addresses[0].to_string());
-        let nginx = mirroring(&[one, other], &canary)?;
+        let nginx = mirroring(&[one, other], &canary, folder.path())?;
         let targets = Value::from(pods.iter().map(Pod::target).collect::<Vec<_>>());
         for (name, text) in [("prometheus.yml", CONFIG.to_owned()), ("targets.json", targets.to_string())] {
             fs::write(folder.path().join(name), text).expect("a file");
@@ -86,7 +94,8 @@ impl Mirror {
         let asking = thread::spawn(move || {
             let agent = agent();
             while !counts.have_enough.load(Ordering::Relaxed) {
-                let is_good = agent.get(&url).call().is_ok_and(|answer| {
+                // nginx would read the next request of a kept connection after the answer to the copy
+                let is_good = agent.get(&url).header("connection", "close").call().is_ok_and(|answer| {
                     answer.status() == 200
                         && answer.headers().get("x-release").is_some_and(|release| release == "stable")
                 });
@@ -98,22 +107,40 @@ impl Mirror {
         let twice = "count_over_time(http_requests_total{path=\"/v1/appinfo\"}[1h])>=2";
         eventually("each pod was scraped", || prometheus.query(twice).len() >= 3);
         let asking = Some(asking);
-        Some(Self { prometheus, clients, asking, _nginx: nginx, _pods: pods, _folder: folder })
+        Some(Self { prometheus, clients, asking, _nginx: nginx, _pods: pods, folder })
     }
 
-    /// Runs the command of the page. Returns the exit code, the summary, and the numbers of what clients got.
-    fn judged(mut self) -> (Option<i32>, Value, [u64; 2]) {
-        let all = commands(DOCUMENT);
-        let [(command, _)] = all.as_slice() else { panic!("one command: {all:?}") };
-        assert!(command.contains("http://prometheus:9090"), "{command}");
-        let command = command.replace("http://prometheus:9090", &self.prometheus.url);
-        let (code, summary, told) = ended(start_line(&command, "--interval 1s --for 120s --output json"));
-        self.clients.have_enough.store(true, Ordering::Relaxed);
-        self.asking.take().expect("the clients").join().expect("no panic");
+    /// Runs the command of the page with Prometheus. Returns the exit code, the summary, and the numbers of what clients
+    /// got.
+    fn judged(&mut self) -> (Option<i32>, Value, [u64; 2]) {
+        let [counters, _] = lines();
+        assert!(counters.contains("http://prometheus:9090"), "{counters}");
+        let counters = counters.replace("http://prometheus:9090", &self.prometheus.url);
+        let (code, summary, told) =
+            ended(start_line(&format!("exec {counters} --interval 1s --for 120s --output json")));
         eprintln!("{told}");
+        self.clients.have_enough.store(true, Ordering::Relaxed);
+        if let Some(asking) = self.asking.take() {
+            asking.join().expect("no panic");
+        }
         let Clients { answered, others, .. } = &*self.clients;
         (code, summary, [answered, others].map(|count| count.load(Ordering::Relaxed)))
     }
+
+    /// Runs the command of the page with the log.
+    fn judged_by_log(&self) -> (Option<i32>, Value) {
+        let [_, log] = lines();
+        let folder = self.folder.path().display();
+        let (code, summary, told) = ended(start_line(&format!("cd {folder} && {log} --output json")));
+        eprintln!("{told}");
+        (code, summary)
+    }
+}
+
+/// The commands of the page: with counters, and with the log.
+fn lines() -> [String; 2] {
+    let lines: Vec<_> = commands(DOCUMENT).into_iter().map(|(command, _)| command).collect();
+    lines.try_into().expect("two commands")
 }
 
 impl Drop for Mirror {
@@ -128,7 +155,7 @@ fn count(summary: &Value, release: &str, key: &str) -> u64 {
 
 #[test]
 fn a_broken_canary_that_gets_copies_is_rolled_back_and_each_client_has_a_good_answer() {
-    let Some(mirror) = Mirror::new(Quality::Broken) else { return };
+    let Some(mut mirror) = Mirror::new(Quality::Broken) else { return };
     let (code, summary, [answered, others]) = mirror.judged();
     assert_eq!(code, Some(1), "{summary}");
     let failed = count(&summary, "canary", "failure");
@@ -141,12 +168,29 @@ fn a_broken_canary_that_gets_copies_is_rolled_back_and_each_client_has_a_good_an
 
 #[test]
 fn a_good_canary_that_gets_copies_is_promoted_and_has_half_of_what_is_counted() {
-    let Some(mirror) = Mirror::new(Quality::Good) else { return };
+    let Some(mut mirror) = Mirror::new(Quality::Good) else { return };
     let (code, summary, [answered, others]) = mirror.judged();
     assert_eq!(code, Some(0), "{summary}");
     assert_eq!(others, 0, "{answered}: {summary}");
     let share = summary["releases"]["canary"]["share"].as_f64().expect("a share");
     assert!((0.4..=0.6).contains(&share), "{summary}");
+    let (code, summary) = mirror.judged_by_log();
+    assert_eq!(code, Some(0), "{summary}");
+    let share = summary["releases"]["canary"]["share"].as_f64().expect("a share");
+    assert!((share - 0.5).abs() < 0.01, "each copy is in the log: {summary}");
+}
+
+/// What never ends is in no counter, as docs/mirror.md says.
+#[test]
+fn copies_that_hang_are_seen_by_the_log_and_not_by_counters() {
+    let Some(mut mirror) = Mirror::new(Quality::Hanging) else { return };
+    let (code, summary, [answered, others]) = mirror.judged();
+    assert_eq!((code, others), (Some(0), 0), "{answered}: {summary}");
+    let share = summary["releases"]["canary"]["share"].as_f64().expect("a share");
+    assert!(share < 0.45, "a third of the copies is missing: {summary}");
+    let (code, summary) = mirror.judged_by_log();
+    assert_eq!(code, Some(1), "{summary}");
+    assert_eq!(count(&summary, "stable", "failure"), 0, "{summary}");
 }
 
 /// docs/mirror.md says so. A time-out for copies bounds it.
@@ -156,7 +200,8 @@ fn a_canary_that_hangs_delays_only_the_next_request_of_a_kept_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let pod = Pod::start(folder.path(), "stable", "567b989978", new_address(), Quality::Good);
     let canary = hanging.local_addr().expect("its address").to_string();
-    let Some(nginx) = mirroring(&[pod.addresses[0].to_string()], &canary) else { return };
+    let stable = [pod.addresses[0].to_string()];
+    let Some(nginx) = mirroring(&stable, &canary, folder.path()) else { return };
     let ask = |agent: &ureq::Agent| {
         let begin = Instant::now();
         let mut answer = agent.get(format!("http://{}/v1/appinfo", nginx.address)).call().expect("an answer");

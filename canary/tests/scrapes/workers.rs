@@ -238,7 +238,9 @@ impl Drop for Workers {
 fn judged(commands: &[String], wanted: i32) -> Vec<serde_json::Value> {
     let judges: Vec<_> = commands
         .iter()
-        .map(|command| (command, start_line(command, "--interval 1s --for 120s --output json")))
+        .map(|command| {
+            (command, start_line(&format!("exec {command} --interval 1s --for 120s --output json")))
+        })
         .collect();
     let ended = judges.into_iter().map(|(command, judge)| {
         let (code, summary, told) = ended(judge);
@@ -264,7 +266,8 @@ fn there_is_no_promotion_by_a_counter_of_failures_that_nobody_has() {
     let command = &workers.commands()[1];
     let wrong = command.replace("--failed sidekiq_jobs_failed_total", "--failed sidekiq_jobs_faild_total");
     assert_ne!(command, &wrong);
-    let (code, summary, told) = ended(start_line(&wrong, "--interval 1s --for 12s --output json"));
+    let (code, summary, told) =
+        ended(start_line(&format!("exec {wrong} --interval 1s --for 12s --output json")));
     assert_eq!(code, Some(5), "{summary}\n{told}");
     let why = "Prometheus does not know sidekiq_jobs_faild_total, so no failure would count";
     assert!(told.contains(why), "{told}");
