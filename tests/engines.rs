@@ -50,9 +50,14 @@ fn read(path: &str) -> String {
 #[test]
 fn the_engines_schemas_accept_the_manifests() {
     let namespace = Namespace::new("engines");
-    for (folder, objects) in
-        [("argo-rollouts", 3), ("flagger", 5), ("judge", 3), ("judge-pods", 4), ("network-policy", 3)]
-    {
+    for (folder, objects) in [
+        ("argo-rollouts", 3),
+        ("flagger", 5),
+        ("judge", 3),
+        ("judge-pods", 4),
+        ("mirror", 1),
+        ("network-policy", 3),
+    ] {
         let folder = format!("deployment/{folder}");
         let arguments = ["create", "--namespace", &namespace.0, "--dry-run=server", "-f", &folder];
         let created = succeeds(kubectl(&arguments, ""));
@@ -78,6 +83,7 @@ fn a_second_apply_changes_nothing_and_one_by_the_server_finds_no_conflict() {
             ][..],
         ),
         ("applied-pods", &["deployment/judge-pods"]),
+        ("applied-mirror", &["deployment/mirror"]),
         ("applied-argo", &["deployment/argo-rollouts"]),
         ("applied-flagger", &["deployment/flagger"]),
     ] {
@@ -109,6 +115,7 @@ fn the_schemas_refuse_misspelt_fields_and_invalid_values() {
         ("flagger/canary.yaml", "stepWeights:", "stepweights:"),
         ("flagger/canary.yaml", "type: confirm-promotion", "type: promote"),
         ("flagger/gateway.yaml", "gatewayClassName:", "gatewayclass:"),
+        ("mirror/route.yaml", "type: RequestMirror", "type: Mirror"),
     ] {
         let good = read(&format!("deployment/{file}"));
         assert!(good.contains(right), "{file}: {right}");

@@ -242,6 +242,7 @@ fn no_manifest_leaves_out_a_default_that_a_second_apply_would_take_for_a_change(
         "/gateway",
         "/judge",
         "/judge-pods",
+        "/mirror",
         "/monitoring",
         "/network-policy",
     ];

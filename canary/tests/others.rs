@@ -18,7 +18,7 @@ use std::{
     thread,
 };
 
-use common::{json_lines, run, serving::Serving};
+use common::{json_lines, pages::commands, run, serving::Serving};
 use regex_lite::Regex;
 use testkit::eventually;
 
@@ -91,25 +91,6 @@ fn rollouts_demo(turn: usize, path: &str) -> Answer {
     }
 }
 
-/// The commands of the page, each with its output.
-fn commands() -> Vec<(String, Vec<&'static str>)> {
-    let mut commands: Vec<(String, Vec<&str>)> = Vec::new();
-    for block in DOCUMENT.split("```console\n").skip(1) {
-        let block = block.split("```").next().expect("its end");
-        let mut goes_on = false;
-        for line in block.lines() {
-            if let Some(command) = line.strip_prefix("$ ") {
-                commands.push((command.to_owned(), Vec::new()));
-            } else {
-                let (command, output) = commands.last_mut().expect("a command first");
-                if goes_on { command.extend(["\n", line]) } else { output.push(line) }
-            }
-            goes_on = line.ends_with('\\');
-        }
-    }
-    commands
-}
-
 #[test]
 fn each_line_of_the_page_does_what_the_page_says() {
     let hosts = [
@@ -125,7 +106,7 @@ fn each_line_of_the_page_does_what_the_page_says() {
         Regex::new(r"Its latency decides nothing\.|Slower: .* This decides nothing\.").expect("a pattern");
     let without = |text: &str| latency.replace_all(&number.replace_all(text, "#"), "LATENCY").into_owned();
     let mut used = BTreeSet::new();
-    let commands = commands();
+    let commands = commands(DOCUMENT);
     assert_eq!(commands.len(), 6, "{commands:#?}");
     for (command, wanted) in commands {
         let (mut line, mut place) = (command.clone(), String::new());

@@ -949,7 +949,8 @@ mod tests {
         assert_eq!((verdict.decision, verdict.unattributed), (Decision::NotYet, 20), "{verdict}");
         assert!(
             verdict.to_string().ends_with(
-                " 20 failures name no release: they count in full against a promotion, and not at all for a roll-back."
+                " 20 failures name neither stable nor the canary: they count in full against a promotion, and not at all for a \
+                 roll-back."
             ),
             "{verdict}"
         );

@@ -341,8 +341,8 @@ impl Verdict {
     fn unattributed(&self, f: &mut Formatter) -> fmt::Result {
         match self.unattributed {
             0 => return Ok(()),
-            1 => write!(f, " 1 failure names no release: it counts")?,
-            more => write!(f, " {} failures name no release: they count", count(more))?,
+            1 => write!(f, " 1 failure names neither stable nor the canary: it counts")?,
+            more => write!(f, " {} failures name neither stable nor the canary: they count", count(more))?,
         }
         f.write_str(" in full against a promotion, and not at all for a roll-back.")
     }
@@ -379,8 +379,8 @@ impl Verdict {
         write!(f, "the canary has failed {}, and stable {}", ratio(canary), ratio(stable))?;
         match unattributed {
             0 => f.write_str("."),
-            1 => f.write_str(", and 1 failure names no release."),
-            more => write!(f, ", and {} failures name no release.", count(more)),
+            1 => f.write_str(", and 1 failure names neither stable nor the canary."),
+            more => write!(f, ", and {} failures name neither stable nor the canary.", count(more)),
         }
     }
 
@@ -573,7 +573,7 @@ impl Verdict {
             let more = failed_requests(price.unattributed_failed_requests).replacen(' ', " more ", 1);
             text.push_str(" About ");
             text.push_str(&more);
-            text.push_str(" without a release are not counted here.");
+            text.push_str(" that name neither stable nor the canary are not counted here.");
         }
         text
     }
@@ -680,7 +680,7 @@ mod tests {
         assert_eq!(
             open.price_sentence(&free),
             "The canary has cost no failed requests: it has not failed more often than stable. About 10 more failed \
-             requests without a release are not counted here."
+             requests that name neither stable nor the canary are not counted here."
         );
     }
 

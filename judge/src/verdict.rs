@@ -39,7 +39,7 @@ pub struct Verdict {
     pub canary: Estimate,
     /// The stable release's answers.
     pub stable: Estimate,
-    /// Failures that name no release.
+    /// Failures that name neither release: none, or a third one.
     pub unattributed: u64,
     /// What was counted, and is not judged yet: it waits for requests that were sent before it, or for the rest of its
     /// batch. All other counts of a verdict are without it.
@@ -158,7 +158,7 @@ pub struct StratumEvidence {
     pub canary: Counts,
     /// Stable's answers there.
     pub stable: Counts,
-    /// Failures that name no release.
+    /// Failures that name neither release: none, or a third one.
     pub unattributed: u64,
     /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable in this stratum
     /// alone.
@@ -192,7 +192,7 @@ pub struct Evidence {
     pub canary: Counts,
     /// Stable's answers.
     pub stable: Counts,
-    /// Failures that name no release.
+    /// Failures that name neither release: none, or a third one.
     pub unattributed: u64,
     /// The answers of the canary on which a promotion by the limit rests.
     pub by_limit: Basis,

@@ -87,7 +87,33 @@ pub struct ParentReference {
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteRule {
     pub matches: Vec<HttpRouteMatch>,
+    #[serde(default)]
+    pub filters: Vec<HttpRouteFilter>,
     pub backend_refs: Vec<BackendRef>,
+}
+
+/// Of the kinds of filters, only this one is used.
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteFilter {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub request_mirror: RequestMirror,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestMirror {
+    pub backend_ref: MirrorRef,
+}
+
+/// A Service in the route's own namespace, which has no weight: it gets a copy of each request.
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+pub struct MirrorRef {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+    pub port: u16,
 }
 
 #[derive(Deserialize, Debug, PartialEq, Eq)]

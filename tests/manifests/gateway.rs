@@ -8,7 +8,7 @@ use crate::{
     all,
     common::manifests::{
         AllowedRoutes, BackendRef, Document, Gateway, HttpPathMatch, HttpRoute, HttpRouteMatch, Listener,
-        ParentReference, RouteNamespaces, documents, services,
+        MirrorRef, ParentReference, RouteNamespaces, documents, services,
     },
     container, monitoring, name, pod_labels, selects,
 };
@@ -74,6 +74,34 @@ fn the_route_gives_the_canary_one_per_cent() {
     };
     // in this order, because commands of docs/gateway.md use the index of the second one
     assert_eq!(rule.backend_refs, [backend("appinfo-stable", 99), backend("appinfo-canary", 1)]);
+    assert_eq!(rule.filters, []);
+}
+
+/// docs/mirror.md: the same route, but the canary gets copies and no share.
+#[test]
+fn the_mirroring_route_sends_the_canary_only_copies() {
+    let mut documents = documents("deployment/mirror");
+    assert_eq!(documents.len(), 1, "it uses the Gateway and the Services of {FOLDER}");
+    let (route, other) = (documents.remove(0).typed::<HttpRoute>(), one("HTTPRoute").typed::<HttpRoute>());
+    assert_eq!((route.metadata, route.spec.parent_refs), (other.metadata, other.spec.parent_refs));
+    let ([rule], [other]) = (route.spec.rules.as_slice(), other.spec.rules.as_slice()) else {
+        panic!("one rule")
+    };
+    let ([stable, canary], [backend]) = (other.backend_refs.as_slice(), rule.backend_refs.as_slice()) else {
+        panic!("one backend of two")
+    };
+    assert_eq!(rule.matches, other.matches);
+    assert_eq!((&backend.group, &backend.kind), (&stable.group, &stable.kind));
+    assert_eq!((&backend.name, backend.port, backend.weight), (&stable.name, stable.port, 1));
+    let [filter] = rule.filters.as_slice() else { panic!("one filter") };
+    assert_eq!(filter.type_, "RequestMirror");
+    let copies = MirrorRef {
+        group: canary.group.clone(),
+        kind: canary.kind.clone(),
+        name: canary.name.clone(),
+        port: canary.port,
+    };
+    assert_eq!(filter.request_mirror.backend_ref, copies);
 }
 
 #[test]

@@ -35,7 +35,7 @@ use self::round::{Rounds, Trouble};
 pub use self::{
     client::{Address, Credentials},
     flags::PrometheusFlags,
-    queries::{Bucket, Latencies, Matchers, Metric, Queries},
+    queries::{Bucket, Failures, Latencies, Matchers, Metric, Queries},
 };
 use super::{Interval, Seen, Source, probe::Trust};
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its part")]
 
 pub mod browser;
+pub mod nginx;
+pub mod pages;
 pub mod scripted;
 pub mod serving;
 pub mod terminal;

@@ -126,7 +126,7 @@ fn the_summary_has_pods_and_latencies_if_the_lines_have_them() {
     assert_eq!(judged.summary["unnamed"], json!({"success": 1, "failure": 1, "slow": 0}));
     assert_eq!(judged.summary["latency_ms"], json!({"p50": 20.0, "p99": 310.0}));
     assert_eq!(judged.summary["verdict"]["unattributed"], 1);
-    assert!(judged.text().contains("1 failure names no release"), "{judged:?}");
+    assert!(judged.text().contains("1 failure names neither stable nor the canary"), "{judged:?}");
     assert!(judged.text().contains("slower than 300ms count as failures: 1 of the canary's"), "{judged:?}");
 }
 

@@ -80,7 +80,9 @@ fn a_canary_that_hangs_half_of_the_time_is_not_promoted_and_the_sentence_counts_
     assert_eq!(judged.agreed(), (2, "not_yet"), "{judged:?}");
     let unattributed = judged.summary["verdict"]["unattributed"].as_u64().expect("a number");
     assert!(unattributed >= 400, "half of the canary's quarter hangs: {judged:?}");
-    let sentence = format!("{unattributed} failures name no release: they count in full against a promotion");
+    let sentence = format!(
+        "{unattributed} failures name neither stable nor the canary: they count in full against a promotion"
+    );
     assert!(judged.text().contains(&sentence), "{judged:?}");
     assert_eq!(judged.summary["no_answer"]["count"], unattributed, "{judged:?}");
 }

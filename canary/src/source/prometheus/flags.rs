@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{
-    Address, Bucket, Credentials, Latencies, Matchers, Metric, Options, Prometheus, Queries,
+    Address, Bucket, Credentials, Failures, Latencies, Matchers, Metric, Options, Prometheus, Queries,
     queries::is_label,
 };
 use crate::source::{
@@ -29,7 +29,8 @@ pub struct PrometheusFlags {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, requires = "prometheus")]
     pub interval: Duration,
 
-    /// The counter of requests, with matchers that select the service
+    /// The counter of requests, with matchers that select the service. Or several, if all requests are their sum:
+    /// `{__name__=~"succeeded_total|failed_total"}`
     #[arg(long, value_name = "NAME{MATCHERS}", requires = "prometheus")]
     #[arg(default_value = r#"http_requests_total{app="appinfo",path="/v1/appinfo",method=~"GET|HEAD"}"#)]
     pub metric: Metric,
@@ -42,9 +43,10 @@ pub struct PrometheusFlags {
     #[arg(long, value_name = "MATCHERS", default_value = DEFAULT_CANARY)]
     pub canary: CanaryFlag,
 
-    /// Selects the series that count failures
+    /// Selects the series that count failures. Or the counter of failures, if they have one of their own: NAME{MATCHERS}. The
+    /// matchers of --metric apply to it, too
     #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
-    pub failed: Matchers,
+    pub failed: Failures,
 
     /// Count slow answers as failures: the histogram bucket of the answers in time, such as
     /// `http_request_duration_seconds_bucket{le="0.25"}`. The matchers of --metric apply to it, too

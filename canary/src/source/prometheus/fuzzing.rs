@@ -51,11 +51,12 @@ impl Rounds {
             found.push((kind, selector, series));
         }
         let found = rounds.checked(found)?;
-        if !rounds.is_counter {
+        let mut types = Vec::new();
+        for name in rounds.unknown(&found)? {
             let (question, status, body) = ask("metadata");
-            let metric_type = MetricType::of(rounds.queries.name(), question, status, body)?;
-            rounds.check_type(metric_type, &found)?;
+            types.push((MetricType::of(&name, question, status, body)?, name));
         }
+        rounds.check_types(types, &found)?;
         Ok(rounds.count(time, found))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use regex_lite::Regex;
+
 use super::counters::{Bound, Kind, Quantity};
 use canary_judge::Release;
 
@@ -18,12 +20,37 @@ struct Matcher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matchers(Vec<Matcher>);
 
-/// A metric's name and optional matchers: `NAME` or `NAME{label="value",…}`.
+/// A metric's name and optional matchers: `NAME` or `NAME{label="value",…}`. Or several metrics, by matchers of the label
+/// [`NAME`]: `{__name__=~"NAME|NAME",…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
+    /// Empty if matchers select the names.
     name: String,
     matchers: Vec<Matcher>,
 }
+
+/// Which series count failures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// Those of the counter of requests that these select.
+    Among(Matchers),
+    /// Those of a counter of their own.
+    Own(Metric),
+}
+
+impl FromStr for Failures {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let among = text.parse().map(Self::Among);
+        // a matcher has an operator where a metric ends or has its brace
+        let own = || text.parse().ok().filter(|own: &Metric| !own.name.is_empty()).map(Self::Own);
+        among.or_else(|error| own().ok_or(error))
+    }
+}
+
+/// The label that holds a metric's name.
+pub(super) const NAME: &str = "__name__";
 
 /// A bucket of a classic histogram: a [`Metric`] whose name ends in `_bucket`, with a matcher of the label `le`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +74,9 @@ impl FromStr for Latencies {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let Metric { name, matchers } = text.parse()?;
+        if name.is_empty() {
+            return Err("want the name of one histogram, as in http_request_duration_seconds".to_owned());
+        }
         if matchers.iter().any(|one| one.label == "le") {
             return Err("want all buckets of a histogram, without the label le".to_owned());
         }
@@ -93,10 +123,18 @@ impl FromStr for Metric {
             }
             None => (text, Vec::new()),
         };
+        let names = matchers.iter().filter(|one| one.label == NAME).map(|one| one.operator);
+        if name.is_empty() && names.clone().any(|operator| ["=", "=~"].contains(&operator)) {
+            return Ok(Self { name: String::new(), matchers });
+        }
         if !is_name(name, ":") {
             return Err(format!(
-                "{name:?} is not the name of a metric: want NAME or NAME{{LABEL=\"VALUE\"}}"
+                "{name:?} is not the name of a metric: want NAME or NAME{{LABEL=\"VALUE\"}}, or for several metrics \
+                 {{{NAME}=~\"NAME|NAME\"}}"
             ));
+        }
+        if names.count() > 0 {
+            return Err(format!("there is the name {name} and the label {NAME}: want one of them"));
         }
         Ok(Self { name: name.to_owned(), matchers })
     }
@@ -187,8 +225,8 @@ pub struct Queries {
     pub stable: Matchers,
     /// Selects the series of the canary.
     pub canary: Matchers,
-    /// Selects the series of failures.
-    pub failed: Matchers,
+    /// The series that count failures. The matchers of `requests` apply to a counter of their own, too.
+    pub failed: Failures,
     /// The bucket of the answers in time, if slow answers count as failures.
     pub slow: Option<Bucket>,
     /// The histogram of latencies, if they are compared.
@@ -211,9 +249,16 @@ impl Queries {
             let requests = selector(&self.requests.name, [&self.requests.matchers, side]);
             all.push((Kind { release, quantity: Quantity::Requests }, requests));
         }
+        // the others have names of their own
+        let is_common = |one: &&Matcher| one.label != NAME;
+        let common: &Vec<_> = &self.requests.matchers.iter().filter(is_common).cloned().collect();
         for (release, side) in sides {
-            let common = &self.requests.matchers;
-            let failures = selector(&self.requests.name, [common, side, &self.failed.0]);
+            let failures = match &self.failed {
+                Failures::Among(Matchers(failed)) => {
+                    selector(&self.requests.name, [&self.requests.matchers, side, failed])
+                }
+                Failures::Own(Metric { name, matchers }) => selector(name, [common, matchers, side]),
+            };
             all.push((Kind { release, quantity: Quantity::Failures }, failures));
             if let Some(Bucket { name, le, matchers }) = &self.slow {
                 let timed = selector(&format!("{name}_count"), [common, matchers, side]);
@@ -236,18 +281,78 @@ impl Queries {
         le.parse::<f64>().ok().and_then(|bound| Bound::new(bound * unit))
     }
 
-    /// The names of the labels in `failed`.
+    /// The names of the labels by which failures are selected among requests.
     pub(super) fn labels_of_failures(&self) -> impl Iterator<Item = &str> {
-        self.failed.0.iter().map(|matcher| matcher.label.as_str())
+        self.failed_among().iter().map(|matcher| matcher.label.as_str())
     }
 
-    /// The name of the counter of requests.
-    pub(super) fn name(&self) -> &str {
-        &self.requests.name
+    fn failed_among(&self) -> &[Matcher] {
+        match &self.failed {
+            Failures::Among(Matchers(matchers)) => matchers,
+            Failures::Own(_) => &[],
+        }
+    }
+
+    /// The name of the counter of failures, if they have one of their own.
+    pub(super) fn name_of_failures(&self) -> Option<&str> {
+        match &self.failed {
+            Failures::Among(Matchers(matchers)) => {
+                let name = matchers.iter().find(|one| one.label == NAME && one.operator == "=");
+                name.and_then(Matcher::plain)
+            }
+            Failures::Own(metric) => Some(&metric.name),
+        }
+    }
+
+    /// The name of the counter of requests; `None` if matchers select the names of several.
+    pub(super) fn name(&self) -> Option<&str> {
+        Some(self.requests.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// # Errors
+    /// If the flags do not fit together: the cause, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.stable == self.canary {
+            return Err("--stable and --canary are the same: the releases cannot be distinguished".to_owned());
+        }
+        let failed = self.failed_among();
+        let sides = [("--stable", &self.stable.0[..]), ("--canary", &self.canary.0), ("--failed", failed)];
+        let named = sides.iter().find(|(_, side)| side.iter().any(|one| one.label == NAME));
+        if let (Some((flag, _)), Some(name)) = (named, self.name()) {
+            return Err(format!(
+                "{flag} selects by {NAME}, so --metric must have the names of all counters of requests: \
+                 {{{NAME}=~\"{name}|NAME\"}}"
+            ));
+        }
+        let failed = failed.iter().filter(|one| one.label == NAME && one.operator == "=");
+        for name in failed.filter_map(Matcher::plain) {
+            if !self.requests.matchers.iter().all(|one| one.label != NAME || one.may_match(name)) {
+                return Err(format!(
+                    "--failed selects {name}, which --metric does not: no failure would count"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Matcher {
+    /// The value, if it is written without escapes.
+    fn plain(&self) -> Option<&str> {
+        Some(&self.value[1..self.value.len() - 1]).filter(|inner| !inner.contains('\\'))
+    }
+
+    /// Whether it may match this value: if not, the two differ for certain.
+    fn may_match(&self, value: &str) -> bool {
+        let Some(own) = self.plain() else { return true };
+        match self.operator {
+            "=" => own == value,
+            "!=" => own != value,
+            operator => Regex::new(&format!("^(?:{own})$"))
+                .map_or(true, |own| own.is_match(value) == (operator == "=~")),
+        }
+    }
+
     /// A matcher of a bucket's bound, however it is spelled: Prometheus 3 stores `250` as `250.0`, and some clients
     /// write `1e+06`. It stays as it is if its value is no number in plain quotes.
     fn spelled(&self) -> Self {
@@ -351,6 +456,59 @@ mod tests {
     }
 
     #[test]
+    fn several_metrics_are_selected_by_their_names_and_a_histogram_keeps_its_own() {
+        let mut queries = Queries {
+            requests: "{__name__=~\"done_total|failed_total\",queue=\"mail\"}".parse().expect("metrics"),
+            stable: "release=\"stable\"".parse().expect("matchers"),
+            canary: "release=\"canary\"".parse().expect("matchers"),
+            failed: "__name__=\"failed_total\"".parse().expect("matchers"),
+            slow: None,
+            latencies: Some("seconds".parse().expect("a histogram")),
+            by: Vec::new(),
+        };
+        let all: Vec<_> = queries.selectors().into_iter().map(|(_, text)| text).collect();
+        let requests = "{__name__=~\"done_total|failed_total\",queue=\"mail\",release=";
+        assert_eq!(all[0], format!("{requests}\"stable\"}}"));
+        assert_eq!(all[2], format!("{requests}\"stable\",__name__=\"failed_total\"}}"));
+        assert_eq!(all[3], "seconds_bucket{queue=\"mail\",release=\"stable\"}");
+        assert_eq!((queries.check(), queries.name()), (Ok(()), None));
+        assert_eq!(queries.name_of_failures(), Some("failed_total"));
+        for (failed, is_selected) in [("faild_total", false), ("failed", false), ("done_total", true)] {
+            queries.failed = format!("__name__=\"{failed}\"").parse().expect("matchers");
+            assert_eq!(queries.check().is_ok(), is_selected, "{failed}");
+        }
+        // Prometheus refuses a name and a matcher of names
+        queries.requests = "done_total".parse().expect("a metric");
+        let error = queries.check().expect_err("no counter of failures");
+        assert!(error.ends_with("counters of requests: {__name__=~\"done_total|NAME\"}"), "{error}");
+    }
+
+    #[test]
+    fn failures_may_have_a_counter_of_their_own() {
+        let own: Failures = "errors_total{kind!=\"retry\"}".parse().expect("a counter");
+        let mut queries = Queries {
+            requests: "all_total{queue=\"mail\"}".parse().expect("a metric"),
+            stable: "release=\"stable\"".parse().expect("matchers"),
+            canary: "release=\"canary\"".parse().expect("matchers"),
+            failed: own,
+            slow: None,
+            latencies: None,
+            by: Vec::new(),
+        };
+        let failed = |queries: &Queries| queries.selectors()[2].1.clone();
+        let expected = "errors_total{queue=\"mail\",kind!=\"retry\",release=\"stable\"}";
+        assert_eq!((failed(&queries).as_str(), queries.name_of_failures()), (expected, Some("errors_total")));
+        queries.failed = "errors_total".parse().expect("a counter");
+        assert_eq!((failed(&queries), queries.check()), (expected.replace(",kind!=\"retry\"", ""), Ok(())));
+        for text in ["status=~\"5..\"", "{status=\"failed\"}", "__name__=\"errors_total\""] {
+            assert!(matches!(text.parse(), Ok(Failures::Among(_))), "{text}");
+        }
+        for text in ["", "{}", "a-b", "a{", "a=b", "rate(a[1m])"] {
+            assert!(text.parse::<Failures>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_histogram_has_bounds_in_its_own_unit() {
         for (histogram, le, bound) in [
             ("http_request_duration_seconds", "0.25", Some(0.25)),
@@ -411,6 +569,12 @@ mod tests {
     fn what_is_no_metric_no_matcher_and_no_bucket_is_refused() {
         for text in ["", "1total", "a-b", "rate(a[1m])", "a{", "a{b}", "{a=\"b\"}", "a{b=\"c\"}[1m]"] {
             assert!(text.parse::<Metric>().is_err(), "{text}");
+        }
+        for text in ["{__name__!=\"a\"}", "{__name__!~\"a\"}", "a{__name__=\"a\"}"] {
+            assert!(text.parse::<Metric>().is_err(), "{text}");
+        }
+        for text in ["{__name__=\"a_bucket\",le=\"1\"}", "{__name__=~\"a|b\"}"] {
+            assert!(text.parse::<Bucket>().is_err() && text.parse::<Latencies>().is_err(), "{text}");
         }
         for text in [
             "",

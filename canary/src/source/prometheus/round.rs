@@ -10,7 +10,7 @@ use super::{
     client::{AskError, MetricType, Prometheus},
     counters::{Bound, Closed, Counters, Kind, Quantity, Sample, Series},
     gauge::Changes,
-    queries::{Queries, canonical_bound},
+    queries::{NAME, Queries, canonical_bound},
     samples::{RawSeries, Room},
     twice::{self, Twice},
 };
@@ -30,6 +30,9 @@ const MOST_LOOK_BACK: Duration = Duration::from_secs(3600);
 
 /// The largest value of a counter: 2^53. Above it, an increase by 1 is lost, because samples are `f64`.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
+
+/// The maximum number of metrics that count requests.
+const MOST_NAMES: usize = 16;
 
 /// The cause why a round has no usable result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +59,8 @@ pub(super) struct Rounds {
     began: Option<f64>,
     /// Selectors of requests that match no series.
     unseen: Vec<String>,
-    /// Whether Prometheus' metadata say that requests are counted by a counter.
-    pub(super) is_counter: bool,
+    /// The metrics of which Prometheus' metadata say that they are counters.
+    known: BTreeSet<String>,
     /// How the counter of requests changed, if no metadata tell its type.
     changes: Changes,
 }
@@ -69,9 +72,7 @@ impl Rounds {
     /// If an option cannot be used: the cause, in words.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let Options { address, headers, credentials, trust, queries, .. } = options;
-        if queries.stable == queries.canary {
-            return Err("--stable and --canary are the same: the releases cannot be distinguished".to_owned());
-        }
+        queries.check()?;
         let client = Prometheus::new(address.clone(), headers, credentials.clone(), trust)?;
         Ok(Self {
             client,
@@ -80,7 +81,7 @@ impl Rounds {
             last: None,
             began: None,
             unseen: Vec::new(),
-            is_counter: false,
+            known: BTreeSet::new(),
             changes: Changes::default(),
         })
     }
@@ -88,7 +89,7 @@ impl Rounds {
     /// Starts counting again with the next round.
     pub(super) fn begin_anew(&mut self) {
         (self.counters, self.last, self.began) = (Counters::default(), None, None);
-        (self.is_counter, self.changes) = (false, Changes::default());
+        (self.known, self.changes) = (BTreeSet::new(), Changes::default());
     }
 
     /// Makes one round of queries. A cancelled round changes nothing.
@@ -105,10 +106,11 @@ impl Rounds {
         }
         let found = self.checked(found)?;
         // asked again until it is known: there are no metadata before the first scrape
-        if !self.is_counter {
-            let metric_type = self.client.type_of(self.queries.name()).await?;
-            self.check_type(metric_type, &found)?;
+        let mut types = Vec::new();
+        for name in self.unknown(&found)? {
+            types.push((self.client.type_of(&name).await?, name));
         }
+        self.check_types(types, &found)?;
         Ok(self.count(time, found))
     }
 
@@ -149,29 +151,63 @@ impl Rounds {
         Some(Kind { quantity: Quantity::Within(bound), ..kind })
     }
 
-    /// Checks that requests are counted by a counter.
-    pub(super) fn check_type(&mut self, metric_type: MetricType, found: &[Found]) -> Result<(), Trouble> {
-        let name = self.queries.name();
-        let is_trouble = |text| Err(Trouble { text, is_answer: true });
-        if metric_type == MetricType::Gauge {
-            return is_trouble(format!("{name} is a gauge; it must be a counter"));
+    /// The metrics that count requests or failures, and are not known to be counters.
+    pub(super) fn unknown(&self, found: &[Found]) -> Result<BTreeSet<String>, Trouble> {
+        let mut names: BTreeSet<_> = match self.queries.name() {
+            Some(name) => BTreeSet::from([name.to_owned()]),
+            None => requests(found).filter_map(|series| series.labels.get(NAME)).cloned().collect(),
+        };
+        if names.len() > MOST_NAMES {
+            let text = format!("--metric selects {} metrics; {MOST_NAMES} are the most", names.len());
+            return Err(Trouble { text, is_answer: true });
         }
-        self.is_counter = metric_type == MetricType::Counter;
-        if metric_type == MetricType::Unknown {
-            let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
-            let series = requests.flat_map(|(.., series)| series);
-            self.changes.see(series.map(|series| (shown(&series.labels), series)));
-            if self.changes.are_of_a_gauge() {
-                return is_trouble(format!(
-                    "the values of {name} fall again and again, and not to 0: is it a gauge, or are several pods \
-                     scraped by one address? It must be a counter of one pod"
-                ));
+        names.extend(self.queries.name_of_failures().map(str::to_owned));
+        names.retain(|name| !self.known.contains(name));
+        Ok(names)
+    }
+
+    /// Checks that requests are counted by counters, by the types of those that are unknown.
+    pub(super) fn check_types(
+        &mut self,
+        types: Vec<(MetricType, String)>,
+        found: &[Found],
+    ) -> Result<(), Trouble> {
+        let is_trouble = |text| Err(Trouble { text, is_answer: true });
+        let mut unknown = BTreeSet::new();
+        for (metric_type, name) in types {
+            match metric_type {
+                MetricType::Counter => drop(self.known.insert(name)),
+                MetricType::Gauge => {
+                    let name = bounded(&name, LABEL);
+                    return is_trouble(format!("{name} is a gauge; it must be a counter"));
+                }
+                MetricType::Unknown => drop(unknown.insert(name)),
             }
+        }
+        let failures = self.queries.name_of_failures().filter(|name| unknown.contains(*name));
+        if let Some(name) = failures.filter(|_| no_failures(found)) {
+            let name = bounded(name, LABEL);
+            return is_trouble(format!(
+                "Prometheus does not know {name}, so no failure would count: is this the name of the counter of failures? \
+                 It must be there before the first failure"
+            ));
+        }
+        let Some(one) = unknown.first() else { return Ok(()) };
+        let is_unknown =
+            |series: &&RawSeries| series.labels.get(NAME).is_none_or(|name| unknown.contains(name));
+        let series = requests(found).filter(is_unknown);
+        self.changes.see(series.map(|series| (shown(&series.labels), series)));
+        if self.changes.are_of_a_gauge() {
+            let name = bounded(one, LABEL);
+            return is_trouble(format!(
+                "the values of {name} fall again and again, and not to 0: is it a gauge, or are several pods scraped by \
+                 one address? It must be a counter of one pod"
+            ));
         }
         Ok(())
     }
 
-    /// The message about sides without series.
+    /// The message about sides without series, or about a counter of failures that nobody has.
     pub(super) fn unseen(&self) -> Option<String> {
         (!self.unseen.is_empty()).then(|| {
             let (selectors, is) = (self.unseen.join(" and "), LOOK_BACK.as_secs());
@@ -264,6 +300,18 @@ fn one_per_bucket(all: Vec<RawSeries>) -> Vec<RawSeries> {
     buckets.map(|(labels, samples)| RawSeries { labels, samples: sorted(samples) }).collect()
 }
 
+/// The series that count requests.
+fn requests(found: &[Found]) -> impl Iterator<Item = &RawSeries> {
+    let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
+    requests.flat_map(|(.., series)| series)
+}
+
+/// Whether no series counts failures.
+fn no_failures(found: &[Found]) -> bool {
+    let mut failures = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Failures);
+    failures.all(|(.., series)| series.is_empty())
+}
+
 /// The selectors of requests that match no series.
 fn unseen(found: &[Found]) -> impl Iterator<Item = &str> {
     let requests = found.iter().filter(|(kind, ..)| kind.quantity == Quantity::Requests);
@@ -315,7 +363,7 @@ fn safe(labels: &BTreeMap<String, String>) -> String {
 
 /// A series in the form of `PromQL`.
 fn shown(labels: &BTreeMap<String, String>) -> String {
-    let pairs = labels.iter().filter(|(key, _)| *key != "__name__");
+    let pairs = labels.iter().filter(|(key, _)| *key != NAME);
     let pairs: Vec<_> = pairs.map(|(key, value)| format!("{key}={value:?}")).collect();
-    format!("{}{{{}}}", labels.get("__name__").map_or("", String::as_str), pairs.join(","))
+    format!("{}{{{}}}", labels.get(NAME).map_or("", String::as_str), pairs.join(","))
 }

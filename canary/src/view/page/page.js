@@ -614,7 +614,7 @@ function showDetails(now) {
     const told = Object.entries(causes).map(([cause, times]) => `${count(times)} ${cause}`).join(", ");
     parts.push(`${count(no_answer)} without an answer${told && ` (${told})`}`);
   }
-  if (unattributed > 0) parts.push(`${count(unattributed)} failed and name no release`);
+  if (unattributed > 0) parts.push(`${count(unattributed)} failed and name neither stable nor the canary`);
   setText($("neither"), parts.join(" · "));
   setText($("max-share"), `At most ${percent(now.max_share, Math.floor)} of the traffic for the canary for now.`);
   showStrata(now.strata);

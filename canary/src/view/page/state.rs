@@ -118,7 +118,7 @@ pub(crate) struct State<'a> {
     sides: Sides,
     /// Whether the expected shares are given by a flag, and not by the number of pods.
     share_given: bool,
-    /// The number of failures that name no release.
+    /// The number of failures that name neither release.
     unattributed: u64,
     no_answer: u64,
     causes: &'a BTreeMap<Cause, u64>,

@@ -1,7 +1,13 @@
 //! `canary --prometheus`, on counters that the real Prometheus scrapes from real appinfo servers. Needs `prometheus`,
 //! from Debian's package: `cargo test -p canary --test scrapes`.
+//!
+//! - `workers`: workers that take jobs from a queue, with the commands of docs/workers.md.
+//! - `mirror`: a canary that gets copies, with the command and the nginx of docs/mirror.md.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod mirror;
+mod workers;
 
 use std::{
     fs,
@@ -41,6 +47,8 @@ enum Quality {
     Broken,
     /// Each answer takes 60 ms longer.
     Slow,
+    /// A third of the answers takes longer than clients wait.
+    Hanging,
 }
 
 /// A pod. Dropping it ends it.
@@ -62,7 +70,11 @@ impl Pod {
         metrics: SocketAddr,
         quality: Quality,
     ) -> Self {
-        let delay = if quality == Quality::Slow { "\nfault-delay-ms=\"60\"" } else { "" };
+        let delay = match quality {
+            Quality::Slow => "\nfault-delay-ms=\"60\"",
+            Quality::Hanging => "\nfault-delay-ms=\"20000\"\nfault-delay-percent=\"33\"",
+            Quality::Good | Quality::Broken => "",
+        };
         let text = format!("app=\"appinfo\"\nrelease=\"{release}\"{delay}");
         let directory = tempfile::tempdir_in(folder).expect("a folder").keep().join("labels");
         let labels = LabelVolume::new(directory, text).expect("a volume");
@@ -306,6 +318,29 @@ fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again()
     assert_eq!(strata[0]["canary"]["answers"], summary["verdict"]["canary"]["answers"], "{strata:?}");
     let again = start(&["judge", &format!("--input={}", record.display()), "--output=json"]);
     assert_eq!(ended(again).1["verdict"], summary["verdict"]);
+}
+
+#[test]
+fn two_halves_of_stables_pods_are_compared_and_the_one_with_a_bad_pod_is_worse() {
+    // the canary has no part in it
+    let cluster = Cluster::new(Quality::Broken);
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=25s"]));
+    assert_eq!((code, &line["aa"]), (Some(0), &json!("fit")), "{line}\n{told}");
+    let halves = line["halves"].as_array().expect("halves");
+    let counted = halves.iter().map(|half| half["answers"].as_u64().expect("a count")).sum::<u64>();
+    assert!(counted >= 200 && counted <= cluster.stable.load(Ordering::Relaxed), "{line}");
+    assert!(halves.iter().all(|half| half["failures"] == 0), "{line}");
+
+    let bad = new_address();
+    cluster.add("stable", "567b989978", bad, Quality::Broken);
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=120s"]));
+    assert_eq!((code, &line["aa"]), (Some(1), &json!("not_fit")), "{line}\n{told}");
+    let failing: Vec<_> =
+        line["halves"].as_array().expect("halves").iter().filter(|half| half["failures"] != 0).collect();
+    assert_eq!(failing.len(), 1, "the pods of one half fail: {line}");
+    let pods = failing[0]["pods"].as_array().expect("pods");
+    let is_bad = |pod: &Value| pod.as_str().is_some_and(|pod| pod.contains(&bad.ip().to_string()));
+    assert!(pods.iter().any(is_bad), "the bad one among them: {line}");
 }
 
 #[test]
