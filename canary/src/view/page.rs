@@ -11,7 +11,7 @@ mod versions;
 
 pub(crate) use self::{
     history::{History, Present},
-    progress::Progress,
+    progress::{Progress, Round, Vote},
     rules::Rules,
     state::{Heading, Outage, State, Subject},
 };
@@ -22,6 +22,16 @@ pub(crate) fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
         "/" => Some(("text/html; charset=utf-8", include_bytes!("page/index.html"))),
         "/page.css" => Some(("text/css; charset=utf-8", include_bytes!("page/page.css"))),
         "/page.js" => Some(("text/javascript; charset=utf-8", include_bytes!("page/page.js"))),
+        _ => None,
+    }
+}
+
+/// A file of the page on which phones vote.
+pub(crate) fn asset_for_phones(path: &str) -> Option<(&'static str, &'static [u8])> {
+    match path {
+        "/" => Some(("text/html; charset=utf-8", include_bytes!("page/vote.html"))),
+        "/vote.css" => Some(("text/css; charset=utf-8", include_bytes!("page/vote.css"))),
+        "/vote.js" => Some(("text/javascript; charset=utf-8", include_bytes!("page/vote.js"))),
         _ => None,
     }
 }

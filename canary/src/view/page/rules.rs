@@ -1,6 +1,9 @@
 //! What rules of thumb say about the same requests, beside the judge.
 
-use std::time::Instant;
+use std::{
+    mem::{Discriminant, discriminant},
+    time::Instant,
+};
 
 use serde::Serialize;
 
@@ -15,6 +18,8 @@ use canary_judge::{
 pub(crate) struct Rules {
     thumb: RulesOfThumb,
     judge: Option<Said>,
+    /// What the judge has decided, and when, in seconds since the trial began.
+    sure: Option<(Discriminant<Decision>, f64)>,
 }
 
 impl Rules {
@@ -26,9 +31,19 @@ impl Rules {
         let Some((attribution, outcome)) = observation.attributed() else { return };
         let seconds = trial.running_for(now).as_secs_f64();
         self.thumb.observe(attribution.release(), outcome, seconds);
-        if self.judge.is_none() && matches!(trial.decided(now), Some(Decision::RollBack { .. })) {
+        let decided = trial.decided(now);
+        self.sure = decided.map(|decision| match (discriminant(&decision), self.sure) {
+            (same, Some((before, since))) if same == before => (same, since),
+            (new, _) => (new, seconds),
+        });
+        if self.judge.is_none() && matches!(decided, Some(Decision::RollBack { .. })) {
             self.judge = Some(Said { seconds, canary: trial.tally().of_release(Release::Canary) });
         }
+    }
+
+    /// When the judge decided on what it says now, in seconds since the trial began, as the rules' times.
+    pub(super) fn sure_after(&self) -> Option<f64> {
+        self.sure.map(|(_, seconds)| rounded(seconds))
     }
 
     /// What the page shows of them; `None` where single requests are not known.
@@ -36,7 +51,7 @@ impl Rules {
         let is_counted = trial.tally().recent().is_empty() && trial.tally().total().requests > 0;
         let line = |name, said: Option<Said>, wrong, judge| Line {
             name,
-            said: said.map(|said| (said.seconds * 10.0).round() / 10.0),
+            said: said.map(|said| rounded(said.seconds)),
             answers: said.map(|said| said.canary.requests),
             wrong,
             judge,
@@ -54,6 +69,10 @@ impl Rules {
         };
         (!is_counted).then(|| Shown { list: thumb.chain([judge]).collect(), setting: setting() })
     }
+}
+
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
 }
 
 /// The setting in which it was measured how often each is wrong.
