@@ -36,25 +36,28 @@ pub fn usable_elsewhere(address: SocketAddr) -> Option<SocketAddr> {
     in_networks(address).into_iter().next()
 }
 
-/// All addresses at which machines in its networks reach a server that listens on `address`. The first one is that from
-/// which this machine would send elsewhere. It is empty if there is no network.
+/// The addresses at which machines in its networks reach a server that listens on `address`. The first one is the most
+/// likely. There is none without a network.
 pub fn in_networks(address: SocketAddr) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];
     }
-    // a network without a way out has no such route, but it has an address
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
-    let mut all: Vec<_> =
-        all.filter(|one| one.is_oper_up() && !one.is_link_local()).map(|one| one.ip()).collect();
-    all.sort_by_key(IpAddr::is_ipv6); // stable: IPv4 is easier to type
-    let mut told: Vec<IpAddr> = Vec::new();
-    for ip in routed().into_iter().chain(all) {
-        let is_usable = !ip.is_loopback() && !ip.is_unspecified() && (address.is_ipv6() || ip.is_ipv4());
-        if is_usable && !told.contains(&ip) && told.len() < MOST_ADDRESSES {
-            told.push(ip);
-        }
-    }
-    told.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
+    let up = all.filter(|one| one.is_oper_up() && !one.is_link_local());
+    let own: Vec<_> = up.map(|one| (one.ip(), one.is_p2p())).collect();
+    let usable = by_likelihood(&routed(), &own).into_iter().filter(|ip| address.is_ipv6() || ip.is_ipv4());
+    usable.map(|ip| SocketAddr::new(ip, address.port())).take(MOST_ADDRESSES).collect()
+}
+
+/// The addresses of this machine by how likely it is that machines in the same room reach them. `own` says for each
+/// whether it is one end of a tunnel, as of a VPN.
+fn by_likelihood(routed: &[IpAddr], own: &[(IpAddr, bool)]) -> Vec<IpAddr> {
+    let unlisted = routed.iter().filter(|ip| own.iter().all(|(one, _)| one != *ip)).map(|ip| (*ip, false));
+    let all = own.iter().copied().chain(unlisted);
+    let mut all: Vec<_> = all.filter(|(ip, _)| !ip.is_loopback() && !ip.is_unspecified()).collect();
+    // a network without a way out is on no route, and a VPN may be on all of them; IPv4 is easier to type
+    all.sort_by_key(|(ip, is_tunnel)| (*is_tunnel, ip.is_ipv6(), !routed.contains(ip)));
+    all.iter().map(|(ip, _)| *ip).collect()
 }
 
 /// The addresses from which this machine would send elsewhere.
@@ -81,6 +84,30 @@ pub fn elsewhere(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_in_the_room_comes_before_a_tunnel_and_before_what_is_on_no_route() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let own = [
+            (ip("127.0.0.1"), false),
+            (ip("172.17.0.1"), false),
+            (ip("fd00::2"), false),
+            (ip("10.8.0.6"), true),
+            (ip("192.168.1.20"), false),
+        ];
+        let order = |routed: &[&str]| {
+            let routed: Vec<_> = routed.iter().map(|it| ip(it)).collect();
+            by_likelihood(&routed, &own).iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            order(&["192.168.1.20", "fd00::2"]),
+            ["192.168.1.20", "172.17.0.1", "fd00::2", "10.8.0.6"]
+        );
+        let by_vpn = order(&["10.8.0.6"]);
+        assert_eq!(by_vpn, ["172.17.0.1", "192.168.1.20", "fd00::2", "10.8.0.6"], "phones are in no VPN");
+        assert_eq!(by_likelihood(&[], &own[..1]), [ip("127.0.0.1"); 0], "no network");
+        assert_eq!(by_likelihood(&[own[4].0], &[]), [own[4].0], "where the addresses cannot be listed");
+    }
 
     #[test]
     fn the_address_that_is_told_can_be_opened() {

@@ -124,7 +124,15 @@ fn fixed_canary() -> Value {
     state
 }
 
-/// The same, in a rehearsal with a vote.
+/// The same, in a rehearsal, with the judge hidden.
+fn fixed_canary_in_a_rehearsal() -> Value {
+    let mut state = fixed_canary();
+    state["rehearsal"] = broken_canary()["rehearsal"].clone();
+    state["rehearsal"]["curtain"] = json!(true);
+    state
+}
+
+/// A state in a rehearsal with a vote.
 fn with_a_vote(mut state: Value, round: Value) -> Value {
     state["rehearsal"]["vote"] = json!({"url": "http://192.168.100.200:8091", "round": round});
     state
@@ -1039,6 +1047,18 @@ fn smaller_windows_scroll_and_cut_nothing_off() {
         );
         assert_eq!(cut, json!([]), "{width}×{height}: nothing is cut off");
     }
+    server.show(with_a_vote(fixed_canary_in_a_rehearsal(), round(true, [66, 67, 67])));
+    browser.until_shows("#vote-count", "200 votes");
+    for (width, height) in [(999, 700), (768, 1024), (640, 360), (390, 844), (320, 600)] {
+        browser.resize(width, height);
+        assert!(!overflows_sideways(&browser), "{width}×{height} must not scroll sideways in a vote");
+        let covered = browser.run(
+            "return [...document.querySelectorAll('.behind')].filter(it => it.checkVisibility() && \
+                 (it.scrollHeight > it.clientHeight + 1 || it.scrollWidth > it.clientWidth + 1)).map(it => it.id || it.className)",
+        );
+        assert_eq!(covered, json!([]), "{width}×{height}: what is behind the curtain fits");
+        keep(&browser, &format!("vote-{width}"));
+    }
     server.show(broken_canary());
     browser.resize(390, 844);
     browser.until_shows("#step", "4. Deploy");
@@ -1102,8 +1122,95 @@ fn axe_finds_no_barrier_in_any_look() {
     });
     browser.until_shows("#outage", "refused");
     is_clean("an outage behind the curtain");
+    server.edit(|state| {
+        state["outage"] = Value::Null;
+        state["rehearsal"]["vote"] =
+            json!({"url": "http://192.168.1.20:8091", "round": round(true, [7, 14, 9])});
+    });
+    browser.until_shows("#vote-count", "30 votes");
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        is_clean("a vote");
+    }
+    browser.press("v");
+    is_clean("where phones vote");
+    browser.press(ESCAPE);
+    browser.prefers("light");
+    server.edit(|state| {
+        state["rehearsal"]["curtain"] = json!(false);
+        state["rehearsal"]["vote"]["round"] = round(false, [7, 14, 9]);
+    });
+    browser.until_shows("#class-said", "The class");
+    is_clean("the class and the judge");
     browser.resize(390, 844);
     is_clean("a phone");
+}
+
+#[test]
+fn the_page_of_a_phone_is_legible_and_has_no_barrier() {
+    let Some(phone) = Browser::open(390, 844) else { return };
+    let (rehearsal, phones) = Serving::rehearse_with_vote(0, &[]);
+    let axe = std::env::var_os("AXE").map(|file| std::fs::read_to_string(file).expect("axe.min.js"));
+    if axe.is_none() {
+        eprintln!("without AXE, only contrasts and sizes are looked at");
+    }
+    phone.go(&format!("http://{phones}/"));
+    phone.until_shows("#told", "There is no vote");
+    let looks = |look: &str| {
+        for scheme in ["light", "dark"] {
+            phone.prefers(scheme);
+            assert_eq!(phone.run(CONTRAST), json!([]), "{look}, {scheme}: pale text");
+            if let Some(axe) = &axe {
+                phone.run(axe);
+                let found = phone.run_until_done(
+                    "axe.run().then(({violations}) => done(violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])), \
+                         error => done(String(error)))",
+                );
+                assert_eq!(found, json!([]), "{look}, {scheme}");
+            }
+            keep(&phone, &format!("phone-{scheme}-{}", look.replace(' ', "-")));
+        }
+        for (width, height) in [(390, 844), (320, 568), (844, 390)] {
+            phone.resize(width, height);
+            assert!(!overflows_sideways(&phone), "{look}: {width}×{height}");
+        }
+        phone.resize(390, 844);
+        let low = phone
+            .run("return Math.min(...[...document.querySelectorAll('button')].map(it => it.offsetHeight))");
+        assert!(low.as_f64() >= Some(44.0), "{look}: a thumb needs more than {low} px");
+    };
+    looks("no vote");
+    let hide = |hidden: bool| rehearsal.post("/v1/rehearsal", &json!({"curtain": hidden}).to_string());
+    assert_eq!(hide(true).status, 200);
+    phone.until_shows("#told", "Vote now");
+    looks("a vote");
+    tab_to_first_button(&phone);
+    phone.press(ENTER);
+    phone.until_shows("#told", "You vote: Promote.");
+    let pressed =
+        "return [...document.querySelectorAll('button')].map(it => it.getAttribute('aria-pressed'))";
+    assert_eq!(phone.run(pressed), json!(["true", "false", "false"]));
+    looks("voted");
+    phone.forces_colours();
+    keep(&phone, "phone-forced-colours");
+    let border = "return getComputedStyle(document.querySelector('[aria-pressed=true]')).borderStyle";
+    assert_eq!(phone.run(border), "double", "the choice is seen without colours");
+    let moving = "return [...document.querySelectorAll('*')].filter(one => \
+        getComputedStyle(one).transitionDuration !== '0s' || getComputedStyle(one).animationName !== 'none').length";
+    assert_eq!(phone.run(moving), 0);
+    phone.run("document.cookie; window.kept = true");
+    assert_eq!(phone.run("return document.cookie"), "", "no script reads the phone's number");
+    phone.go(&format!("http://{phones}/"));
+    phone.until_shows("#told", "You vote: Promote."); // the page was loaded again, and the phone is the same
+    rehearsal.signal(Signal::KILL);
+    phone.until_shows("#problem", "The teacher's computer cannot be reached. Trying again.");
+}
+
+fn tab_to_first_button(browser: &Browser) {
+    browser.press(TAB);
+    assert_eq!(browser.run("return document.activeElement.dataset.choice"), "promote");
+    let outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle");
+    assert_eq!(outline, "solid", "who uses a keyboard sees where it is");
 }
 
 #[test]

@@ -301,6 +301,7 @@ fn the_address_is_that_of_the_rooms_network_and_without_one_there_is_a_clear_err
     assert!(told.contains("phones vote on http://10.5.0.7:8091; "), "without a way out: {told}");
     let both = [room, ("home", "192.168.1.20")];
     let told = in_a_machine_with(&both, "ip route add default via 192.168.1.1;").expect("it runs");
-    let all = "phones vote on http://192.168.1.20:8091 (or, in another network: http://10.5.0.7:8091); ";
+    let all =
+        "phones vote on http://192.168.1.20:8091 (other addresses of this machine: http://10.5.0.7:8091); ";
     assert!(told.contains(all), "that of the default route first: {told}");
 }

@@ -94,7 +94,7 @@ fn invite(at: &[SocketAddr], page: SocketAddr) {
     let others: Vec<_> = others.iter().map(|other| url(*other)).collect();
     let others = match &others[..] {
         [] => String::new(),
-        others => format!(" (or, in another network: {})", others.join(", ")),
+        others => format!(" (other addresses of this machine: {})", others.join(", ")),
     };
     let alone = if first.ip().is_loopback() { ", which only this machine reaches" } else { "" };
     message(format_args!(
