@@ -105,7 +105,7 @@ mod tests {
         );
         let by_vpn = order(&["10.8.0.6"]);
         assert_eq!(by_vpn, ["172.17.0.1", "192.168.1.20", "fd00::2", "10.8.0.6"], "phones are in no VPN");
-        assert_eq!(by_likelihood(&[], &own[..1]), [ip("127.0.0.1"); 0], "no network");
+        assert!(by_likelihood(&[], &own[..1]).is_empty(), "no network");
         assert_eq!(by_likelihood(&[own[4].0], &[]), [own[4].0], "where the addresses cannot be listed");
     }
 

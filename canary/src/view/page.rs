@@ -1,4 +1,5 @@
-//! The page in the browser: three files, which are part of the program, and the states that they show.
+//! The page in the browser: three files, which are part of the program, and the states that they show. A phone that votes
+//! has three files of its own.
 //!
 //! `state`: all of it, as JSON. `history`: the course of a trial. `progress`: the steps of a rehearsal. `versions`:
 //! a line for each version that answers. `rules`: rules of thumb beside the judge.
@@ -44,6 +45,10 @@ mod tests {
         std::str::from_utf8(asset(path).expect("a file").1).expect("UTF-8")
     }
 
+    fn of_phones(path: &str) -> &'static str {
+        std::str::from_utf8(asset_for_phones(path).expect("a file").1).expect("UTF-8")
+    }
+
     #[test]
     fn all_that_the_page_names_is_part_of_it_and_nothing_comes_from_elsewhere() {
         for path in ["/", "/page.css", "/page.js"] {
@@ -53,16 +58,24 @@ mod tests {
             assert!(text("/").contains(&format!("=\"{named}\"")), "{named}");
         }
         assert_eq!(asset("/index.html"), None);
+        for path in ["/", "/vote.css", "/vote.js"] {
+            assert!(!of_phones(path).contains("://"), "{path} has an absolute link");
+        }
+        for named in ["vote.css", "vote.js"] {
+            assert!(of_phones("/").contains(&format!("=\"{named}\"")), "{named}");
+            assert_eq!(asset(&format!("/{named}")), None, "the two pages have no file in common");
+        }
     }
 
     #[test]
     fn the_strict_content_security_policy_finds_no_inline_script_and_no_inline_style() {
-        let page = text("/");
-        for inline in [" style=", "<style", " onclick=", " onload=", "<script>"] {
-            assert!(!page.contains(inline), "{inline}");
-        }
-        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
-            assert!(!text("/page.js").contains(markup), "{markup}");
+        for (page, script) in [(text("/"), text("/page.js")), (of_phones("/"), of_phones("/vote.js"))] {
+            for inline in [" style=", "<style", " onclick=", " onload=", "<script>"] {
+                assert!(!page.contains(inline), "{inline}");
+            }
+            for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+                assert!(!script.contains(markup), "{markup}");
+            }
         }
     }
 }

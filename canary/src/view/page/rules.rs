@@ -104,3 +104,64 @@ struct Line {
     wrong: u32,
     judge: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use canary_judge::Outcome::{self, Failure, Success};
+
+    use super::*;
+    use crate::{
+        source::{Answer, Attribution, Response},
+        trial::Coverage,
+    };
+
+    #[test]
+    fn the_judge_is_sure_from_the_decision_on_that_it_still_has() {
+        let began = Instant::now();
+        let mut trial = Trial::new(Settings::default(), None, Coverage::Sample, began);
+        let mut rules = Rules::default();
+        let mut number = 0;
+        let mut answer = |release: Release, outcome: Outcome| {
+            let now = began + Duration::from_millis(100) * u32::try_from(number).expect("few");
+            let answer = Answer {
+                attribution: Attribution::Release(release),
+                outcome,
+                status: None,
+                latency: None,
+                pod: None,
+                info: None,
+            };
+            let response = Response::Answer(answer);
+            let observation = Observation { number, sent: now, started: None, stratum: None, response };
+            trial.observe(&observation);
+            rules.observe(&trial, &observation, now);
+            number += 1;
+            (rules.sure_after(), trial.decided(now), now.duration_since(began).as_secs_f64())
+        };
+        // it may decide with either answer of a pair, 0.1 s apart
+        let (mut sure, mut decided) = (None, None);
+        while sure.is_none() {
+            answer(Release::Stable, Success);
+            let seconds;
+            (sure, decided, seconds) = answer(Release::Canary, Success);
+            assert!(seconds < 300.0, "a good canary is promoted");
+            assert_eq!(sure.is_some(), decided.is_some(), "it is sure when it has decided");
+            assert!(sure.is_none_or(|sure| (sure - seconds).abs() < 0.16), "{sure:?}, {seconds}");
+        }
+        assert!(matches!(decided, Some(Decision::Promote { .. })));
+        let first = sure;
+        answer(Release::Stable, Success);
+        assert_eq!(answer(Release::Canary, Success).0, first, "the time stays while the decision does");
+        loop {
+            answer(Release::Stable, Success);
+            let (sure, decided, seconds) = answer(Release::Canary, Failure);
+            if matches!(decided, Some(Decision::RollBack { .. })) {
+                assert!(sure.is_some_and(|sure| (sure - seconds).abs() < 0.16), "{sure:?}, {seconds}");
+                break;
+            }
+            assert!(seconds < 600.0, "a canary that fails is rolled back");
+        }
+    }
+}
