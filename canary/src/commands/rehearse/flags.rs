@@ -26,7 +26,8 @@ Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the documents describe
   1    with --script: a step had another result
   3    a mistake in the command line
-  6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
+  6    no terminal, no free port, no network for --vote, too few open files (ulimit -n), or a file
+       cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary rehearse`.
