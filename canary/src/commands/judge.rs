@@ -29,6 +29,7 @@ use crate::{
     source::{
         Seen, Source,
         lines::{End, Recorder},
+        opened::Opened,
     },
     trial::{CountedOutlook, Trial},
     view::{
@@ -61,13 +62,9 @@ pub async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 
 async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let opened = select! {
-        opened = flags.source.open(flags.bounds()) => opened,
-        signal = signals.next() => return Ok(signal),
-    };
-    let mut opened = match opened {
+    let mut opened = match open(flags, &mut signals).await {
         Ok(opened) => opened,
-        Err(error) => return Ok(unusable(error)),
+        Err(exit) => return Ok(exit),
     };
     let mut trial = flags.trial.of(opened.rate, Instant::now())?.with_given_share(opened.share);
     opened.source.pause(false);
@@ -91,6 +88,14 @@ async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
         _ => {}
     }
     Ok(exit)
+}
+
+/// Opens the source. A signal ends that.
+async fn open(flags: &JudgeFlags, signals: &mut Signals) -> Result<Opened, Exit> {
+    select! {
+        opened = flags.source.open(flags.bounds()) => opened.map_err(unusable),
+        signal = signals.next() => Err(signal),
+    }
 }
 
 /// Judges the outcomes of the source, and reports the verdict.

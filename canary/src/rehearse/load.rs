@@ -176,8 +176,8 @@ pub(super) fn summary(tally: &Tally) -> String {
         }
     }
     parts.push(format!("{} without an answer", tally.unanswered()));
-    if tally.unsent() > 0 {
-        parts.push(format!("{} more could not be sent", tally.unsent()));
+    if let Some(shortage) = tally.last_shortage() {
+        parts.push(format!("{} more could not be sent ({shortage})", tally.unsent()));
     }
     if let Some(trouble) = tally.last_trouble() {
         parts.push(format!("the last because: {trouble}"));

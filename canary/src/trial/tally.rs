@@ -44,6 +44,8 @@ pub struct Tally {
     causes: BTreeMap<Cause, u64>,
     unsent: u64,
     last_trouble: Option<String>,
+    #[serde(skip)]
+    last_shortage: Option<String>,
     statuses: Statuses,
     /// Those of failures.
     #[serde(skip)]
@@ -62,6 +64,7 @@ impl Tally {
             causes: BTreeMap::new(),
             unsent: 0,
             last_trouble: None,
+            last_shortage: None,
             statuses: Statuses::default(),
             failing: Statuses::default(),
             latencies: Latencies::default(),
@@ -97,6 +100,7 @@ impl Tally {
             Response::Unsent(why) => {
                 self.unsent += 1;
                 self.last_trouble = Some(why.clone());
+                self.last_shortage = Some(why.clone());
             }
         }
         let Some((attribution, outcome)) = observation.attributed() else { return };
@@ -190,6 +194,11 @@ impl Tally {
     /// The reason of the last request that was not answered or not sent.
     pub fn last_trouble(&self) -> Option<&str> {
         self.last_trouble.as_deref()
+    }
+
+    /// The shortage of this machine because of which the last of the requests that were not sent was not sent.
+    pub fn last_shortage(&self) -> Option<&str> {
+        self.last_shortage.as_deref()
     }
 
     /// The status codes of all answers, where they are known.
@@ -313,6 +322,9 @@ mod tests {
         assert_eq!(tally.recent_share(&Attribution::NoAnswer), Some(2.0 / 8.0));
         assert_eq!(tally.last_trouble(), Some("Too many open files"));
         assert_eq!(tally.recent_share(&Attribution::Release(Release::Stable)), Some(2.0 / 8.0));
+        tally.observe(&observed(timed_out(Attribution::NoAnswer)));
+        assert_ne!(tally.last_trouble(), tally.last_shortage());
+        assert_eq!(tally.last_shortage(), Some("Too many open files"), "a later cause does not hide it");
     }
 
     #[test]

@@ -347,7 +347,7 @@ fn a_canary_that_is_not_ready_is_named_and_not_promoted() {
     namespace.deploy("never", 1, r#"["slow-start", "9999"]"#);
     namespace.deploy("none", 0, "[]");
     namespace.until_ready("shop");
-    let short = ["--for=9s", "--output=json"];
+    let short = ["--for=15s", "--output=json"];
     let said = namespace.judge("shop", "never", &short);
     assert_eq!(said.code, Some(5), "{said:?}");
     let told = "no request goes to the canary release, deployment/never: its pod never-";
@@ -398,12 +398,19 @@ fn a_refusal_names_the_rules_and_with_them_it_works() {
              subjects: [{{kind: ServiceAccount, name: judge, namespace: {name}}}]\n"
         )
     };
+    // the API server takes in a new rule some time after it has stored it
+    let until_allowed = |what: &[&str]| {
+        let arguments = [&["--namespace", &namespace.name, "auth", "can-i"], what, &[&user]].concat();
+        eventually("the rule is known", || kubectl(&arguments, "").status.success());
+    };
     // without the right to ask pods: no answer
     namespace.apply(&role(&rules.replace("resources: [pods/proxy]", "resources: [others]")));
+    until_allowed(&["watch", "pods"]);
     let refused = namespace.judge("shop", "canary", &[&user]);
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.messages.contains("resources: [pods/proxy], verbs: [get]"), "{refused:?}");
     namespace.apply(&role(rules));
+    until_allowed(&["get", "pods", "--subresource=proxy"]);
     let said = namespace.judge("shop", "canary", &[&user, "--count=50"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.output.starts_with("Not yet: the canary has failed 0 of "), "{said:?}");

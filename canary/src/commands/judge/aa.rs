@@ -3,25 +3,28 @@
 use std::{
     io::{self, Write},
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::{select, task};
+use tokio::{select, task, time::interval_at};
 
 use super::{
     flags::{JudgeFlags, JudgeOutput},
-    input, unless_unread, unusable,
+    input, open, unless_unread, unusable,
 };
 use crate::{
     exit::Exit,
     messages::message,
     signals,
     source::{
-        Seen, Source,
+        Response, Seen, Source,
         lines::{Entry, LineError, Reader},
     },
     trial::{Fitness, Halves},
 };
+
+/// The time between two messages with the result so far.
+const PROGRESS: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
     let halves = Halves::new(flags.trial.settings()).map_err(io::Error::other)?;
@@ -33,17 +36,14 @@ pub(super) async fn run(flags: &JudgeFlags) -> io::Result<Exit> {
 
 async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
-    let opened = select! {
-        opened = flags.source.open(flags.bounds()) => opened,
-        signal = signals.next() => return Ok(signal),
-    };
-    let mut opened = match opened {
+    let mut opened = match open(flags, &mut signals).await {
         Ok(opened) => opened,
-        Err(error) => return Ok(unusable(error)),
+        Err(exit) => return Ok(exit),
     };
     message(format_args!("comparing two halves of stable's pods: {}", opened.how));
     opened.source.pause(false);
     let start = Instant::now();
+    let mut progress = interval_at((start + PROGRESS).into(), PROGRESS);
     let (mut answered, mut trouble) = (false, None);
     loop {
         select! {
@@ -52,7 +52,7 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
                 halves.see(&seen);
                 answered |= matches!(&seen, Seen::Interval(_)) || opened.source.has_answered();
                 if let Seen::Request(observation) = &seen {
-                    answered |= matches!(observation.response, crate::source::Response::Answer(_));
+                    answered |= matches!(observation.response, Response::Answer(_));
                 }
                 if let Seen::Trouble(text) = seen {
                     message(&text);
@@ -63,6 +63,7 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
                     break;
                 }
             }
+            _ = progress.tick() => message(format_args!("so far: {}", halves.report())),
             signal = signals.next() => {
                 write(flags, &halves)?;
                 return Ok(signal);

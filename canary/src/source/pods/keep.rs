@@ -35,7 +35,7 @@ const MOST_PODS: usize = 20_000;
 const ROLLOUT_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked at whether a release has a pod that is asked.
 const LOOK: Duration = Duration::from_secs(1);
-/// A trouble is told after it has lasted this long. A new pod takes some time to be ready.
+/// A trouble is told after it has lasted for this many looks. A new pod takes some time to be ready.
 const LASTING: u32 = 5;
 
 /// A list of pods, and to which release they belong.
@@ -176,19 +176,49 @@ impl Keeper {
     /// Tells if a release has no pod that is asked for some time, and why.
     pub(super) async fn look(self, names: [String; 2]) {
         let mut looks = interval(LOOK);
-        let mut lasting: [(Option<String>, u32); 2] = Default::default();
+        let mut lasting: [Lasting; 2] = Default::default();
         while self.seen.strong_count() > 0 {
             looks.tick().await;
-            for ((release, name), (known, times)) in Release::BOTH.into_iter().zip(&names).zip(&mut lasting) {
+            for ((release, name), lasting) in Release::BOTH.into_iter().zip(&names).zip(&mut lasting) {
                 let trouble = lock(&self.roster).trouble(release);
-                *times = if trouble.is_some() && trouble == *known { *times + 1 } else { 0 };
-                known.clone_from(&trouble);
-                if let (Some(why), LASTING) = (trouble, *times) {
+                if let Some(why) = lasting.look(trouble) {
                     let text = format!("no request goes to the {release} release, {name}: {why}");
                     self.tell(Seen::Trouble(text)).await;
                 }
             }
         }
+    }
+}
+
+/// How long a release has had no pod that is asked, counted in looks after the first one.
+#[derive(Default)]
+struct Lasting {
+    /// For any reason.
+    looks: u32,
+    /// For the reason of the last look.
+    same: u32,
+    reason: Option<String>,
+    told: Option<String>,
+}
+
+impl Lasting {
+    /// Takes in a look. Returns the reason if it is time to tell it: once no pod has been asked for long enough, for whatever
+    /// reasons, because a pod that starts or crashes has another one every second; and then each other reason that lasts.
+    fn look(&mut self, trouble: Option<String>) -> Option<&str> {
+        let Some(trouble) = trouble else {
+            *self = Self::default();
+            return None;
+        };
+        if let Some(last) = &self.reason {
+            self.looks += 1;
+            self.same = if *last == trouble { self.same + 1 } else { 0 };
+        }
+        let reason = self.reason.insert(trouble);
+        let is_news = self.same == LASTING && self.told.as_ref() != Some(reason);
+        if self.looks != LASTING && !is_news {
+            return None;
+        }
+        Some(self.told.insert(reason.clone()))
     }
 }
 
@@ -199,5 +229,48 @@ pub(super) fn hashes(workload: &Workload, rollout: &Object) -> Rule {
         rollout: workload.name.clone(),
         stable: rollout.status.stable_rs.clone(),
         canary: rollout.status.current_pod_hash.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told, look by look, of these reasons; `""` where a pod is asked.
+    fn told<'a>(reasons: impl IntoIterator<Item = &'a str>) -> Vec<(usize, String)> {
+        let mut lasting = Lasting::default();
+        let looks = reasons.into_iter().enumerate().filter_map(|(look, reason)| {
+            let trouble = (!reason.is_empty()).then(|| reason.to_owned());
+            Some((look, lasting.look(trouble)?.to_owned()))
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn a_trouble_is_told_once_after_five_seconds() {
+        assert_eq!(told(["not ready"; 100]), [(5, "not ready".to_owned())]);
+        assert_eq!(told(["not ready"; 5]), []);
+    }
+
+    #[test]
+    fn a_trouble_whose_reason_changes_all_the_time_is_told_as_well() {
+        let starts =
+            ["not ready", "ContainerCreating", "ContainerCreating", "ContainerCreating", "not ready"];
+        let then = ["not ready"; 20];
+        assert_eq!(told(starts.into_iter().chain(then)), [(5, "not ready".to_owned())]);
+        let crashes = ["not ready", "Error", "CrashLoopBackOff"].into_iter().cycle().take(100);
+        assert_eq!(told(crashes), [(5, "CrashLoopBackOff".to_owned())]);
+    }
+
+    #[test]
+    fn another_reason_is_told_when_it_has_lasted_as_long() {
+        let reasons = ["not ready"; 10].into_iter().chain(["ImagePullBackOff"; 10]).chain(["not ready"; 3]);
+        assert_eq!(told(reasons), [(5, "not ready".to_owned()), (15, "ImagePullBackOff".to_owned())]);
+    }
+
+    #[test]
+    fn a_trouble_that_comes_again_is_told_again() {
+        let reasons = ["not ready"; 6].into_iter().chain([""]).chain(["not ready"; 6]);
+        assert_eq!(told(reasons), [(5, "not ready".to_owned()), (12, "not ready".to_owned())]);
     }
 }

@@ -122,7 +122,7 @@ impl History {
         self.seconds.push_back((now, trial.tally().total()));
     }
 
-    /// What happens at present, as of the last second that was remembered.
+    /// What happens at present. The rate is that of the last second that was remembered.
     pub(crate) fn present(&self, trial: &Trial) -> Present {
         let began = trial.tally().began();
         let (now, total) = self.seconds.back().copied().unwrap_or((began, Counts::default()));
@@ -136,7 +136,8 @@ impl History {
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         let requests = (total.requests - counts.requests) as f64;
         let rate = if seconds > 0.0 { (requests / seconds * 1e3).round() / 1e3 } else { 0.0 };
-        let minute = total - before(MINUTE).1;
+        // up to now, as all other counts
+        let minute = trial.tally().total() - before(MINUTE).1;
         Present { rate, requests: minute.requests, failures: minute.failures }
     }
 }
@@ -200,6 +201,9 @@ mod tests {
             }
             history.remember(&trial, trial.tally().total().requests, now);
             rates.push(history.present(&trial));
+        }
+        for (tick, requests) in [(480, 10), (481, 20), (483, 40), (484, 50)] {
+            assert_eq!(rates[tick].requests, requests, "at once, with all other counts");
         }
         assert!((rates[479].rate).abs() < f64::EPSILON);
         assert!((rates[530].rate - 40.0).abs() < 1.0, "{:?}: not an average since the beginning", rates[530]);

@@ -125,8 +125,9 @@ impl Picture<'_> {
     fn causes(&self, tally: &Tally) -> Line<'static> {
         let mut causes: Vec<_> =
             tally.causes().iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-        if tally.unsent() > 0 {
-            causes.insert(0, format!("{} more could not be sent", tally.unsent()));
+        if let Some(shortage) = tally.last_shortage() {
+            let why = bounded(shortage, ERROR);
+            causes.insert(0, format!("{} more could not be sent ({why})", tally.unsent()));
         }
         if causes.is_empty() {
             causes.extend(tally.last_trouble().map(|why| bounded(why, ERROR))); // with counters, single requests are not known
