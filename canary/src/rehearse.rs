@@ -77,14 +77,15 @@ pub async fn interactive(
 }
 
 /// Goes through the steps by the button of the page, with `rate` requests a second. The Service is served on
-/// `service`, and the page on `page`, for the requests that `access` allows. `faults` are those of the fixed
+/// `service`, the page on the first of `page`, for the requests that `access` allows, and a vote of phones on the other one,
+/// if there is one. `faults` are those of the fixed
 /// canary in its faulty step.
 ///
 /// # Errors
 /// If a port or a file fails.
 pub async fn page(
     service: TcpListener,
-    page: TcpListener,
+    page: (TcpListener, Option<TcpListener>),
     access: Access,
     signals: Signals,
     rate: f64,

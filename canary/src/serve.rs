@@ -9,7 +9,7 @@
 //!   [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
+//!   rehearsal, and `vote`, what a class says. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `state`: the trials in a file, so that they survive a restart.
 //! - `metrics`: the metrics for Prometheus.
 
@@ -29,8 +29,10 @@ mod state;
 pub mod trials;
 mod verdict;
 mod versions;
+mod vote;
 
 use std::{
+    future::pending,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -61,6 +63,8 @@ use crate::{
 
 /// The maximum number of open connections. Others wait.
 const MOST_CONNECTIONS: u32 = 512;
+/// The same on the port for phones. A class holds 200 at most.
+const MOST_OF_PHONES: u32 = 256;
 /// How long a connection may be idle between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum length of a request head, in bytes. Browsers send cookies of other programs on the same host.
@@ -72,6 +76,17 @@ const FILES_OF_SOURCE: u64 = 64;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 /// The minimum time between two messages about the limit of trials.
 const LIMIT_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// The ports of a server.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// For clients and viewers.
+    pub(crate) public: TcpListener,
+    /// For probes, which connections of clients cannot block there.
+    pub(crate) admin: Option<TcpListener>,
+    /// For phones, which can only vote there.
+    pub(crate) phones: Option<TcpListener>,
+}
 
 /// A moment on both clocks: the one that measures, and the one that people read.
 #[derive(Clone, Copy, Debug)]
@@ -179,35 +194,44 @@ impl Serve {
         }))
     }
 
-    /// Serves on `listener` the verdict on the outcomes of `source`, until `end` is ready. Then it drains. Probes are
-    /// answered on `admin`, too, where connections of clients cannot use up the places.
+    /// Serves on `ports` the verdict on the outcomes of `source`, until `end` is ready. Then it drains.
     pub(crate) async fn run(
         self: &Arc<Self>,
         source: impl Source,
         mut record: Option<Record>,
         state: Option<StateFile>,
-        listener: TcpListener,
-        admin: Option<TcpListener>,
+        ports: Ports,
         end: impl Future<Output = Shutdown>,
     ) {
-        let public = (listener, routes::router(Arc::clone(self)));
-        let admin = admin.map(|listener| (listener, routes::admin(Arc::clone(self))));
+        let public = (ports.public, routes::router(Arc::clone(self)));
+        let admin = ports.admin.map(|listener| (listener, routes::admin(Arc::clone(self))));
         let mut server = Server::of_routers(public, admin, self.phase.clone());
-        server.max_connections = MOST_CONNECTIONS;
+        let of_phones = ports.phones.as_ref().map_or(0, |_| MOST_OF_PHONES);
+        server.max_connections = MOST_CONNECTIONS + of_phones;
         server.own_files += FILES_OF_SOURCE;
         server.head_bytes = HEAD_BYTES;
         server.idle_timeout = IDLE_TIMEOUT;
         server.streams = true;
         let possible = server.possible_connections();
-        if possible < MOST_CONNECTIONS {
+        if possible < server.max_connections {
             message(format_args!(
                 "{possible} connections at most: the limit of open files is low (ulimit -n)"
             ));
         }
+        let of_phones = of_phones.min(possible / 3);
+        server.max_connections = MOST_CONNECTIONS.min(possible - of_phones);
+        let phones = ports.phones.map(|listener| self.server_for_phones(listener, of_phones));
+        let phones = async move {
+            match phones {
+                Some(server) => server.run(pending()).await,
+                None => pending().await,
+            }
+        };
         let mut saver = state.map(|file| Saver::new(file, Instant::now()));
         select! {
             () = self.follow(source, record.as_mut(), saver.as_mut()) => {}
             () = server.run(end) => {}
+            () = phones => {}
         }
         if let Some(record) = &mut record {
             record.end(Instant::now());
@@ -215,6 +239,19 @@ impl Serve {
         if let Some(saver) = &mut saver {
             saver.end(self).await;
         }
+    }
+
+    fn server_for_phones(self: &Arc<Self>, listener: TcpListener, connections: u32) -> Server {
+        let mut server = Server::of_routers(
+            (listener, vote::router(Arc::clone(self))),
+            None,
+            watch::Sender::new(Phase::Serving),
+        );
+        server.max_connections = connections;
+        server.own_files = 0; // the other port's server reserves them
+        server.head_bytes = HEAD_BYTES;
+        server.idle_timeout = IDLE_TIMEOUT;
+        server
     }
 
     /// Goes on with the trials of the file, if there are any that can.

@@ -4,7 +4,7 @@
 //!   `live` draws it again and again, while requests go on, with the `history` of the last seconds.
 //! - `progress`: the line of `canary judge` in a terminal. `nearness`: how near each decision is.
 //! - [`report`]: lines of JSON.
-//! - `page`: what a browser shows.
+//! - `page`: what a browser shows. `qr_code`: an address for the cameras of phones.
 
 pub mod history;
 pub(crate) mod live;
@@ -12,6 +12,7 @@ pub(crate) mod nearness;
 pub(crate) mod page;
 pub mod picture;
 pub(crate) mod progress;
+pub(crate) mod qr_code;
 pub mod report;
 pub mod terminal;
 

@@ -1,6 +1,6 @@
 //! The page in a real browser. Skipped, with a message, where there is no chromium-driver.
 //!
-//! `PAGE_PICTURE=FILE` saves the picture of docs/ in that file, and one behind the curtain beside it. `PAGE_LOOKS=DIRECTORY` keeps pictures of
+//! `PAGE_PICTURE=docs/page.png` saves the pictures of docs/ in this directory. `PAGE_LOOKS=DIRECTORY` keeps pictures of
 //! all looks. `AXE=FILE` names axe-core's axe.min.js (from `npm install axe-core`), which then looks for barriers.
 
 mod common;
@@ -29,7 +29,7 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
     let template = json!({"pod-template-hash": "567b989978"});
     let canary = json!({"canary": "broken", "pod-template-hash": "6d5f7c9b4"});
     let requests = rounds * 4;
-    json!({
+    let mut state = json!({
         "trial": "6d5f7c9b4", "seconds": f64::from(rounds) / 10.0, "title": "http://127.0.0.1:8080/v1/appinfo",
         "paused": false, "decision": decision, "sentence": sentence,
         "price_sentence": "The canary has cost about 85 failed requests, 0.33 % of a month's error budget.",
@@ -74,7 +74,9 @@ fn state(decision: &str, sentence: &str, rounds: u32, fails: bool) -> Value {
             pod("appinfo-canary-broken-6d5f7c9b4-8kzjw", "canary", canary, failed),
         ],
         "more_pods": 0, "rehearsal": null
-    })
+    });
+    state["sure_after"] = if decision == "roll_back" { json!(0.4) } else { Value::Null };
+    state
 }
 
 fn line(release: &str, pods: u32, name: &str, requests: u32, failures: u32) -> Value {
@@ -120,6 +122,25 @@ fn fixed_canary() -> Value {
     let mut state = state("not_yet", sentence, 85, false);
     state["price_sentence"] = json!("The canary has cost no requests beyond those that stable fails too.");
     state
+}
+
+/// The same, in a rehearsal, with the judge hidden.
+fn fixed_canary_in_a_rehearsal() -> Value {
+    let mut state = fixed_canary();
+    state["rehearsal"] = broken_canary()["rehearsal"].clone();
+    state["rehearsal"]["curtain"] = json!(true);
+    state
+}
+
+/// A state in a rehearsal with a vote.
+fn with_a_vote(mut state: Value, round: Value) -> Value {
+    state["rehearsal"]["vote"] = json!({"url": "http://192.168.100.200:8091", "round": round});
+    state
+}
+
+/// A round with these votes for promote, wait and roll back.
+fn round(open: bool, [promote, wait, roll_back]: [u32; 3]) -> Value {
+    json!({"number": 1, "open": open, "promote": promote, "wait": wait, "roll_back": roll_back})
 }
 
 /// A page that shows this state.
@@ -260,7 +281,7 @@ fn names_and_labels_that_hold_markup_are_shown_as_text() {
     {
         assert!(labels.contains(&label), "{label} is not in {labels}");
     }
-    assert_eq!(browser.count("img, script:not([src='page.js'])"), 0);
+    assert_eq!(browser.count("img:not(#scan-code, #place-code), script:not([src='page.js'])"), 0);
     assert_eq!(browser.run("return window.ran ?? null"), Value::Null);
     assert_eq!(browser.count("#pod-list .changed"), 1);
     is_without_complaints(&browser);
@@ -646,11 +667,71 @@ fn keys_hide_the_judge_pause_and_take_the_next_step() {
     is_without_complaints(&browser);
 }
 
+#[test]
+fn the_votes_of_a_class_are_bars_behind_the_curtain_and_a_sentence_beside_the_judge() {
+    let state = with_a_vote(broken_canary(), round(true, [0, 0, 0]));
+    let Some((browser, server)) = page_of(state) else { return };
+    server.tell_rights(true, true);
+    server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
+    browser.until_shows("#verdict", "Would you promote it?");
+    browser.until_shows("#scan-text", "http://192.168.100.200:8091");
+    let bars = || {
+        browser.run(
+            "return [...document.querySelectorAll('#votes li')].map(line => { \
+                 const width = (it) => line.querySelector(it).getBoundingClientRect().width; \
+                 return [line.innerText.replace(/\\s+/g, ' '), Math.round(100 * width('.bar-of span') / width('.bar-of'))] })",
+        )
+    };
+    assert_eq!(bars(), json!([["Promote 0", 0], ["Wait 0", 0], ["Roll back 0", 0]]));
+    server.edit(|state| state["rehearsal"]["vote"]["round"] = round(true, [7, 14, 9]));
+    eventually("they grow", || bars() == json!([["Promote 7", 23], ["Wait 14", 47], ["Roll back 9", 30]]));
+    gives_nothing_away(&browser);
+    let signs = browser.run(
+        "return [...document.querySelectorAll('.choice')].map(it => getComputedStyle(it, '::before').content)",
+    );
+    assert_eq!(signs, json!(["\"✓ \"", "\"… \"", "\"✕ \""]), "none is told by its colour alone");
+    let is_drawn = "return document.getElementById('scan-code').naturalWidth > 0";
+    eventually("the code is loaded", || browser.run(is_drawn) == true);
+    keep(&browser, "vote");
+    browser.press("v");
+    browser.until_shows("#place-url", "http://192.168.100.200:8091");
+    let code = browser.run("return document.getElementById('place-code').getBoundingClientRect().width");
+    assert!(code.as_f64() >= Some(500.0), "{code} px, for the last row");
+    assert!(is_in_the_window(&browser, "place"));
+    keep(&browser, "vote-place");
+    browser.press("v");
+    eventually("the same key closes it", || browser.text("#place").is_empty());
+
+    let said = |standing: &str, sure: Value, votes: [u32; 3], told: &str| {
+        server.edit(|state| {
+            state["rehearsal"]["curtain"] = json!(false);
+            state["rehearsal"]["vote"]["round"] = round(false, votes);
+            (state["standing"], state["sure_after"]) = (json!(standing), sure);
+        });
+        eventually(told, || browser.text("#class-said").replace('\u{a0}', " ") == told);
+    };
+    let class = "The class: 9 roll back, 14 wait, 7 promote.";
+    said("roll_back", json!(6.0), [7, 14, 9], &format!("{class} The judge was sure after 6 s."));
+    eventually("it is announced", || browser.text("#announcement").replace('\u{a0}', " ").contains(class));
+    keep(&browser, "vote-reveal");
+    said("roll_back", json!(0.4), [7, 14, 9], &format!("{class} The judge was sure after 0.4 s."));
+    said("promote", json!(35.4), [7, 14, 9], &format!("{class} The judge was sure after 35 s."));
+    said("not_yet", Value::Null, [7, 14, 9], &format!("{class} The judge is not sure yet."));
+    said("hold", Value::Null, [7, 14, 9], &format!("{class} The judge cannot say: both fail."));
+    said("gone", json!(3), [7, 14, 9], &format!("{class} There is no canary to judge."));
+    said("not_yet", Value::Null, [0, 0, 0], ""); // nobody has voted
+    server.edit(|state| state["rehearsal"]["vote"]["round"] = Value::Null);
+    server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
+    browser.until_shows("#verdict", "Would you promote it?");
+    assert_eq!(browser.text("#votes"), "");
+    is_without_complaints(&browser);
+}
+
 /// Behind the curtain, no text, title, picture or name of an element tells the verdict.
 fn gives_nothing_away(browser: &Browser) {
     let told = browser.run(
         "const seen = [...document.querySelectorAll('main *, header *, #told *, footer *')] \
-             .filter(one => one.checkVisibility({visibilityProperty: true})); \
+             .filter(one => one.closest('#votes') === null && one.checkVisibility({visibilityProperty: true})); \
          return seen.map(one => [one.getAttribute('aria-label') ?? '', one.childElementCount ? '' : one.textContent].join(' ')) \
              .join(' ') + ' ' + document.title + ' ' + document.getElementById('announcement').textContent",
     );
@@ -864,7 +945,7 @@ type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
 
 #[test]
 fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
-    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    let Some((browser, server)) = page_of(with_a_vote(broken_canary(), Value::Null)) else { return };
     server.tell_rights(true, true);
     browser.until_shows("#next", "Next: Roll back");
     let long = "a-name-of-63-characters-".repeat(3)[..63].to_owned();
@@ -890,7 +971,12 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
             json!("The canary has cost about 1,234,567 failed requests, 12 % of a month's error budget.");
         state["present"] = json!({"rate": 12_345.6, "requests": 740_736, "failures": 123_456});
     };
-    let edits: [Edit; 8] = [
+    let voted = |state: &mut Value, standing: &str| {
+        state["rehearsal"]["curtain"] = json!(false);
+        state["rehearsal"]["vote"]["round"] = round(false, [66, 67, 67]);
+        state["standing"] = json!(standing);
+    };
+    let edits: [Edit; 13] = [
         ("many pods", &many),
         ("large numbers", &big),
         ("not yet", &|state| {
@@ -902,10 +988,15 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
         ("rolled back", &|state| state["standing"] = json!("rolled_back")),
         ("paused", &|state| state["rehearsal"]["held"] = json!(true)),
         ("behind the curtain", &|state| state["rehearsal"]["curtain"] = json!(true)),
+        ("a vote", &|state| state["rehearsal"]["vote"]["round"] = round(true, [7, 14, 9])),
+        ("the class and a roll-back", &|state| voted(state, "roll_back")),
+        ("the class and not yet", &|state| voted(state, "not_yet")),
+        ("the class and a promotion", &|state| voted(state, "promote")),
+        ("the class and hold", &|state| voted(state, "hold")),
     ];
     for (width, height) in [(1280, 720), (1920, 1080), (1024, 768)] {
         browser.resize(width, height);
-        server.show(broken_canary());
+        server.show(with_a_vote(broken_canary(), Value::Null));
         browser.until_shows("#fact", "85 of 85 failed");
         eventually("it is drawn at this size", || {
             browser.run("return document.getElementById('evidence-chart').viewBox.baseVal.width").as_f64()
@@ -955,6 +1046,18 @@ fn smaller_windows_scroll_and_cut_nothing_off() {
                  .filter(one => getComputedStyle(one).overflowX === 'hidden' && one.className !== 'spoken').map(one => one.id)",
         );
         assert_eq!(cut, json!([]), "{width}×{height}: nothing is cut off");
+    }
+    server.show(with_a_vote(fixed_canary_in_a_rehearsal(), round(true, [66, 67, 67])));
+    browser.until_shows("#vote-count", "200 votes");
+    for (width, height) in [(999, 700), (768, 1024), (640, 360), (390, 844), (320, 600)] {
+        browser.resize(width, height);
+        assert!(!overflows_sideways(&browser), "{width}×{height} must not scroll sideways in a vote");
+        let covered = browser.run(
+            "return [...document.querySelectorAll('.behind')].filter(it => it.checkVisibility() && \
+                 (it.scrollHeight > it.clientHeight + 1 || it.scrollWidth > it.clientWidth + 1)).map(it => it.id || it.className)",
+        );
+        assert_eq!(covered, json!([]), "{width}×{height}: what is behind the curtain fits");
+        keep(&browser, &format!("vote-{width}"));
     }
     server.show(broken_canary());
     browser.resize(390, 844);
@@ -1019,8 +1122,95 @@ fn axe_finds_no_barrier_in_any_look() {
     });
     browser.until_shows("#outage", "refused");
     is_clean("an outage behind the curtain");
+    server.edit(|state| {
+        state["outage"] = Value::Null;
+        state["rehearsal"]["vote"] =
+            json!({"url": "http://192.168.1.20:8091", "round": round(true, [7, 14, 9])});
+    });
+    browser.until_shows("#vote-count", "30 votes");
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        is_clean("a vote");
+    }
+    browser.press("v");
+    is_clean("where phones vote");
+    browser.press(ESCAPE);
+    browser.prefers("light");
+    server.edit(|state| {
+        state["rehearsal"]["curtain"] = json!(false);
+        state["rehearsal"]["vote"]["round"] = round(false, [7, 14, 9]);
+    });
+    browser.until_shows("#class-said", "The class");
+    is_clean("the class and the judge");
     browser.resize(390, 844);
     is_clean("a phone");
+}
+
+#[test]
+fn the_page_of_a_phone_is_legible_and_has_no_barrier() {
+    let Some(phone) = Browser::open(390, 844) else { return };
+    let (rehearsal, phones) = Serving::rehearse_with_vote(0, &[]);
+    let axe = std::env::var_os("AXE").map(|file| std::fs::read_to_string(file).expect("axe.min.js"));
+    if axe.is_none() {
+        eprintln!("without AXE, only contrasts and sizes are looked at");
+    }
+    phone.go(&format!("http://{phones}/"));
+    phone.until_shows("#told", "There is no vote");
+    let looks = |look: &str| {
+        for scheme in ["light", "dark"] {
+            phone.prefers(scheme);
+            assert_eq!(phone.run(CONTRAST), json!([]), "{look}, {scheme}: pale text");
+            if let Some(axe) = &axe {
+                phone.run(axe);
+                let found = phone.run_until_done(
+                    "axe.run().then(({violations}) => done(violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])), \
+                         error => done(String(error)))",
+                );
+                assert_eq!(found, json!([]), "{look}, {scheme}");
+            }
+            keep(&phone, &format!("phone-{scheme}-{}", look.replace(' ', "-")));
+        }
+        for (width, height) in [(390, 844), (320, 568), (844, 390)] {
+            phone.resize(width, height);
+            assert!(!overflows_sideways(&phone), "{look}: {width}×{height}");
+        }
+        phone.resize(390, 844);
+        let low = phone
+            .run("return Math.min(...[...document.querySelectorAll('button')].map(it => it.offsetHeight))");
+        assert!(low.as_f64() >= Some(44.0), "{look}: a thumb needs more than {low} px");
+    };
+    looks("no vote");
+    let hide = |hidden: bool| rehearsal.post("/v1/rehearsal", &json!({"curtain": hidden}).to_string());
+    assert_eq!(hide(true).status, 200);
+    phone.until_shows("#told", "Vote now");
+    looks("a vote");
+    tab_to_first_button(&phone);
+    phone.press(ENTER);
+    phone.until_shows("#told", "You vote: Promote.");
+    let pressed =
+        "return [...document.querySelectorAll('button')].map(it => it.getAttribute('aria-pressed'))";
+    assert_eq!(phone.run(pressed), json!(["true", "false", "false"]));
+    looks("voted");
+    phone.forces_colours();
+    keep(&phone, "phone-forced-colours");
+    let border = "return getComputedStyle(document.querySelector('[aria-pressed=true]')).borderStyle";
+    assert_eq!(phone.run(border), "double", "the choice is seen without colours");
+    let moving = "return [...document.querySelectorAll('*')].filter(one => \
+        getComputedStyle(one).transitionDuration !== '0s' || getComputedStyle(one).animationName !== 'none').length";
+    assert_eq!(phone.run(moving), 0);
+    phone.run("document.cookie; window.kept = true");
+    assert_eq!(phone.run("return document.cookie"), "", "no script reads the phone's number");
+    phone.go(&format!("http://{phones}/"));
+    phone.until_shows("#told", "You vote: Promote."); // the page was loaded again, and the phone is the same
+    rehearsal.signal(Signal::KILL);
+    phone.until_shows("#problem", "The teacher's computer cannot be reached. Trying again.");
+}
+
+fn tab_to_first_button(browser: &Browser) {
+    browser.press(TAB);
+    assert_eq!(browser.run("return document.activeElement.dataset.choice"), "promote");
+    let outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle");
+    assert_eq!(outline, "solid", "who uses a keyboard sees where it is");
 }
 
 #[test]
@@ -1246,7 +1436,7 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     eventually("300 marks", || browser.count("#wall use") == 300);
     all_is_in_the_window(&browser);
     holds("Deploy the broken canary");
-    is_the_picture_in_the_documents(&browser);
+    are_the_pictures_in_the_documents(&browser);
 
     rules_of_thumb_have_said(&browser);
     for (number, title, next, word) in [
@@ -1374,6 +1564,116 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     is_without_complaints(&browser);
 }
 
+/// docs/teaching.md, "Let the class vote".
+#[test]
+fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_time() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    // the pictures of the documents have the usual port
+    let port = if std::env::var_os("PAGE_PICTURE").is_some() { 8091 } else { 0 };
+    let (rehearsal, phones) = Serving::rehearse_with_vote(port, &[]);
+    browser.prefers("light");
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy");
+    let (phone, other) =
+        (Browser::open(390, 844).expect("a phone"), Browser::open(390, 844).expect("a phone"));
+    for phone in [&phone, &other] {
+        phone.prefers("light");
+        phone.go(&format!("http://{phones}/"));
+        phone.until_shows("#told", "There is no vote at the moment. Look at the screen.");
+        assert_eq!(phone.count("button[aria-disabled=true]"), 3);
+    }
+    keep(&phone, "phone-closed");
+    for (number, next) in (1..).zip([
+        "Scale",
+        "Change a label",
+        "Deploy the broken",
+        "Roll back",
+        "Deploy the fixed",
+        "Make some",
+    ]) {
+        browser.press("n");
+        until_done(&browser, (number, ""), &format!("Next: {next}"));
+    }
+    browser.press("j");
+    browser.until_shows("#votes", "Roll back");
+    browser.press("n");
+    until_done(&browser, (7, "Make some requests fail"), "Next: End the fault");
+    let choose = |phone: &Browser, choice: &str, told: &str| {
+        phone.click(&format!("[data-choice={choice}]"));
+        phone.until_shows("#told", told);
+    };
+    let newest = || rehearsal.events("/v1/events").next().expect("a state");
+    phone.until_shows("#step", "Step 7: Make some requests fail");
+    phone.until_shows("#canary", "The canary has failed ");
+    phone.until_shows("#told", "Vote now: tap one of the three.");
+    keep(&phone, "phone");
+    choose(&phone, "wait", "You vote: Wait. You may change it until the judge is shown.");
+    choose(&other, "roll_back", "You vote: Roll back.");
+    browser.until_shows("#votes [data-choice=wait]", "1");
+    browser.until_shows("#votes [data-choice=roll_back]", "1");
+    gives_nothing_away(&browser);
+    does_not_scroll(&browser);
+    // a tap again is no second vote, and another choice replaces the first
+    choose(&phone, "promote", "You vote: Promote.");
+    choose(&phone, "roll_back", "You vote: Roll back.");
+    browser.until_shows("#votes [data-choice=roll_back]", "2");
+    browser.until_shows("#votes [data-choice=wait]", "0");
+    keep(&phone, "phone-voted");
+    let choices = ["roll_back"; 7].into_iter().chain(["wait"; 14]).chain(["promote"; 7]);
+    for (number, choice) in (1..).zip(choices) {
+        let cookie = format!("cookie: canary-phone={number:032x}\r\n");
+        let round = newest()["rehearsal"]["vote"]["round"]["number"].clone();
+        assert_eq!(http_post(phones, &cookie, "/v1/vote", &json!({"round": round, "choice": choice})), 200);
+    }
+    browser.until_shows("#vote-count", "30 votes");
+    is_a_picture_in_the_documents(&browser, "page-vote.png");
+    let page = phone.run("return [document.body.scrollHeight <= innerHeight, document.documentElement.scrollWidth <= innerWidth]");
+    assert_eq!(page, json!([true, true]), "all is to be seen without scrolling");
+    assert_eq!(
+        phone.run("return document.body.innerText.match(/judge (is|was) sure|worse|evidence/)"),
+        Value::Null
+    );
+
+    eventually("the judge has decided", || newest()["standing"] == "roll_back");
+    browser.press("j");
+    let said = "The class: 9\u{a0}roll\u{a0}back, 14\u{a0}wait, 7\u{a0}promote. The judge was sure after ";
+    browser.until_shows("#class-said", said);
+    let seconds =
+        |text: &str| text.trim_end_matches('.').strip_suffix("\u{a0}s").and_then(|it| it.parse::<f64>().ok());
+    let told = browser.text("#class-said");
+    let of_the_class = told.strip_prefix(said).and_then(seconds).expect("a time");
+    let of_the_rules = seconds(&browser.text(".the-judge td:nth-child(2)")).expect("a time");
+    let is_same = (of_the_class - of_the_rules).abs() < if of_the_rules < 10.0 { 0.01 } else { 0.51 };
+    assert!(is_same && of_the_class > 0.0, "{of_the_class} s, and {of_the_rules} s beside the rules");
+    does_not_scroll(&browser);
+    nothing_contradicts_the_verdict(&browser);
+    keep(&browser, "reveal");
+    is_a_picture_in_the_documents(&browser, "page-reveal.png");
+    phone.until_shows("#told", "The vote is closed. You voted: Roll back. Look at the screen.");
+    phone.click("[data-choice=promote]");
+    assert_eq!(http_post(phones, "", "/v1/step", &json!({"step": 8})), 404, "a phone takes no step");
+    browser.press("n");
+    until_done(&browser, (8, "End the fault"), "Next: Follow the evidence");
+    assert_eq!(browser.text("#class-said"), "", "what the class said was about the step before");
+    phone.until_shows("#told", "There is no vote at the moment.");
+    for viewer in [&browser, &other] {
+        is_without_complaints(viewer);
+    }
+    let others = phone.complaints().into_iter().filter(|one| !one.contains("status of 429"));
+    assert_eq!(others.collect::<Vec<_>>(), [""; 0], "but for the votes that it has changed too fast");
+}
+
+/// The status of the answer to this body of JSON, sent with these headers.
+fn http_post(to: std::net::SocketAddr, headers: &str, path: &str, body: &Value) -> u16 {
+    let body = body.to_string();
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {to}\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    testkit::http::send(to, request).expect("an answer").status
+}
+
 /// Each rule has its line with the measured figure, and the first failure was the first to speak.
 fn rules_of_thumb_have_said(browser: &Browser) {
     use canary_judge::rules::{GOOD_CANARY, NAMES};
@@ -1392,18 +1692,25 @@ fn rules_of_thumb_have_said(browser: &Browser) {
     assert_eq!(said(3), None, "four minutes are not over: {rows:?}");
 }
 
-fn is_the_picture_in_the_documents(browser: &Browser) {
-    let picture = picture(browser);
-    assert!(picture.len() < 200_000, "{} bytes", picture.len());
-    let Some(file) = std::env::var_os("PAGE_PICTURE") else { return };
-    std::fs::write(&file, picture).expect("written");
-    // the same behind the curtain, beside it
+fn are_the_pictures_in_the_documents(browser: &Browser) {
+    is_a_picture_in_the_documents(browser, "page.png");
+    if std::env::var_os("PAGE_PICTURE").is_none() {
+        return;
+    }
     browser.press("j");
     browser.until_shows("#verdict", "Would you promote it?");
-    let curtain = std::path::Path::new(&file).with_file_name("page-curtain.png");
-    std::fs::write(curtain, self::picture(browser)).expect("written");
+    is_a_picture_in_the_documents(browser, "page-curtain.png");
     browser.press("j");
     browser.until_shows("#word", "Roll back");
+}
+
+/// Saves it under this name, if `PAGE_PICTURE` names a picture of docs/.
+fn is_a_picture_in_the_documents(browser: &Browser, name: &str) {
+    let picture = picture(browser);
+    assert!(picture.len() < 200_000, "{} bytes", picture.len());
+    if let Some(file) = std::env::var_os("PAGE_PICTURE") {
+        std::fs::write(std::path::Path::new(&file).with_file_name(name), picture).expect("written");
+    }
 }
 
 /// Saves a picture for developers of the page, if `PAGE_LOOKS` names a directory.

@@ -29,8 +29,10 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
     }
     if let Some(page) = flags.page {
         let page = server::bind(page).map_err(cannot_listen("--page=", page))?;
+        let phones =
+            flags.vote.map(|vote| server::bind(vote).map_err(cannot_listen("--vote=", vote))).transpose()?;
         let access = Access { hosts: flags.allow_host.clone(), ..Access::default() };
-        return rehearse::page(listener, page, access, signals, flags.rate, flags.faults()).await;
+        return rehearse::page(listener, (page, phones), access, signals, flags.rate, flags.faults()).await;
     }
     if let Some(why) = terminal::unfit() {
         return Err(io::Error::other(format!(

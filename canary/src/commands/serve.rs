@@ -15,7 +15,7 @@ use super::{cannot_listen, unusable};
 use crate::{
     exit::Exit,
     messages::{elsewhere, message, usable},
-    serve::{Access, LONGEST_RECORD, Record, Serve, StateFile, Token},
+    serve::{Access, LONGEST_RECORD, Ports, Record, Serve, StateFile, Token},
     signals,
     source::{Source, opened::Opened},
 };
@@ -63,7 +63,8 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     {
         return Ok(unusable(error.to_string()));
     }
-    let serving = serve.run(source, record, state, listener, admin, end);
+    let ports = Ports { public: listener, admin, phones: None };
+    let serving = serve.run(source, record, state, ports, end);
     tokio::pin!(serving);
     select! {
         () = &mut serving => return Ok(Exit::Done),

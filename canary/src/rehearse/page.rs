@@ -1,6 +1,13 @@
 //! The walkthrough in the page of `canary serve`: the step, and a button for the next one.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    env,
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpListener,
@@ -17,26 +24,31 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    messages::{elsewhere, message, usable},
-    serve::{Access, Rehearsal, Serve},
+    messages::{elsewhere, in_networks, message, usable},
+    serve::{Access, Ports, Rehearsal, Serve},
     signals::{Signals, ended_by},
     source::{
         FailingAnswer, Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
-    view::page::Progress,
+    view::{page::Progress, qr_code},
 };
 
 /// Serves the page, and goes through the steps by its button.
 pub(super) async fn run(
     mut cluster: Cluster,
     notes: UnboundedReceiver<String>,
-    listener: TcpListener,
+    (listener, phones): (TcpListener, Option<TcpListener>),
     access: Access,
     mut signals: Signals,
     rate: f64,
 ) -> io::Result<Exit> {
-    let rehearsal = Arc::new(Rehearsal::new(before_the_first_step()));
+    let at = phones.as_ref().map(places_to_vote).transpose()?;
+    let rehearsal = Rehearsal::new(before_the_first_step());
+    let rehearsal = Arc::new(match at.as_ref().and_then(|at| at.first()) {
+        Some(first) => rehearsal.with_vote(url(*first)),
+        None => rehearsal,
+    });
     let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
     let probe = Probe::paused(Service::plain(cluster.target()), pace);
     let source = OnceDeployed { progress: rehearsal.progress(), probe };
@@ -48,11 +60,54 @@ pub(super) async fn run(
         usable(address),
         elsewhere(address)
     ));
+    if let Some(at) = &at {
+        invite(at, address);
+    }
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
+    let ports = Ports { public: listener, admin: None, phones };
     select! {
-        () = serve.run(source, None, None, listener, None, std::future::pending()) => Ok(Exit::Done),
+        () = serve.run(source, None, None, ports, std::future::pending()) => Ok(Exit::Done),
         never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
         signal = signals.next() => Ok(ended_by(signal)),
+    }
+}
+
+/// The addresses at which phones reach this listener, the most likely one first.
+fn places_to_vote(phones: &TcpListener) -> io::Result<Vec<SocketAddr>> {
+    let at = in_networks(phones.local_addr()?);
+    if at.is_empty() {
+        return Err(io::Error::other(
+            "--vote: this machine has no network in which phones could reach it; connect it to one, or try it on this \
+             machine alone, with --vote=127.0.0.1:8091",
+        ));
+    }
+    Ok(at)
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Tells where phones vote, with a code for their cameras, and what does not fit to that.
+fn invite(at: &[SocketAddr], page: SocketAddr) {
+    let [first, others @ ..] = at else { return };
+    let others: Vec<_> = others.iter().map(|other| url(*other)).collect();
+    let others = match &others[..] {
+        [] => String::new(),
+        others => format!(" (other addresses of this machine: {})", others.join(", ")),
+    };
+    let alone = if first.ip().is_loopback() { ", which only this machine reaches" } else { "" };
+    message(format_args!(
+        "phones vote on {}{others}{alone}; the page shows the code as well, with the key v",
+        url(*first)
+    ));
+    let coloured = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let _ = write!(io::stderr(), "{}", qr_code::lines(&url(*first), coloured)); // as a message that cannot be written
+    if !page.ip().is_loopback() {
+        message(
+            "the page is open to other machines, too: who knows its address can read the hidden verdict. Without an \
+             address, --page is for this machine alone",
+        );
     }
 }
 
@@ -68,6 +123,7 @@ fn before_the_first_step() -> Progress {
         under_way: false,
         held: false,
         curtain: false,
+        vote: None,
         paused: true,
     }
 }
@@ -92,9 +148,11 @@ async fn take_steps(
                 note: String::new(),
                 next: next.map(Step::title),
                 under_way: true,
+                vote: progress.vote.take(),
                 ..*progress
             };
         });
+        rehearsal.begin_round();
         apply(step, cluster, &mut notes, rehearsal).await?;
         if let Some(canary) = step.changes() {
             serve.reset(canary.template_hash);

@@ -1,6 +1,6 @@
 //! The steps of a rehearsal as viewers see them, and the request for the next step.
 
-use std::{cmp::Ordering, net::SocketAddr, sync::Arc, time::Instant};
+use std::{cmp::Ordering, mem, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -15,8 +15,9 @@ use super::{
     Serve,
     access::{Access, Refusal, json},
     input::read_json,
+    vote::{Ballots, Vote},
 };
-use crate::view::page::Progress;
+use crate::view::page::{self, Progress};
 
 /// A rehearsal: its progress, and the step that viewers want.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Rehearsal {
     progress: watch::Sender<Progress>,
     /// The number of the last requested step.
     wanted: watch::Sender<usize>,
+    vote: Option<Vote>,
 }
 
 /// A requested step that is neither the next one nor an earlier one.
@@ -40,7 +42,47 @@ enum NotNext {
 impl Rehearsal {
     /// A rehearsal before step 1.
     pub(crate) fn new(progress: Progress) -> Self {
-        Self { progress: watch::Sender::new(progress), wanted: watch::Sender::new(0) }
+        Self { progress: watch::Sender::new(progress), wanted: watch::Sender::new(0), vote: None }
+    }
+
+    /// The same, with a vote of the class, at this URL.
+    pub(crate) fn with_vote(self, url: String) -> Self {
+        let vote = Some(Vote::new(&url));
+        self.progress.send_modify(|progress| progress.vote = Some(page::Vote { url, round: None }));
+        Self { vote, ..self }
+    }
+
+    /// The vote of the class, if there is one.
+    pub(super) fn vote(&self) -> Option<&Vote> {
+        self.vote.as_ref()
+    }
+
+    /// Changes the progress and the ballots, and shows viewers the result.
+    pub(super) fn change_with_ballots(&self, change: impl FnOnce(&mut Progress, &mut Ballots)) {
+        self.progress.send_modify(|progress| {
+            let Some(vote) = &self.vote else { return change(progress, &mut Ballots::default()) };
+            let mut ballots = vote.ballots();
+            change(progress, &mut ballots);
+            if let Some(vote) = &mut progress.vote {
+                vote.round = ballots.shown();
+            }
+        });
+    }
+
+    /// Begins a new round if the judge is hidden. Otherwise the last one is forgotten: it was about something else.
+    pub(crate) fn begin_round(&self) {
+        self.change_with_ballots(
+            |progress, ballots| if progress.curtain { ballots.begin() } else { ballots.forget() },
+        );
+    }
+
+    /// Hides the judge, which begins a round of the vote, or shows it, which ends the round.
+    fn set_curtain(&self, curtain: bool) {
+        self.change_with_ballots(|progress, ballots| {
+            if mem::replace(&mut progress.curtain, curtain) != curtain {
+                if curtain { ballots.begin() } else { ballots.close() }
+            }
+        });
     }
 
     /// The progress, to follow.
@@ -108,14 +150,14 @@ pub(super) async fn change(
         serve.pause(rehearsal, paused);
     }
     if let Some(curtain) = curtain {
-        rehearsal.show(|progress| progress.curtain = curtain);
+        rehearsal.set_curtain(curtain);
     }
     let progress = rehearsal.progress.borrow().clone();
     Ok(json(&progress))
 }
 
 impl Serve {
-    fn rehearsal(&self) -> Result<&Rehearsal, Refusal> {
+    pub(super) fn rehearsal(&self) -> Result<&Rehearsal, Refusal> {
         let no_steps =
             || Refusal::new(StatusCode::NOT_FOUND, "there are no steps: this is not canary rehearse --page");
         self.rehearsal.as_deref().ok_or_else(no_steps)
@@ -162,6 +204,7 @@ mod tests {
             under_way: false,
             held: false,
             curtain: false,
+            vote: None,
             paused: true,
         })
     }

@@ -58,6 +58,9 @@ pub(super) async fn reset(
     serve.access.check_reset(remote, &headers)?;
     let wanted = read_json::<Reset>(&headers, body).await?.wanted()?;
     let id = serve.trials().reset(&wanted, Instant::now()).ok_or_else(|| no_such_trial(&wanted))?;
+    if let Some(rehearsal) = &serve.rehearsal {
+        rehearsal.begin_round();
+    }
     message(format_args!("trial {id} begins anew: POST /v1/reset from {}", caller(remote)));
     let sentence = "The trial begins anew. Each reset is another chance to err: what --alpha promises holds for \
                     each trial between two resets.";

@@ -23,7 +23,7 @@ use super::{
     engines,
     events::{MOST_VIEWERS, Rights},
     input::wanted_trial,
-    rehearsal, reset, verdict,
+    rehearsal, reset, verdict, vote,
 };
 use crate::view::page;
 
@@ -53,6 +53,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .route("/v1/reset", post(reset::reset))
         .route("/v1/step", post(rehearsal::step))
         .route("/v1/rehearsal", post(rehearsal::change))
+        .route("/v1/vote.svg", get(vote::code))
         .route("/flagger/{hook}", post(engines::flagger))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -76,7 +77,7 @@ pub(super) fn admin(serve: Arc<Serve>) -> Router {
 }
 
 /// Checks the host before anything else, and gives every answer its headers.
-async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(serve): State<Arc<Serve>>, request: Request, next: Next) -> Response {
     let allowed = serve.access.check_host(request.uri(), request.headers());
     let mut answer = match allowed {
         Ok(()) => next.run(request).await,
@@ -141,6 +142,6 @@ async fn page(method: Method, uri: Uri) -> Response {
     }
 }
 
-async fn method_not_allowed() -> Refusal {
+pub(super) async fn method_not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
 }

@@ -117,6 +117,11 @@ impl Scripted {
             }
             ("GET", "/page.js") => client
                 .write_all(file("text/javascript", include_str!("../../src/view/page/page.js")).as_bytes()),
+            ("GET", "/v1/vote.svg") => {
+                let picture =
+                    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'><path d='M1 1h7v7H1z'/></svg>";
+                client.write_all(file("image/svg+xml", picture).as_bytes())
+            }
             ("GET", "/v1/events") => {
                 self.change(|script| script.asked.push(path.clone()));
                 client.write_all(file("text/event-stream", "").as_bytes())?;

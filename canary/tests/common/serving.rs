@@ -56,16 +56,21 @@ impl Serving {
         Self::of(start(&[&["rehearse", "--page=127.0.0.1:0", "--listen=127.0.0.1:0"], flags].concat()))
     }
 
+    /// The same, with a vote, and where phones vote: at this port, or at a free one if it is 0.
+    pub fn rehearse_with_vote(port: u16, flags: &[&str]) -> (Self, SocketAddr) {
+        let vote = format!("--vote=127.0.0.1:{port}");
+        let all = ["rehearse", "--page=127.0.0.1:0", "--listen=127.0.0.1:0", &vote];
+        let mut child = start(&[&all, flags].concat());
+        let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (address, phones) = (address_in(&mut messages), address_in(&mut messages));
+        thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
+        (Self { child, address }, phones)
+    }
+
     /// What a process serves, by its first message.
     pub fn of(mut child: Child) -> Self {
         let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut first = String::new();
-        // a source may say first what it has found
-        while !first.contains(" on http://") && messages.read_line(&mut first).expect("UTF-8") > 0 {}
-        let after = first.split_once(" on http://");
-        let address = after.and_then(|(_, after)| after.split_once(',')).map(|(address, _)| address);
-        let address = address.and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("it does not serve: {first}"));
+        let address = address_in(&mut messages);
         thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
         Self { child, address }
     }
@@ -123,6 +128,17 @@ impl Serving {
         stream.write_all(request.as_bytes()).expect("it reads");
         Events { lines: BufReader::new(stream), head: String::new() }
     }
+}
+
+/// The address in the next message that tells one.
+fn address_in(messages: &mut impl BufRead) -> SocketAddr {
+    let mut told = String::new();
+    // a source may say first what it has found
+    while !told.contains(" on http://") && messages.read_line(&mut told).expect("UTF-8") > 0 {}
+    let after = told.split_once(" on http://");
+    let address = after.and_then(|(_, after)| after.split_once(',')).map(|(address, _)| address);
+    let address = address.and_then(|address| address.parse().ok());
+    address.unwrap_or_else(|| panic!("it does not serve: {told}"))
 }
 
 impl Drop for Serving {

@@ -15,16 +15,19 @@ pub(crate) const HELP: &str = "\
 Examples:
   canary rehearse                      in the terminal, step by step
   canary rehearse --page               in the browser
+  canary rehearse --page --vote        the same, and a class votes with its phones
   canary rehearse --script             unattended, with a check of each step
 
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
-page has buttons, and the keys n, p, j (hide the judge) and d (details).
+page has buttons, and the keys n, p, j (hide the judge), d (details) and, with --vote, v (where
+phones vote).
 
 Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the documents describe
   1    with --script: a step had another result
   3    a mistake in the command line
-  6    no terminal, no free port, too few open files (ulimit -n), or a file cannot be written
+  6    no terminal, no free port, no network for --vote, too few open files (ulimit -n), or a file
+       cannot be written
   128+n  ended by signal n (but 0 on Ctrl-C in the picture and with --page)";
 
 /// `canary rehearse`.
@@ -38,6 +41,12 @@ pub struct RehearseFlags {
     #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "127.0.0.1:8090", conflicts_with = "script")]
     pub page: Option<Listen>,
+
+    /// With --page, let a class vote while the judge is hidden: phones in the room's network open the printed address, by
+    /// default at port 8091, and can do nothing else there
+    #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true, requires = "page")]
+    #[arg(default_missing_value = "0.0.0.0:8091")]
+    pub vote: Option<Listen>,
 
     /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME", requires = "page")]

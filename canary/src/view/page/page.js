@@ -209,14 +209,62 @@ function showVerdict(now) {
   $("verdict").classList.toggle("dense", fact.length + more.length + meaning.length > 200);
   setText($("more"), more);
   setText($("meaning"), meaning);
+  const said = classSaid(now);
+  setText($("class-said"), said);
+  $("class-said").hidden = said === "";
+  $("verdict").classList.toggle("voted", said !== "");
   setText($("sentence"), sentence);
   setText($("price"), price_sentence ?? "");
   const shown = isCurtained() ? "hidden" : standing;
   if (spoken !== shown) {
     spoken = shown;
-    setText($("announcement"), isCurtained() ? "The judge is hidden." : `Verdict: ${word}. ${sentence}`);
+    setText($("announcement"), isCurtained() ? "The judge is hidden." : [`Verdict: ${word}. ${sentence}`, said].filter(Boolean).join(" "));
     document.title = isCurtained() ? "canary" : `${word} · canary`;
     $("icon").href = icon(shown);
+  }
+}
+
+// ---- The vote of the class
+
+const CHOICES = ["promote", "wait", "roll_back"];
+
+// What the class said, and when the judge knew it, once it is shown.
+function classSaid({ rehearsal, standing, sure_after: sure }) {
+  const round = rehearsal?.vote?.round ?? null;
+  if (round === null || round.open || CHOICES.every((choice) => round[choice] === 0)) return "";
+  const seconds = sure === null ? "" : count(sure < 10 ? sure : Math.round(sure));
+  const judge = sure !== null && ["promote", "roll_back", "rolled_back"].includes(standing)
+    ? `The judge was sure after ${seconds}\u00a0s.`
+    : { not_yet: "The judge is not sure yet.", hold: "The judge cannot say: both fail." }[standing]
+      ?? "There is no canary to judge.";
+  const told = (choice, words) => `${count(round[choice])} ${words}`.replaceAll(" ", "\u00a0");
+  const votes = [told("roll_back", "roll back"), told("wait", "wait"), told("promote", "promote")];
+  return `The class: ${votes.join(", ")}. ${judge}`;
+}
+
+function showVote({ rehearsal }) {
+  const vote = rehearsal?.vote ?? null;
+  for (const id of ["show-place", "scan", "scan-text"]) $(id).hidden = vote === null;
+  for (const id of ["evidence-behind", "bound-behind"]) $(id).hidden = vote !== null;
+  const round = vote?.round ?? null;
+  $("votes").hidden = $("vote-count").hidden = round === null || !round.open;
+  if (vote === null) return;
+  if ($("scan-code").dataset.shown !== vote.url) {
+    for (const code of [$("scan-code"), $("place-code")]) {
+      code.src = "v1/vote.svg";
+      code.alt = `QR code of ${vote.url}`;
+      code.dataset.shown = vote.url;
+    }
+    setText($("scan-url"), vote.url);
+    setText($("place-url"), vote.url);
+  }
+  if (round === null) return;
+  const all = CHOICES.reduce((sum, choice) => sum + round[choice], 0);
+  setText($("vote-count"), `${count(all)} vote${all === 1 ? "" : "s"}`);
+  for (const line of $("votes").children) {
+    const number = round[line.dataset.choice];
+    line.querySelector(".bar-of span").style.width = `${all === 0 ? 0 : (number / all) * 100}%`;
+    setText(line.querySelector("b"), count(number));
   }
 }
 
@@ -645,7 +693,7 @@ function showStrata(strata) {
 
 // ---- Drawing
 
-const PARTS = [showWall, showHeader, showOutage, showTimes, showVerdict, showPresent, showEvidence, showBound, showRules,
+const PARTS = [showWall, showHeader, showOutage, showTimes, showVerdict, showVote, showPresent, showEvidence, showBound, showRules,
   showShare, showVersions, showDetails];
 let due = false;
 
@@ -762,16 +810,21 @@ function pauseOrGoOn() {
   if (!$("pause").hidden) post("v1/rehearsal", { paused: !state.rehearsal.held });
 }
 
+function showThePlace() {
+  if (!$("show-place").hidden) $("place").showModal();
+}
+
 function showTheDetails() {
   $("details").showModal();
   drawSoon();
 }
 
-const KEYS = { j: hideOrShow, p: pauseOrGoOn, n: next, ArrowRight: next, PageDown: next, d: showTheDetails };
+const KEYS = { j: hideOrShow, p: pauseOrGoOn, n: next, ArrowRight: next, PageDown: next, d: showTheDetails, v: showThePlace };
 
 document.addEventListener("keydown", (event) => {
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || event.ctrlKey || event.altKey || event.metaKey || event.repeat || state === null) return;
+  if (act === showThePlace && $("place").open) return $("place").close();
   if (document.querySelector("dialog[open]") !== null) return;
   if (act === next && $("next").hidden) return; // the keys scroll, as ever
   event.preventDefault();
@@ -782,6 +835,8 @@ $("next").addEventListener("click", next);
 $("curtain").addEventListener("click", hideOrShow);
 $("pause").addEventListener("click", pauseOrGoOn);
 $("show-details").addEventListener("click", showTheDetails);
+$("show-place").addEventListener("click", showThePlace);
+$("close-place").addEventListener("click", () => $("place").close());
 $("close-details").addEventListener("click", () => $("details").close());
 $("reset").addEventListener("click", () => {
   $("confirm").showModal();

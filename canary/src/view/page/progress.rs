@@ -24,7 +24,29 @@ pub(crate) struct Progress {
     pub(crate) held: bool,
     /// Whether the judge is hidden from all viewers.
     pub(crate) curtain: bool,
+    /// The vote of the class, if there is one.
+    pub(crate) vote: Option<Vote>,
     /// No requests are sent, because nothing is deployed yet.
     #[serde(skip)]
     pub(crate) paused: bool,
+}
+
+/// The vote of the class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Vote {
+    /// Where phones vote, as in `http://192.168.1.20:8091`.
+    pub(crate) url: String,
+    /// The round; `None` if none has begun in this step.
+    pub(crate) round: Option<Round>,
+}
+
+/// The votes of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Round {
+    pub(crate) number: u32,
+    /// Whether votes are still counted: until the judge is shown.
+    pub(crate) open: bool,
+    pub(crate) promote: usize,
+    pub(crate) wait: usize,
+    pub(crate) roll_back: usize,
 }

@@ -136,6 +136,8 @@ pub(crate) struct State<'a> {
     gap: Option<[String; 2]>,
     /// What rules of thumb say; null where single requests are not known, and after a restart.
     rules: Option<rules::Shown>,
+    /// When the judge decided on what it says now, in seconds since the trial began, without pauses.
+    sure_after: Option<f64>,
     /// Why it is promoted.
     reason: Option<Reason>,
     rehearsal: Option<&'a Progress>,
@@ -333,6 +335,7 @@ impl<'a> State<'a> {
             gap: gap.clone(),
             // they have not seen what was before a restart
             rules: rules.shown(trial).filter(|_| gap.is_none()),
+            sure_after: rules.sure_after(),
             reason: match verdict.decision {
                 Decision::Promote { reason, .. } => Some(reason),
                 Decision::RollBack { .. } | Decision::NotYet | Decision::Hold => None,
