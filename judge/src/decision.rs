@@ -547,9 +547,10 @@ impl Judge {
     /// Whether stable's own pods differ as much as the canary does from stable, in one of two ways.
     fn pods_differ_as_much(&self) -> bool {
         let are_spread = self.episodes_ln_e_value().is_some() && {
-            let [stable, canary] =
-                [&self.stable_pods, &self.canary_pods].map(|pods| spread::rates(pods.totals()));
-            !spread::is_exceeded(&stable, &canary, self.settings.alpha.get())
+            // all answers of the canary: failures may not name their pod
+            let (canary, pods) = (self.judged.canary.rate().unwrap_or(0.0), self.canary_pods.totals().len());
+            let stable = spread::rates(self.stable_pods.totals());
+            !spread::is_exceeded(&stable, canary, pods, self.settings.alpha.get())
         };
         are_spread || self.stable_pods_differ_as_much()
     }

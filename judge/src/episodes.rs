@@ -36,7 +36,7 @@ const MOST_PODS: usize = 64;
 /// A batch has about this many units of the release that has less of them. With one canary pod beside three, that is one span.
 const UNITS: f64 = 1.0;
 /// The factor by which the weight of a span falls with each later one, in the number of requests of a unit.
-const SIZE_DECAY: f64 = 0.95;
+const SIZE_DECAY: f64 = 0.8;
 /// The same in the number of failures that are usual.
 const USUAL_DECAY: f64 = 0.98;
 

@@ -12,18 +12,18 @@ use crate::Counts;
 /// its level was chosen by simulation.
 const STRICTER: f64 = 5.0;
 
-/// Whether the rates of the canary's pods are greater than those of stable's by more than the spread of the latter explains.
-/// Also true if fewer than two pods of stable are known: then there is no spread to compare with.
-pub(crate) fn is_exceeded(stable: &[f64], canary: &[f64], alpha: f64) -> bool {
-    if stable.len() < 2 || canary.is_empty() {
+/// Whether the rate of the canary, which has so many pods, is greater than those of stable's pods by more than their spread
+/// explains. Also true if fewer than two pods of stable are known: then there is no spread to compare with.
+pub(crate) fn is_exceeded(stable: &[f64], canary: f64, pods: usize, alpha: f64) -> bool {
+    if stable.len() < 2 {
         return true;
     }
-    let (usual, suspect) = (mean(stable), mean(canary));
+    let usual = stable.iter().sum::<f64>() / stable.len() as f64;
     let freedom = stable.len() - 1;
     let squares: f64 = stable.iter().map(|rate| (rate - usual).powi(2)).sum();
-    let parts = 1.0 / canary.len() as f64 + 1.0 / stable.len() as f64;
+    let parts = 1.0 / pods.max(1) as f64 + 1.0 / stable.len() as f64;
     let error = (squares / freedom as f64 * parts).sqrt();
-    let difference = suspect - usual;
+    let difference = canary - usual;
     if error == 0.0 { difference > 0.0 } else { tail(difference / error, freedom) <= alpha / STRICTER }
 }
 
@@ -32,10 +32,6 @@ pub(crate) fn rates(pods: impl Iterator<Item = Counts> + Clone) -> Vec<f64> {
     let (sum, number) =
         pods.clone().fold((0.0, 0.0), |(sum, number), pod| (sum + crate::real(pod.requests), number + 1.0));
     pods.filter(|pod| 2.0 * crate::real(pod.requests) * number >= sum).filter_map(Counts::rate).collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// P(T ≥ t) of Student's distribution (M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions", 1964, 26.7.3 and
@@ -78,15 +74,12 @@ mod tests {
     #[test]
     fn the_canary_must_differ_more_than_stables_pods_do() {
         let stable = [0.04, 0.05, 0.07];
-        assert!(!is_exceeded(&stable, &[0.08], 0.05), "as a pod of stable might");
-        assert!(is_exceeded(&stable, &[0.5], 0.05));
-        assert!(is_exceeded(&[0.0; 3], &[0.01], 0.05) && !is_exceeded(&[0.0; 3], &[0.0], 0.05));
-        assert!(is_exceeded(&[0.04], &[0.08], 0.05), "one pod has no spread");
+        assert!(!is_exceeded(&stable, 0.08, 1, 0.05), "as a pod of stable might");
+        assert!(is_exceeded(&stable, 0.5, 1, 0.05));
+        assert!(is_exceeded(&[0.0; 3], 0.01, 1, 0.05) && !is_exceeded(&[0.0; 3], 0.0, 1, 0.05));
+        assert!(is_exceeded(&[0.04], 0.08, 1, 0.05), "one pod has no spread");
         let many = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07];
-        assert!(
-            !is_exceeded(&many, &[0.11], 0.05) && is_exceeded(&many, &[0.11, 0.11], 0.05),
-            "two can tell"
-        );
+        assert!(!is_exceeded(&many, 0.11, 1, 0.05) && is_exceeded(&many, 0.11, 2, 0.05), "two can tell");
     }
 
     #[test]
