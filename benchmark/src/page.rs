@@ -128,7 +128,7 @@ pub fn csv(worlds: &[World], table: &Table) -> String {
             let quantile = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
             writeln!(
                 text,
-                "\"{}\",{},{name},{},{},{},{},{},{},{},{}",
+                "\"{}\",{},\"{name}\",{},{},{},{},{},{},{},{}",
                 world.name,
                 format!("{:?}", world.truth).to_lowercase(),
                 figures.runs,

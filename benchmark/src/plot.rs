@@ -18,9 +18,10 @@ const WORLDS: [(&str, &str); 4] = [
 ];
 
 /// Okabe and Ito's colours, which people with any colour vision tell apart ("Color Universal Design", 2008), and grey.
-const COLOURS: [RGBColor; 12] = [
+const COLOURS: [RGBColor; 13] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 0, 0),
+    RGBColor(150, 30, 30),
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),
     RGBColor(0, 158, 115),

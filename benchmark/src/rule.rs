@@ -41,6 +41,7 @@ pub struct Entry {
 pub const ALL: &[Entry] = &[
     crate::rules::ours::ENTRY,
     crate::rules::ours::ALL_ON,
+    crate::rules::ours::EPISODES,
     crate::rules::argo::ENTRY,
     crate::rules::flagger::ENTRY,
     crate::rules::kayenta::ENTRY,

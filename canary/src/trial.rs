@@ -247,12 +247,15 @@ impl Trial {
                 self.seen_share.see(release, 1, observation.sent, Duration::ZERO);
             }
         }
+        let began = self.tally.began();
+        let sent = self.settings.episodes.map(|_| observation.sent.saturating_duration_since(began));
         let attributed = observation.attributed().filter(|_| counts);
         let request = attributed.map(|(attribution, outcome)| {
             let latency = observation.latency();
             Request::new(attribution.release(), outcome)
                 .with_pod(observation.pod())
                 .with_stratum(observation.stratum.as_deref())
+                .with_sent(sent)
                 .with_latency(latency)
                 .with_warm_up(is_warm_up)
         });
@@ -352,14 +355,24 @@ impl Trial {
     /// What decides about the evidence: the trial of a file goes on only with the same.
     pub(crate) fn terms(&self) -> String {
         let Settings {
-            alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up, ..
+            alpha,
+            max_failure_rate,
+            max_ratio,
+            min_answers,
+            max_latency,
+            slower_by,
+            warm_up,
+            episodes,
+            ..
         } = self.settings;
         let slower_by = slower_by.map_or_else(|| "none".to_owned(), |tolerance| tolerance.get().to_string());
         let [latency, warm_up] = [max_latency, warm_up]
             .map(|time| time.map_or_else(|| "none".to_owned(), |time| format!("{time:?}")));
+        // a state file of before has no such flag
+        let episodes = episodes.map(|time| format!(" --episodes {time:?}")).unwrap_or_default();
         format!(
             "--alpha {} --max-failure-rate {} --max-ratio {} --min-answers {min_answers} --max-latency {latency} \
-             --slower-by {slower_by} --warm-up {warm_up}",
+             --slower-by {slower_by} --warm-up {warm_up}{episodes}",
             alpha.get(),
             max_failure_rate.get(),
             max_ratio.get(),

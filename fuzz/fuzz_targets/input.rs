@@ -26,6 +26,7 @@ fn chosen(flags: u8) -> (Settings, Vec<String>) {
         max_latency: has(2).then_some(Duration::from_millis(300)),
         slower_by: has(3).then(|| Tolerance::new(0.2).expect("a tolerance")),
         warm_up: has(4).then_some(Duration::from_secs(30)),
+        episodes: (has(1) && has(4)).then_some(Duration::from_secs(2)),
         min_answers: if has(0) && has(3) { 3 } else { 0 },
         ..Settings::default()
     };
@@ -44,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     let mut trial = Trial::new(settings, None, Coverage::All, start);
     let (mut requests, mut now, mut was_rolled_back) = (0, start, false);
     let lines = Reader::new(input, settings.max_latency, start)
-        .with_times(settings.warm_up.is_some())
+        .with_times(settings.warm_up.map(|_| "--warm-up"))
         .divided_by(&by);
     for read in lines {
         let read = match read {

@@ -10,14 +10,18 @@ use crate::{
     bounds::{ConfidenceSequence, Interval},
     by_limit::ByLimit,
     comparison::{Comparison, Tables, Within},
+    episodes::Episodes,
     latency::Latencies,
     order::{Order, Request},
     pods::PodComparison,
     scrapes::{Kept, Scrapes, Window},
     settings::Settings,
     share::{self, Share},
+    spread,
     strata::{Complete, Strata, Stratum},
-    verdict::{Decision, Estimate, Evidence, FailingPods, Latency, Reason, StratumEvidence, Verdict},
+    verdict::{
+        self, Decision, Estimate, Evidence, FailingPods, Latency, PodSpans, Reason, StratumEvidence, Verdict,
+    },
     warm_up::WarmUp,
 };
 
@@ -62,6 +66,8 @@ pub struct Judge {
     compared: Compared,
     by_limit: ByLimit,
     latencies: Latencies,
+    /// The evidence from episodes of failures, if the settings say so.
+    episodes: Option<Box<Episodes>>,
     /// What is left out of pods that have just started, if the settings say so.
     warm_up: Option<Box<WarmUp>>,
     share: Share,
@@ -121,6 +127,7 @@ impl Judge {
             compared: Compared::Batches(Box::new(Comparison::new(settings, 1.0))),
             by_limit: ByLimit::new(settings),
             latencies: Latencies::new(settings.latency_factor()),
+            episodes: settings.episodes.map(|longest| Box::new(Episodes::new(longest))),
             warm_up: settings.warm_up.map(|_| Box::new(WarmUp::new(settings))),
             share: Share::UNKNOWN,
             stable_pods: PodComparison::new(settings.alpha.get()),
@@ -242,6 +249,7 @@ impl Judge {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
         self.latencies.end_batches();
+        self.end_episodes();
         if let Some(warm_up) = &mut self.warm_up {
             warm_up.end();
         }
@@ -288,6 +296,7 @@ impl Judge {
         self.stable_pods.end_batch();
         self.canary_pods.end_batch();
         self.latencies.end_batches();
+        self.end_episodes();
         self.by_limit.settle(f64::INFINITY);
         if let Some(warm_up) = &mut self.warm_up {
             warm_up.settle(f64::INFINITY);
@@ -328,6 +337,9 @@ impl Judge {
             return;
         }
         let is_timed = self.latencies.observe(&request);
+        if let Some(episodes) = &mut self.episodes {
+            episodes.observe(&request);
+        }
         self.divide_if(stratum.is_some());
         self.open.record(release, outcome);
         if let (Some(release), Some(pod)) = (release, pod) {
@@ -411,7 +423,7 @@ impl Judge {
             self.roll_back =
                 Some(Evidence { warm_up: self.warm_up.as_ref().map(|it| it.canary()), ..clear() });
         }
-        if self.roll_back.is_none() && self.is_worse() && !self.stable_pods_differ_as_much() {
+        if self.roll_back.is_none() && self.is_worse() && !self.pods_differ_as_much() {
             self.roll_back = Some(clear());
         }
         if self.roll_back.is_none() && self.is_slower() {
@@ -446,14 +458,48 @@ impl Judge {
             && !self.stable_pods.any_fails_at(AS_MUCH)
     }
 
-    /// Whether the canary has more of the failures than its share of the requests explains.
+    /// Whether the canary has more of the failures than its share of the requests explains, and of the episodes if they count.
     fn is_worse(&self) -> bool {
         self.comparison_ln_e_value() >= -self.settings.alpha.get().ln()
     }
 
-    /// The natural logarithm of the greatest e-value of the comparison so far; at least 0.
+    /// The natural logarithm of the greatest e-value of the comparison so far; at least 0. If episodes count, it is the
+    /// smaller one of requests and of episodes.
     fn comparison_ln_e_value(&self) -> f64 {
+        self.requests_ln_e_value().min(self.episodes_ln_e_value().unwrap_or(f64::INFINITY))
+    }
+
+    /// The natural logarithm of the greatest e-value of requests so far; at least 0.
+    fn requests_ln_e_value(&self) -> f64 {
         self.compared.comparisons().iter().map(Comparison::peak_ln_e_value).fold(0.0, f64::max)
+    }
+
+    /// The same of episodes, times the part of α. `None` if they do not count.
+    fn episodes_ln_e_value(&self) -> Option<f64> {
+        let episodes = self.episodes.as_ref().filter(|episodes| episodes.are_known())?;
+        Some((episodes.peak_ln_e_value() + alpha::failures(self.settings).ln()).max(0.0))
+    }
+
+    /// What the verdict says of episodes.
+    fn episodes(&self) -> Option<verdict::Episodes> {
+        let ln_e_value = self.episodes_ln_e_value()?;
+        let spans = |release, pods: &PodComparison| {
+            let Counts { requests, failures, .. } =
+                self.episodes.as_ref().map(|episodes| episodes.units(release)).unwrap_or_default();
+            PodSpans { pods: pods.totals().len(), spans: requests, failing: failures }
+        };
+        Some(verdict::Episodes {
+            canary: spans(Release::Canary, &self.canary_pods),
+            stable: spans(Release::Stable, &self.stable_pods),
+            ln_e_value,
+            decide: self.requests_ln_e_value() >= -self.settings.alpha.get().ln() && !self.is_worse(),
+        })
+    }
+
+    fn end_episodes(&mut self) {
+        if let Some(episodes) = &mut self.episodes {
+            episodes.end();
+        }
     }
 
     /// Whether the canary is slower than the settings allow.
@@ -496,6 +542,17 @@ impl Judge {
             decides: self.settings.slower_by.is_some(),
             rolled_back: self.is_rolled_back_as_slower,
         })
+    }
+
+    /// Whether stable's own pods differ as much as the canary does from stable, in one of two ways.
+    fn pods_differ_as_much(&self) -> bool {
+        let are_spread = self.episodes_ln_e_value().is_some() && {
+            // all answers of the canary: failures may not name their pod
+            let (canary, pods) = (self.judged.canary.rate().unwrap_or(0.0), self.canary_pods.totals().len());
+            let stable = spread::rates(self.stable_pods.totals());
+            !spread::is_exceeded(&stable, canary, pods, self.settings.alpha.get())
+        };
+        are_spread || self.stable_pods_differ_as_much()
     }
 
     /// Whether stable's own pods differ as much as the canary does from stable. If so, the cause may be the
@@ -718,8 +775,9 @@ impl Judge {
             failing_pods: FailingPods {
                 canary: self.canary_pods.failing(),
                 stable: self.stable_pods.failing(),
-                explain_the_difference: self.is_worse() && self.stable_pods_differ_as_much(),
+                explain_the_difference: self.is_worse() && self.pods_differ_as_much(),
             },
+            episodes: self.episodes(),
             settings: self.settings,
         }
     }

@@ -55,6 +55,8 @@
 //! - [`Absence`] says that the canary does not answer at the moment. The judge has no clock, so your program finds that
 //!   out and passes it to [`Verdict::during`]: a canary that is gone is not promoted.
 //! - [`StratumEvidence`] is what a verdict says of one stratum, if requests are divided into strata.
+//! - [`Episodes`] is what a verdict says of failures that come in episodes, in [`PodSpans`] of both releases, with
+//!   [`Settings::episodes`].
 //! - [`Price`] is what the canary has cost, as a share of a [`Budget`] with its [`Traffic`].
 //! - [`ConfidenceSequence`] is the interval of one failure rate, for use without a judge.
 //! - [`rules`] has rules of thumb, to compare a judge with what people use instead.
@@ -75,7 +77,8 @@
 // - `decision`: the rules for promotion and roll-back. `by_limit` and `by_ratio`: the two ways to a promotion.
 //   `incident`: what a promotion by the limit may leave out. `warm_up`: what is left out of pods that have just started.
 //   `alpha`: how α is divided.
-// - `pods`: which pods of a release fail more often than its other pods.
+// - `pods`: which pods of a release fail more often than its other pods. `episodes`: failures that come in episodes of single
+//   pods. `spread`: whether the releases differ by more than pods do.
 // - `bounds`: confidence intervals for failure rates.
 // - `verdict`: the result. `sentences`: a verdict and its price in words. `price`: the cost of a canary.
 // - `share`: the greatest share of the traffic that a canary may get for now.
@@ -91,6 +94,7 @@ mod by_ratio;
 mod comparison;
 mod decision;
 mod divided;
+mod episodes;
 mod incident;
 mod latency;
 mod numbers;
@@ -105,6 +109,7 @@ mod scrapes;
 mod sentences;
 mod settings;
 mod share;
+mod spread;
 mod strata;
 mod verdict;
 mod warm_up;
@@ -122,8 +127,8 @@ pub use self::{
     sentences::{count, percent},
     settings::Settings,
     verdict::{
-        Absence, Basis, Decision, Estimate, Evidence, FailingPods, Latency, Percentiles, Reason, Slower,
-        StratumEvidence, Verdict,
+        Absence, Basis, Decision, Episodes, Estimate, Evidence, FailingPods, Latency, Percentiles, PodSpans,
+        Reason, Slower, StratumEvidence, Verdict,
     },
 };
 

@@ -19,6 +19,9 @@ pub struct Request<'a> {
     /// The kind of request that it is compared within, such as its path, route, method or tenant; `None` if requests are not
     /// divided.
     pub stratum: Option<&'a str>,
+    /// When it was sent, since any moment that is the same for all, if known. It is needed with
+    /// [`Settings::episodes`](crate::Settings::episodes) only.
+    pub sent: Option<Duration>,
     /// The time to the last byte of its answer, if known.
     pub latency: Option<Duration>,
     /// Whether its pod had just started, so that it is left out if [`Settings::warm_up`](crate::Settings::warm_up) is set.
@@ -28,7 +31,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A request of which nothing else is known. `release` is `None` if the answer names no release.
     pub fn new(release: Option<Release>, outcome: Outcome) -> Self {
-        Self { release, outcome, pod: None, stratum: None, latency: None, is_warm_up: false }
+        Self { release, outcome, pod: None, stratum: None, sent: None, latency: None, is_warm_up: false }
     }
 
     /// The same, answered by this pod.
@@ -41,6 +44,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn with_stratum(self, stratum: Option<&'a str>) -> Self {
         Self { stratum, ..self }
+    }
+
+    /// The same, sent at this time, since any moment that is the same for all.
+    #[must_use]
+    pub fn with_sent(self, sent: Option<Duration>) -> Self {
+        Self { sent, ..self }
     }
 
     /// The same, with an answer that took so long.
@@ -76,27 +85,29 @@ struct Kept {
     outcome: Outcome,
     pod: Option<Box<str>>,
     stratum: Option<Box<str>>,
+    sent: Option<Duration>,
     latency: Option<Duration>,
     is_warm_up: bool,
 }
 
 impl Kept {
     fn new(request: Request<'_>) -> Self {
-        let Request { release, outcome, pod, stratum, latency, is_warm_up } = request;
+        let Request { release, outcome, pod, stratum, sent, latency, is_warm_up } = request;
         Self {
             release,
             outcome,
             pod: pod.map(Box::from),
             stratum: stratum.map(Box::from),
+            sent,
             latency,
             is_warm_up,
         }
     }
 
     fn request(&self) -> Request<'_> {
-        let Self { release, outcome, latency, is_warm_up, .. } = *self;
+        let Self { release, outcome, sent, latency, is_warm_up, .. } = *self;
         let (pod, stratum) = (self.pod.as_deref(), self.stratum.as_deref());
-        Request { release, outcome, pod, stratum, latency, is_warm_up }
+        Request { release, outcome, pod, stratum, sent, latency, is_warm_up }
     }
 }
 
@@ -149,6 +160,7 @@ mod tests {
         let known = Request::new(Some(Release::Canary), Outcome::Failure)
             .with_pod(Some("one"))
             .with_stratum(Some("/checkout"))
+            .with_sent(latency)
             .with_latency(latency)
             .with_warm_up(true);
         let mut order = Order::default();

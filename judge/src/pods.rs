@@ -116,6 +116,11 @@ impl PodComparison {
         })
     }
 
+    /// The answers of each pod that is known.
+    pub(super) fn totals(&self) -> impl ExactSizeIterator<Item = Counts> + Clone {
+        self.pods.iter().map(|pod| pod.total)
+    }
+
     /// The pods that fail more often than the others.
     pub(super) fn failing(&self) -> Vec<FailingPod> {
         let first = self.first_pods.unwrap_or(self.pods.len());

@@ -12,7 +12,8 @@ use crate::{
     pods::FailingPod,
     price::Price,
     verdict::{
-        Absence, Basis, Decision, Estimate, Evidence, Latency, Reason, Slower, StratumEvidence, Verdict,
+        Absence, Basis, Decision, Episodes, Estimate, Evidence, Latency, PodSpans, Reason, Slower,
+        StratumEvidence, Verdict,
     },
 };
 
@@ -29,6 +30,7 @@ impl Display for Verdict {
         self.not_covered(f)?;
         self.share(f)?;
         self.stable_pods_explain_the_difference(f)?;
+        self.episodes(f)?;
         self.unattributed(f)?;
         self.waiting(f)?;
         self.warm_up(f)?;
@@ -336,6 +338,37 @@ impl Verdict {
             " The canary has more failures than its share of the requests explains, but stable's own pods differ as much. \
              So the cause may be a pod, its node, or clients that always reach the same pod."
         )
+    }
+
+    /// Why episodes keep a canary from a roll-back, and that one pod of it cannot be told from a bad pod.
+    fn episodes(&self, f: &mut Formatter) -> fmt::Result {
+        let (Some(Episodes { canary, stable, decide, .. }), Some(longest)) =
+            (self.episodes, self.settings.episodes)
+        else {
+            return Ok(());
+        };
+        let is_rolled_back = matches!(self.decision, Decision::RollBack { .. });
+        if decide && !is_rolled_back {
+            let longest = humantime::format_duration(longest);
+            let of = |PodSpans { spans, failing, .. }| format!("{} of {}", count(failing), count(spans));
+            write!(
+                f,
+                " The canary has more failures than its share of the requests explains, but not clearly more episodes of them: \
+                 its pods have failed in {} spans of {longest}, and stable's in {}.",
+                of(canary),
+                of(stable)
+            )?;
+        }
+        let is_for_failures = decide || self.failing_pods.explain_the_difference || {
+            let is_slower = self.latency.is_some_and(|latency| latency.rolled_back);
+            is_rolled_back && !is_slower
+        };
+        if canary.pods == 1 && is_for_failures {
+            f.write_str(
+                " The canary has one pod, and a bad pod or node looks like a bad release: two pods would tell.",
+            )?;
+        }
+        Ok(())
     }
 
     fn unattributed(&self, f: &mut Formatter) -> fmt::Result {

@@ -37,6 +37,17 @@ pub struct Settings {
     /// [`Window::is_warm_up`](crate::Window::is_warm_up).
     #[serde(rename = "warm_up_ms", serialize_with = "milliseconds", deserialize_with = "of_milliseconds")]
     pub warm_up: Option<Duration>,
+    /// Pods may fail in episodes of up to this time, and may differ: a canary is rolled back only if it also fails in more
+    /// episodes, and by more than stable's pods differ among themselves. `None` if each request counts as an observation of
+    /// its own. In JSON `episodes_ms`, in milliseconds. It needs [`Request::sent`](crate::Request::sent), and makes no difference
+    /// without it.
+    #[serde(
+        default,
+        rename = "episodes_ms",
+        serialize_with = "milliseconds",
+        deserialize_with = "of_milliseconds"
+    )]
+    pub episodes: Option<Duration>,
     /// The service level objective: the share of requests that must succeed. It decides nothing.
     pub slo: Fraction,
     /// While the canary is on trial, it may burn the error budget of the whole service at most this many times as fast as
@@ -47,7 +58,7 @@ pub struct Settings {
 
 impl Default for Settings {
     /// α = 0.05, a failure rate of at most 1 %, a ratio of at most 2, no answers in each stratum, latency decides nothing, no
-    /// warm-up, and an objective of 99.9 %.
+    /// warm-up, no episodes, and an objective of 99.9 %.
     fn default() -> Self {
         Self {
             alpha: Fraction::FIVE_PERCENT,
@@ -57,6 +68,7 @@ impl Default for Settings {
             max_latency: None,
             slower_by: None,
             warm_up: None,
+            episodes: None,
             slo: Fraction::THREE_NINES,
             max_burn: None,
         }

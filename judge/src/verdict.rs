@@ -99,6 +99,9 @@ pub struct Verdict {
     pub is_alike_elsewhere: bool,
     /// Pods that fail more often than the other pods of their release.
     pub failing_pods: FailingPods,
+    /// What is seen of failures that come in episodes; `None` without [`Settings::episodes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episodes: Option<Episodes>,
     /// The judge's settings.
     pub settings: Settings,
 }
@@ -183,6 +186,31 @@ pub struct FailingPods {
     /// Whether the canary looks worse than stable, but stable's own pods differ as much. Then there is no
     /// roll-back.
     pub explain_the_difference: bool,
+}
+
+/// Failures that come in episodes of single pods. Time is divided into spans of [`Settings::episodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Episodes {
+    /// The canary's pods.
+    pub canary: PodSpans,
+    /// Stable's pods.
+    pub stable: PodSpans,
+    /// The natural logarithm of the greatest e-value so far in the test whether the canary fails in more spans. At ln(1/α), it
+    /// does. A roll-back takes this and the test of requests.
+    pub ln_e_value: f64,
+    /// Whether requests alone would make the canary worse, and episodes do not.
+    pub decide: bool,
+}
+
+/// The spans of time of one release's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PodSpans {
+    /// The number of its pods that are known by name.
+    pub pods: usize,
+    /// The number of spans in which a pod has answered, of all pods together.
+    pub spans: u64,
+    /// Those in which more requests have failed than usual. A span into which an episode goes on does not count again.
+    pub failing: u64,
 }
 
 /// The counts at the time of a decision.

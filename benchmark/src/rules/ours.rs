@@ -29,6 +29,16 @@ pub const ALL_ON: Entry = Entry {
     },
 };
 
+pub const EPISODES: Entry = Entry {
+    name: "canary, episodes",
+    description: "The judge with its default settings and `--episodes 2s`: a roll-back also takes more episodes of failures of at \
+                  most two seconds, and a difference greater than that between stable's pods.",
+    begin: |_| {
+        let settings = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        Some(Box::new(Ours { judge: Judge::new(settings), divides: false }))
+    },
+};
+
 /// In seconds. The canary's pod starts with the run, and stable's have started long before.
 const WARM_UP: f64 = 120.0;
 
@@ -48,6 +58,7 @@ impl Rule for Ours {
         let seen = Request::new(Some(sent.release), outcome)
             .with_pod(Some(PODS[sent.pod]))
             .with_stratum(self.divides.then_some(answer.path))
+            .with_sent(Some(Duration::from_secs_f64(sent.at)))
             .with_latency(Some(Duration::from_secs_f64(answer.latency)))
             .with_warm_up(is_new && sent.release == Release::Canary);
         self.judge.observe_numbered(number, Some(seen));

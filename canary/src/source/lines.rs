@@ -112,7 +112,7 @@ impl<R: BufRead> Reader<R> {
     pub fn new(input: R, max_latency: Option<Duration>, began: Instant) -> Self {
         let converter = Converter {
             max_latency,
-            needs_sent: false,
+            needs_sent: None,
             first_sent: None,
             outcomes: 0,
             counted: 0,
@@ -128,9 +128,10 @@ impl<R: BufRead> Reader<R> {
         Self { by: by.to_owned(), ..self }
     }
 
-    /// The same, but each line must be an outcome that tells when the request was sent, or of a record.
+    /// The same, but each line must be an outcome that tells when the request was sent, or of a record. `needs_sent` is the
+    /// flag that needs it, if one does.
     #[must_use]
-    pub fn with_times(self, needs_sent: bool) -> Self {
+    pub fn with_times(self, needs_sent: Option<&'static str>) -> Self {
         Self { converter: Converter { needs_sent, ..self.converter }, ..self }
     }
 
@@ -196,8 +197,8 @@ fn cause(text: &str, error: &serde_json::Error) -> String {
 #[derive(Debug)]
 struct Converter {
     max_latency: Option<Duration>,
-    /// Whether lines must tell when a request was sent.
-    needs_sent: bool,
+    /// The flag because of which lines must tell when a request was sent.
+    needs_sent: Option<&'static str>,
     /// That of the first outcome, in seconds.
     first_sent: Option<f64>,
     /// The number of lines so far that were outcomes.
@@ -241,7 +242,7 @@ impl Converter {
         let stratum = recorded.stratum().or(stratum);
         let entry = match recorded.part(began)? {
             Part::Header(header) => {
-                (self.max_latency, self.needs_sent) = (header.settings.max_latency, false);
+                (self.max_latency, self.needs_sent) = (header.settings.max_latency, None);
                 (self.outcomes, self.numbers) = (0, Numbers::default());
                 Entry::Header(Box::new(header))
             }
@@ -271,9 +272,8 @@ impl Converter {
     fn plain_line(&mut self, fields: Fields<'_>, stratum: Option<Arc<str>>) -> Result<Entry, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
-            _ if is_interval && self.needs_sent => {
-                Err("has counters: --warm-up needs outcomes with the times at which they were sent"
-                    .to_owned())
+            _ if is_interval && let Some(flag) = self.needs_sent => {
+                Err(format!("has counters: {flag} needs outcomes with the times at which they were sent"))
             }
             (None, None) if is_interval => {
                 let batch = self.interval(fields.stable, fields.canary, fields.unattributed)?;
@@ -281,7 +281,10 @@ impl Converter {
             }
             _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
             (Some(release), Some(failed)) => {
-                let sent = if self.needs_sent { self.sent(fields.sent.as_ref())? } else { self.began };
+                let sent = match self.needs_sent {
+                    Some(flag) => self.sent(fields.sent.as_ref(), flag)?,
+                    None => self.began,
+                };
                 let outcome = self.outcome(&release, failed, fields.ms, fields.pod)?;
                 Ok(Entry::Outcome(Observation { sent, stratum, ..outcome }))
             }
@@ -316,8 +319,8 @@ impl Converter {
     }
 
     /// When a request was sent.
-    fn sent(&mut self, sent: Option<&serde_json::Value>) -> Result<Instant, String> {
-        let sent = sent.ok_or("has no key sent, which --warm-up needs")?;
+    fn sent(&mut self, sent: Option<&serde_json::Value>, flag: &str) -> Result<Instant, String> {
+        let sent = sent.ok_or_else(|| format!("has no key sent, which {flag} needs"))?;
         let of_text = |text| humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok();
         let seconds = sent.as_f64().or_else(|| of_text(sent.as_str()?).map(|time| time.as_secs_f64()));
         let first = self.first_sent.or(seconds);
@@ -374,7 +377,7 @@ fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Resul
                 attribution,
                 cause,
                 detail: cause.to_string(),
-                pod: None,
+                pod: answer.pod,
                 info: None,
             })
         }
@@ -548,8 +551,9 @@ mod tests {
     #[test]
     fn the_time_of_sending_is_read_only_where_it_is_needed() {
         let began = Instant::now();
-        let read = |input: &str, needs_sent| {
-            let reader = Reader::new(input.as_bytes(), None, began).with_times(needs_sent);
+        let read = |input: &str, needs_sent: bool| {
+            let reader =
+                Reader::new(input.as_bytes(), None, began).with_times(needs_sent.then_some("--warm-up"));
             let sent = |read: Result<TimedEntry, LineError>| match read?.entry {
                 Entry::Outcome(observation) => Ok(observation.sent.duration_since(began).as_secs_f64()),
                 other => panic!("{other:?}"),

@@ -32,6 +32,11 @@ pub struct TrialFlags {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub warm_up: Option<Duration>,
 
+    /// Roll back only a canary that also fails in more episodes of up to this time than stable's pods, for example 2s. For
+    /// pods that all fail for a moment now and then, or differ from each other. It takes single requests, with their pods
+    #[arg(long, value_name = "TIME", value_parser = episode, conflicts_with = "prometheus")]
+    pub episodes: Option<Duration>,
+
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     pub max_ratio: Ratio,
@@ -99,6 +104,11 @@ impl TrialFlags {
         self.trial(budget, coverage, now)
     }
 
+    /// The flag because of which it must be known when each request was sent, if there is one.
+    pub(crate) fn needs_sent(&self) -> Option<&'static str> {
+        if self.warm_up.is_some() { Some("--warm-up") } else { self.episodes.map(|_| "--episodes") }
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             alpha: self.alpha,
@@ -108,6 +118,7 @@ impl TrialFlags {
             max_latency: self.max_latency,
             slower_by: self.slower_by,
             warm_up: self.warm_up,
+            episodes: self.episodes,
             slo: self.slo,
             max_burn: self.max_burn,
         }
@@ -117,6 +128,15 @@ impl TrialFlags {
         Budget { traffic, slo: self.slo }
     }
 }
+
+/// Parses the length of the longest episodes.
+fn episode(text: &str) -> Result<Duration, String> {
+    let longest = duration(text)?;
+    if longest < SHORTEST_EPISODE { Err("it must be at least 100ms".to_owned()) } else { Ok(longest) }
+}
+
+/// With shorter ones, each request would be an episode.
+const SHORTEST_EPISODE: Duration = Duration::from_millis(100);
 
 /// Parses a share. If a number has no `%`, and would be a share with it, the message says how to write it.
 fn fraction(text: &str) -> Result<Fraction, String> {

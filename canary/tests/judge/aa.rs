@@ -64,7 +64,7 @@ fn without_two_named_pods_nothing_is_compared() {
 
 #[test]
 fn flags_about_a_canary_are_refused() {
-    for flag in ["--share=5%", "--max-burn=2", "--soak=1m", "--warm-up=1s"] {
+    for flag in ["--share=5%", "--max-burn=2", "--soak=1m", "--warm-up=1s", "--episodes=2s"] {
         let (code, _, messages) = run(&["judge", "--aa", flag]);
         assert_eq!(code, Some(3), "{messages}");
         assert!(messages.contains("cannot be used with"), "{messages}");

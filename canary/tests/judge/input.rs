@@ -318,6 +318,7 @@ fn a_record_says_the_same_again_word_for_word() {
         (Version::WithNamespace, &["--rate=500", "--max-failure-rate=5%", "--alpha=0.01", "--traffic=90"]),
         (Version::WithNamespace, &["--rate=100", "--count=60"]),
         (Version::WithNamespace, &["--rate=500", "--slower-by=50%"]),
+        (Version::Broken, &["--rate=100", "--episodes=200ms"]),
     ] {
         let fleet = Fleet::with_canary(version);
         let file = tempfile::NamedTempFile::new().expect("a file");

@@ -3,6 +3,7 @@
 mod aa;
 #[path = "../common/mod.rs"]
 mod common;
+mod episodes;
 mod input;
 mod limits;
 mod order;

@@ -59,7 +59,7 @@ pub struct JudgeFlags {
 
     /// Compare two halves of stable's pods, to see whether the traffic is fit to be judged
     #[arg(long, help_heading = "Judge")]
-    #[arg(conflicts_with_all = ["share", "max_burn", "soak", "warm_up", "min_answers", "traffic", "record"])]
+    #[arg(conflicts_with_all = ["share", "max_burn", "soak", "warm_up", "episodes", "min_answers", "traffic", "record"])]
     pub aa: bool,
 
     /// Collected outcomes.

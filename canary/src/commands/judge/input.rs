@@ -35,7 +35,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let (name, input) = opened
         .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
     let lines = Reader::new(input, flags.trial.max_latency, start)
-        .with_times(flags.trial.warm_up.is_some())
+        .with_times(flags.trial.needs_sent())
         .divided_by(&flags.source.strata.by);
     let judged = Arc::new(Mutex::new(Judged { trial: flags.trial.of_all(start), at: start }));
     let most = flags.count.unwrap_or(u64::MAX);

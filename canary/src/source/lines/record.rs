@@ -96,6 +96,8 @@ struct RecordedSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warm_up_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    episodes_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     slo: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_burn: Option<f64>,
@@ -203,7 +205,15 @@ impl<W: Write> Recorder<W> {
     pub fn new(output: W, began: Instant, header: Header) -> io::Result<Self> {
         let mut recorder = Self { output, began };
         let Settings {
-            alpha, max_failure_rate, max_ratio, min_answers, max_latency, slower_by, warm_up, ..
+            alpha,
+            max_failure_rate,
+            max_ratio,
+            min_answers,
+            max_latency,
+            slower_by,
+            warm_up,
+            episodes,
+            ..
         } = header.settings;
         let budget = header.budget;
         let (coverage, counted_slo) = match header.coverage {
@@ -220,6 +230,7 @@ impl<W: Write> Recorder<W> {
             max_latency_ms: max_latency.map(milliseconds),
             slower_by: slower_by.map(Tolerance::get),
             warm_up_ms: warm_up.map(milliseconds),
+            episodes_ms: episodes.map(milliseconds),
             slo: Some(header.settings.slo.get()),
             max_burn: header.settings.max_burn.map(Burn::get),
         };
@@ -463,6 +474,7 @@ impl Recorded {
                 .map(|value| Tolerance::new(value).map_err(bad("settings.slower_by")))
                 .transpose()?,
             warm_up: settings.warm_up_ms.map(|ms| seconds(ms / 1e3, "settings.warm_up_ms")).transpose()?,
+            episodes: settings.episodes_ms.map(|ms| seconds(ms / 1e3, "settings.episodes_ms")).transpose()?,
             slo: match settings.slo {
                 Some(slo) => fraction("settings.slo", slo)?,
                 None => Settings::default().slo, // records of before have none
