@@ -133,7 +133,7 @@ fn fixed_canary_in_a_rehearsal() -> Value {
 }
 
 /// A state in a rehearsal with a vote.
-fn with_a_vote(mut state: Value, round: Value) -> Value {
+fn with_a_vote(mut state: Value, round: &Value) -> Value {
     state["rehearsal"]["vote"] = json!({"url": "http://192.168.100.200:8091", "round": round});
     state
 }
@@ -669,7 +669,7 @@ fn keys_hide_the_judge_pause_and_take_the_next_step() {
 
 #[test]
 fn the_votes_of_a_class_are_bars_behind_the_curtain_and_a_sentence_beside_the_judge() {
-    let state = with_a_vote(broken_canary(), round(true, [0, 0, 0]));
+    let state = with_a_vote(broken_canary(), &round(true, [0, 0, 0]));
     let Some((browser, server)) = page_of(state) else { return };
     server.tell_rights(true, true);
     server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
@@ -945,7 +945,7 @@ type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
 
 #[test]
 fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
-    let Some((browser, server)) = page_of(with_a_vote(broken_canary(), Value::Null)) else { return };
+    let Some((browser, server)) = page_of(with_a_vote(broken_canary(), &Value::Null)) else { return };
     server.tell_rights(true, true);
     browser.until_shows("#next", "Next: Roll back");
     let long = "a-name-of-63-characters-".repeat(3)[..63].to_owned();
@@ -996,7 +996,7 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
     ];
     for (width, height) in [(1280, 720), (1920, 1080), (1024, 768)] {
         browser.resize(width, height);
-        server.show(with_a_vote(broken_canary(), Value::Null));
+        server.show(with_a_vote(broken_canary(), &Value::Null));
         browser.until_shows("#fact", "85 of 85 failed");
         eventually("it is drawn at this size", || {
             browser.run("return document.getElementById('evidence-chart').viewBox.baseVal.width").as_f64()
@@ -1047,7 +1047,7 @@ fn smaller_windows_scroll_and_cut_nothing_off() {
         );
         assert_eq!(cut, json!([]), "{width}×{height}: nothing is cut off");
     }
-    server.show(with_a_vote(fixed_canary_in_a_rehearsal(), round(true, [66, 67, 67])));
+    server.show(with_a_vote(fixed_canary_in_a_rehearsal(), &round(true, [66, 67, 67])));
     browser.until_shows("#vote-count", "200 votes");
     for (width, height) in [(999, 700), (768, 1024), (640, 360), (390, 844), (320, 600)] {
         browser.resize(width, height);
