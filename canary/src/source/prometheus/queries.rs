@@ -21,7 +21,7 @@ struct Matcher {
 pub struct Matchers(Vec<Matcher>);
 
 /// A metric's name and optional matchers: `NAME` or `NAME{label="value",…}`. Or several metrics, by matchers of the label
-/// [`NAME`]: `{__name__=~"NAME|NAME",…}`.
+/// `__name__`: `{__name__=~"NAME|NAME",…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// Empty if matchers select the names.
