@@ -852,6 +852,7 @@ fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     let is_open = || browser.run("return document.getElementById('confirm').open") == true;
     browser.click("#show-details");
     browser.until_shows("#reset", "Begin the trial anew");
+    assert_eq!(browser.run("return document.activeElement.id"), "close-details", "Enter resets nothing");
     browser.click("#reset");
     browser.until_shows("#confirm", "Each reset is another chance for the judge to err");
     browser.press(ESCAPE);
@@ -868,6 +869,48 @@ fn a_reset_is_asked_for_twice_and_a_refusal_is_told() {
     browser.click("#reset");
     browser.click("#do-reset");
     browser.until_shows("#message", "a reset needs --allow-reset");
+}
+
+/// Where the buttons of the page are, and those of a dialogue that is open.
+fn buttons(browser: &Browser) -> Value {
+    browser.run(
+        "return [...document.querySelectorAll('button')].filter(one => one.checkVisibility()).map(one => { \
+             const {x, y, width, height} = one.getBoundingClientRect(); return [one.id, x, y, width, height].join(' ') })",
+    )
+}
+
+/// A press and a release on two places are no click, neither with a mouse nor with a finger.
+#[test]
+fn no_button_moves_while_requests_are_answered() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
+    let long = "a-name-of-63-characters-".repeat(3)[..63].to_owned();
+    let mut served = broken_canary();
+    served["rehearsal"] = Value::Null;
+    for (what, begin) in [("a rehearsal", broken_canary()), ("a server", served)] {
+        for (width, height) in [(1280, 720), (1920, 1080), (768, 1024), (640, 360), (390, 844), (320, 600)] {
+            browser.resize(width, height);
+            server.show(begin.clone());
+            browser.press("d");
+            eventually("it is drawn", || browser.count("#pod-list > li") == 4);
+            let before = buttons(&browser);
+            server.edit(|state| {
+                state["pods"] = json!(vec![state["pods"][0].clone(); 50]);
+                state["versions"][0]["name"] = json!(&long);
+                state["failing"]["statuses"] = json!({"500": 1_234_567, "502": 1_234_567, "503": 1_234_567});
+                state["price_sentence"] = json!("The canary has cost 1 failed request. ".repeat(10));
+                state["requests"] = json!(1_234_567);
+                state["title"] = json!(&long);
+                if let Some(text) = state["rehearsal"].get_mut("text") {
+                    *text = json!("It goes on and on. ".repeat(8));
+                }
+            });
+            eventually("the longer texts are drawn", || browser.count("#pod-list > li") == 50);
+            assert_eq!(buttons(&browser), before, "{what}, {width}×{height}");
+            keep(&browser, &format!("buttons-{width}-{}", what.replace(" ", "-")));
+            browser.press(ESCAPE);
+        }
+    }
 }
 
 /// Whether the whole element is in the window, without scrolling.
