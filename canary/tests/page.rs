@@ -1645,9 +1645,11 @@ fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_
         phone.until_shows("#told", told);
     };
     let newest = || rehearsal.events("/v1/events").next().expect("a state");
-    phone.until_shows("#step", "Step 7: Make some requests fail");
-    phone.until_shows("#canary", "The canary has failed ");
-    phone.until_shows("#told", "Vote now: tap one of the three.");
+    for phone in [&phone, &other] {
+        phone.until_shows("#step", "Step 7: Make some requests fail");
+        phone.until_shows("#canary", "The canary has failed ");
+        phone.until_shows("#told", "Vote now: tap one of the three.");
+    }
     keep(&phone, "phone");
     choose(&phone, "wait", "You vote: Wait. You may change it until the judge is shown.");
     choose(&other, "roll_back", "You vote: Roll back.");
