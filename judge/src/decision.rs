@@ -971,23 +971,27 @@ mod tests {
         assert!(text.contains(" outside of incidents, so at most 1 % of its requests fail"), "{text}");
     }
 
+    /// What a pod has counted in 15 s.
+    fn scrape(release: Release, pod: &str, since: f64, failures: u64) -> Window {
+        Window {
+            release,
+            pod: pod.into(),
+            since,
+            until: since + 15.0,
+            counts: counts(failures, 50),
+            restarted: false,
+            is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
     fn scraped(settings: Settings, canary_failures: u64) -> Judge {
         let mut judge = Judge::new(settings);
         for round in 0..60 {
             let pods = [(Canary, "new", canary_failures), (Stable, "one", 0), (Stable, "two", 0)];
             for (pod, (release, name, failures)) in pods.into_iter().enumerate() {
-                let since = f64::from(15 * round) + pod as f64;
-                judge.observe_scrapes([Window {
-                    release,
-                    pod: name.into(),
-                    since,
-                    until: since + 15.0,
-                    counts: counts(failures, 50),
-                    restarted: false,
-                    is_warm_up: false,
-                    strata: Vec::new(),
-                    latencies: Vec::new(),
-                }]);
+                judge.observe_scrapes([scrape(release, name, f64::from(15 * round) + pod as f64, failures)]);
             }
         }
         judge.end();
@@ -1012,6 +1016,22 @@ mod tests {
         assert!(verdict.to_string().ends_with("two pods would tell."), "{verdict}");
         let episodes = verdict.episodes.expect("they count");
         assert_eq!((episodes.span, episodes.decide), (Duration::from_secs(15), false));
+    }
+
+    #[test]
+    fn episodes_of_scraped_counters_go_on_after_an_interruption() {
+        let settings = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        let judge = scraped(settings, 3);
+        let mut again: Judge = serde_json::from_str(&serde_json::to_string(&judge).unwrap()).unwrap();
+        assert!(again.resume());
+        assert_eq!(again.verdict().episodes, judge.verdict().episodes);
+        let spans = |judge: &Judge| judge.verdict().episodes.map(|seen| seen.canary.spans);
+        for round in 0..10 {
+            let since = 10_000.0 + 15.0 * f64::from(round);
+            again.observe_scrapes([scrape(Canary, "new", since, 0), scrape(Stable, "one", since + 1.0, 0)]);
+        }
+        again.end();
+        assert_eq!(spans(&again), spans(&judge).map(|before| before + 10));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Episodes {
         let part = self.part(release);
         let Some(pod) = self.pod(release, request.pod, span.max(open)) else { return };
         pod.requests += 1;
-        if take_part(&mut pod.due, part, u64::MAX) > 0 {
+        if take_part(&mut pod.due, part, 1) > 0 {
             pod.looked_at.record(request.outcome);
             pod.last_failed = request.outcome.failed();
         }
@@ -192,7 +192,7 @@ impl Episodes {
         let Some(pod) = self.pod(release, Some(name), open) else { return };
         pod.requests += counts.requests;
         pod.scraped += until - since;
-        let requests = take_part(&mut pod.due, part * real(counts.requests), u64::MAX);
+        let requests = take_part(&mut pod.due, part * real(counts.requests), counts.requests);
         let failures = take_part(&mut pod.due_failed, part * real(counts.failures), requests);
         pod.looked_at += Counts { requests, failures, slow: 0 };
         pod.last_failed = false; // that is not known
@@ -545,7 +545,7 @@ mod tests {
     fn of_the_failures_of_windows_a_part_is_looked_at_and_none_is_lost() {
         let (mut due, mut due_failed, mut looked_at) = (0.5, 0.5, counts(0, 0));
         for number in 0..1000 {
-            let requests = take_part(&mut due, 0.3 * 7.0, u64::MAX);
+            let requests = take_part(&mut due, 0.3 * 7.0, 7);
             let failures = take_part(&mut due_failed, 0.3 * f64::from(number % 8), requests);
             looked_at += counts(failures, requests);
         }

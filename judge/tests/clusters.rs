@@ -1,5 +1,5 @@
-//! Failures that come in clusters, by simulation: pods that hiccup, and pods that differ. Each run is judged twice, with and
-//! without `Settings::episodes`. `cargo test -p canary-judge --test clusters -- --nocapture` prints the measured figures, and
+//! Failures that come in clusters, by simulation: pods that hiccup, and pods that differ; single requests, and counters that are
+//! scraped. Each run is judged twice, with and without `Settings::episodes`. `cargo test -p canary-judge --test clusters -- --nocapture` prints the measured figures, and
 //! `SIMULATION_RUNS=2000` sets more runs. `docs/verdict.md` has the figures. The method was chosen on other seeds.
 
 use std::{
@@ -143,11 +143,12 @@ impl World {
                 .with_sent(Some(Duration::from_secs_f64(at)));
             let windows = scrapes.as_mut().map(|scrapes| scrapes.until(at, &mut rng));
             for (judge, rolled_back) in judges.iter_mut().filter(|(_, rolled_back)| rolled_back.is_none()) {
-                match &windows {
-                    Some(windows) => {
-                        windows.iter().for_each(|it| judge.observe_scrapes([self.window(it, &names)]))
+                if let Some(windows) = &windows {
+                    for scraped in windows {
+                        judge.observe_scrapes([self.window(scraped, &names)]);
                     }
-                    None => judge.observe(request),
+                } else {
+                    judge.observe(request);
                 }
                 *rolled_back = matches!(judge.decided(), Some(Decision::RollBack { .. })).then_some(at);
             }
@@ -282,6 +283,14 @@ fn regular_hiccups(seconds: f64, every: f64) -> impl Fn(&mut Rng) -> Course + Sy
     move |rng| {
         let phases: Vec<_> = (0..16).map(|_| every * rng.f64()).collect();
         Box::new(move |pod, at, rng| (at + phases[pod]) % every < seconds || rng.f64() < 0.001)
+    }
+}
+
+/// Each pod hiccups at random, and all pods fail for three seconds of each minute.
+fn hiccups_and_incidents(seconds: f64, every: f64) -> impl Fn(&mut Rng) -> Course + Sync {
+    move |rng| {
+        let mut of_pods = hiccups(seconds, every)(rng);
+        Box::new(move |pod, at, rng| of_pods(pod, at, rng) || at % 60.0 < 3.0)
     }
 }
 
@@ -466,12 +475,27 @@ fn pods_that_hiccup_between_scrapes_roll_the_canary_back_in_about_alpha_of_runs(
             world("2 s every 600 s, canary 1/2, 5 pods with 1/10", 1, 5, two_seconds()).with_parts(&HALF),
             world("1 s every 120 s, 1 + 3 pods, 100 a second for 10 minutes", 1, 3, one_second())
                 .with_rate(100.0, 600.0),
-            // longer than what is said
-            world("5 s every 600 s, 1 + 3 pods", 1, 3, hiccups(5.0, 600.0)),
+            world(
+                "1 s every 120 s, and incidents of all, 1 + 3 pods",
+                1,
+                3,
+                hiccups_and_incidents(1.0, 120.0),
+            ),
+            world(
+                "2 s every 600 s, and incidents of all, 1 + 3 pods",
+                1,
+                3,
+                hiccups_and_incidents(2.0, 600.0),
+            ),
+            world("1 s every 120 s, the canary has 1/50, 1/10, 1/2, 9/10 in turn", 1, 3, one_second())
+                .with_changing_part(&[0.02, 0.1, 0.5, 0.9]),
             world("15 s every 1200 s, 1 + 3 pods, --episodes 15s", 1, 3, hiccups(15.0, 1200.0))
                 .with_episodes(15),
         ];
         assert_false_roll_backs(worlds.map(|world| (world.with_scrapes(interval), ALPHA)));
+        let longer =
+            world("5 s every 600 s, 1 + 3 pods: longer than what is said", 1, 3, hiccups(5.0, 600.0));
+        assert_false_roll_backs([(longer.with_scrapes(interval), 0.08)]);
     }
 }
 

@@ -71,6 +71,6 @@ impl ServeFlags {
     pub(super) fn bounds(&self) -> Bounds {
         let TrialFlags { max_latency, share, slower_by, episodes, .. } = self.trial;
         let (compares_latency, compares_pods) = (slower_by.is_some(), episodes.is_some());
-        Bounds { max_latency, share, compares_latency, compares_pods, ..Bounds::default() }
+        Bounds { max_latency, compares_latency, compares_pods, share, ..Bounds::default() }
     }
 }
