@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{FailingAnswer, Seen, Source},
+    source::{Asked, FailingAnswer, Seen, Source},
     trial::Trial,
     view::page::Heading,
 };
@@ -165,6 +165,8 @@ pub(crate) struct Serve {
     viewers: Viewers,
     outage: Mutex<Outage>,
     last_failure: Mutex<Option<FailingAnswer>>,
+    /// What the source has asked.
+    asked: Mutex<Option<Asked>>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
 }
@@ -189,6 +191,7 @@ impl Serve {
             viewers: Viewers::default(),
             outage: Mutex::default(),
             last_failure: Mutex::default(),
+            asked: Mutex::default(),
             metrics: Metrics::new().map_err(io::Error::other)?,
             phase: watch::Sender::new(Phase::Serving),
         }))
@@ -335,6 +338,7 @@ impl Serve {
                         saver.tick(self, now);
                     }
                     *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = source.last_failure();
+                    *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = source.asked();
                     let mut trials = self.trials();
                     trials.remember(now);
                     let heading = self.heading(&trials);

@@ -74,6 +74,20 @@ pub trait Source: Send {
     fn hint(&self) -> Option<String> {
         None
     }
+
+    /// What was asked so far, if the source chooses that itself and so a verdict must name it.
+    fn asked(&self) -> Option<Asked> {
+        None
+    }
+}
+
+/// What a source has asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// Whether that is only what the readiness probe asks.
+    pub only_probe: bool,
+    /// What it is, in sentences.
+    pub text: String,
 }
 
 /// What a source yields.

@@ -52,6 +52,8 @@ type Behaviour = Box<dyn Fn(usize, &str) -> Option<Answer> + Send>;
 struct State {
     /// Objects by their path.
     objects: BTreeMap<String, Value>,
+    /// What the API server answers to these paths of objects instead.
+    refused: BTreeMap<String, Answer>,
     pods: Vec<Value>,
     behaviours: BTreeMap<String, Behaviour>,
     /// The pods of the requests, in the order of their arrival, with the whole head of each.
@@ -265,6 +267,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) {
     let mut state = state.lock().expect("no panic");
     if !before.ends_with("/pods") {
         let answer = match state.objects.get(before) {
+            _ if state.refused.contains_key(before) => state.refused[before].clone(),
             Some(object) => Answer::of_pod(200, &object.to_string()),
             None => Answer::of_api(404, "NotFound", "it is not found", &json!({})),
         };
@@ -885,4 +888,175 @@ fn what_others_have_written_is_shown_safe() {
     let (_, _, messages) = cluster.run(&["judge", "deployment/shop", "deployment/other"]);
     assert!(messages.contains("; there is shop\\u{1b}[2J"), "{messages}");
     assert!(cluster.socket_folders().is_empty());
+}
+
+/// Two Deployments as appinfo's: the readiness probe has a port of its own, and always passes. Users get what `of_users` does.
+fn with_probes(of_users: impl Fn(&str) -> u16 + Clone + Send + 'static) -> Cluster {
+    let behaviour = move || -> Behaviour {
+        let of_users = of_users.clone();
+        Box::new(move |_, path| {
+            Some(Answer::of_pod(if path == "/readyz" { 200 } else { of_users(path) }, ""))
+        })
+    };
+    let cluster = Cluster::of_deployments().with_pods(behaviour(), behaviour());
+    for pod in ["shop-a-1", "shop-canary-b-1"] {
+        cluster.change(pod, |pod| {
+            pod["spec"]["containers"] = json!([{
+                "ports": [{"name": "web", "containerPort": 8080}, {"name": "admin", "containerPort": 8081}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}},
+            }]);
+        });
+    }
+    cluster
+}
+
+const BOTH: [&str; 4] = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50"];
+
+#[test]
+fn a_verdict_names_what_was_asked_and_says_so_if_it_was_only_the_readiness_probe() {
+    let cluster = with_probes(|_| 500);
+    // a high limit, so that it is promoted soon
+    let promoted = [&BOTH[..], &["--max-failure-rate=20%"]].concat();
+    let (code, output, messages) = cluster.run(&promoted);
+    assert_eq!(code, Some(0), "{output} {messages}");
+    let only = "Only the path of the readiness probe was asked (port 8081, path /readyz). That does not show whether users \
+                get answers: ask what they ask, with --path, and with --port if it is at another port.";
+    assert!(output.starts_with("Promote: ") && output.lines().any(|line| line == only), "{output}");
+    let asked_of = |output: &str| json_lines(output).pop().expect("a summary")["asked"].clone();
+    let (code, output, messages) = cluster.run(&[&promoted[..], &["--output=json"]].concat());
+    assert_eq!(code, Some(0), "{output} {messages}");
+    assert_eq!(asked_of(&output), json!({"only_probe": true, "text": only}));
+    assert!(json_lines(&output).iter().all(|line| line["type"] == "summary" || line.get("asked").is_none()));
+    let watched = cluster.watch(&["--count=10"]);
+    assert_eq!(watched.summary["asked"]["only_probe"], true, "{watched:?}");
+
+    let of_users = ["--path=/cart?id=7", "--port=web", "--count=30"];
+    let (code, output, messages) = cluster.run(&[&BOTH[..], &of_users].concat());
+    assert!(code.is_some_and(|code| code != 0), "{output} {messages}");
+    assert!(output.lines().any(|line| line == "Asked: port 8080, path /cart?id=***."), "{output}");
+    assert!(!output.contains("readiness probe"), "{output}");
+    let (_, output, _) = cluster.run(&[&BOTH[..], &of_users, &["--output=json"]].concat());
+    assert_eq!(
+        asked_of(&output),
+        json!({"only_probe": false, "text": "Asked: port 8080, path /cart?id=***."})
+    );
+}
+
+#[test]
+fn serve_says_what_it_has_asked() {
+    let cluster = with_probes(|_| 500);
+    let arguments =
+        ["serve", "deployment/shop", "deployment/shop-canary", "--listen=127.0.0.1:0", "--rate=50"];
+    let mut serving = Serving::of(cluster.command(&arguments).spawn().expect("it starts"));
+    eventually("what was asked", || {
+        let asked = &serving.get("/v1/verdict").json()["asked"];
+        asked["only_probe"] == true
+            && asked["text"].as_str().is_some_and(|text| text.contains("(port 8081, path /readyz)"))
+    });
+    serving.signal(Signal::TERM);
+    serving.signal(Signal::TERM);
+    serving.end();
+}
+
+#[test]
+fn a_path_is_asked_at_the_port_that_is_named_http_and_a_wrong_place_is_told_with_the_other_ports() {
+    let wrong = |cluster: &Cluster| {
+        let (code, _, messages) = cluster.run(&[&BOTH[..], &["--path=/v1/appinfo", "--count=60"]].concat());
+        (code, messages)
+    };
+    let cluster = with_probes(|_| 404);
+    let (_, messages) = wrong(&cluster);
+    let hint = "20 answers, all have the status 404 Not Found: is that the right place (port 8081, path /v1/appinfo)? --path \
+                and --port set another; the containers also have the port 8080 (web)";
+    assert_eq!(messages.matches(hint).count(), 1, "{messages}");
+
+    let cluster = with_probes(|_| 200);
+    for pod in ["shop-a-1", "shop-canary-b-1"] {
+        cluster.change(pod, |pod| pod["spec"]["containers"][0]["ports"][0]["name"] = json!("http"));
+    }
+    let (code, messages) = wrong(&cluster);
+    assert_eq!(code, Some(2), "{messages}");
+    assert!(messages.contains("(1 pod), port 8080, named http, path /v1/appinfo; "), "{messages}");
+    assert!(!messages.contains("20 answers"), "{messages}");
+    let state = cluster.lock();
+    assert!(
+        state.asked.iter().all(|(_, head)| head.contains(":8080/proxy/v1/appinfo ")),
+        "{:?}",
+        state.asked
+    );
+}
+
+#[test]
+fn a_kubeconfig_or_a_context_that_does_not_exist_is_told_with_the_contexts_that_do() {
+    // as kubectl does, which takes a file that is not there for an empty one
+    let fails = |why: &str, contexts: &str| {
+        format!(
+            "[ $1 = proxy ] || case $2 in view) echo 'error: {why}' >&2; exit 1 ;; get-contexts) printf '{contexts}'; exit 0 ;; esac"
+        )
+    };
+    let none_chosen = "current-context must exist in order to minify";
+    let many = (0..30).fold(String::new(), |all, number| format!("{all}c{number}\\n"));
+    for (why, contexts, flag, told) in [
+        (
+            none_chosen,
+            "",
+            "--kubeconfig=/no/such",
+            "cannot read --kubeconfig /no/such: No such file or directory",
+        ),
+        (none_chosen, "", "--kubeconfig=/dev/null", "--kubeconfig /dev/null has no context"),
+        (
+            none_chosen,
+            "",
+            "--count=1",
+            "there is no kubeconfig with a context in ~/.kube/config: --kubeconfig FILE or",
+        ),
+        (
+            none_chosen,
+            "a\\nb\\033[2J\\n",
+            "--count=1",
+            "the kubeconfig has no current context: --context NAME chooses one; there are a, b\\u{1b}[2J",
+        ),
+        (
+            "cannot locate context gone",
+            "a\\n",
+            "--count=1",
+            "kubectl: cannot locate context gone: --context NAME chooses another one; there is a",
+        ),
+        ("cannot locate context x", "a\\nb\\n", "--context=x", "there is no context x; there are a, b"),
+        (
+            "cannot locate context x",
+            &many,
+            "--context=x",
+            "there are c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, and 20 more",
+        ),
+        ("cannot locate cluster c", "a\\nb\\n", "--context=a", "kubectl: cannot locate cluster c"),
+    ] {
+        let cluster = Cluster::of_deployments().before(&fails(why, contexts));
+        let (code, output, messages) =
+            cluster.run(&["judge", "deployment/shop", "deployment/shop-canary", flag]);
+        assert_eq!((code, output.as_str()), (Some(3), ""), "{flag}: {messages}");
+        assert!(messages.contains(told), "{flag}: {messages}");
+        assert!(!messages.contains("minify") && messages.len() < 2000, "{flag}: {messages}");
+    }
+    let cluster = Cluster::of_deployments().before(&fails(none_chosen, ""));
+    let mut command = cluster.command(&["judge", "deployment/shop", "deployment/shop-canary"]);
+    let output = command.env("KUBECONFIG", "/no/such:/nor/this").output().expect("it runs");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(messages.contains("there is no context in KUBECONFIG=/no/such:/nor/this"), "{messages}");
+}
+
+#[test]
+fn a_kind_that_the_cluster_does_not_know_is_told_as_that() {
+    let cluster = Cluster::new();
+    let path = "/apis/argoproj.io/v1alpha1/namespaces/shop-space/rollouts/shop";
+    let unknown = "the server could not find the requested resource";
+    for answer in
+        [Answer::of_pod(404, "404 page not found\n"), Answer::of_api(404, "NotFound", unknown, &json!({}))]
+    {
+        cluster.lock().refused.insert(path.to_owned(), answer);
+        let (code, _, messages) = cluster.run(&["judge", "rollout/shop"]);
+        assert_eq!(code, Some(3), "{messages}");
+        let told = "the cluster does not know the kind Rollout of argoproj.io/v1alpha1: is Argo Rollouts installed there?";
+        assert!(messages.contains(told), "{messages}");
+    }
 }

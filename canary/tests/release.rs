@@ -514,6 +514,20 @@ fn the_action_fails_only_on_roll_back_or_without_a_verdict() {
 }
 
 #[test]
+fn the_action_tells_what_was_asked_after_the_verdict() {
+    let mut line: Value = serde_json::from_str(&summary_line("Promote: it is good.")).expect("JSON");
+    line["asked"] = serde_json::json!({"only_probe": true, "text": "Only /readyz\nwas asked."});
+    let folder = tempfile::tempdir().expect("a folder");
+    let ended = Runner::new(&stand_in(&folder, &line.to_string(), 0)).with("arguments", "deployment/a").run();
+    assert_eq!(ended.outputs["verdict"], "Promote: it is good. Only /readyz was asked.", "{ended:?}");
+    assert!(
+        ended.summary.contains("Promote\\: it is good\\. Only \\/readyz was asked\\."),
+        "{}",
+        ended.summary
+    );
+}
+
+#[test]
 fn no_input_of_the_action_and_no_name_of_the_service_is_a_command() {
     for step in steps() {
         let script = step["run"].as_str().expect("a script");

@@ -27,7 +27,7 @@ use crate::{
     messages::message,
     signals::{self, Signals},
     source::{
-        Seen, Source,
+        Asked, Seen, Source,
         lines::{End, Recorder},
         opened::Opened,
     },
@@ -121,9 +121,9 @@ async fn judge(
         recorder.end(end, at)?;
     }
     match &mut report {
-        Some(report) => unless_unread(report.end(trial, at))?,
+        Some(report) => unless_unread(report.end(trial, source.asked(), at))?,
         None if exit == Exit::NoAnswer => {}
-        None => unless_unread(write_sentences(trial, at))?,
+        None => unless_unread(write_sentences(trial, source.asked(), at))?,
     }
     Ok(exit)
 }
@@ -290,9 +290,12 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-fn write_sentences(trial: &Trial, now: Instant) -> io::Result<()> {
+fn write_sentences(trial: &Trial, asked: Option<Asked>, now: Instant) -> io::Result<()> {
     let verdict = trial.verdict(now);
     writeln!(io::stdout(), "{verdict}")?;
+    if let Some(Asked { text, .. }) = asked {
+        writeln!(io::stdout(), "{text}")?;
+    }
     let statuses = trial.tally().statuses();
     if !statuses.are_good() {
         writeln!(io::stdout(), "Status codes of the answers: {statuses}.")?;

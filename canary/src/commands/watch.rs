@@ -55,13 +55,18 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
             Event::RequestsOver => break None,
         }
     };
+    let asked = picture.asked().map_or(String::new(), |asked| format!("\n{}", asked.text));
     let mut trial = picture.close();
     if ended_by.is_none() {
         trial.end();
     }
     let (total, verdict) = (trial.tally().total(), trial.verdict(Instant::now()));
-    let written =
-        writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures);
+    let written = writeln!(
+        io::stdout(),
+        "{title}: {} requests, {} failed\n{verdict}{asked}",
+        total.requests,
+        total.failures
+    );
     match ended_by {
         Some(signal @ Exit::Signal(_)) => Ok(signal), // the terminal may be gone
         Some(exit) => written.map(|()| exit),
@@ -105,7 +110,7 @@ async fn lines(
             signal = signals.next() => break ended_by(signal),
         }
     };
-    report.end(&trial, Instant::now())?;
+    report.end(&trial, source.asked(), Instant::now())?;
     Ok(exit)
 }
 

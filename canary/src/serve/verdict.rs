@@ -1,7 +1,7 @@
 //! `GET /v1/verdict`: the verdict for scripts and Argo Rollouts.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -19,7 +19,10 @@ use super::{
     text_of,
     trials::{Found, TooMany, Wanted},
 };
-use crate::view::{sentence, word};
+use crate::{
+    source::Asked,
+    view::{sentence, word},
+};
 use canary_judge::{Decision, Price, Verdict};
 
 /// The answer to `GET /v1/verdict`.
@@ -48,6 +51,9 @@ struct VerdictAnswer<'a> {
     process_started: String,
     /// The last time of this trial in which nothing was seen, because the server did not run.
     not_seen: Option<NotSeen>,
+    /// What this process has asked, if the source tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Asked>,
 }
 
 /// A time in which nothing was seen, in UTC.
@@ -65,7 +71,13 @@ struct Other<'a> {
 }
 
 impl<'a> VerdictAnswer<'a> {
-    fn new(found: &Found<'a>, started: Start, counting_since: SystemTime, now: Instant) -> Self {
+    fn new(
+        found: &Found<'a>,
+        started: Start,
+        counting_since: SystemTime,
+        asked: Option<Asked>,
+        now: Instant,
+    ) -> Self {
         let trial = found.one.trial();
         let (verdict, price) = (trial.verdict(now), trial.price(now));
         let other = |(trial, decision): &(&'a str, Decision)| Other { trial, decision: word(decision) };
@@ -84,6 +96,7 @@ impl<'a> VerdictAnswer<'a> {
                 let [since, until] = gap.ends();
                 NotSeen { since, until }
             }),
+            asked,
         }
     }
 }
@@ -98,10 +111,11 @@ pub(super) async fn verdict(
         Access::check_site(&headers)?;
     }
     let now = Instant::now();
+    let asked = serve.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut trials = serve.trials();
     let since = serve.counting_since(&trials);
     let found = trials.ask(&wanted, now)?;
-    Ok(json(&VerdictAnswer::new(&found, serve.started, since, now)))
+    Ok(json(&VerdictAnswer::new(&found, serve.started, since, asked, now)))
 }
 
 impl From<TooMany> for Refusal {

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use super::{FailingAnswer, Seen, Source};
+use super::{Asked, FailingAnswer, Seen, Source};
 
 /// A source of any kind.
 pub struct AnySource(Box<dyn BoxedSource>);
@@ -33,6 +33,10 @@ impl Source for AnySource {
     fn hint(&self) -> Option<String> {
         self.0.hint()
     }
+
+    fn asked(&self) -> Option<Asked> {
+        self.0.asked()
+    }
 }
 
 impl fmt::Debug for AnySource {
@@ -48,6 +52,7 @@ trait BoxedSource: Send + Sync {
     fn has_answered(&self) -> bool;
     fn last_failure(&self) -> Option<FailingAnswer>;
     fn hint(&self) -> Option<String>;
+    fn asked(&self) -> Option<Asked>;
 }
 
 impl<S: Source + Sync> BoxedSource for S {
@@ -69,5 +74,9 @@ impl<S: Source + Sync> BoxedSource for S {
 
     fn hint(&self) -> Option<String> {
         Source::hint(self)
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        Source::asked(self)
     }
 }

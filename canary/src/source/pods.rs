@@ -5,9 +5,10 @@
 //!   and the port and the path of a pod.
 //! - `api`: the client of the API server. `kubectl`: `kubectl proxy`, which leads to it from a laptop.
 //! - `roster`: the pods that are known. `keep`: keeps them up to date.
-//! - `request`: one request, and whose answer it was.
+//! - `request`: one request, and whose answer it was. `asked`: what was asked, for the verdict and for a message.
 
 mod api;
+mod asked;
 mod flags;
 mod keep;
 mod kubectl;
@@ -29,18 +30,19 @@ use tokio::{
 };
 
 pub(crate) use self::flags::conflict;
+use self::{
+    asked::FirstAnswers,
+    kubectl::{News, Proxy},
+    request::Asking,
+    roster::Roster,
+};
 pub use self::{
     flags::PodsFlags,
     objects::PortName,
     workload::{Place, Selector, Workload},
 };
-use self::{
-    kubectl::{News, Proxy},
-    request::Asking,
-    roster::Roster,
-};
 use super::{
-    FailingAnswer, Observation, Seen, Source,
+    Asked, FailingAnswer, Observation, Response, Seen, Source,
     probe::{Orders, Pace, Turns},
     strata::{Path, Paths},
 };
@@ -63,10 +65,14 @@ struct Pods {
     proxy: Option<Proxy>,
     /// Whether it has ended for good, so that no request can be sent.
     ended: bool,
+    first_answers: FirstAnswers,
+    /// A mistake that is to be told next.
+    mistake: Option<String>,
 }
 
-impl Source for Pods {
-    async fn next(&mut self) -> Option<Seen> {
+impl Pods {
+    /// What is seen next, without mistakes in the flags. Cancel-safe.
+    async fn seen(&mut self) -> Option<Seen> {
         if self.ended {
             return None;
         }
@@ -83,6 +89,19 @@ impl Source for Pods {
             }
         }))
     }
+}
+
+impl Source for Pods {
+    async fn next(&mut self) -> Option<Seen> {
+        if let Some(mistake) = self.mistake.take() {
+            return Some(Seen::Trouble(mistake));
+        }
+        let seen = self.seen().await?;
+        if let Seen::Request(observation) = &seen {
+            self.mistake = self.first_answers.examine(observation, &self.asking.places);
+        }
+        Some(seen)
+    }
 
     fn pause(&self, paused: bool) {
         self.orders.send_replace(if paused { Orders::Pause } else { Orders::Send });
@@ -90,6 +109,10 @@ impl Source for Pods {
 
     fn last_failure(&self) -> Option<FailingAnswer> {
         self.asking.failures.get()
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        self.asking.places.asked()
     }
 }
 
@@ -129,6 +152,9 @@ async fn send_requests(
                 let asked = async {
                     let Path { path, stratum } = drawn;
                     let response = asking.ask(&pod, &path).await;
+                    if !matches!(response, Response::Unsent(_)) {
+                        asking.places.see(&pod.endpoint, &path);
+                    }
                     let observation = Observation { number, sent, started, stratum, response };
                     let _ = seen.send(Seen::Request(observation)).await; // the receiver may be gone
                 };

@@ -31,6 +31,7 @@ pub use self::{
 pub(crate) use self::{client::Client, flags::rate};
 pub(super) use self::{
     client::{FAR, Kept, read_body},
+    first_answers::{EXAMINED, all_have},
     flags::PATIENCE,
     pace::{Orders, Turns},
 };

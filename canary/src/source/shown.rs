@@ -2,6 +2,8 @@
 
 use crate::foreign;
 
+/// The most names that are listed.
+const MOST_NAMES: usize = 10;
 /// Replaces a secret.
 const HIDDEN: &str = "***";
 
@@ -32,6 +34,17 @@ pub(super) fn path_and_query(text: &str) -> String {
     format!("{path}?{}", hidden.collect::<Vec<_>>().join("&"))
 }
 
+/// The names that there are, for a message that one does not exist. There is at least one.
+pub(super) fn there_is<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = match names.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let word = if names.len() == 1 { "is" } else { "are" };
+    let names: Vec<_> = names.take(MOST_NAMES).map(|name| foreign::bounded(name, foreign::NAME)).collect();
+    format!("; there {word} {}{more}", names.join(", "))
+}
+
 /// A text of another program.
 pub(super) fn text(text: &str) -> String {
     foreign::bounded(text, foreign::ERROR)
@@ -40,6 +53,15 @@ pub(super) fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_names_are_listed_safe_and_bounded() {
+        let listed = |names: &[&str]| there_is(names.iter().copied());
+        assert_eq!(listed(&["a"]), "; there is a");
+        assert_eq!(listed(&["a\u{1b}[2J", "b"]), "; there are a\\u{1b}[2J, b");
+        assert_eq!(listed(&["x"; 12]), "; there are x, x, x, x, x, x, x, x, x, x, and 2 more");
+        assert!(listed(&["x".repeat(10_000).as_str(); 500]).len() < 3000);
+    }
 
     #[test]
     fn a_url_is_shown_without_secrets() {

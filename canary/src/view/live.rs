@@ -22,7 +22,7 @@ use super::{
 use crate::{
     exit::Exit,
     signals::{self, Job, JobControl, Signals, ended_by},
-    source::Source,
+    source::{Asked, Source},
     trial::Trial,
 };
 use canary_judge::Fraction;
@@ -148,6 +148,11 @@ impl<S: Source> LivePicture<S> {
     /// Marks this share of the canary, from 0 to 1, or again that of its pods.
     pub(crate) fn mark_share(&mut self, share: Option<f64>) {
         self.trial.set_given_share(share.and_then(|share| Fraction::new(share).ok()));
+    }
+
+    /// What the source has asked.
+    pub(crate) fn asked(&self) -> Option<Asked> {
+        self.source.asked()
     }
 
     /// Restores the terminal, and returns the trial.

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{
-    source::{Attribution, Cause, Seen},
+    source::{Asked, Attribution, Cause, Seen},
     trial::{
         Trial,
         tally::{Statuses, Tally, share},
@@ -58,20 +58,20 @@ impl<W: Write> Report<W> {
     /// If the output cannot be written.
     pub fn end_second(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
         let second = std::mem::replace(&mut self.second, Tally::new(now));
-        self.write("second", &second, trial, now)
+        self.write(&ReportLine::new("second", now - self.began, &second, trial, now))
     }
 
-    /// Writes the summary line of the whole trial.
+    /// Writes the summary line of the whole trial. `asked` is what the source says about that.
     ///
     /// # Errors
     /// If the output cannot be written.
-    pub fn end(&mut self, trial: &Trial, now: Instant) -> io::Result<()> {
-        self.write("summary", trial.tally(), trial, now)
+    pub fn end(&mut self, trial: &Trial, asked: Option<Asked>, now: Instant) -> io::Result<()> {
+        let line = ReportLine::new("summary", now - self.began, trial.tally(), trial, now);
+        self.write(&ReportLine { asked, ..line })
     }
 
-    fn write(&mut self, kind: &str, tally: &Tally, trial: &Trial, now: Instant) -> io::Result<()> {
-        let line = ReportLine::new(kind, now - self.began, tally, trial, now);
-        serde_json::to_writer(&mut self.output, &line)?;
+    fn write(&mut self, line: &ReportLine<'_>) -> io::Result<()> {
+        serde_json::to_writer(&mut self.output, line)?;
         writeln!(self.output)?;
         self.output.flush()
     }
@@ -106,6 +106,9 @@ struct ReportLine<'a> {
     verdict_text: String,
     /// The cost of the canary in the same time; `None` before stable has answered.
     price: Option<Price>,
+    /// What was asked; only in the summary, and only if the source tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Asked>,
 }
 
 #[derive(Serialize)]
@@ -181,6 +184,7 @@ impl<'a> ReportLine<'a> {
             verdict_text: verdict.to_string(),
             verdict,
             price: trial.price(now),
+            asked: None,
         }
     }
 }

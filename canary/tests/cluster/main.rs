@@ -427,9 +427,8 @@ fn what_does_not_exist_is_told_with_what_does() {
         ),
         (&["deployment/shop", "deployment/shopp"], "; there is shop"),
         (&["sts/a", "sts/b"], "there is no StatefulSet at all"),
-        // versions of kubectl say it in different words
-        (&["deployment/shop", "sts/b", "--context=nowhere"], "nowhere"),
-        (&["deployment/shop", "sts/b", "--kubeconfig=/nowhere"], "kubectl: "),
+        (&["deployment/shop", "sts/b", "--context=nowhere"], "there is no context nowhere; there "),
+        (&["deployment/shop", "sts/b", "--kubeconfig=/nowhere"], "cannot read --kubeconfig /nowhere: "),
         (&["deployment/shop", "sts/b", "--rate=51"], "at most 50 requests a second"),
     ] {
         let said = namespace.run(arguments);

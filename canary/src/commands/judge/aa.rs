@@ -74,6 +74,9 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
         message(opened.no_answer(trouble.as_deref()));
         return Ok(Exit::NoAnswer);
     }
+    if let Some(asked) = opened.source.asked() {
+        message(asked.text);
+    }
     end(flags, halves)
 }
 

@@ -63,9 +63,9 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         None => exit_at_the_end(trial, now),
     };
     match flags.output {
-        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(trial, now))?,
+        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(trial, None, now))?,
         JudgeOutput::Text if is_empty => {}
-        JudgeOutput::Text => unless_unread(write_sentences(trial, now))?,
+        JudgeOutput::Text => unless_unread(write_sentences(trial, None, now))?,
     }
     if is_empty {
         message(format_args!("{name} has no outcomes"));

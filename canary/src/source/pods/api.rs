@@ -120,7 +120,15 @@ pub(super) enum ApiError {
     Unreadable(String),
 }
 
+/// What the API server says of a path of a kind that it does not know: as plain text, or as a `Status`.
+const UNKNOWN_KIND: [&str; 2] = ["404 page not found", "the server could not find the requested resource"];
+
 impl ApiError {
+    /// Whether it does not know the kind of object that was asked for. If only the object is missing, it names it.
+    pub(super) fn is_of_unknown_kind(&self) -> bool {
+        matches!(self, Self::Refused(StatusCode::NOT_FOUND, why) if UNKNOWN_KIND.contains(&why.as_str()))
+    }
+
     /// The error in words. `rule` is what a role must allow.
     pub(super) fn text(&self, rule: &str) -> String {
         match self {

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Draw, Place, Pods, PortName, Workload,
     api::{Api, ApiError, Way, own_namespace},
+    asked::{FirstAnswers, Places},
     keep::{Keeper, Listed, hashes},
     kubectl::{Context, Kubectl, Proxy},
     lock,
@@ -24,7 +25,6 @@ use super::{
     workload::{Kind, Rule, is_name},
 };
 use crate::{
-    foreign,
     messages::message,
     source::{
         AnySource, LastFailure, http,
@@ -39,8 +39,6 @@ use crate::{
 const MOST_THROUGH_API: f64 = 50.0;
 /// The canary's share if none is given: with a half, a verdict takes the fewest requests.
 const HALF: f64 = 0.5;
-/// The most names that are listed if one does not exist.
-const MOST_NAMES: usize = 10;
 
 /// Which pods to ask, and how to reach them.
 #[derive(Clone, Debug, Args)]
@@ -54,7 +52,8 @@ pub struct PodsFlags {
     #[arg(short, long, value_name = "NAME", value_parser = namespace)]
     pub namespace: Option<String>,
 
-    /// The port of the pods, by number or name. The default is that of the readiness probe, or the only one
+    /// The port of the pods, by number or name. The default is that of the readiness probe, or the only one; with --path,
+    /// the one that is named http, if there is one
     #[arg(long, value_name = "PORT")]
     pub port: Option<PortName>,
 
@@ -218,17 +217,28 @@ impl PodsFlags {
         let pace = Pace { rate: probe.rate, limits, time: bounds.time, count: bounds.count };
         let tls = TlsConnector::from(Arc::new(Trust::Anything.client_config()?));
         let failures = LastFailure::default();
-        let asking = Arc::new(Asking { api, rule, headers, tls, limits, failures });
+        let places = Places::default();
+        let asking = Arc::new(Asking { api, rule, headers, tls, limits, failures, places });
         let orders = watch::Sender::new(Orders::Pause);
         let share = bounds.share.map_or(HALF, canary_judge::Fraction::get);
         let draw = Draw { share, paths };
         tasks.spawn(send_requests(Arc::clone(&asking), roster, draw, pace, sender, orders.subscribe()));
 
+        let pods = Pods {
+            seen,
+            orders,
+            asking,
+            _tasks: tasks,
+            proxy,
+            ended: false,
+            first_answers: FirstAnswers::default(),
+            mistake: None,
+        };
         let title = names.join(" and ");
         let cluster = server.map(|server| format!(" of {}", shown::url(&server))).unwrap_or_default();
         Ok(Opened {
             place: format!("{namespace}{cluster}"),
-            source: AnySource::new(Pods { seen, orders, asking, _tasks: tasks, proxy, ended: false }),
+            source: AnySource::new(pods),
             how: format!("the pods of {title} {} times a second", probe.rate),
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),
@@ -326,6 +336,7 @@ impl Finder<'_> {
     async fn object(&self, workload: &Workload) -> Result<Object, String> {
         match self.api.get(&workload.path(self.namespace)).await {
             Ok(object) => Ok(object),
+            Err(error) if error.is_of_unknown_kind() => Err(workload.kind.unknown()),
             Err(ApiError::Refused(hyper::StatusCode::NOT_FOUND, why)) => {
                 let there = self.others(workload.kind).await;
                 Err(format!("there is no {workload} in the namespace {}: {why}{there}", self.namespace))
@@ -340,15 +351,10 @@ impl Finder<'_> {
             return String::new();
         };
         let items = list.items.unwrap_or_default();
-        let names = items.iter().map(|item| foreign::bounded(&item.metadata.name, foreign::LABEL));
-        let names: Vec<_> = names.take(MOST_NAMES).collect();
-        match items.len() {
-            0 => format!("; there is no {} at all", kind.name()),
-            count if count > MOST_NAMES => {
-                format!("; there are {}, and {} more", names.join(", "), count - MOST_NAMES)
-            }
-            _ => format!("; there is {}", names.join(", ")),
+        if items.is_empty() {
+            return format!("; there is no {} at all", kind.name());
         }
+        shown::there_is(items.iter().map(|item| item.metadata.name.as_str()))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    fs::Permissions,
+    fs::{File, Permissions},
     io::Read,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
@@ -38,8 +38,8 @@ const MOST_STARTS: u32 = 5;
 /// The time before the first of these starts. It doubles from one to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 const CALM: Duration = Duration::from_secs(60);
-/// How much of what kubectl writes is kept, in bytes.
-const MAX_KEPT: usize = 4096;
+/// How much of what kubectl writes is kept, in bytes. It may be the names of thousands of contexts.
+const MAX_KEPT: usize = 1 << 20;
 
 /// The name of the socket in its folder.
 const SOCKET: &str = "api";
@@ -84,19 +84,10 @@ impl Kubectl {
         const FIELDS: &str = r#"{.contexts[0].context.namespace}{"\n"}{.clusters[0].cluster.server}"#;
         let arguments =
             ["config", "view", "--minify", "--output", &format!("jsonpath={FIELDS}")].map(str::to_owned);
-        let mut kubectl = Guarded::start(None, arguments.into_iter().chain(self.0.iter().cloned()))?;
-        let began = Instant::now();
-        let status = loop {
-            if let Some(status) = kubectl.ended() {
-                break status;
-            }
-            if began.elapsed() > START {
-                return Err(format!("kubectl config does not end after {} s", START.as_secs()));
-            }
-            sleep(LOOK).await;
-        };
+        let (kubectl, status) = ended(arguments.into_iter().chain(self.0.iter().cloned())).await?;
         if !status.success() {
-            return Err(kubectl.why(status));
+            let why = kubectl.why(status);
+            return Err(self.why_no_context(&why).await.unwrap_or(why));
         }
         let output = kubectl.output.text();
         let (namespace, server) = output.split_once('\n').unwrap_or((&output, ""));
@@ -106,6 +97,64 @@ impl Kubectl {
             name => return Err(format!("the context has no usable namespace: {}", shown::text(name))),
         };
         Ok(Context { namespace: namespace.to_owned(), server: server.trim().to_owned() })
+    }
+
+    /// Why these flags choose no context, if that is because of the kubeconfig or the context. `why` is what kubectl says.
+    async fn why_no_context(&self, why: &str) -> Option<String> {
+        let given = |flag: &str| self.0.iter().find_map(|one| one.strip_prefix(flag));
+        let file = given("--kubeconfig=");
+        // kubectl takes a file that is not there for an empty one
+        if let Some(file) = file
+            && let Err(error) = File::open(file)
+        {
+            return Some(format!("cannot read --kubeconfig {}: {error}", shown::text(file)));
+        }
+        let arguments = ["config", "get-contexts", "--output=name"].map(str::to_owned).into_iter();
+        let arguments = arguments.chain(file.map(|file| format!("--kubeconfig={file}")));
+        let (kubectl, status) = ended(arguments).await.ok()?;
+        if !status.success() {
+            return None;
+        }
+        let output = kubectl.output.text();
+        let names: Vec<_> = output.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            return Some(match (file, std::env::var("KUBECONFIG").ok().filter(|list| !list.is_empty())) {
+                (Some(file), _) => format!("--kubeconfig {} has no context", shown::text(file)),
+                (None, Some(list)) => format!("there is no context in KUBECONFIG={}", shown::text(&list)),
+                (None, None) => {
+                    "there is no kubeconfig with a context in ~/.kube/config: --kubeconfig FILE or the \
+                                 variable KUBECONFIG names another file"
+                        .to_owned()
+                }
+            });
+        }
+        let there_is = shown::there_is(names.iter().copied());
+        match given("--context=") {
+            Some(context) if names.contains(&context) => None,
+            Some(context) => Some(format!("there is no context {}{there_is}", shown::text(context))),
+            None if why.contains(NO_CURRENT_CONTEXT) => {
+                Some(format!("the kubeconfig has no current context: --context NAME chooses one{there_is}"))
+            }
+            None => Some(format!("{why}: --context NAME chooses another one{there_is}")),
+        }
+    }
+}
+
+/// What kubectl says if no context is chosen.
+const NO_CURRENT_CONTEXT: &str = "current-context must exist";
+
+/// Runs `kubectl config` with these arguments, and waits for its end.
+async fn ended(arguments: impl IntoIterator<Item = String>) -> Result<(Guarded, ExitStatus), String> {
+    let mut kubectl = Guarded::start(None, arguments)?;
+    let began = Instant::now();
+    loop {
+        if let Some(status) = kubectl.ended() {
+            return Ok((kubectl, status));
+        }
+        if began.elapsed() > START {
+            return Err(format!("kubectl config does not end after {} s", START.as_secs()));
+        }
+        sleep(LOOK).await;
     }
 }
 

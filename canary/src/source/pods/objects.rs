@@ -10,7 +10,13 @@ use std::{
 use serde::Deserialize;
 
 use super::workload::{Labels, Selector};
-use crate::source::strata::is_path;
+use crate::{
+    foreign,
+    source::{shown, strata::is_path},
+};
+
+/// The usual name of the port that users ask.
+const FOR_USERS: &str = "http";
 
 /// A list of objects.
 #[derive(Debug, Deserialize)]
@@ -313,17 +319,25 @@ impl Pod {
             self.spec.containers.iter().find_map(|one| one.readiness_probe.as_ref()?.http_get.clone());
         let probe = probe.and_then(|probe| Some((self.number(&probe.port)?, probe)));
         let ports: Vec<_> = self.ports().collect();
+        // who names a path asks what users ask, and a probe may have a port of its own
+        let for_users = wanted.path.as_ref().and_then(|_| self.number(&PortName::Name(FOR_USERS.to_owned())));
         let (port, from) = if let Some(port) = &wanted.port {
             let found = self.number(port);
             let port = found.ok_or_else(|| format!("there is no port {port}; {}", listed(&ports)))?;
             (port, if wanted.is_of_service { From::Service } else { From::Flag })
-        } else if let Some((port, _)) = &probe {
+        } else if let Some((port, _)) = &probe
+            && for_users.is_none_or(|for_users| for_users == *port)
+        {
             (*port, From::Probe)
+        } else if let Some(port) = for_users {
+            (port, From::Name)
         } else if let [only] = ports.as_slice() {
             (only.number, From::OnlyPort)
         } else {
             return Err(format!("there is no readiness probe by HTTP; {}: give --port", listed(&ports)));
         };
+        let others: Vec<_> = ports.iter().copied().filter(|other| other.number != port).collect();
+        let other_ports = if others.is_empty() { String::new() } else { named(&others) };
         let probe = probe.filter(|(of_probe, _)| *of_probe == port).map(|(_, probe)| probe);
         let of_probe = probe.as_ref().and_then(|probe| probe.path.clone()).filter(|path| !path.is_empty());
         let (path, path_is_of_probe) = match (&wanted.path, of_probe) {
@@ -341,20 +355,25 @@ impl Pod {
             (None, None) => ("/".to_owned(), false),
         };
         let tls = probe.and_then(|probe| probe.scheme).is_some_and(|scheme| scheme == "HTTPS");
-        Ok(Endpoint { tls, port, path, from, path_is_of_probe })
+        Ok(Endpoint { tls, port, path, from, path_is_of_probe, other_ports })
     }
 }
 
 fn listed(ports: &[&ContainerPort]) -> String {
+    if ports.is_empty() {
+        return "the containers name no ports".to_owned();
+    }
+    format!("the containers have the {}", named(ports))
+}
+
+/// These ports in words. There is at least one.
+fn named(ports: &[&ContainerPort]) -> String {
     let shown = ports.iter().take(8).map(|port| match port.name.as_str() {
         "" => port.number.to_string(),
-        name => format!("{} ({name})", port.number),
+        name => format!("{} ({})", port.number, foreign::bounded(name, foreign::LABEL)),
     });
-    match ports.len() {
-        0 => "the containers name no ports".to_owned(),
-        1 => format!("the containers have the port {}", shown.collect::<String>()),
-        _ => format!("the containers have the ports {}", shown.collect::<Vec<_>>().join(", ")),
-    }
+    let word = if ports.len() == 1 { "port" } else { "ports" };
+    format!("{word} {}", shown.collect::<Vec<_>>().join(", "))
 }
 
 /// The port and the path that are given.
@@ -368,20 +387,27 @@ pub(super) struct Wanted {
 
 /// Where a pod is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Endpoint {
     pub(super) tls: bool,
     pub(super) port: u16,
     /// The path, and a query if there is one.
     pub(super) path: String,
     from: From,
-    path_is_of_probe: bool,
+    pub(super) path_is_of_probe: bool,
+    /// The other ports of the pod, in words; empty if there is none.
+    pub(super) other_ports: String,
 }
 
 /// Where a port is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 enum From {
+    #[cfg_attr(test, default)]
     Flag,
     Service,
+    /// It is the one that is named [`FOR_USERS`].
+    Name,
     Probe,
     OnlyPort,
 }
@@ -390,10 +416,11 @@ impl Endpoint {
     /// What was chosen, and why.
     pub(super) fn described(&self) -> String {
         let Self { port, path, .. } = self;
-        let path = crate::source::shown::path_and_query(path);
+        let path = foreign::bounded(&shown::path_and_query(path), foreign::STRATUM);
         let port = match self.from {
             From::Flag => format!("port {port}"),
             From::Service => format!("port {port}, to which the Service sends"),
+            From::Name => format!("port {port}, named {FOR_USERS}"),
             From::Probe => format!("port {port} of the readiness probe"),
             From::OnlyPort => format!("port {port}, the only one of the containers"),
         };
@@ -443,7 +470,23 @@ mod tests {
             format!("port 8081 of the readiness probe, path /ready?full=*** of the readiness probe {hint}");
         assert_eq!(at(&both, None, None), ok(8081, "/ready?full=1", &of_probe));
         assert_eq!(at(&both, Some("http"), None), ok(8080, "/", "port 8080, path /"));
-        assert_eq!(at(&both, None, Some("/x")), ok(8081, "/x", "port 8081 of the readiness probe, path /x"));
+        assert_eq!(at(&both, None, Some("/x")), ok(8080, "/x", "port 8080, named http, path /x"));
+        let of_users =
+            pod(&json!([{"ports": [http, admin], "readinessProbe": {"httpGet": {"port": "http"}}}]));
+        assert_eq!(
+            at(&of_users, None, Some("/x")),
+            ok(8080, "/x", "port 8080 of the readiness probe, path /x")
+        );
+        let unnamed = pod(&json!([{"ports": [{"containerPort": 80}, admin], "readinessProbe": probe}]));
+        assert_eq!(
+            at(&unnamed, None, Some("/x")),
+            ok(8081, "/x", "port 8081 of the readiness probe, path /x")
+        );
+        assert_eq!(at(&two, None, Some("/x")), ok(8080, "/x", "port 8080, named http, path /x"));
+        let others = |pod: &Pod, port| pod.endpoint(&wanted(port, None)).map(|it| it.other_ports);
+        assert_eq!(others(&both, None), Ok("port 8080 (http)".to_owned()));
+        assert_eq!(others(&two, Some("80")), Ok("ports 8080 (http), 8081 (admin)".to_owned()));
+        assert_eq!(others(&none, Some("80")), Ok(String::new()));
         assert_eq!(at(&one, None, None), ok(8080, "/", "port 8080, the only one of the containers, path /"));
         assert_eq!(at(&none, Some("80"), Some("/a")), ok(80, "/a", "port 80, path /a"));
         let why = at(&two, None, None).expect_err("two ports");

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     api::{Api, ApiError, ApiStatus, Way, is_not_reached},
+    asked::Places,
     roster::Candidate,
 };
 use crate::{
@@ -41,6 +42,7 @@ pub(super) struct Asking {
     pub(super) tls: TlsConnector,
     pub(super) limits: Limits,
     pub(super) failures: LastFailure,
+    pub(super) places: Places,
 }
 
 impl Asking {

@@ -93,12 +93,23 @@ impl Kind {
 
     /// The path of all objects of this kind in a namespace.
     pub(super) fn path(self, namespace: &str) -> String {
-        let api = match self {
-            Self::Rollout => "/apis/argoproj.io/v1alpha1",
-            Self::Service => "/api/v1",
-            _ => "/apis/apps/v1",
-        };
-        format!("{api}/namespaces/{namespace}/{}", self.resource())
+        let root = if self == Self::Service { "api" } else { "apis" };
+        format!("/{root}/{}/namespaces/{namespace}/{}", self.version(), self.resource())
+    }
+
+    /// The group and the version of its API.
+    fn version(self) -> &'static str {
+        match self {
+            Self::Rollout => "argoproj.io/v1alpha1",
+            Self::Service => "v1",
+            _ => "apps/v1",
+        }
+    }
+
+    /// That a cluster does not know this kind.
+    pub(super) fn unknown(self) -> String {
+        let hint = if self == Self::Rollout { ": is Argo Rollouts installed there?" } else { "" };
+        format!("the cluster does not know the kind {} of {}{hint}", self.name(), self.version())
     }
 }
 

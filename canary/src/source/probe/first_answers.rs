@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The number of answers after which a mistake is told.
-const EXAMINED: u64 = 20;
+pub(in crate::source) const EXAMINED: u64 = 20;
 /// The most names of other releases that a message has.
 const MOST_OTHERS: usize = 3;
 /// The longest name of one that a message has, in bytes.
@@ -90,10 +90,7 @@ impl FirstAnswers {
             _ if others_matter && !self.others.is_empty() => self.which_is_which(),
             _ => return self.unreadable(),
         };
-        let status = failed.map(|status| {
-            let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-            format!("all have the status {status} {}", reason.unwrap_or_default()).trim_end().to_owned()
-        });
+        let status = failed.map(all_have);
         let unnamed = (!is_named).then(|| match &service.naming.release {
             ReleaseFrom::Pod => none_has(&service.naming.pod),
             ReleaseFrom::Answer(from) => none_has(from),
@@ -143,6 +140,12 @@ impl FirstAnswers {
             _ => format!(" name {others}: say which is which by --stable-value and --canary-value"),
         }
     }
+}
+
+/// That all answers have this status.
+pub(in crate::source) fn all_have(status: u16) -> String {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    format!("all have the status {status} {}", reason.unwrap_or_default()).trim_end().to_owned()
 }
 
 /// That no answer has a name in this place.
