@@ -416,21 +416,19 @@ impl Verdict {
     fn why_the_share(&self, f: &mut Formatter) -> fmt::Result {
         let shown = |bound| percent_rounded(bound, f64::ceil);
         let bound = shown(self.share_bound);
-        if self.decision == Decision::Hold {
-            if self.max_share >= MOST_ON_TRIAL {
-                return f.write_str("stable must still answer, to be compared with.");
-            }
+        let is_hold = self.decision == Decision::Hold;
+        if !is_hold && (self.canary.counts.requests == 0 || bound == shown(self.promotion_bound)) {
+            return write!(f, "the worst canary still possible fails {bound}.");
+        }
+        if self.max_share >= MOST_ON_TRIAL {
+            return f.write_str("stable must still answer, to be compared with.");
+        }
+        if is_hold {
             // the interval of its failure rate is another kind of bound
             let allowed = percent(self.settings.allowed());
             return write!(f, "with more, its failures may be more than {allowed} of all requests.");
         }
-        if self.canary.counts.requests > 0 && bound != shown(self.promotion_bound) {
-            return write!(
-                f,
-                "the share rests on complete batches only, and by these the canary may still fail {bound}."
-            );
-        }
-        write!(f, "the worst canary still possible fails {bound}.")
+        write!(f, "the share rests on complete batches only, and by these the canary may still fail {bound}.")
     }
 
     fn stable_pods_explain_the_difference(&self, f: &mut Formatter) -> fmt::Result {
@@ -798,7 +796,7 @@ fn percent_with_decimals(percent: f64, decimals: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Fraction, Judge, Outcome, Request, Settings, Traffic, price::Budget};
+    use crate::{Fraction, Judge, Outcome, Request, Settings, Traffic, Window, price::Budget};
     use Outcome::{Failure, Success};
 
     /// A judge that saw so many rounds of three answers of stable and one of the canary.
@@ -1008,16 +1006,6 @@ mod tests {
         assert!(text.contains(&format!("so at most {bound} of its requests fail")), "{text}");
         assert!(text.contains(&format!(" the worst canary still possible fails {bound}.")), "{text}");
 
-        // with scraped counters, the share may rest on less
-        let text = Verdict { share_bound: 1.0, max_share: 0.01, ..open }.to_string();
-        assert!(
-            text.contains(
-                " At most 1 % of the traffic for now: the share rests on complete batches only, and by these the canary \
-                 may still fail 100 %."
-            ),
-            "{text}"
-        );
-
         let hold = rounds(Settings::default(), 100, (1, 12), (1, 4)).verdict();
         let text = Verdict { decision: Decision::Hold, ..hold }.to_string();
         assert!(!text.contains("worst canary"), "the interval is another bound: {text}");
@@ -1101,13 +1089,53 @@ mod tests {
             )),
             "{text}"
         );
-        let text = Verdict { more_stable_answers: 100, restarts_lose_counts: true, ..verdict }.to_string();
+    }
+
+    /// The counters of stable's pods fall at each scrape. The share rests on batches of all lengths, of which all ended at once only after the first.
+    #[test]
+    fn counters_that_cannot_be_compared_and_the_bound_of_the_share_are_explained() {
+        let mut judge = Judge::new(Settings::default());
+        for scrape in 0..5 {
+            let window = |release, requests, restarted| Window {
+                release,
+                pod: format!("{release}-1").into(),
+                since: 15.0 * f64::from(scrape),
+                until: 15.0 * f64::from(scrape + 1),
+                counts: Counts { requests, ..Counts::default() },
+                restarted,
+                is_warm_up: false,
+                strata: Vec::new(),
+                latencies: Vec::new(),
+            };
+            let of_canary = if scrape == 0 { 10 } else { 200 };
+            judge.observe_scrapes([
+                window(Release::Stable, 1000, true),
+                window(Release::Canary, of_canary, false),
+            ]);
+        }
+        let verdict = judge.verdict();
+        let (text, shown) = (verdict.to_string(), |bound| percent_rounded(bound, f64::ceil));
+        assert!(verdict.share_bound > 20.0 * verdict.promotion_bound, "{text}");
+        let bound = shown(verdict.promotion_bound);
         assert!(
-            text.contains(
-                " Of stable's 2,580 answers so far, none can be compared: the counters of a pod are not compared while they begin \
-                 or fall, nor while the canary does not answer."
-            ),
+            text.contains(&format!(", so at most {bound} of its requests fail (the limit is 1 %)")),
             "{text}"
+        );
+        let (share, bound) = (percent_rounded(verdict.max_share, f64::floor), shown(verdict.share_bound));
+        assert!(
+            text.contains(&format!(
+                " Of stable's 5,000 answers so far, none can be compared: the counters of a pod are not compared while they \
+                 begin or fall, nor while the canary does not answer. At most {share} of the traffic for now: the share rests \
+                 on complete batches only, and by these the canary may still fail {bound}."
+            )),
+            "{text}"
+        );
+        let capped = Verdict { max_share: MOST_ON_TRIAL, ..verdict }.to_string();
+        assert!(
+            capped.contains(
+                " At most 50 % of the traffic for now: stable must still answer, to be compared with."
+            ),
+            "{capped}"
         );
     }
 
