@@ -566,7 +566,7 @@ fn with_min_answers_there_is_no_promotion_before_the_canary_has_them_on_each_pat
     assert_eq!(judge.decided(), None);
     assert!(
         verdict.to_string().contains(
-            ". It also takes 20 answers of the canary on each kind of request that stable gets: 5 on /checkout are missing."
+            ". A promotion takes 20 answers of the canary on each kind of request that stable gets: 5 on /checkout are missing."
         ),
         "{verdict}"
     );
