@@ -634,13 +634,9 @@ impl Judge {
     }
 
     /// The number of answers of stable that a promotion still needs, in batches in which the canary answers, too.
-    /// A promotion needs 1/limit of them: a stable release at the limit then shows one failure on average.
     fn missing_stable_answers(&self) -> u64 {
-        let limit = self.settings.max_failure_rate.get();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let enough = (1.0 / limit).ceil() as u64;
         let seen = self.compared.comparisons().iter().map(Comparison::stable_beside_canary).max();
-        enough.saturating_sub(seen.unwrap_or(0))
+        self.settings.stable_answers().saturating_sub(seen.unwrap_or(0))
     }
 
     fn missing_scrapes(&self) -> u64 {

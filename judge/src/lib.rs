@@ -91,6 +91,7 @@ mod batch;
 mod bounds;
 mod by_limit;
 mod by_ratio;
+mod chance;
 mod comparison;
 mod decision;
 mod divided;

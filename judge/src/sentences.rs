@@ -2,15 +2,18 @@
 
 use std::{
     fmt::{self, Display, Formatter},
+    mem,
     time::Duration,
 };
 
 use crate::{Batch, Counts, Release};
 use crate::{
     by_limit::FORESIGHT,
+    chance::{self, Pair},
     numbers::Tolerance,
     pods::FailingPod,
     price::Price,
+    share::MOST_ON_TRIAL,
     verdict::{
         Absence, Basis, Decision, Episodes, Estimate, Evidence, Latency, PodSpans, Reason, Slower,
         StratumEvidence, Verdict,
@@ -52,8 +55,17 @@ impl Verdict {
                     limit = self.limit(),
                 )?;
                 left_out(f, by_limit)?;
-                let stable = ratio(*stable);
-                write!(f, ". There is no evidence that it is worse than stable, which has failed {stable}")?;
+                let (among, stable) = (self.among_alike(), ratio(*stable));
+                f.write_str(". ")?;
+                if self.has_more_failures_than_its_share() {
+                    f.write_str("It is not clear that its release is worse than stable")?;
+                } else if among.is_empty() {
+                    f.write_str("There is no evidence that it is worse than stable")?;
+                } else {
+                    let among = among.replacen('a', "A", 1);
+                    write!(f, "{among}there is no evidence that it is worse than stable")?;
+                }
+                write!(f, ", which has failed {stable}")?;
             }
             Reason::Ratio => write!(
                 f,
@@ -98,17 +110,23 @@ impl Verdict {
         if worse.is_empty() {
             write!(
                 f,
-                "Roll back: the canary is worse than stable when requests of the same kind are compared ({clear}). No kind \
-                 shows it alone, but all {} of them do together. ",
-                self.strata.len(),
+                "Roll back: the canary is worse than stable when requests of the same kind are compared ({clear}). "
             )?;
-            if let Some(one) =
-                self.strata.iter().find(|one| 2 * one.canary.failures > self.canary.counts.failures)
-            {
+            let known = self.strata.len();
+            match self.strata.iter().filter(|one| one.ln_e_value > 0.0).count() {
+                0 | 1 => {}
+                some if some < known => {
+                    write!(f, "No kind shows it alone, but {some} of the {known} do together. ")?;
+                }
+                _ => write!(f, "No kind shows it alone, but all {known} of them do together. ")?,
+            }
+            let failures = self.canary.counts.failures;
+            if let Some(one) = self.strata.iter().find(|one| 2 * one.canary.failures > failures) {
                 let (canary, stable) = (ratio(one.canary), ratio(one.stable));
+                let most = if one.canary.failures == failures { "All" } else { "Most" };
                 write!(
                     f,
-                    "Most of its failures are on {}: there it has failed {canary}, and stable {stable}. In all, it",
+                    "{most} of its failures are on {}: there it has failed {canary}, and stable {stable}. In all, it",
                     name(one)
                 )?;
             } else {
@@ -217,8 +235,9 @@ impl Verdict {
     }
 
     fn missing_answers(&self, f: &mut Formatter) -> fmt::Result {
+        let mut is_first = false;
         match self.more_answers {
-            Some(0) => {}
+            Some(0) => is_first = true,
             Some(more) => {
                 write!(
                     f,
@@ -232,7 +251,8 @@ impl Verdict {
                 count(FORESIGHT)
             )?,
         }
-        if self.more_scrapes > 0 && self.more_answers == Some(0) {
+        if self.more_scrapes > 0 && is_first {
+            is_first = false;
             match self.more_scrapes {
                 1 => f.write_str(". A promotion takes one more scrape of both")?,
                 more => write!(f, ". A promotion takes {more} more scrapes of the canary")?,
@@ -240,11 +260,20 @@ impl Verdict {
         }
         if self.more_stable_answers > 0 {
             let (more, limit) = (count(self.more_stable_answers), self.limit());
+            if mem::take(&mut is_first) {
+                write!(
+                    f,
+                    ". A promotion takes {more} more answers of stable in the same time as the canary's"
+                )?;
+            } else {
+                write!(f, ". It also takes {more} more answers of stable in the same time")?;
+            }
             write!(
                 f,
-                ". It also takes {more} more answers of stable in the same time: with fewer, a stable release that \
-                 fails {limit} of its requests would often show no failure to compare with"
+                ": with fewer, a stable release that fails {limit} of its requests would often show no failure to compare \
+                 with"
             )?;
+            self.not_compared(f)?;
         }
         let mut missing: Vec<_> = self.strata.iter().filter(|one| one.more_answers > 0).collect();
         if !missing.is_empty() {
@@ -255,24 +284,47 @@ impl Verdict {
                 0 => String::new(),
                 more => format!(", and some on {more} more"),
             };
+            let takes = if is_first { "A promotion takes" } else { "It also takes" };
             let least = count(self.settings.min_answers);
             write!(
                 f,
-                ". It also takes {least} answers of the canary on each kind of request that stable gets: {}{more} are \
-                 missing",
+                ". {takes} {least} answers of the canary on each kind of request that stable gets: {}{more} are missing",
                 of.join(", ")
             )?;
         }
         Ok(())
     }
 
+    /// Why a promotion takes more answers of stable, although stable has answered often enough.
+    fn not_compared(&self, f: &mut Formatter) -> fmt::Result {
+        let (all, enough) = (self.stable.counts.requests, self.settings.stable_answers());
+        if all < enough {
+            return Ok(());
+        }
+        let compared = match enough.saturating_sub(self.more_stable_answers) {
+            0 => "none".to_owned(),
+            some => format!("only {}", count(some)),
+        };
+        write!(f, ". Of stable's {} answers so far, {compared} can be compared: ", count(all))?;
+        if self.restarts_lose_counts {
+            // scraped counters
+            return f.write_str(
+                "the counters of a pod are not compared while they begin or fall, nor while the canary does not answer",
+            );
+        }
+        f.write_str("the canary did not answer")?;
+        f.write_str(if self.strata.is_empty() { "" } else { " requests of the same kind" })?;
+        f.write_str(" at the time of the others")
+    }
+
     fn hold(&self, f: &mut Formatter) -> fmt::Result {
         write!(
             f,
-            "Hold: both releases fail more than {} of their requests, and there is no clear difference between them. \
-             The canary has failed {}, and stable {}. Look for the cause elsewhere; a roll-back would only be a \
-             precaution. When the failures end, the verdict goes on by itself",
+            "Hold: both releases fail more than {} of their requests, and {}. The canary has failed {}, and stable {}. \
+             Look for the cause elsewhere; a roll-back would only be a precaution. When the failures end, the verdict \
+             goes on by itself",
             self.limit(),
+            self.no_clear_difference(),
             self.canary,
             self.stable
         )?;
@@ -289,6 +341,42 @@ impl Verdict {
                 ", but a promotion would then take more than {} more successes of the canary. To begin anew is faster",
                 count(FORESIGHT)
             ),
+        }
+    }
+
+    /// What a hold says of the difference.
+    fn no_clear_difference(&self) -> String {
+        if self.has_more_failures_than_its_share() {
+            return "it is not clear that the canary's release is worse".to_owned();
+        }
+        let among = self.among_alike();
+        if chance::has_fewer(&self.totals(), self.settings.alpha.get()) {
+            return format!("{among}the canary has failed less often than stable");
+        }
+        format!("{among}there is no clear difference between them")
+    }
+
+    /// Whether requests alone would make the canary worse, and something else keeps it from a roll-back: pods or episodes.
+    fn has_more_failures_than_its_share(&self) -> bool {
+        self.failing_pods.explain_the_difference || self.episodes.is_some_and(|episodes| episodes.decide)
+    }
+
+    /// Between which requests a difference counts, where the totals show another one: "among requests of the same kind, ".
+    fn among_alike(&self) -> &'static str {
+        match (self.strata.is_empty(), chance::has_more(&self.totals(), self.settings.alpha.get())) {
+            (true, false) => "",
+            (true, true) => "among requests of the same time, ",
+            (false, false) => "among requests of the same kind, ",
+            (false, true) => "among requests of the same kind and time, ",
+        }
+    }
+
+    /// The answers of both releases that are judged, of each stratum.
+    fn totals(&self) -> Vec<Pair> {
+        if self.strata.is_empty() {
+            vec![(self.stable.counts, self.canary.counts)]
+        } else {
+            self.strata.iter().map(|one| (one.stable, one.canary)).collect()
         }
     }
 
@@ -317,16 +405,30 @@ impl Verdict {
                 write!(f, " With all traffic it may burn up to {} times the error budget.", times(burn))
             }
             Decision::NotYet | Decision::Hold => {
-                let (share, bound) = (
-                    percent_rounded(self.max_share, f64::floor),
-                    percent_rounded(self.share_bound, f64::ceil),
-                );
-                write!(
-                    f,
-                    " At most {share} of the traffic for now: the worst canary still possible fails {bound}."
-                )
+                let share = percent_rounded(self.max_share, f64::floor);
+                write!(f, " At most {share} of the traffic for now: ")?;
+                self.why_the_share(f)
             }
         }
+    }
+
+    /// Why the canary may get no more. A bound that the sentence gives already must not be followed by another one.
+    fn why_the_share(&self, f: &mut Formatter) -> fmt::Result {
+        let shown = |bound| percent_rounded(bound, f64::ceil);
+        let bound = shown(self.share_bound);
+        let is_hold = self.decision == Decision::Hold;
+        if !is_hold && (self.canary.counts.requests == 0 || bound == shown(self.promotion_bound)) {
+            return write!(f, "the worst canary still possible fails {bound}.");
+        }
+        if self.max_share >= MOST_ON_TRIAL {
+            return f.write_str("stable must still answer, to be compared with.");
+        }
+        if is_hold {
+            // the interval of its failure rate is another kind of bound
+            let allowed = percent(self.settings.allowed());
+            return write!(f, "with more, its failures may be more than {allowed} of all requests.");
+        }
+        write!(f, "the share rests on complete batches only, and by these the canary may still fail {bound}.")
     }
 
     fn stable_pods_explain_the_difference(&self, f: &mut Formatter) -> fmt::Result {
@@ -589,14 +691,17 @@ impl Verdict {
     pub fn price_sentence(&self, price: &Price) -> String {
         let budget = price.budget_share.map(|share| format!("{} of a month's error budget", about(share)));
         let mut text = if price.failed_requests <= 0.0 {
-            "The canary has cost no failed requests: it has not failed more often than stable.".to_owned()
+            let it =
+                if self.strata.is_empty() { "it" } else { "in all, among requests of the same kind, it" };
+            format!("The canary has cost no failed requests: {it} has not failed more often than stable.")
         } else if matches!(self.decision, Decision::RollBack { .. }) {
             let budget = budget.map(|budget| format!(", {budget}")).unwrap_or_default();
             format!("The canary has cost about {}{budget}.", failed_requests(price.failed_requests))
         } else {
             let budget = budget.map(|budget| format!(" ({budget})")).unwrap_or_default();
             let more = failed_requests(price.failed_requests).replacen(' ', " more ", 1);
-            format!("The canary has about {more} than at stable's failure rate{budget}. This may be chance.")
+            let chance = self.may_be_chance();
+            format!("The canary has about {more} than at stable's failure rate{budget}. {chance}")
         };
         if price.unattributed_failed_requests > 0.0 {
             let more = failed_requests(price.unattributed_failed_requests).replacen(' ', " more ", 1);
@@ -605,6 +710,26 @@ impl Verdict {
             text.push_str(" that name neither stable nor the canary are not counted here.");
         }
         text
+    }
+
+    /// Whether the failures of a canary that is not rolled back may be chance. Like the price, it takes what waits, too,
+    /// and what a warm-up leaves out.
+    fn may_be_chance(&self) -> &'static str {
+        let alpha = self.settings.alpha.get();
+        let mut totals = self.totals();
+        if let ([(stable, canary)], true) = (&mut totals[..], self.strata.is_empty()) {
+            *stable += self.waiting.stable;
+            *canary += self.waiting.canary;
+            let with_warm_up = (*stable + self.warm_up.stable, *canary + self.warm_up.canary);
+            if !chance::has_more(&totals, alpha) && chance::has_more(&[with_warm_up], alpha) {
+                return "Only the answers that the warm-up leaves out make this more than chance explains.";
+            }
+        }
+        if chance::has_more(&totals, alpha) {
+            "Chance alone does not explain this, but it is not shown that the release is the cause."
+        } else {
+            "This may be chance."
+        }
     }
 }
 
@@ -667,7 +792,7 @@ fn percent_with_decimals(percent: f64, decimals: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Fraction, Judge, Outcome, Request, Settings, Traffic, price::Budget};
+    use crate::{Fraction, Judge, Outcome, Request, Settings, Traffic, Window, price::Budget};
     use Outcome::{Failure, Success};
 
     /// A judge that saw so many rounds of three answers of stable and one of the canary.
@@ -710,6 +835,303 @@ mod tests {
             open.price_sentence(&free),
             "The canary has cost no failed requests: it has not failed more often than stable. About 10 more failed \
              requests that name neither stable nor the canary are not counted here."
+        );
+    }
+
+    /// Rounds in which `(stable, canary)` of so many answers fail, with the same failures at the beginning of each round.
+    fn rounds(settings: Settings, rounds: u64, stable: (u64, u64), canary: (u64, u64)) -> Judge {
+        let mut judge = Judge::new(settings);
+        for _ in 0..rounds {
+            observe(&mut judge, None, stable, canary);
+        }
+        judge
+    }
+
+    /// So many failures of so many answers of each release.
+    fn observe(judge: &mut Judge, stratum: Option<&str>, stable: (u64, u64), canary: (u64, u64)) {
+        for (release, (failures, answers)) in [(Release::Stable, stable), (Release::Canary, canary)] {
+            for number in 0..answers {
+                let outcome = if number < failures { Failure } else { Success };
+                judge.observe(Request::new(Some(release), outcome).with_stratum(stratum));
+            }
+        }
+    }
+
+    fn said_of_price(judge: &Judge) -> String {
+        let price = match judge.by_stratum() {
+            Some(strata) => Price::of_strata(&strata, 1.0, None),
+            None => Price::new(&judge.counted(), 1.0, None),
+        };
+        judge.verdict().price_sentence(&price.unwrap())
+    }
+
+    #[test]
+    fn only_what_may_be_chance_is_said_to_be_perhaps_chance() {
+        let more = |number: &str| format!("The canary has about {number} than at stable's failure rate. ");
+        let mut few = rounds(Settings::default(), 1, (0, 221), (2, 79));
+        few.end();
+        assert_eq!(said_of_price(&few), more("2 more failed requests") + "This may be chance.");
+
+        // one release after the other: no request of the canary has one of stable to be compared with
+        let mut apart = rounds(Settings::default(), 1, (0, 2560), (0, 0));
+        (0..600).for_each(|_| observe(&mut apart, None, (0, 0), (0, 1)));
+        observe(&mut apart, None, (0, 0), (145, 145));
+        apart.end();
+        assert!(!matches!(apart.verdict().decision, Decision::RollBack { .. }));
+        assert_eq!(
+            said_of_price(&apart),
+            more("145 more failed requests")
+                + "Chance alone does not explain this, but it is not shown that the release is the cause."
+        );
+    }
+
+    #[test]
+    fn failures_of_a_warm_up_are_not_said_to_be_chance() {
+        let warm_up = Some(Duration::from_secs(5));
+        let mut judge = Judge::new(Settings { warm_up, ..Settings::default() });
+        let canary = |outcome| Request::new(Some(Release::Canary), outcome).with_warm_up(true);
+        (0..28).for_each(|number| {
+            observe(&mut judge, None, (0, 3), (0, 0));
+            judge.observe(canary(if number == 0 { Success } else { Failure }));
+        });
+        (0..50).for_each(|_| observe(&mut judge, None, (0, 3), (0, 1)));
+        judge.end();
+        assert!(!matches!(judge.verdict().decision, Decision::RollBack { .. }));
+        let text = said_of_price(&judge);
+        assert!(
+            text.ends_with(
+                " Only the answers that the warm-up leaves out make this more than chance explains."
+            ),
+            "{text}"
+        );
+    }
+
+    /// Requests of two kinds: one fails half of its requests at both releases, and the canary gets more of it.
+    fn paradox() -> Judge {
+        let mut judge = Judge::new(Settings::default());
+        for _ in 0..200 {
+            observe(&mut judge, Some("/bad"), (1, 2), (2, 4));
+            observe(&mut judge, Some("/good"), (0, 6), (0, 2));
+        }
+        judge.end();
+        judge
+    }
+
+    #[test]
+    fn with_strata_a_hold_finds_no_clear_difference_among_requests_of_the_same_kind() {
+        let judge = paradox();
+        let text = judge.verdict().to_string();
+        assert!(
+            text.starts_with(
+                "Hold: both releases fail more than 1 % of their requests, and among requests of the same kind, there is no \
+                 clear difference between them. The canary has failed 400 of 1,200 requests (between 2"
+            ),
+            "{text}"
+        );
+        assert_eq!(
+            said_of_price(&judge),
+            "The canary has cost no failed requests: in all, among requests of the same kind, it has not failed more often \
+             than stable."
+        );
+    }
+
+    #[test]
+    fn a_hold_does_not_deny_a_difference_that_it_names_itself() {
+        let mut judge = Judge::new(Settings::default());
+        let observe = |judge: &mut Judge, release, pod, outcome| {
+            judge.observe(Request::new(Some(release), outcome).with_pod(Some(pod)));
+        };
+        for round in 0..300 {
+            let failed = |is| if is { Failure } else { Success };
+            observe(&mut judge, Release::Stable, "one", failed(round % 2 == 0));
+            (0..4).for_each(|_| observe(&mut judge, Release::Stable, "two", Success));
+            observe(&mut judge, Release::Canary, "three", failed(round % 3 == 0));
+        }
+        let verdict = judge.verdict();
+        let text = verdict.to_string();
+        assert!(verdict.failing_pods.explain_the_difference, "{text}");
+        assert!(
+            text.starts_with(
+                "Hold: both releases fail more than 1 % of their requests, and it is not clear that the canary's release is \
+                 worse. The canary has failed "
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(" The canary has more failures than its share of the requests explains"),
+            "{text}"
+        );
+        let promoted = Decision::Promote { reason: Reason::Limit, clear_after: judge_evidence() };
+        let text = Verdict { decision: promoted, ..verdict }.to_string();
+        assert!(
+            text.contains(" It is not clear that its release is worse than stable, which has failed "),
+            "{text}"
+        );
+    }
+
+    fn judge_evidence() -> Evidence {
+        match judge(400, Success, Success).verdict().decision {
+            Decision::Promote { clear_after, .. } => clear_after,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_hold_says_if_the_canary_has_failed_less_often() {
+        // an incident, in which nothing counts for the ratio
+        let mut verdict = rounds(Settings::default(), 60, (1, 3), (0, 1)).verdict();
+        (verdict.canary, verdict.stable) = {
+            let mut other = rounds(Settings::default(), 60, (2, 3), (0, 1));
+            (0..6).for_each(|_| observe(&mut other, None, (0, 3), (1, 1)));
+            let other = other.verdict();
+            (other.canary, other.stable)
+        };
+        verdict.decision = Decision::Hold;
+        let text = verdict.to_string();
+        assert!(
+            text.contains(", and the canary has failed less often than stable. The canary has failed "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_verdict_gives_one_bound_of_the_canarys_failure_rate() {
+        let open = judge(150, Success, Success).verdict();
+        let bound = percent_rounded(open.promotion_bound, f64::ceil);
+        let text = open.to_string();
+        assert!(text.contains(&format!("so at most {bound} of its requests fail")), "{text}");
+        assert!(text.contains(&format!(" the worst canary still possible fails {bound}.")), "{text}");
+
+        let hold = rounds(Settings::default(), 100, (1, 12), (1, 4)).verdict();
+        let text = Verdict { decision: Decision::Hold, ..hold }.to_string();
+        assert!(!text.contains("worst canary"), "the interval is another bound: {text}");
+        assert!(
+            text.contains(
+                " of the traffic for now: with more, its failures may be more than 1 % of all requests."
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_roll_back_by_one_kind_says_nothing_of_kinds_without_evidence() {
+        let mut judge = Judge::new(Settings::default());
+        for round in 0..400 {
+            for path in ["/a", "/b", "/c"] {
+                let failures = u64::from(path == "/a" && round % 8 == 0);
+                observe(&mut judge, Some(path), (0, 3), (failures, 1));
+            }
+            if judge.decided().is_some() {
+                break;
+            }
+        }
+        let mut verdict = judge.verdict();
+        verdict.strata.iter_mut().for_each(|one| one.worse = false);
+        let text = verdict.to_string();
+        assert!(
+            text.contains(" of its answers). All of its failures are on /a: there it has failed "),
+            "{text}"
+        );
+        assert!(!text.contains(" together"), "{text}");
+
+        verdict.strata[1].ln_e_value = 0.1;
+        let text = verdict.to_string();
+        assert!(
+            text.contains("). No kind shows it alone, but 2 of the 3 do together. All of its "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_first_thing_that_a_promotion_takes_stands_in_whole_words() {
+        // stable does not answer at all
+        let mut judge = rounds(Settings { min_answers: 500, ..Settings::default() }, 1, (0, 0), (0, 400));
+        judge.end();
+        let text = judge.verdict().to_string();
+        assert!(
+            text.contains(
+                ". Stable has not answered. A promotion takes 100 more answers of stable in the same time as the canary's: with \
+                 fewer, a stable release that fails 1 % of its requests would often show no failure to compare with. At"
+            ),
+            "{text}"
+        );
+        // the same kinds, without enough on one of them
+        let mut judge = Judge::new(Settings { min_answers: 20, ..Settings::default() });
+        observe(&mut judge, Some("/checkout"), (0, 15), (0, 15));
+        (0..400).for_each(|_| observe(&mut judge, Some("/"), (0, 1), (0, 1)));
+        judge.end();
+        let text = judge.verdict().to_string();
+        assert!(
+            text.contains(
+                " requests. A promotion takes 20 answers of the canary on each kind of request that "
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn answers_of_stable_that_cannot_be_compared_are_named() {
+        let mut judge = rounds(Settings::default(), 1, (0, 2560), (0, 0));
+        (0..400).for_each(|_| observe(&mut judge, None, (0, 0), (0, 1)));
+        observe(&mut judge, None, (0, 20), (0, 1));
+        judge.end();
+        let verdict = judge.verdict();
+        let text = verdict.to_string();
+        let compared = 100 - verdict.more_stable_answers;
+        assert!(
+            text.contains(&format!(
+                " Of stable's 2,580 answers so far, only {compared} can be compared: the canary did not answer at the time of the \
+                 others."
+            )),
+            "{text}"
+        );
+    }
+
+    /// The counters of stable's pods fall at each scrape. The share rests on batches of all lengths, of which all ended at once only after the first.
+    #[test]
+    fn counters_that_cannot_be_compared_and_the_bound_of_the_share_are_explained() {
+        let mut judge = Judge::new(Settings::default());
+        for scrape in 0..5 {
+            let window = |release, requests, restarted| Window {
+                release,
+                pod: format!("{release}-1").into(),
+                since: 15.0 * f64::from(scrape),
+                until: 15.0 * f64::from(scrape + 1),
+                counts: Counts { requests, ..Counts::default() },
+                restarted,
+                is_warm_up: false,
+                strata: Vec::new(),
+                latencies: Vec::new(),
+            };
+            let of_canary = if scrape == 0 { 10 } else { 200 };
+            judge.observe_scrapes([
+                window(Release::Stable, 1000, true),
+                window(Release::Canary, of_canary, false),
+            ]);
+        }
+        let verdict = judge.verdict();
+        let (text, shown) = (verdict.to_string(), |bound| percent_rounded(bound, f64::ceil));
+        assert!(verdict.share_bound > 20.0 * verdict.promotion_bound, "{text}");
+        let bound = shown(verdict.promotion_bound);
+        assert!(
+            text.contains(&format!(", so at most {bound} of its requests fail (the limit is 1 %)")),
+            "{text}"
+        );
+        let (share, bound) = (percent_rounded(verdict.max_share, f64::floor), shown(verdict.share_bound));
+        assert!(
+            text.contains(&format!(
+                " Of stable's 5,000 answers so far, none can be compared: the counters of a pod are not compared while they \
+                 begin or fall, nor while the canary does not answer. At most {share} of the traffic for now: the share rests \
+                 on complete batches only, and by these the canary may still fail {bound}."
+            )),
+            "{text}"
+        );
+        let capped = Verdict { max_share: MOST_ON_TRIAL, ..verdict }.to_string();
+        assert!(
+            capped.contains(
+                " At most 50 % of the traffic for now: stable must still answer, to be compared with."
+            ),
+            "{capped}"
         );
     }
 

@@ -80,6 +80,14 @@ impl Settings {
     pub(crate) fn latency_factor(&self) -> f64 {
         1.0 + self.slower_by.map_or(0.0, Tolerance::get)
     }
+
+    /// The number of answers of stable that a promotion needs, at the time of the canary's: 1/limit. A stable release at the
+    /// limit then shows one failure on average.
+    pub(crate) fn stable_answers(&self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let enough = (1.0 / self.max_failure_rate.get()).ceil() as u64;
+        enough
+    }
 }
 
 #[expect(clippy::ref_option, reason = "serde defines the signature")]

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{settings::Settings, verdict::Decision};
 
 /// While the canary is on trial, stable must still answer, to be compared with.
-const MOST_ON_TRIAL: f64 = 0.5;
+pub(crate) const MOST_ON_TRIAL: f64 = 0.5;
 
 /// The bound on which `max_share` rests, where it is not that of the moment.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -55,7 +55,7 @@ pub(crate) fn max_share(settings: Settings, decision: &Decision, bound: f64) -> 
 
 impl Settings {
     /// The share of all requests that may fail because of the canary while it is on trial: R × (1 − SLO).
-    fn allowed(&self) -> f64 {
+    pub(crate) fn allowed(&self) -> f64 {
         self.max_burn.map_or(self.max_failure_rate.get(), |burn| burn.get() * self.budget())
     }
 

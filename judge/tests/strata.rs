@@ -519,7 +519,7 @@ fn a_roll_back_by_all_paths_together_names_the_one_with_most_of_the_failures() {
     }
     let text = judge.verdict().to_string();
     assert!(text.contains(
-            " No kind shows it alone, but all 6 of them do together. Most of its failures are on /checkout: there it has failed \
+            " No kind shows it alone, but 4 of the 6 do together. Most of its failures are on /checkout: there it has failed \
              4 of 7 requests, and stable 0 of 21 requests. In all, it has failed 7 of 42 requests "
         ), "{text}");
 }
@@ -566,7 +566,7 @@ fn with_min_answers_there_is_no_promotion_before_the_canary_has_them_on_each_pat
     assert_eq!(judge.decided(), None);
     assert!(
         verdict.to_string().contains(
-            ". It also takes 20 answers of the canary on each kind of request that stable gets: 5 on /checkout are missing."
+            ". A promotion takes 20 answers of the canary on each kind of request that stable gets: 5 on /checkout are missing."
         ),
         "{verdict}"
     );
