@@ -186,6 +186,13 @@ impl Trial {
         self.given_share = given_share;
     }
 
+    /// Sets the requests a second that the service gets, for the price.
+    pub(crate) fn set_traffic(&mut self, traffic: Traffic) {
+        if let Some(budget) = &mut self.budget {
+            budget.traffic = traffic;
+        }
+    }
+
     /// The same, but the canary keeps each share for this time before it may get more.
     #[must_use]
     pub fn with_soak(self, time: Option<Duration>) -> Self {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
+use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -10,11 +11,17 @@ use super::{
     balancer::Balancer,
     pod::{Image, RunningPod},
 };
-use crate::source::probe::Target;
+use crate::{
+    source::probe::Target,
+    view::page::{Canary, Conditions},
+};
 use canary_judge::Release;
 
 /// The letters and digits of the random ends of names, as in Kubernetes.
 const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The share of requests to each side that fail in an incident, in per cent.
+const INCIDENT_PERCENT: f64 = 30.0;
 
 /// A Deployment, as in its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +60,15 @@ pub(super) const CANARY_FIXED: Manifest = Manifest {
 };
 
 impl Manifest {
+    /// The canary that it is, for the page.
+    fn canary(self) -> Canary {
+        match (self.release(), self.image) {
+            (Release::Stable, _) => Canary::None,
+            (Release::Canary, Image::Broken) => Canary::Broken,
+            (Release::Canary, _) => Canary::Fixed,
+        }
+    }
+
     /// What its label `release` says.
     fn release(self) -> Release {
         if self.labels.contains(&("release", "canary")) { Release::Canary } else { Release::Stable }
@@ -144,22 +160,46 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sets the labels of [`Cluster::faults`] on a Deployment's pods, or removes them.
-    pub(super) fn label_faults(&mut self, manifest: Manifest, on: bool) -> io::Result<()> {
-        let labels = self.faults.labels();
+    /// Sets the labels of these faults on a Deployment's pods, or removes them.
+    pub(super) fn label_faults(&mut self, manifest: Manifest, faults: Option<Faults>) -> io::Result<()> {
+        let labels: BTreeMap<_, _> = faults.map(Faults::labels).unwrap_or_default().into_iter().collect();
         let mut notes = Vec::new();
         for pod in self.pods.get_mut(manifest.name).into_iter().flatten() {
-            for (key, value) in &labels {
-                pod.label(key, on.then_some(value))?;
-                notes.push(if on {
-                    format!("pod {} now has the label {key}={value}", pod.name)
-                } else {
-                    format!("pod {} no longer has the label {key}", pod.name)
-                });
+            for key in [FAULT_PERCENT.label, FAULT_DELAY_MS.label] {
+                let value = labels.get(key).map(String::as_str);
+                if pod.label(key, value)? {
+                    notes.push(match value {
+                        Some(value) => format!("pod {} now has the label {key}={value}", pod.name),
+                        None => format!("pod {} no longer has the label {key}", pod.name),
+                    });
+                }
             }
         }
         for note in notes {
             self.note(note);
+        }
+        Ok(())
+    }
+
+    /// The Deployment of the canary, if it has pods.
+    pub(super) fn canary(&self) -> Option<Manifest> {
+        [CANARY_BROKEN, CANARY_FIXED].into_iter().find(|canary| self.pods.contains_key(canary.name))
+    }
+
+    /// The canary that it has, for the page.
+    pub(super) fn shown_canary(&self) -> Canary {
+        self.canary().map_or(Canary::None, Manifest::canary)
+    }
+
+    /// Gives the pods of both sides the labels for these conditions.
+    pub(super) fn label_conditions(&mut self, conditions: &Conditions) -> io::Result<()> {
+        let incident = if conditions.incident { INCIDENT_PERCENT } else { 0.0 };
+        let of_stable = Faults { percent: incident, delay_ms: 0.0 };
+        let of_canary = Faults { percent: either(conditions.fails, incident), delay_ms: conditions.delay_ms };
+        for (manifest, faults) in [(STABLE, of_stable), (CANARY_BROKEN, of_canary), (CANARY_FIXED, of_canary)]
+        {
+            let any = faults.percent > 0.0 || faults.delay_ms > 0.0;
+            self.label_faults(manifest, any.then_some(faults))?;
         }
         Ok(())
     }
@@ -227,4 +267,10 @@ impl Cluster {
     fn note(&self, text: String) {
         let _ = self.notes.send(text); // the receiver may be gone
     }
+}
+
+/// How often at least one of two independent things happens, in per cent. Rounded, because it is a label's value.
+fn either(one: f64, other: f64) -> f64 {
+    let neither = (1.0 - one / 100.0) * (1.0 - other / 100.0);
+    ((1.0 - neither) * 1e5).round() / 1e3
 }

@@ -17,22 +17,26 @@ use tokio::{
 };
 
 use super::{
-    LEFT_OUT, TIMEOUT,
-    cluster::{Cluster, Manifest},
+    Faults, LEFT_OUT, TIMEOUT,
+    cluster::Cluster,
     default_trial,
     steps::{FOLLOWED_EVERY, Step},
 };
 use crate::{
     exit::Exit,
     messages::{elsewhere, in_networks, message, usable},
-    serve::{Access, Ports, Rehearsal, Serve},
+    serve::{Access, Ports, Rehearsal, Serve, what_changed},
     signals::{Signals, ended_by},
     source::{
         FailingAnswer, Seen, Source,
         probe::{Limits, Pace, Probe, Service},
     },
-    view::{page::Progress, qr_code},
+    view::{
+        page::{Canary, Conditions, Progress},
+        qr_code,
+    },
 };
+use canary_judge::Traffic;
 
 /// Serves the page, and goes through the steps by its button.
 pub(super) async fn run(
@@ -44,7 +48,7 @@ pub(super) async fn run(
     rate: f64,
 ) -> io::Result<Exit> {
     let at = phones.as_ref().map(places_to_vote).transpose()?;
-    let rehearsal = Rehearsal::new(before_the_first_step());
+    let rehearsal = Rehearsal::new(before_the_first_step(rate));
     let rehearsal = Arc::new(match at.as_ref().and_then(|at| at.first()) {
         Some(first) => rehearsal.with_vote(url(*first)),
         None => rehearsal,
@@ -111,7 +115,9 @@ fn invite(at: &[SocketAddr], page: SocketAddr) {
     }
 }
 
-fn before_the_first_step() -> Progress {
+fn before_the_first_step(rate: f64) -> Progress {
+    let conditions =
+        Conditions { canary: Canary::None, share: None, fails: 0.0, delay_ms: 0.0, rate, incident: false };
     Progress {
         number: 0,
         of: Step::ALL.len(),
@@ -119,6 +125,9 @@ fn before_the_first_step() -> Progress {
         commands: Vec::new(),
         text: LEFT_OUT,
         note: String::new(),
+        began: String::new(),
+        conditions,
+        of_step: conditions,
         next: Some(Step::ALL[0].title()),
         under_way: false,
         held: false,
@@ -146,6 +155,7 @@ async fn take_steps(
                 commands: step.commands(cluster),
                 text: step.what_to_see(),
                 note: String::new(),
+                began: String::new(),
                 next: next.map(Step::title),
                 under_way: true,
                 vote: progress.vote.take(),
@@ -153,29 +163,87 @@ async fn take_steps(
             };
         });
         rehearsal.begin_round();
+        let (before, of_step) = rehearsal.conditions();
+        let changed = before != Conditions { rate: before.rate, ..of_step };
+        if changed {
+            cluster.label_conditions(&Conditions { fails: 0.0, delay_ms: 0.0, incident: false, ..before })?;
+        }
         apply(step, cluster, &mut notes, rehearsal).await?;
-        if let Some(canary) = step.changes() {
+        let judged_anew = step.changes().or_else(|| cluster.canary().filter(|_| changed));
+        if let Some(canary) = judged_anew {
             serve.reset(canary.template_hash);
         }
-        rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
-        if let Some(canary) = step.follows() {
+        let of_step = conditions_of(step, cluster, before.rate);
+        rehearsal.refuse_changes().await;
+        rehearsal.show(|progress| {
+            (progress.under_way, progress.paused) = (false, false);
+            (progress.conditions, progress.of_step) = (of_step, of_step);
+        });
+        loop {
             select! {
-                () = rehearsal.until_wanted(number + 1) => {}
-                () = follow(canary, cluster, &mut notes, rehearsal, serve) => {}
+                () = rehearsal.until_wanted(number + 1) => break,
+                () = follow(step, cluster, &mut notes, rehearsal, serve) => {}
+                (conditions, done) = rehearsal.next_change() => {
+                    change(step, conditions, cluster, rehearsal, serve)?;
+                    while notes.try_recv().is_ok() {} // they say of each pod what is told of all
+                    let _ = done.send(()); // who asked may be gone
+                }
             }
         }
     }
     std::future::pending().await
 }
 
-/// Lets the canary's share of the requests follow the evidence, and shows it.
+/// The conditions of a step, at this rate.
+fn conditions_of(step: Step, cluster: &Cluster, rate: f64) -> Conditions {
+    let Faults { percent, delay_ms } = step.faults(cluster);
+    Conditions {
+        canary: cluster.shown_canary(),
+        share: None,
+        fails: percent,
+        delay_ms,
+        rate,
+        incident: false,
+    }
+}
+
+/// Changes the conditions, and begins a new trial.
+fn change(
+    step: Step,
+    conditions: Conditions,
+    cluster: &mut Cluster,
+    rehearsal: &Rehearsal,
+    serve: &Serve,
+) -> io::Result<()> {
+    let (before, of_step) = rehearsal.conditions();
+    cluster.label_conditions(&conditions)?;
+    cluster.set_canary_share(conditions.share.map(|percent| percent / 100.0).or_else(|| step.share()));
+    rehearsal.show(|progress| {
+        progress.conditions = conditions;
+        progress.began = what_changed(&before, &conditions);
+        progress.note = String::new();
+        // they do not say what was changed by hand
+        let is_as_in_step = conditions == Conditions { rate: conditions.rate, ..of_step };
+        progress.commands = if is_as_in_step { step.commands(cluster) } else { Vec::new() };
+    });
+    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
+    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
+    rehearsal.begin_round();
+    Ok(())
+}
+
+/// Lets the canary's share of the requests follow the evidence, and shows it. In other steps, and with a weight that a person
+/// has set, it only waits.
 async fn follow(
-    canary: Manifest,
+    step: Step,
     cluster: &Cluster,
     notes: &mut UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
     serve: &Serve,
 ) {
+    let Some(canary) = step.follows().filter(|_| rehearsal.conditions().0.share.is_none()) else {
+        return std::future::pending().await;
+    };
     let mut changes = interval(FOLLOWED_EVERY);
     loop {
         select! {
@@ -217,6 +285,7 @@ impl Source for OnceDeployed {
         loop {
             let sends = {
                 let progress = self.progress.borrow_and_update();
+                self.probe.set_rate(progress.conditions.rate);
                 !progress.paused && !progress.held
             };
             self.probe.pause(!sends);

@@ -103,13 +103,17 @@ impl RunningPod {
         Ok(new)
     }
 
-    /// Sets or removes a label: the effect of `kubectl label` and the kubelet.
-    pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<()> {
-        match value {
+    /// Sets or removes a label: the effect of `kubectl label` and the kubelet. Returns whether that changed anything.
+    pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<bool> {
+        let before = match value {
             Some(value) => self.labels.insert(key.to_owned(), value.to_owned()),
             None => self.labels.remove(key),
         };
-        write_labels(&self.label_file, &self.labels)
+        if before.as_deref() == value {
+            return Ok(false);
+        }
+        write_labels(&self.label_file, &self.labels)?;
+        Ok(true)
     }
 
     /// Drains and ends it, like SIGTERM. It must not get new connections by then.

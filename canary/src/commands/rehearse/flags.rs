@@ -19,8 +19,8 @@ Examples:
   canary rehearse --script             unattended, with a check of each step
 
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
-page has buttons, and the keys n, p, j (hide the judge), d (details) and, with --vote, v (where
-phones vote).
+page has buttons, and the keys n, p, j (hide the judge), d (details), s (sliders: the canary's share,
+its failures and delay, the rate, an incident) and, with --vote, v (where phones vote).
 
 Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the documents describe
