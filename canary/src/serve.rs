@@ -61,7 +61,7 @@ use crate::{
     trial::Trial,
     view::page::Heading,
 };
-use canary_judge::Traffic;
+use canary_judge::{Counts, Release, Traffic};
 
 /// The maximum number of open connections. Others wait.
 const MOST_CONNECTIONS: u32 = 512;
@@ -288,6 +288,13 @@ impl Serve {
         trials.set_traffic(traffic, &id);
         // what every version has answered, whose price would have two rates
         trials.reset(&Wanted::Named(NO_CANARY.to_owned()), now);
+    }
+
+    /// The answers of stable and of the canary in the current trial.
+    pub(crate) fn answers(&self) -> [Counts; 2] {
+        let trials = self.trials();
+        let tally = trials.current(Instant::now()).one.trial().tally();
+        [Release::Stable, Release::Canary].map(|release| tally.of_release(release))
     }
 
     /// The greatest share of the traffic for the version with this hash at the moment, from 0 to 1.

@@ -107,7 +107,7 @@ fn broken_canary() -> Value {
         requests (between 90 % and 100 %), and stable 0 of 255 requests (between 0 % and 3.1 %).";
     let mut state = state("roll_back", sentence, 85, true);
     state["rehearsal"] = json!({
-        "number": 4, "of": 8, "title": "Deploy the broken canary",
+        "number": 4, "of": 11, "title": "Deploy the broken canary",
         "commands": ["kubectl create -f deployment/canary-broken.yaml"],
         "text": "A pod of a new version starts, and Kubernetes says that it is ready. Watch its answers.",
         "note": "", "began": "", "next": "Roll back", "under_way": false, "held": false, "curtain": false, "conditions": {
@@ -1037,6 +1037,10 @@ fn does_not_scroll(browser: &Browser) {
 ${one.clientWidth}×${one.clientHeight}`)",
     );
     assert_eq!(scrolls, json!([]));
+    let narrow = "return [...document.querySelectorAll('#steps li')] \
+        .filter((step, _, all) => step.scrollWidth > step.clientWidth || step.offsetTop !== all[0].offsetTop \
+            || step.clientHeight !== all[0].clientHeight).map(step => step.textContent)";
+    assert_eq!(browser.run(narrow), json!([]), "the number of each step is whole, on one line");
 }
 
 /// What stands beside the verdict is what it rests on: the crossing of the evidence, and the bound.
@@ -1951,6 +1955,92 @@ fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_
     }
     let others = phone.complaints().into_iter().filter(|one| !one.contains("status of 429"));
     assert_eq!(others.collect::<Vec<_>>(), [""; 0], "but for the votes that it has changed too fast");
+}
+
+/// docs/teaching.md, "A mystery".
+#[test]
+fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let (rehearsal, phones) = Serving::rehearse_with_vote(0, &["--mystery", "2", "--rate=100"]);
+    browser.prefers("light");
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy the mystery");
+    browser.until_shows("#commands", "canary rehearse --page --mystery 2");
+    assert_eq!(browser.text("#show-conditions"), "", "sliders would tell the truth");
+    let before = places(&browser);
+    let newest = || newest(&rehearsal);
+    take(&browser, 1, "Next: Decide");
+    browser.until_shows("#verdict", "Would you promote it?");
+    browser.until_shows("#versions", "canary: 3 pods");
+    eventually("the canary fails", || newest()["sides"]["canary"]["failure"].as_u64() > Some(20));
+    shows_only_what_can_be_counted(&newest(), phones);
+    assert_eq!(change(&rehearsal, &json!({"rate": 50})).status, 409);
+    gives_nothing_away(&browser);
+    does_not_scroll(&browser);
+    keep(&browser, "mystery");
+    let cookie = format!("cookie: canary-phone={:032x}\r\n", 1);
+    let vote = json!({"round": 1, "choice": "roll_back"});
+    assert_eq!(http_post(phones, &cookie, "/v1/vote", &vote), 200);
+    browser.until_shows("#vote-count", "1 vote");
+
+    take(&browser, 2, "Next: Ask the judge");
+    browser.until_shows("#text", "The bill: by now the canary has failed ");
+    let bill = browser.text("#text");
+    let numbers: Vec<u64> =
+        bill.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect();
+    let is_counted = matches!(numbers[..], [failed, of, _, all] if failed > 20 && of > failed && all > 0);
+    assert!(is_counted, "{bill}");
+    gives_nothing_away(&browser);
+    keep(&browser, "mystery-bill");
+    eventually("the judge has decided", || newest()["standing"] == "roll_back");
+    assert!(!newest().to_string().contains("40.9"), "the truth is not in the state");
+
+    take(&browser, 3, "Next: Tell the truth");
+    browser.until_shows("#word", "Roll back");
+    browser.until_shows("#class-said", "The class: 1\u{a0}roll\u{a0}back, ");
+    does_not_scroll(&browser);
+    keep(&browser, "mystery-judge");
+    take(&browser, 4, "That was the last step");
+    let truth = "The truth: the canary fails 40.9 % of the requests for /account, and no others.";
+    browser.until_shows("#text", truth);
+    browser.press("d");
+    browser.until_shows("#strata", "/account");
+    browser.press(ESCAPE);
+    for (width, height) in [(1920, 1080), (1280, 720)] {
+        browser.resize(width, height);
+        does_not_scroll(&browser);
+        keep(&browser, &format!("mystery-truth-{width}"));
+    }
+    eventually("nothing has moved", || places(&browser) == before);
+    is_without_complaints(&browser);
+}
+
+/// The state of a mystery whose canary has failed, before the truth is told.
+fn shows_only_what_can_be_counted(state: &Value, phones: std::net::SocketAddr) {
+    let progress = &state["rehearsal"];
+    let expected = json!({
+        "number": 1, "of": 4, "title": "Deploy the mystery", "commands": ["canary rehearse --page --mystery 2"],
+        "text": "Is the canary good, or bad in some way? Watch its answers, and decide.", "note": progress["note"],
+        "began": "", "next": "Decide", "under_way": false, "held": false, "curtain": true,
+        "conditions":
+            {"canary": "mystery", "share": null, "fails": 0.0, "delay_ms": 0.0, "rate": 100.0, "incident": false},
+        "vote": {
+            "url": format!("http://{phones}"),
+            "round": {"number": 1, "open": true, "promote": 0, "wait": 0, "roll_back": 0}
+        }
+    });
+    assert_eq!(*progress, expected, "there is no more than this");
+    assert!(progress["note"].as_str().is_some_and(|note| note.ends_with(" is ready and gets connections")));
+    assert_eq!(state["failing"]["last"]["body"], "{\"error\":\"something went wrong\"}");
+    for pod in state["pods"].as_array().expect("pods") {
+        let keys: Vec<_> = pod["labels"].as_object().expect("labels").keys().map(String::as_str).collect();
+        let expected: &[_] = if pod["release"] == "canary" {
+            &["canary", "pod-template-hash"]
+        } else {
+            &["pod-template-hash"]
+        };
+        assert_eq!(keys, expected, "none tells a fault");
+    }
 }
 
 /// The status of the answer to this body of JSON, sent with these headers.

@@ -1,6 +1,6 @@
 //! The Deployments, and the effects of kubectl commands on them.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tempfile::TempDir;
@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use super::{
     Faults,
     balancer::Balancer,
+    mystery::{Player, Riddle},
     pod::{Image, RunningPod},
 };
 use crate::{
@@ -51,6 +52,13 @@ pub(super) const CANARY_BROKEN: Manifest = Manifest {
     image: Image::Broken,
     template_hash: "c66665c44",
 };
+/// The canary of a mystery. Its labels tell nothing.
+pub(super) const CANARY_MYSTERY: Manifest = Manifest {
+    name: "appinfo-canary-mystery",
+    labels: &[("release", "canary"), ("canary", "mystery")],
+    image: Image::WithNamespace,
+    template_hash: "5c8d7b6f9",
+};
 /// `deployment/canary-fixed.yaml`.
 pub(super) const CANARY_FIXED: Manifest = Manifest {
     name: "appinfo-canary-fixed",
@@ -74,7 +82,13 @@ impl Manifest {
         if self.labels.contains(&("release", "canary")) { Release::Canary } else { Release::Stable }
     }
 
-    async fn start_pod(self, volumes: PathBuf) -> io::Result<RunningPod> {
+    /// Starts a pod of it, with this number.
+    async fn start_pod(
+        self,
+        volumes: PathBuf,
+        riddle: Option<Arc<Riddle>>,
+        pod: usize,
+    ) -> io::Result<RunningPod> {
         let suffix: String =
             (0..5).filter_map(|_| fastrand::choice(SUFFIX_CHARACTERS)).map(|it| char::from(*it)).collect();
         let common = [("app", "appinfo"), ("pod-template-hash", self.template_hash)];
@@ -88,6 +102,7 @@ impl Manifest {
             format!("{}-{}-{suffix}", self.name, self.template_hash),
             labels,
             self.image,
+            riddle.map(|riddle| Player { riddle, release: self.release(), pod }),
             &volumes,
         )
         .await
@@ -102,6 +117,8 @@ pub(super) struct Cluster {
     notes: mpsc::UnboundedSender<String>,
     /// The faults of the fixed canary in its faulty step.
     pub(super) faults: Faults,
+    /// What is hidden, if this is a mystery.
+    pub(super) riddle: Option<Arc<Riddle>>,
     /// The label volumes of all pods. They are removed with the cluster.
     directory: TempDir,
 }
@@ -115,12 +132,13 @@ impl Cluster {
         let directory = TempDir::with_prefix("canary-rehearse-")?;
         let (notes, heard) = mpsc::unbounded_channel();
         let balancer = Balancer::new(listener)?;
-        Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, directory }, heard))
+        Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, riddle: None, directory }, heard))
     }
 
     /// The address of the Service.
     pub(super) fn target(&self) -> Target {
-        Target::at(self.balancer.address, "/v1/appinfo")
+        let path = if self.riddle.is_some() { "/" } else { "/v1/appinfo" };
+        Target::at(self.balancer.address, path)
     }
 
     /// The last shortage of this machine that the Service met, in words.
@@ -142,8 +160,9 @@ impl Cluster {
     /// more.
     pub(super) async fn scale(&mut self, manifest: Manifest, replicas: usize) -> io::Result<()> {
         let running = self.pods.get(manifest.name).map_or(0, Vec::len);
-        let mut starting: JoinSet<_> =
-            (running..replicas).map(|_| manifest.start_pod(self.volumes())).collect();
+        let mut starting: JoinSet<_> = (running..replicas)
+            .map(|pod| manifest.start_pod(self.volumes(), self.riddle.clone(), pod))
+            .collect();
         while let Some(pod) = starting.join_next().await {
             self.admit(manifest, pod.map_err(io::Error::other)??);
         }
@@ -209,8 +228,8 @@ impl Cluster {
     pub(super) async fn roll(&mut self, to: Manifest) -> io::Result<()> {
         let mut ending = JoinSet::new();
         let old = self.pods.remove(to.name).unwrap_or_default();
-        for old in old {
-            self.admit(to, to.start_pod(self.volumes()).await?);
+        for (pod, old) in old.into_iter().enumerate() {
+            self.admit(to, to.start_pod(self.volumes(), self.riddle.clone(), pod).await?);
             self.dismiss(old, &mut ending);
         }
         self.all_ended(ending).await

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Faults, LEFT_OUT, TIMEOUT,
     cluster::Cluster,
-    default_trial,
+    default_trial, mystery,
     steps::{FOLLOWED_EVERY, Step},
 };
 use crate::{
@@ -29,7 +29,8 @@ use crate::{
     signals::{Signals, ended_by},
     source::{
         FailingAnswer, Seen, Source,
-        probe::{Limits, Pace, Probe, Service},
+        probe::{Limits, Options, Pace, Probe, Service},
+        strata::WeightedPath,
     },
     view::{
         page::{Canary, Conditions, Progress},
@@ -48,13 +49,19 @@ pub(super) async fn run(
     rate: f64,
 ) -> io::Result<Exit> {
     let at = phones.as_ref().map(places_to_vote).transpose()?;
-    let rehearsal = Rehearsal::new(before_the_first_step(rate));
+    let riddle = cluster.riddle.clone();
+    let before = before_the_first_step(rate);
+    let rehearsal = Rehearsal::new(match &riddle {
+        Some(riddle) => mystery::before_the_first_step(riddle, before),
+        None => before,
+    });
     let rehearsal = Arc::new(match at.as_ref().and_then(|at| at.first()) {
         Some(first) => rehearsal.with_vote(url(*first)),
         None => rehearsal,
     });
-    let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
-    let probe = Probe::paused(Service::plain(cluster.target()), pace);
+    let max_latency = riddle.is_some().then_some(mystery::MAX_LATENCY);
+    let pace = Pace { rate, limits: Limits { timeout: TIMEOUT, max_latency }, time: None, count: None };
+    let probe = Probe::paused(service_of(&cluster)?, pace);
     let source = OnceDeployed { progress: rehearsal.progress(), probe };
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let title = cluster.target().to_string();
@@ -67,13 +74,32 @@ pub(super) async fn run(
     if let Some(at) = &at {
         invite(at, address);
     }
+    if let Some(riddle) = &riddle {
+        message(format_args!("to play the same mystery again: {}", riddle.command()));
+    }
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     let ports = Ports { public: listener, admin: None, phones };
+    let steps = async {
+        match riddle {
+            Some(riddle) => mystery::take_steps(&riddle, &mut cluster, notes, &rehearsal, &serve).await,
+            None => take_steps(&mut cluster, notes, &rehearsal, &serve).await,
+        }
+    };
     select! {
         () = serve.run(source, None, None, ports, std::future::pending()) => Ok(Exit::Done),
-        never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
+        never = steps => match never? {},
         signal = signals.next() => Ok(ended_by(signal)),
     }
+}
+
+/// The Service to send requests to.
+pub(super) fn service_of(cluster: &Cluster) -> io::Result<Service> {
+    let target = cluster.target();
+    if cluster.riddle.is_none() {
+        return Ok(Service::plain(target));
+    }
+    let paths = mystery::PATHS.map(|path| WeightedPath { path: path.to_owned(), weight: 1 }).into();
+    Service::new(target, Options { paths, ..Options::default() }).map_err(io::Error::other)
 }
 
 /// The addresses at which phones reach this listener, the most likely one first.
@@ -123,7 +149,7 @@ fn before_the_first_step(rate: f64) -> Progress {
         of: Step::ALL.len(),
         title: "A rehearsal with no cluster",
         commands: Vec::new(),
-        text: LEFT_OUT,
+        text: LEFT_OUT.to_owned(),
         note: String::new(),
         began: String::new(),
         conditions,
@@ -153,7 +179,7 @@ async fn take_steps(
                 number,
                 title: step.title(),
                 commands: step.commands(cluster),
-                text: step.what_to_see(),
+                text: step.what_to_see().to_owned(),
                 note: String::new(),
                 began: String::new(),
                 next: next.map(Step::title),
@@ -168,7 +194,7 @@ async fn take_steps(
         if changed {
             cluster.label_conditions(&Conditions { fails: 0.0, delay_ms: 0.0, incident: false, ..before })?;
         }
-        apply(step, cluster, &mut notes, rehearsal).await?;
+        showing_notes(step.apply(cluster), &mut notes, rehearsal).await?;
         let judged_anew = step.changes().or_else(|| cluster.canary().filter(|_| changed));
         if let Some(canary) = judged_anew {
             serve.reset(canary.template_hash);
@@ -254,14 +280,13 @@ async fn follow(
 }
 
 /// Takes a step, and shows its events.
-async fn apply(
-    step: Step,
-    cluster: &mut Cluster,
+pub(super) async fn showing_notes(
+    applying: impl Future<Output = io::Result<()>>,
     notes: &mut UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
 ) -> io::Result<()> {
     let show = |note| rehearsal.show(|progress| progress.note = note);
-    let mut applying = pin!(step.apply(cluster));
+    let mut applying = pin!(applying);
     let applied = loop {
         select! {
             applied = &mut applying => break applied,

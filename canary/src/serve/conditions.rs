@@ -43,6 +43,9 @@ impl Wanted {
         within("fails", self.fails, &FAILS, "per cent")?;
         within("delay_ms", self.delay_ms, &DELAY_MS, "milliseconds")?;
         within("rate", self.rate, &RATE, "requests a second")?;
+        if now.canary == Canary::Mystery {
+            return conflict("in a mystery, nobody changes anything".to_owned());
+        }
         if number == 0 {
             return conflict("nothing is deployed yet: take the first step".to_owned());
         }
@@ -180,6 +183,7 @@ mod tests {
         let broken = progress(Canary::Broken);
         assert!(refused(r#"{"fails": 1}"#, &broken).contains("fails every request"));
         assert!(wanted(r#"{"share": 10, "delay_ms": 1}"#).of(&broken).is_ok());
+        assert!(refused(r#"{"rate": 10}"#, &progress(Canary::Mystery)).contains("in a mystery"));
         let mut under_way = progress(Canary::Fixed);
         under_way.under_way = true;
         assert!(refused(r#"{"rate": 10}"#, &under_way).contains("step 7 is under way"));

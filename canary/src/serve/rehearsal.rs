@@ -90,7 +90,7 @@ impl Rehearsal {
     }
 
     /// Hides the judge, which begins a round of the vote, or shows it, which ends the round.
-    fn set_curtain(&self, curtain: bool) {
+    pub(crate) fn set_curtain(&self, curtain: bool) {
         self.change_with_ballots(|progress, ballots| {
             if mem::replace(&mut progress.curtain, curtain) != curtain {
                 if curtain { ballots.begin() } else { ballots.close() }
@@ -258,7 +258,7 @@ pub(super) mod tests {
             of: 2,
             title: "",
             commands: Vec::new(),
-            text: "",
+            text: String::new(),
             note: String::new(),
             began: String::new(),
             conditions,

@@ -16,6 +16,7 @@ Examples:
   canary rehearse                      in the terminal, step by step
   canary rehearse --page               in the browser
   canary rehearse --page --vote        the same, and a class votes with its phones
+  canary rehearse --page --mystery     in the browser, with a canary of which nobody knows how it is
   canary rehearse --script             unattended, with a check of each step
 
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
@@ -47,6 +48,12 @@ pub struct RehearseFlags {
     #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true, requires = "page")]
     #[arg(default_missing_value = "0.0.0.0:8091")]
     pub vote: Option<Listen>,
+
+    /// With --page, hide whether and how the canary is bad, until the class has decided and the judge has answered. The same
+    /// seed is the same riddle; without one, a seed is drawn and told
+    #[arg(long, value_name = "SEED", num_args = 0..=1, requires = "page")]
+    #[arg(conflicts_with_all = ["fault_percent", "fault_delay_ms"])]
+    pub mystery: Option<Option<u32>>,
 
     /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME", requires = "page")]

@@ -111,7 +111,7 @@ function showHeader({ title, requests, seconds, trial, rehearsal }) {
   $("pause").hidden = rehearsal === null || !rights.step;
   showButton($("pause"), rehearsal?.held ? "Go on" : "Pause", "p");
   $("next").hidden = rehearsal === null || !rights.step;
-  $("show-conditions").hidden = !rehearsal?.conditions || !rights.step;
+  $("show-conditions").hidden = !rights.step || [undefined, "mystery"].includes(rehearsal?.conditions?.canary);
   document.body.classList.toggle("curtained", isCurtained());
 }
 

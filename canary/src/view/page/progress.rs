@@ -14,7 +14,7 @@ pub(crate) struct Progress {
     /// The commands that do the same on a cluster.
     pub(crate) commands: Vec<String>,
     /// A text about what there is to see.
-    pub(crate) text: &'static str,
+    pub(crate) text: String,
     /// The last event of the step.
     pub(crate) note: String,
     /// What a person has changed in this step, so that a new trial began, in words; empty if nothing.
@@ -63,6 +63,8 @@ pub(crate) enum Canary {
     /// It fails every request, whatever the conditions are.
     Broken,
     Fixed,
+    /// Of a mystery, in which nobody changes anything.
+    Mystery,
 }
 
 /// The vote of the class.
