@@ -14,6 +14,7 @@ use std::{
 use common::{Fleet, Version, json_lines, run, start};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::free_port;
 
 #[test]
 fn watch_writes_the_counts_of_each_second_and_a_summary() {
@@ -144,10 +145,7 @@ fn summary_of(url: &str) -> Value {
 
 #[test]
 fn requests_without_an_answer_are_counted_by_cause() {
-    let refused = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        format!("http://{}", listener.local_addr().expect("its address"))
-    };
+    let refused = format!("http://{}", free_port());
     let hangs = server(Duration::from_secs(3600), "");
     let closes = server(Duration::ZERO, "");
     let no_http = server(Duration::ZERO, "220 smtp.example.com ESMTP\r\n");

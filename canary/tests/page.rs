@@ -14,7 +14,7 @@ use common::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{eventually, http};
+use testkit::{eventually, free_port, http};
 
 /// A trial after `rounds` of four requests each. The canary answers the last one of each. `fails` says whether
 /// it always fails.
@@ -1438,8 +1438,9 @@ fn shows_a_broken_canary(browser: &Browser, url: &str) {
 fn what_canary_serve_watches_is_to_be_seen() {
     let Some(browser) = Browser::open(1280, 720) else { return };
     let fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &["--rate=100"]);
-    let (address, url) = (serving.address, format!("http://{}/", serving.address));
+    let address = free_port().to_string();
+    let serving = Serving::start_on(&address, &fleet.url(), &["--rate=100"]);
+    let url = format!("http://{address}/");
     shows_a_broken_canary(&browser, &url);
     let hostile = "<script>window.ran=1</script><img src=x onerror=window.ran=2>";
     fleet.relabel("appinfo-2", &format!("release=\"stable\"\nnewlabel=\"{hostile}\""));
@@ -1468,8 +1469,7 @@ fn what_canary_serve_watches_is_to_be_seen() {
 
     drop(serving);
     browser.until_shows("#lost", "The connection is lost");
-    let child = start(&["serve", &fleet.url(), "--rate=100", "--listen", &address.to_string()]);
-    let _again = Serving { child, address };
+    let _again = Serving::start_on(&address, &fleet.url(), &["--rate=100"]);
     eventually("it is there again", || browser.text("#connection") == "Live");
     browser.until_shows("#word", "Roll back");
     assert_eq!(browser.text("#lost"), "");
@@ -1482,16 +1482,15 @@ fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
     let file = directory.path().join("state");
     let state = format!("--state={}", file.display());
     let fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &["--rate=100", &state]);
-    let address = serving.address;
+    let address = free_port().to_string();
+    let serving = Serving::start_on(&address, &fleet.url(), &["--rate=100", &state]);
     browser.go(&format!("http://{address}/"));
     browser.until_shows("#word", "Roll back");
     assert_eq!(browser.count("#evidence-chart .restarted"), 0);
     eventually("the state is written", || file.exists());
     drop(serving); // kill -9
     browser.until_shows("#lost", "The connection is lost");
-    let child = start(&["serve", &fleet.url(), "--rate=100", &state, "--listen", &address.to_string()]);
-    let _again = Serving { child, address };
+    let _again = Serving::start_on(&address, &fleet.url(), &["--rate=100", &state]);
     eventually("it is there again", || browser.text("#connection") == "Live");
     browser.until_shows("#note", "the server has restarted at");
     for chart in ["evidence", "bound"] {
@@ -1897,9 +1896,11 @@ fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_
         phone.until_shows("#told", told);
     };
     let newest = || rehearsal.events("/v1/events").next().expect("a state");
-    phone.until_shows("#step", "Step 7: Make some requests fail");
-    phone.until_shows("#canary", "The canary has failed ");
-    phone.until_shows("#told", "Vote now: tap one of the three.");
+    for phone in [&phone, &other] {
+        phone.until_shows("#step", "Step 7: Make some requests fail");
+        phone.until_shows("#canary", "The canary has failed ");
+        phone.until_shows("#told", "Vote now: tap one of the three.");
+    }
     keep(&phone, "phone");
     choose(&phone, "wait", "You vote: Wait. You may change it until the judge is shown.");
     choose(&other, "roll_back", "You vote: Roll back.");

@@ -14,7 +14,7 @@ use canary::foreign;
 use common::{json_lines, run, serving::Serving};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::eventually;
+use testkit::{eventually, free_port};
 
 /// The answers to the heads of requests: status and body; `None` for no answer. A body that begins with `HTTP/` is the
 /// whole answer.
@@ -306,9 +306,7 @@ fn a_refused_query_is_reported_once_with_its_error_and_retried() {
 
 #[test]
 fn a_refused_connection_is_reported_and_exits_with_4() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
+    let url = format!("http://{}", free_port());
     let (code, said, told) = run(&["judge", "--prometheus", &url, "--interval=200ms", "--for=1s"]);
     assert_eq!(code, Some(4), "{said}{told}");
     let says = format!(
@@ -810,10 +808,7 @@ fn a_bucket_is_found_however_its_bound_is_spelled_and_counts_once() {
 fn no_secret_of_a_url_is_shown() {
     let server = MadeUp::new(usual);
     let with_password = server.url.replace("http://", "http://user:S3CRET@");
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
-    let unused = format!("http://127.0.0.1:{port}/path?token=S3CRET");
+    let unused = format!("http://{}/path?token=S3CRET", free_port());
     for (arguments, expected) in [
         (vec!["judge", &with_password], 3),
         (vec!["judge", "user:S3CRET@127.0.0.1:80"], 3),

@@ -12,7 +12,8 @@ pub mod prometheus;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::Child,
+    process::{self, Child},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -42,9 +43,22 @@ pub fn eventually_within(time: Duration, what: &str, mut condition: impl FnMut()
     start.elapsed()
 }
 
-/// A free port of 127.0.0.1, for a process that does not tell which port it has chosen.
+/// An address of 127.0.0.1 where nobody listens: for a process that does not tell which port it has chosen, for one that
+/// restarts on its port, or for requests that are refused.
+///
+/// No other test gets the port in the meantime: the ports are below those that Linux chooses itself (32768 to 60999, in
+/// `ip_local_port_range`), and each process has 64 of its own.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a port")
+    const FIRST: u32 = 10_000;
+    const BLOCKS: u32 = 312;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = process::id() % BLOCKS * 64 + TAKEN.fetch_add(1, Ordering::Relaxed) % 64;
+        let port = u16::try_from(FIRST + next).expect("at most 29,967");
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().expect("its address");
+        }
+    }
 }
 
 /// Sends a signal to a process that has not been waited for.
