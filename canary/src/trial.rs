@@ -598,6 +598,23 @@ mod tests {
     }
 
     #[test]
+    fn at_another_rate_each_failure_still_costs_one_request() {
+        let start = Instant::now();
+        let rate = |rate| Traffic::new(rate).expect("valid");
+        let budget = Budget { traffic: rate(40.0), slo: Fraction::new(0.999).expect("valid") };
+        let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, start);
+        for (began, now) in [(start, 40_u32), (start + Duration::from_secs(60), 80)] {
+            trial.set_traffic(rate(f64::from(now)));
+            trial.reset(began);
+            let numbers = u64::from(now - 40)..u64::from(2 * now - 40);
+            numbers.for_each(|number| trial.observe(&turn(number, began, |_| true)));
+            let price = trial.price(began + Duration::from_secs(1)).expect("stable has answered");
+            let failures = f64::from(now) / 4.0;
+            assert!((price.failed_requests - failures).abs() < 0.01, "{price:?} at {now} requests a second");
+        }
+    }
+
+    #[test]
     fn a_pause_is_no_absence_and_costs_nothing() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -10,11 +10,10 @@ use common::{
     browser::{ARROW_RIGHT, Browser, ENTER, ESCAPE, PAGE_DOWN, TAB},
     scripted::Scripted,
     serving::Serving,
-    start,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{eventually, free_port, http};
+use testkit::{PATIENCE, eventually, eventually_within, free_port, http};
 
 /// A trial after `rounds` of four requests each. The canary answers the last one of each. `fails` says whether
 /// it always fails.
@@ -1615,6 +1614,9 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
         if number == 8 {
             browser.until_shows("#versions .changed", "fault-percent removed");
         }
+        if word == "Promote" {
+            until_promoted(&browser);
+        }
         browser.until_shows("#word", word);
         if number == 9 {
             browser.until_shows("#note", "the canary now gets 100 % of new connections");
@@ -1669,7 +1671,7 @@ fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote
     };
     let first = bound().expect("a bound");
     assert!(first > 1.0, "{first}");
-    browser.until_shows("#word", "Promote");
+    until_promoted(&browser);
     assert!(
         bound().is_some_and(|bound| bound <= 1.0),
         "the bound that is shown is the one that decides: {:?}",
@@ -1732,6 +1734,11 @@ fn at_step(last: usize, flags: &[&str]) -> Option<(Browser, Serving)> {
     Some((browser, rehearsal))
 }
 
+/// Waits for a promotion. It takes about 350 answers of the canary, at the rate that a busy machine manages.
+fn until_promoted(browser: &Browser) {
+    eventually_within(4 * PATIENCE, "the canary is promoted", || browser.text("#word").contains("Promote"));
+}
+
 /// Takes the step with this number, and waits for the text of the button after it.
 fn take(browser: &Browser, number: usize, button: &str) {
     browser.press("n");
@@ -1784,7 +1791,7 @@ fn a_teacher_changes_the_conditions_and_each_change_begins_a_trial_until_the_nex
     let change = |conditions: Value| assert_eq!(change(&rehearsal, &conditions).status, 200, "{conditions}");
     let newest = || newest(&rehearsal);
     let before = places(&browser);
-    browser.until_shows("#word", "Promote");
+    until_promoted(&browser);
     let old = newest();
     browser.press("s");
     browser.until_shows("#conditions", "as in the step");
@@ -1834,7 +1841,7 @@ fn a_teacher_changes_the_conditions_and_each_change_begins_a_trial_until_the_nex
     change(json!({"as_in_step":true,"rate":200}));
     browser.until_shows("#note", "A new trial began: 200 requests a second, the incident is over.");
     browser.until_shows("#commands", "kubectl create -f deployment/canary-fixed.yaml");
-    browser.until_shows("#word", "Promote");
+    until_promoted(&browser);
     assert_eq!(newest()["sides"]["stable"]["failure"], 0, "what was before does not count");
 
     // the next step has its own conditions, but not another rate
@@ -1848,7 +1855,7 @@ fn a_teacher_changes_the_conditions_and_each_change_begins_a_trial_until_the_nex
     take(&browser, 8, "Next: Follow the evidence");
     take(&browser, 9, "Next: Promote it");
     change(json!({"share":30}));
-    browser.until_shows("#word", "Promote");
+    until_promoted(&browser);
     let share = newest()["sides"]["canary"]["share"].as_f64();
     assert!(
         share.is_some_and(|share| (0.1..0.5).contains(&share)),

@@ -129,7 +129,10 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
         (&["--page=8090x"], "invalid value '8090x' for '--page"),
         (&["--allow-host=a"], "--page"),
         (&["--mystery"], "--page"),
-        (&["--script", "--mystery"], "--page"),
+        // what needs a page is not passed over without one
+        (&["--script", "--mystery"], "cannot be used with"),
+        (&["--script", "--vote"], "cannot be used with"),
+        (&["--script", "--allow-host=a"], "cannot be used with"),
         (&["--page", "--mystery=soon"], "invalid value 'soon' for '--mystery [<SEED>]'"),
         (&["--page", "--mystery", "7", "--fault-percent=3"], "cannot be used with '--fault-percent"),
     ] {

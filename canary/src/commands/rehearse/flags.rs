@@ -46,17 +46,17 @@ pub struct RehearseFlags {
     /// With --page, let a class vote while the judge is hidden: phones in the room's network open the printed address, by
     /// default at port 8091, and can do nothing else there
     #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true, requires = "page")]
-    #[arg(default_missing_value = "0.0.0.0:8091")]
+    #[arg(default_missing_value = "0.0.0.0:8091", conflicts_with = "script")]
     pub vote: Option<Listen>,
 
     /// With --page, hide whether and how the canary is bad, until the class has decided and the judge has answered. The same
     /// seed is the same riddle; without one, a seed is drawn and told
     #[arg(long, value_name = "SEED", num_args = 0..=1, requires = "page")]
-    #[arg(conflicts_with_all = ["fault_percent", "fault_delay_ms"])]
+    #[arg(conflicts_with_all = ["script", "fault_percent", "fault_delay_ms"])]
     pub mystery: Option<Option<u32>>,
 
     /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
-    #[arg(long, value_name = "NAME", requires = "page")]
+    #[arg(long, value_name = "NAME", requires = "page", conflicts_with = "script")]
     pub allow_host: Vec<HostName>,
 
     /// The address of the Service. The default is 127.0.0.1:8080, or a free port if 8080 is taken
