@@ -16,6 +16,9 @@ const INTERRUPT: u8 = 2;
 /// The exit code after SIGTERM.
 pub(crate) const TERMINATED: Exit = Exit::Signal(15);
 
+/// The exit code after SIGHUP, which a terminal sends when its window is closed.
+pub(crate) const HUNG_UP: Exit = Exit::Signal(1);
+
 /// Starts to listen for SIGINT, SIGTERM, SIGHUP and SIGQUIT. A signal that was ignored when the program started
 /// stays ignored: `nohup` and shells without job control rely on that. Call this within a tokio runtime.
 ///
@@ -25,7 +28,7 @@ pub fn listen() -> io::Result<Signals> {
     Signals::new([
         (SignalKind::interrupt(), Exit::Signal(INTERRUPT)),
         (SignalKind::terminate(), TERMINATED),
-        (SignalKind::hangup(), Exit::Signal(1)),
+        (SignalKind::hangup(), HUNG_UP),
         (SignalKind::quit(), Exit::Signal(3)),
     ])
 }

@@ -7,6 +7,7 @@ use std::{fs, path::PathBuf};
 use canary::view::terminal::Screen;
 use common::{Fleet, Version, terminal::Terminal};
 use rustix::process::{Pid, Signal, kill_process};
+use testkit::eventually;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_canary");
 
@@ -106,6 +107,22 @@ fn requests(screen: &[String]) -> Option<u64> {
 
 fn time(screen: &[String]) -> Option<&str> {
     screen.first()?.split(" in ").nth(1)?.split_whitespace().next()
+}
+
+/// The shell ignores SIGHUP, and so does what it starts. So only the terminal itself tells that it is gone.
+#[test]
+fn a_terminal_whose_window_was_closed_is_no_panic() {
+    for command in ["watch", "rehearse"] {
+        let fleet = Fleet::with_canary(Version::WithNamespace);
+        let code = fleet.directory().join("code");
+        let arguments = if command == "watch" { fleet.url() } else { "--listen=127.0.0.1:0".to_owned() };
+        let script = format!("trap '' HUP; {BINARY} {command} {arguments}; echo $? >{}", code.display());
+        let Some(terminal) = Terminal::open(80, 24, &script) else { return };
+        terminal.until_shows("q quit");
+        drop(terminal);
+        eventually("it ends", || fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n')));
+        assert_eq!(fs::read_to_string(&code).expect("a code"), "129\n", "{command}");
+    }
 }
 
 #[test]

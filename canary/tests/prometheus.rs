@@ -347,6 +347,28 @@ fn a_release_without_samples_is_named_and_gets_no_verdict() {
     assert!(told.contains("named the release canary"), "{told}");
 }
 
+/// Both releases are counted at one address, as a gateway counts them.
+#[test]
+fn episodes_need_the_counters_of_each_pod() {
+    let gateway = |request: &str| {
+        let is_of_requests = !["query=time", "metadata", "5.."].iter().any(|it| request.contains(it));
+        let release = if request.contains("canary") { "canary" } else { "stable" };
+        let counted = [("status", "200"), ("instance", "gateway:8080")];
+        if is_of_requests { matrix(&json!([series(release, &counted)])) } else { usual(request) }
+    };
+    let server = MadeUp::new(gateway);
+    let (code, said, told) = server.judge(&["--episodes=2s"]);
+    assert_eq!(code, Some(5), "nothing counts: {said}{told}");
+    let why = "--episodes needs the counters of each pod, but gateway:8080 counts the requests of both releases, as a gateway does";
+    assert_eq!(told.matches(why).count(), 1, "{told}");
+    for (_, said, told) in [server.judge(&[]), MadeUp::new(usual).judge(&["--episodes=2s"])] {
+        assert!(
+            !told.contains("--episodes needs"),
+            "without it, and with an address of each pod: {said}{told}"
+        );
+    }
+}
+
 #[test]
 fn a_failure_label_that_no_series_has_gives_no_verdict() {
     let server = MadeUp::new(usual);

@@ -31,6 +31,7 @@ fn options() -> Options {
             latencies: Some("l".parse().expect("a histogram")),
             by: Vec::new(),
         },
+        compares_pods: false,
         every: Duration::from_secs(5),
     }
 }

@@ -198,6 +198,7 @@ impl Judge {
             }
             restarts += u64::from(window.restarted && window.release == Release::Canary);
         }
+        self.observe_episodes(&windows);
         self.divide_if(windows.iter().any(|window| !window.is_warm_up && !window.strata.is_empty()));
         let strata = &mut self.strata;
         let kept = windows.into_iter().map(|window| {
@@ -227,6 +228,16 @@ impl Judge {
         self.judged += judged;
         self.restarts += restarts;
         self.decide();
+    }
+
+    fn observe_episodes(&mut self, windows: &[Window]) {
+        let (Some(episodes), Compared::Scrapes(scrapes)) = (&mut self.episodes, &self.compared) else {
+            return;
+        };
+        episodes.observe_windows(windows, scrapes.interval());
+        for window in windows.iter().filter(|window| !window.is_warm_up) {
+            self.pods_mut(window.release).add(&window.pod, window.counts);
+        }
     }
 
     /// Adds restarts of the canary's pods that counters do not tell. They are part of the verdict, and decide nothing.
@@ -337,7 +348,7 @@ impl Judge {
             return;
         }
         let is_timed = self.latencies.observe(&request);
-        if let Some(episodes) = &mut self.episodes {
+        if let (Some(episodes), Compared::Batches(_)) = (&mut self.episodes, &self.compared) {
             episodes.observe(&request);
         }
         self.divide_if(stratum.is_some());
@@ -483,6 +494,7 @@ impl Judge {
     /// What the verdict says of episodes.
     fn episodes(&self) -> Option<verdict::Episodes> {
         let ln_e_value = self.episodes_ln_e_value()?;
+        let span = self.episodes.as_ref()?.span();
         let spans = |release, pods: &PodComparison| {
             let Counts { requests, failures, .. } =
                 self.episodes.as_ref().map(|episodes| episodes.units(release)).unwrap_or_default();
@@ -491,6 +503,7 @@ impl Judge {
         Some(verdict::Episodes {
             canary: spans(Release::Canary, &self.canary_pods),
             stable: spans(Release::Stable, &self.stable_pods),
+            span,
             ln_e_value,
             decide: self.requests_ln_e_value() >= -self.settings.alpha.get().ln() && !self.is_worse(),
         })
@@ -956,6 +969,82 @@ mod tests {
         let text = judge.verdict().to_string();
         assert!(text.starts_with("Promote: the canary has failed 0 of "), "{text}");
         assert!(text.contains(" outside of incidents, so at most 1 % of its requests fail"), "{text}");
+    }
+
+    /// What a pod has counted in 15 s.
+    fn scrape(release: Release, pod: &str, since: f64, failures: u64) -> Window {
+        Window {
+            release,
+            pod: pod.into(),
+            since,
+            until: since + 15.0,
+            counts: counts(failures, 50),
+            restarted: false,
+            is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
+    fn scraped(settings: Settings, canary_failures: u64) -> Judge {
+        let mut judge = Judge::new(settings);
+        for round in 0..60 {
+            let pods = [(Canary, "new", canary_failures), (Stable, "one", 0), (Stable, "two", 0)];
+            for (pod, (release, name, failures)) in pods.into_iter().enumerate() {
+                judge.observe_scrapes([scrape(release, name, f64::from(15 * round) + pod as f64, failures)]);
+            }
+        }
+        judge.end();
+        judge
+    }
+
+    #[test]
+    fn episodes_of_scraped_counters_change_no_promotion() {
+        let with = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        let verdicts = [Settings::default(), with].map(|settings| scraped(settings, 0).verdict());
+        let [without, with] = verdicts;
+        assert!(is_promotion(&with, Reason::Limit), "{with}");
+        assert_eq!((without.decision, without.promotion_bound), (with.decision, with.promotion_bound));
+        assert_eq!((without.episodes, with.episodes.map(|seen| seen.canary.pods)), (None, Some(1)));
+    }
+
+    #[test]
+    fn a_canary_whose_scraped_counters_show_failures_in_most_spans_is_rolled_back() {
+        let settings = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        let verdict = scraped(settings, 25).verdict();
+        assert!(is_roll_back(&verdict), "{verdict}");
+        assert!(verdict.to_string().ends_with("two pods would tell."), "{verdict}");
+        let episodes = verdict.episodes.expect("they count");
+        assert_eq!((episodes.span, episodes.decide), (Duration::from_secs(15), false));
+    }
+
+    #[test]
+    fn episodes_of_scraped_counters_go_on_after_an_interruption() {
+        let settings = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        let judge = scraped(settings, 3);
+        let mut again: Judge = serde_json::from_str(&serde_json::to_string(&judge).unwrap()).unwrap();
+        assert!(again.resume());
+        assert_eq!(again.verdict().episodes, judge.verdict().episodes);
+        let spans = |judge: &Judge| judge.verdict().episodes.map(|seen| seen.canary.spans);
+        for round in 0..10 {
+            let since = 10_000.0 + 15.0 * f64::from(round);
+            again.observe_scrapes([scrape(Canary, "new", since, 0), scrape(Stable, "one", since + 1.0, 0)]);
+        }
+        again.end();
+        assert_eq!(spans(&again), spans(&judge).map(|before| before + 10));
+    }
+
+    #[test]
+    fn requests_that_come_after_scrapes_are_no_episodes() {
+        let settings = Settings { episodes: Some(Duration::from_secs(2)), ..Settings::default() };
+        let mut judge = scraped(settings, 0);
+        let before = judge.verdict().episodes;
+        for second in 1000..2000 {
+            let request = Request::new(Some(Canary), Failure).with_pod(Some("new"));
+            judge.observe(request.with_sent(Some(Duration::from_secs(second))));
+        }
+        judge.end();
+        assert_eq!(judge.verdict().episodes, before);
     }
 
     /// It harms nobody else, so it is not an incident.

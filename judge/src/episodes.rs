@@ -16,16 +16,28 @@
 //!
 //! Both depend on what was before the span, and never on what is in it.
 //!
+//! # Counters that are scraped
+//!
+//! A [window](Window) does not tell when in it a request was sent. So a unit is the window of a pod, or several of them that
+//! follow each other if that is needed for about the length of an episode, or of the longest windows of other pods. A span
+//! ends when a pod whose unit is complete is scraped again: then each pod has been scraped in it, in the same way. Pods are
+//! scraped at moments of their own, so an incident of all pods may lie in one span for some of them, and in the next for
+//! others. The test of requests is for that.
+//!
+//! In a unit that is twice as long as an episode or longer, few episodes go on in the next unit, and that one counts.
+//!
 //! # What it decides
 //!
 //! A roll-back takes both: the test of requests and this one. So it never adds a false roll-back. If either null hypothesis
 //! is true, the error probability is at most α: "the canary fails no more of its requests, and failures are independent",
 //! or "it fails in no more of its units, and spans are independent". This is the smaller of two e-values.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Counts, Outcome, Release, Request,
+    Batch, Counts, Outcome, Release, Request, Window,
     batch::BatchLength,
     odds::{GREATER, OddsTest, Table},
     real,
@@ -39,12 +51,18 @@ const UNITS: f64 = 1.0;
 const SIZE_DECAY: f64 = 0.8;
 /// The same in the number of failures that are usual.
 const USUAL_DECAY: f64 = 0.98;
+/// Scrapes are not quite regular, so this part of a length is that length.
+const ABOUT: f64 = 0.9;
+/// A unit of windows that is this many times as long as an episode tells nothing about the pod's next unit.
+const LONG: f64 = 2.0;
 
 /// The evidence from episodes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Episodes {
     /// The length of a span, in nanoseconds.
     span: u64,
+    /// The usual length of a unit of windows, in nanoseconds; 0 for single requests.
+    scraped_span: u64,
     /// The number of the open span; `None` before the first request.
     open: Option<u64>,
     pods: Vec<Pod>,
@@ -75,6 +93,10 @@ struct Pod {
     last_failed: bool,
     /// The part of a request that is due to be looked at.
     due: f64,
+    /// The same of a failed request, if only windows are known.
+    due_failed: f64,
+    /// The length of its windows in the open span, in seconds; 0 for single requests.
+    scraped: f64,
     next: Next,
 }
 
@@ -100,10 +122,11 @@ fn index(release: Release) -> usize {
 
 impl Episodes {
     /// Without requests. `span` is the length of the longest episodes.
-    pub(crate) fn new(span: std::time::Duration) -> Self {
+    pub(crate) fn new(span: Duration) -> Self {
         let length = BatchLength::UNKNOWN;
         Self {
             span: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).max(1),
+            scraped_span: 0,
             open: None,
             pods: Vec::new(),
             sizes: [None; 2],
@@ -132,12 +155,47 @@ impl Episodes {
         let part = self.part(release);
         let Some(pod) = self.pod(release, request.pod, span.max(open)) else { return };
         pod.requests += 1;
-        pod.due += part;
-        if pod.due >= 1.0 {
-            pod.due -= 1.0;
+        if take_part(&mut pod.due, part, 1) > 0 {
             pod.looked_at.record(request.outcome);
             pod.last_failed = request.outcome.failed();
         }
+    }
+
+    /// Adds windows, those of each pod in the order of time. `interval` is the longest usual time between two scrapes of a pod,
+    /// in seconds, and 0 if that is not known.
+    pub(crate) fn observe_windows(&mut self, windows: &[Window], interval: f64) {
+        let longest = real(self.span) / 1e9;
+        let windows_of_unit = (ABOUT * longest / interval).ceil().max(1.0);
+        let length = if interval > 0.0 { windows_of_unit * interval } else { longest };
+        self.scraped_span = nanoseconds(length);
+        let is_counted = |window: &&Window| !window.is_warm_up && window.until > window.since;
+        let mut windows: Vec<_> = windows.iter().filter(is_counted).collect();
+        // the pods of one round of queries come one after the other
+        windows.sort_by(|one, other| one.until.total_cmp(&other.until));
+        for window in windows {
+            self.observe_window(window, ABOUT * length);
+        }
+    }
+
+    /// Adds the next window. A unit is complete when its windows are so long together, in seconds.
+    fn observe_window(&mut self, window: &Window, complete: f64) {
+        let Window { release, pod: ref name, since, until, counts, .. } = *window;
+        let mut open = *self.open.get_or_insert(0);
+        let is_complete =
+            |pod: &Pod| pod.release == release && *pod.name == **name && pod.scraped >= complete;
+        if self.pods.iter().any(is_complete) {
+            self.end_span();
+            open += 1;
+            self.open = Some(open);
+        }
+        let part = self.part(release);
+        let Some(pod) = self.pod(release, Some(name), open) else { return };
+        pod.requests += counts.requests;
+        pod.scraped += until - since;
+        let requests = take_part(&mut pod.due, part * real(counts.requests), counts.requests);
+        let failures = take_part(&mut pod.due_failed, part * real(counts.failures), requests);
+        pod.looked_at += Counts { requests, failures, slow: 0 };
+        pod.last_failed = false; // that is not known
     }
 
     /// The part of this release's requests that is looked at.
@@ -191,6 +249,7 @@ impl Episodes {
             let (requests, looked_at) =
                 (std::mem::take(&mut pod.requests), std::mem::take(&mut pod.looked_at));
             let next = std::mem::take(&mut pod.next);
+            let is_long = std::mem::take(&mut pod.scraped) * 1e9 >= ABOUT * LONG * real(self.span);
             if requests > 0 {
                 let (sum, units) = &mut sizes[index(pod.release)];
                 *sum += real(requests);
@@ -204,7 +263,7 @@ impl Episodes {
             if next == Next::Counts && pod.release == Release::Stable {
                 usual = (usual.0 + real(looked_at.failures), usual.1 + 1.0);
             }
-            if fails && (pod.last_failed || looked_at.failures > most_usual.max(1)) {
+            if fails && !is_long && (pod.last_failed || looked_at.failures > most_usual.max(1)) {
                 pod.next = Next::Good;
             }
         }
@@ -247,6 +306,11 @@ impl Episodes {
         !self.pods.is_empty()
     }
 
+    /// The usual length of a unit.
+    pub(crate) fn span(&self) -> Duration {
+        Duration::from_nanos(if self.scraped_span > 0 { self.scraped_span } else { self.span })
+    }
+
     /// The units of a release: all, and those that fail.
     pub(crate) fn units(&self, release: Release) -> Counts {
         self.total.of(release)
@@ -268,15 +332,30 @@ impl Pod {
             looked_at: Counts::default(),
             last_failed: false,
             due: 0.5,
+            due_failed: 0.5,
+            scraped: 0.0,
             next: Next::Counts,
         }
     }
 }
 
+/// Adds a part to what is due, and takes the whole numbers of it, but not more than so many.
+fn take_part(due: &mut f64, part: f64, most: u64) -> u64 {
+    *due += part;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
+    let whole = (*due as u64).min(most);
+    *due -= real(whole);
+    whole
+}
+
+/// Rounded to a tenth of a second.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn nanoseconds(seconds: f64) -> u64 {
+    ((10.0 * seconds).round().max(1.0) as u64).saturating_mul(100_000_000)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::testing::{assert_close, counts};
     use Release::{Canary, Stable};
@@ -355,6 +434,122 @@ mod tests {
         observe(&mut episodes, (Canary, Some("new")), 0.0, false);
         observe(&mut episodes, (Canary, None), 0.1, true);
         assert_eq!((episodes.pods.len(), episodes.pods[0].looked_at), (1, counts(1, 2)));
+    }
+
+    /// Windows of pods that are scraped this often, each at a moment of its own: the canary's half a second before stable's
+    /// first one. Each has three requests a second, of which those fail for which `fails` says so.
+    fn scraped(episodes: &mut Episodes, interval: u32, number: u32, fails: impl Fn(&str, f64) -> bool) {
+        for round in 0..number {
+            let pods =
+                [(Canary, "new", 0.0), (Stable, "one", 0.5), (Stable, "two", 1.5), (Stable, "three", 3.5)];
+            for (release, pod, moment) in pods {
+                let since = f64::from(interval * round) + moment;
+                let requests = (0..3 * interval).map(|request| since + f64::from(request) / 3.0);
+                let failures = requests.filter(|at| fails(pod, *at)).count();
+                let window = Window {
+                    release,
+                    pod: pod.into(),
+                    since,
+                    until: since + f64::from(interval),
+                    counts: counts(u64::try_from(failures).expect("few"), u64::from(3 * interval)),
+                    restarted: false,
+                    is_warm_up: false,
+                    strata: Vec::new(),
+                    latencies: Vec::new(),
+                };
+                // the interval is known after the first scrapes
+                episodes.observe_windows(&[window], if round == 0 { 0.0 } else { interval.into() });
+            }
+        }
+        episodes.end();
+    }
+
+    #[test]
+    fn a_window_is_a_unit() {
+        let mut episodes = episodes();
+        scraped(&mut episodes, 15, 10, |pod, at| pod == "new" && (20.0..21.0).contains(&at));
+        assert_eq!((episodes.units(Canary), episodes.units(Stable)), (counts(1, 10), counts(0, 30)));
+        assert_eq!(episodes.span(), Duration::from_secs(15));
+    }
+
+    #[test]
+    fn several_windows_are_a_unit_if_episodes_are_longer() {
+        let mut episodes = Episodes::new(Duration::from_secs(14));
+        scraped(&mut episodes, 5, 30, |pod, at| pod == "new" && (62.0..76.0).contains(&at));
+        assert_eq!(
+            episodes.units(Canary),
+            counts(1, 9),
+            "an episode may go on in the next one, which is left out"
+        );
+        assert_eq!(episodes.units(Stable), counts(0, 30));
+        assert_eq!(episodes.span(), Duration::from_secs(15));
+    }
+
+    /// A missed scrape makes a window longer.
+    #[test]
+    fn in_each_span_a_pod_has_one_unit_also_if_a_scrape_is_missing() {
+        let mut episodes = episodes();
+        let window = |release, pod: &str, since, until| Window {
+            release,
+            pod: pod.into(),
+            since,
+            until,
+            counts: counts(0, 10),
+            restarted: false,
+            is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
+        };
+        let windows = [
+            window(Canary, "new", 0.0, 10.0),
+            window(Stable, "one", 5.0, 15.0),
+            window(Canary, "new", 10.0, 30.0),
+            window(Stable, "one", 15.0, 25.0),
+            window(Stable, "one", 25.0, 35.0),
+            window(Canary, "new", 30.0, 40.0),
+        ];
+        // of one round of queries: pod by pod
+        let (canary, stable): (Vec<_>, Vec<_>) = windows.into_iter().partition(|one| one.release == Canary);
+        episodes.observe_windows(&[canary, stable].concat(), 10.0);
+        assert_eq!(episodes.units(Canary).requests, 2, "{episodes:?}");
+        episodes.end();
+        assert_eq!((episodes.units(Canary).requests, episodes.units(Stable).requests), (3, 3));
+    }
+
+    #[test]
+    fn a_pod_that_always_fails_is_clear_after_a_few_windows() {
+        let ln_e_value = |windows| {
+            let mut episodes = episodes();
+            scraped(&mut episodes, 15, windows, |pod, _| pod == "new");
+            episodes.peak_ln_e_value()
+        };
+        assert!(
+            ln_e_value(4) >= 20_f64.ln() && ln_e_value(2) < 20_f64.ln(),
+            "{} {}",
+            ln_e_value(4),
+            ln_e_value(2)
+        );
+    }
+
+    /// Some begin between two scrapes, so that they lie in one span for the canary, and in the next one for stable.
+    #[test]
+    fn incidents_of_all_pods_are_no_evidence_although_scrapes_divide_them() {
+        for begin in [14.9, 15.1, 16.0] {
+            let mut episodes = episodes();
+            scraped(&mut episodes, 15, 200, |_, at| (begin..begin + 2.0).contains(&(at % 60.0)));
+            assert!(episodes.peak_ln_e_value() < 10_f64.ln(), "{begin}: {}", episodes.peak_ln_e_value());
+        }
+    }
+
+    #[test]
+    fn of_the_failures_of_windows_a_part_is_looked_at_and_none_is_lost() {
+        let (mut due, mut due_failed, mut looked_at) = (0.5, 0.5, counts(0, 0));
+        for number in 0..1000 {
+            let requests = take_part(&mut due, 0.3 * 7.0, 7);
+            let failures = take_part(&mut due_failed, 0.3 * f64::from(number % 8), requests);
+            looked_at += counts(failures, requests);
+        }
+        assert_eq!((looked_at.requests, looked_at.failures), (2100, 1050));
     }
 
     #[test]

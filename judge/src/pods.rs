@@ -78,6 +78,14 @@ impl PodComparison {
         }
     }
 
+    /// Adds the answers of the pod `name` between two scrapes. They are not compared with those of other pods.
+    pub(super) fn add(&mut self, name: &str, counts: Counts) {
+        if let Some(pod) = self.pod(name) {
+            pod.total += counts;
+        }
+        self.total += counts;
+    }
+
     fn pod(&mut self, name: &str) -> Option<&mut PodEvidence> {
         let known = self.pods.iter().position(|pod| pod.name == name);
         let index = known.unwrap_or(self.pods.len());

@@ -369,6 +369,13 @@ impl Scrapes {
         windows.filter(move |one| one.release == Release::Canary && one.pod == *name)
     }
 
+    /// The longest usual time between two scrapes of a pod that is not gone, in seconds; 0 before any is known.
+    pub(crate) fn interval(&self) -> f64 {
+        let now = self.now();
+        let there = self.pods.iter().filter(|pod| !now.is_gone(pod));
+        there.filter_map(ScrapedPod::interval).fold(0.0, f64::max)
+    }
+
     fn newest(&self) -> f64 {
         self.pods.iter().map(|pod| pod.until).fold(f64::NEG_INFINITY, f64::max)
     }

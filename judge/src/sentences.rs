@@ -342,19 +342,15 @@ impl Verdict {
 
     /// Why episodes keep a canary from a roll-back, and that one pod of it cannot be told from a bad pod.
     fn episodes(&self, f: &mut Formatter) -> fmt::Result {
-        let (Some(Episodes { canary, stable, decide, .. }), Some(longest)) =
-            (self.episodes, self.settings.episodes)
-        else {
-            return Ok(());
-        };
+        let Some(Episodes { canary, stable, span, decide, .. }) = self.episodes else { return Ok(()) };
         let is_rolled_back = matches!(self.decision, Decision::RollBack { .. });
         if decide && !is_rolled_back {
-            let longest = humantime::format_duration(longest);
+            let span = humantime::format_duration(span);
             let of = |PodSpans { spans, failing, .. }| format!("{} of {}", count(failing), count(spans));
             write!(
                 f,
                 " The canary has more failures than its share of the requests explains, but not clearly more episodes of them: \
-                 its pods have failed in {} spans of {longest}, and stable's in {}.",
+                 its pods have failed in {} spans of {span}, and stable's in {}.",
                 of(canary),
                 of(stable)
             )?;

@@ -39,8 +39,8 @@ pub struct Settings {
     pub warm_up: Option<Duration>,
     /// Pods may fail in episodes of up to this time, and may differ: a canary is rolled back only if it also fails in more
     /// episodes, and by more than stable's pods differ among themselves. `None` if each request counts as an observation of
-    /// its own. In JSON `episodes_ms`, in milliseconds. It needs [`Request::sent`](crate::Request::sent), and makes no difference
-    /// without it.
+    /// its own. In JSON `episodes_ms`, in milliseconds. It needs [`Request::sent`](crate::Request::sent), or the
+    /// [`Window`](crate::Window)s of single pods, and makes no difference without them.
     #[serde(
         default,
         rename = "episodes_ms",

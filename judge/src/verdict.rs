@@ -118,6 +118,10 @@ pub enum Absence {
     Unready(#[serde(serialize_with = "seconds")] Duration),
 }
 
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    (time.as_secs_f64() * 1e3).serialize(serializer)
+}
+
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     time.as_secs().serialize(serializer)
 }
@@ -188,13 +192,17 @@ pub struct FailingPods {
     pub explain_the_difference: bool,
 }
 
-/// Failures that come in episodes of single pods. Time is divided into spans of [`Settings::episodes`].
+/// Failures that come in episodes of single pods. Time is divided into spans.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Episodes {
     /// The canary's pods.
     pub canary: PodSpans,
     /// Stable's pods.
     pub stable: PodSpans,
+    /// The length of a span: [`Settings::episodes`], or the time between two scrapes, or several of them, if counters are scraped
+    /// and that is longer. In JSON `span_ms`, in milliseconds.
+    #[serde(rename = "span_ms", serialize_with = "milliseconds")]
+    pub span: Duration,
     /// The natural logarithm of the greatest e-value so far in the test whether the canary fails in more spans. At ln(1/α), it
     /// does. A roll-back takes this and the test of requests.
     pub ln_e_value: f64,

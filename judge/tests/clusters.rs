@@ -1,5 +1,5 @@
-//! Failures that come in clusters, by simulation: pods that hiccup, and pods that differ. Each run is judged twice, with and
-//! without `Settings::episodes`. `cargo test -p canary-judge --test clusters -- --nocapture` prints the measured figures, and
+//! Failures that come in clusters, by simulation: pods that hiccup, and pods that differ; single requests, and counters that are
+//! scraped. Each run is judged twice, with and without `Settings::episodes`. `cargo test -p canary-judge --test clusters -- --nocapture` prints the measured figures, and
 //! `SIMULATION_RUNS=2000` sets more runs. `docs/verdict.md` has the figures. The method was chosen on other seeds.
 
 use std::{
@@ -23,12 +23,6 @@ const ALPHA: f64 = 0.05;
 const STANDARD_ERRORS: f64 = 3.0;
 const EPISODES: Duration = Duration::from_secs(2);
 
-fn runs() -> u32 {
-    let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| "100".to_owned());
-    let runs = runs.parse::<NonZeroU32>().unwrap_or_else(|error| panic!("SIMULATION_RUNS={runs}: {error}"));
-    runs.get()
-}
-
 /// Whether a request to this pod at this time fails.
 type Course = Box<dyn FnMut(usize, f64, &mut Rng) -> bool>;
 
@@ -42,6 +36,10 @@ struct World {
     canaries: usize,
     /// The canary's part in each minute, in turn, if it changes.
     changing: Option<&'static [f64]>,
+    /// The seconds between two scrapes of a pod, if only its counters are known.
+    scrapes: Option<f64>,
+    /// The setting.
+    episodes: Duration,
     begin: Box<dyn Fn(&mut Rng) -> Course + Sync>,
 }
 
@@ -54,7 +52,17 @@ fn world(
 ) -> World {
     let pods = canaries + stable;
     let parts = vec![1.0 / pods as f64; pods];
-    World { name, rate: 10.0, seconds: 3600.0, parts, canaries, changing: None, begin: Box::new(begin) }
+    World {
+        name,
+        rate: 10.0,
+        seconds: 3600.0,
+        parts,
+        canaries,
+        changing: None,
+        scrapes: None,
+        episodes: EPISODES,
+        begin: Box::new(begin),
+    }
 }
 
 impl World {
@@ -83,12 +91,39 @@ impl World {
         Self { rate, seconds, ..self }
     }
 
+    fn with_scrapes(self, interval: f64) -> Self {
+        Self { scrapes: Some(interval), ..self }
+    }
+
+    fn with_episodes(self, seconds: u64) -> Self {
+        Self { episodes: Duration::from_secs(seconds), ..self }
+    }
+
+    /// By default, few: `cargo test` simulates many worlds.
+    fn runs(&self) -> u32 {
+        let default = if self.scrapes.is_some() { "20" } else { "100" };
+        let runs = env::var("SIMULATION_RUNS").unwrap_or_else(|_| default.to_owned());
+        runs.parse::<NonZeroU32>().unwrap_or_else(|error| panic!("SIMULATION_RUNS={runs}: {error}")).get()
+    }
+
+    /// Its name, with how it is seen.
+    fn title(&self) -> String {
+        let scrapes =
+            self.scrapes.map(|interval| format!(", scrapes every {interval} s")).unwrap_or_default();
+        format!("{}{scrapes}", self.name)
+    }
+
+    fn release(&self, pod: usize) -> Release {
+        if pod < self.canaries { Release::Canary } else { Release::Stable }
+    }
+
     /// When the canary was rolled back, without and with episodes. `None` if it was not.
     fn run(&self, seed: u64) -> [Option<f64>; 2] {
         let mut rng = Rng::with_seed(seed);
         let mut course = (self.begin)(&mut rng);
-        let names: Vec<_> = (0..self.parts.len()).map(|pod| pod.to_string()).collect();
-        let with = Settings { episodes: Some(EPISODES), ..Settings::default() };
+        let names: Vec<Arc<str>> = (0..self.parts.len()).map(|pod| pod.to_string().into()).collect();
+        let mut scrapes = self.scrapes.map(|interval| Scrapes::new(names.len(), interval, &mut rng));
+        let with = Settings { episodes: Some(self.episodes), ..Settings::default() };
         let mut judges = [Settings::default(), with].map(|settings| (Judge::new(settings), None));
         let mut at = 0.0;
         loop {
@@ -102,24 +137,54 @@ impl World {
                 left < 0.0
             });
             let pod = pod.unwrap_or(self.parts.len() - 1);
-            let release = if pod < self.canaries { Release::Canary } else { Release::Stable };
             let outcome = if course(pod, at, &mut rng) { Outcome::Failure } else { Outcome::Success };
-            let request = Request::new(Some(release), outcome)
+            let request = Request::new(Some(self.release(pod)), outcome)
                 .with_pod(Some(&names[pod]))
                 .with_sent(Some(Duration::from_secs_f64(at)));
+            let windows = scrapes.as_mut().map(|scrapes| scrapes.until(at, &mut rng));
             for (judge, rolled_back) in judges.iter_mut().filter(|(_, rolled_back)| rolled_back.is_none()) {
-                judge.observe(request);
+                if let Some(windows) = &windows {
+                    for scraped in windows {
+                        judge.observe_scrapes([self.window(scraped, &names)]);
+                    }
+                } else {
+                    judge.observe(request);
+                }
                 *rolled_back = matches!(judge.decided(), Some(Decision::RollBack { .. })).then_some(at);
+            }
+            if let Some(scrapes) = &mut scrapes {
+                scrapes.count(pod, at, outcome);
             }
         }
     }
 
+    fn window(&self, scraped: &Scraped, names: &[Arc<str>]) -> Window {
+        let Scraped { pod, since, until, counts } = *scraped;
+        Window {
+            release: self.release(pod),
+            pod: Arc::clone(&names[pod]),
+            since,
+            until,
+            counts,
+            restarted: false,
+            is_warm_up: false,
+            strata: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
     fn all_runs(&self) -> [Vec<f64>; 2] {
-        let (next, runs) = (AtomicU64::new(0), u64::from(runs()));
+        let (next, runs) = (AtomicU64::new(0), u64::from(self.runs()));
         let work = || {
             let seeds =
                 std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < runs));
-            seeds.map(|seed| self.run(1_000_000 + seed)).collect::<Vec<_>>()
+            let run = |seed| {
+                let [without, with] = self.run(1_000_000 + seed);
+                let never = f64::INFINITY;
+                assert!(with.unwrap_or(never) >= without.unwrap_or(never), "only roll-backs are taken away");
+                [without, with]
+            };
+            seeds.map(run).collect::<Vec<_>>()
         };
         let all: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
@@ -136,6 +201,55 @@ impl World {
     fn shares(&self) -> [f64; 2] {
         self.all_runs()
             .map(|times| times.iter().filter(|time| time.is_finite()).count() as f64 / times.len() as f64)
+    }
+}
+
+/// What a pod has counted between two scrapes.
+struct Scraped {
+    pod: usize,
+    since: f64,
+    until: f64,
+    counts: Counts,
+}
+
+/// Pods that are scraped at moments of their own. One scrape in fifty is missing.
+struct Scrapes {
+    interval: f64,
+    /// The next moment of each pod, and what has been counted since its last scrape.
+    pods: Vec<(f64, Scraped)>,
+}
+
+impl Scrapes {
+    fn new(pods: usize, interval: f64, rng: &mut Rng) -> Self {
+        let first = |pod| {
+            let at = rng.f64() * interval;
+            (at + interval, Scraped { pod, since: at, until: at, counts: Counts::default() })
+        };
+        Self { interval, pods: (0..pods).map(first).collect() }
+    }
+
+    /// The scrapes until now, in the order of time.
+    fn until(&mut self, now: f64, rng: &mut Rng) -> Vec<Scraped> {
+        let mut scraped = Vec::new();
+        for (next, open) in &mut self.pods {
+            while *next <= now {
+                if rng.f64() >= 0.02 {
+                    let counts = mem::take(&mut open.counts);
+                    scraped.push(Scraped { pod: open.pod, since: open.since, until: *next, counts });
+                    open.since = *next;
+                }
+                *next += self.interval;
+            }
+        }
+        scraped.sort_by(|one, other| one.until.total_cmp(&other.until));
+        scraped
+    }
+
+    fn count(&mut self, pod: usize, at: f64, outcome: Outcome) {
+        let (_, open) = &mut self.pods[pod];
+        if at >= open.since {
+            open.counts.record(outcome);
+        }
     }
 }
 
@@ -169,6 +283,14 @@ fn regular_hiccups(seconds: f64, every: f64) -> impl Fn(&mut Rng) -> Course + Sy
     move |rng| {
         let phases: Vec<_> = (0..16).map(|_| every * rng.f64()).collect();
         Box::new(move |pod, at, rng| (at + phases[pod]) % every < seconds || rng.f64() < 0.001)
+    }
+}
+
+/// Each pod hiccups at random, and all pods fail for three seconds of each minute.
+fn hiccups_and_incidents(seconds: f64, every: f64) -> impl Fn(&mut Rng) -> Course + Sync {
+    move |rng| {
+        let mut of_pods = hiccups(seconds, every)(rng);
+        Box::new(move |pod, at, rng| of_pods(pod, at, rng) || at % 60.0 < 3.0)
     }
 }
 
@@ -208,10 +330,10 @@ fn together(rate: impl Fn(f64) -> f64 + Sync + Copy + 'static) -> impl Fn(&mut R
 fn assert_false_roll_backs(worlds: impl IntoIterator<Item = (World, f64)>) {
     for (world, most) in worlds {
         let [without, with] = world.shares();
-        println!("{}: false roll-backs {without:.4}, and {with:.4} with episodes", world.name);
-        let error = (most * (1.0 - most) / f64::from(runs())).sqrt();
-        assert!(with <= most + STANDARD_ERRORS * error, "{}: {with}, not {most}", world.name);
-        assert!(with <= without, "{}: episodes only take roll-backs away: {with}, {without}", world.name);
+        let name = world.title();
+        println!("{name}: false roll-backs {without:.4}, and {with:.4} with episodes");
+        let error = (most * (1.0 - most) / f64::from(world.runs())).sqrt();
+        assert!(with <= most + STANDARD_ERRORS * error, "{name}: {with}, not {most}");
     }
 }
 
@@ -288,83 +410,25 @@ fn releases_that_are_alike_are_rolled_back_no_more_often_than_without_episodes()
     ]);
 }
 
-/// Whether one canary pod beside three is rolled back within an hour, if their counters are scraped at moments of their own.
-fn is_rolled_back_by_scrapes(
-    settings: Settings,
-    seed: u64,
-    interval: f64,
-    rate: f64,
-    hiccup: (f64, f64),
-) -> bool {
-    let mut rng = Rng::with_seed(seed);
-    let mut course = hiccups(hiccup.0, hiccup.1)(&mut rng);
-    let mut judge = Judge::new(settings);
-    let names: [Arc<str>; 4] = ["canary", "one", "two", "three"].map(Arc::from);
-    let mut since = names.clone().map(|_| rng.f64() * interval);
-    let mut counters = [Counts::default(); 4];
-    let mut at = 0.0;
-    while at < 3600.0 {
-        at -= (1.0 - rng.f64()).ln() / rate;
-        for (pod, name) in names.iter().enumerate() {
-            if since[pod] + interval > at {
-                continue;
-            }
-            let (began, counts) = (since[pod], mem::take(&mut counters[pod]));
-            since[pod] += interval;
-            judge.observe_scrapes([Window {
-                release: if pod == 0 { Release::Canary } else { Release::Stable },
-                pod: Arc::clone(name),
-                since: began,
-                until: since[pod],
-                counts,
-                restarted: false,
-                is_warm_up: false,
-                strata: Vec::new(),
-                latencies: Vec::new(),
-            }]);
+/// Each world is rolled back within this time in 95 % of the runs with episodes, in seconds.
+fn assert_found(worlds: impl IntoIterator<Item = (World, f64)>) {
+    for (world, most) in worlds {
+        let name = world.title();
+        let of = |times: &[f64]| [times[times.len() / 2], times[times.len() * 95 / 100]];
+        let [without, with] = world.all_runs();
+        println!("{name}: {:.1?} s, and {:.1?} s with episodes", of(&without), of(&with));
+        assert!(of(&with)[1] <= most, "{name}: {:?}", of(&with));
+        if world.name.starts_with("10 % against 1 %, 1 + 3 pods") && world.rate < 50.0 {
+            assert!(of(&with)[0] <= 2.0 * of(&without)[0], "{name}: {:?}, {:?}", of(&with), of(&without));
         }
-        let pod = rng.usize(..4);
-        let failed = course(pod, at, &mut rng);
-        if at >= since[pod] {
-            counters[pod].record(if failed { Outcome::Failure } else { Outcome::Success });
-        }
-        if matches!(judge.decided(), Some(Decision::RollBack { .. })) {
-            return true;
-        }
-    }
-    false
-}
-
-/// A window of 15 s does not tell an episode from single failures. So this is as bad as without the setting.
-#[test]
-fn episodes_make_no_difference_to_counters_that_are_scraped() {
-    let with = Settings { episodes: Some(EPISODES), ..Settings::default() };
-    for (interval, rate, hiccup) in [
-        (15.0, 10.0, (1.0, 120.0)),
-        (15.0, 10.0, (2.0, 600.0)),
-        (5.0, 10.0, (1.0, 120.0)),
-        (15.0, 100.0, (1.0, 120.0)),
-    ] {
-        let runs = (runs() / 5).max(1);
-        let is_rolled_back =
-            |settings, seed: u32| is_rolled_back_by_scrapes(settings, seed.into(), interval, rate, hiccup);
-        let mut rolled_back = 0;
-        for seed in 0..runs {
-            let without = is_rolled_back(Settings::default(), seed);
-            assert_eq!(is_rolled_back(with, seed), without, "seed {seed}");
-            rolled_back += u32::from(without);
-        }
-        let share = f64::from(rolled_back) / f64::from(runs);
-        println!("{hiccup:?} s, {rate} a second, scrapes every {interval} s: false roll-backs {share:.3}");
     }
 }
 
-/// With the most seconds of 95 % of runs.
 #[test]
 fn a_worse_canary_is_still_found() {
     let dead = |canaries| rates(canaries, 1.0, 0.001);
     let worse = |canaries| rates(canaries, 0.1, 0.01);
-    for (world, most) in [
+    assert_found([
         (world("dead, 1 + 3 pods", 1, 3, dead(1)), 20.0),
         (world("dead, 1 + 1 pods", 1, 1, dead(1)), 25.0),
         (world("dead, 2 + 6 pods", 2, 6, dead(2)), 20.0),
@@ -390,13 +454,96 @@ fn a_worse_canary_is_still_found() {
             ),
             400.0,
         ),
-    ] {
-        let of = |times: &[f64]| [times[times.len() / 2], times[times.len() * 95 / 100]];
-        let [without, with] = world.all_runs();
-        println!("{}: {:.1?} s, and {:.1?} s with episodes", world.name, of(&without), of(&with));
-        assert!(of(&with)[1] <= most, "{}: {:?}", world.name, of(&with));
-        if world.name.starts_with("10 % against 1 %, 1 + 3 pods") && world.rate < 50.0 {
-            assert!(of(&with)[0] <= 2.0 * of(&without)[0], "{:?}, {:?}", of(&with), of(&without));
-        }
+    ]);
+}
+
+/// Seconds between two scrapes of a pod.
+const INTERVALS: [f64; 3] = [5.0, 15.0, 30.0];
+
+#[test]
+fn pods_that_hiccup_between_scrapes_roll_the_canary_back_in_about_alpha_of_runs() {
+    let one_second = || hiccups(1.0, 120.0);
+    let two_seconds = || hiccups(2.0, 600.0);
+    for interval in INTERVALS {
+        let worlds = [
+            world("1 s every 120 s, 1 + 3 pods", 1, 3, one_second()),
+            world("2 s every 600 s, 1 + 3 pods", 1, 3, two_seconds()),
+            world("2 s every 600 s, in the same rhythm, 1 + 3 pods", 1, 3, regular_hiccups(2.0, 600.0)),
+            world("1 s every 120 s, 1 + 1 pods", 1, 1, one_second()),
+            world("2 s every 600 s, 2 + 6 pods", 2, 6, two_seconds()),
+            world("1 s every 120 s, canary 1/2, 5 pods with 1/10", 1, 5, one_second()).with_parts(&HALF),
+            world("2 s every 600 s, canary 1/2, 5 pods with 1/10", 1, 5, two_seconds()).with_parts(&HALF),
+            world("1 s every 120 s, 1 + 3 pods, 100 a second for 10 minutes", 1, 3, one_second())
+                .with_rate(100.0, 600.0),
+            world(
+                "1 s every 120 s, and incidents of all, 1 + 3 pods",
+                1,
+                3,
+                hiccups_and_incidents(1.0, 120.0),
+            ),
+            world(
+                "2 s every 600 s, and incidents of all, 1 + 3 pods",
+                1,
+                3,
+                hiccups_and_incidents(2.0, 600.0),
+            ),
+            world("1 s every 120 s, the canary has 1/50, 1/10, 1/2, 9/10 in turn", 1, 3, one_second())
+                .with_changing_part(&[0.02, 0.1, 0.5, 0.9]),
+            world("15 s every 1200 s, 1 + 3 pods, --episodes 15s", 1, 3, hiccups(15.0, 1200.0))
+                .with_episodes(15),
+        ];
+        assert_false_roll_backs(worlds.map(|world| (world.with_scrapes(interval), ALPHA)));
+        let longer =
+            world("5 s every 600 s, 1 + 3 pods: longer than what is said", 1, 3, hiccups(5.0, 600.0));
+        assert_false_roll_backs([(longer.with_scrapes(interval), 0.08)]);
+    }
+}
+
+#[test]
+fn pods_that_differ_between_scrapes_roll_the_canary_back_in_about_alpha_of_runs() {
+    for interval in INTERVALS {
+        let worlds = [
+            (world("5 %, σ = 0.3, 1 + 3 pods", 1, 3, differing(0.05, 0.3)), ALPHA),
+            (world("5 %, σ = 0.3, 2 + 6 pods", 2, 6, differing(0.05, 0.3)), ALPHA),
+            // one pod of stable shows no spread
+            (world("5 %, σ = 0.3, 1 + 1 pods", 1, 1, differing(0.05, 0.3)), 0.35),
+            (world("both at 5 %", 1, 3, differing(0.05, 0.0)), ALPHA),
+            (
+                world("all of 5 s in 60 s", 1, 3, together(|at| if at % 60.0 < 5.0 { 1.0 } else { 0.001 })),
+                ALPHA,
+            ),
+        ];
+        assert_false_roll_backs(worlds.map(|(world, most)| (world.with_scrapes(interval), most)));
+    }
+}
+
+#[test]
+fn a_worse_canary_is_still_found_between_scrapes() {
+    let dead = |canaries| rates(canaries, 1.0, 0.001);
+    let worse = |canaries| rates(canaries, 0.1, 0.01);
+    for (interval, most) in INTERVALS.into_iter().zip([75.0, 150.0, 300.0]) {
+        let worlds = [
+            (world("dead, 1 + 3 pods", 1, 3, dead(1)), most),
+            (world("dead, 1 + 1 pods", 1, 1, dead(1)), 1.5 * most),
+            (world("dead, 2 + 6 pods", 2, 6, dead(2)), most),
+            (world("dead, canary 1/2, 5 pods with 1/10", 1, 5, dead(1)).with_parts(&HALF), most),
+            (world("dead, 1 + 3 pods, 100 a second", 1, 3, dead(1)).with_rate(100.0, 600.0), most),
+            (world("10 % against 1 %, 1 + 3 pods", 1, 3, worse(1)), 300.0 + most),
+            (world("10 % against 1 %, 1 + 1 pods", 1, 1, worse(1)), 300.0 + most),
+            (world("10 % against 1 %, 2 + 6 pods", 2, 6, worse(2)), 300.0 + most),
+            (
+                world("10 % against 1 %, canary 1/2, 5 pods with 1/10", 1, 5, worse(1)).with_parts(&HALF),
+                300.0 + most,
+            ),
+            (
+                world("10 % against 1 %, 1 + 3 pods, 100 a second", 1, 3, worse(1)).with_rate(100.0, 600.0),
+                2.0 * most,
+            ),
+            (
+                world("2 % against 1 %, 1 + 3 pods", 1, 3, rates(1, 0.02, 0.01)).with_rate(10.0, 7200.0),
+                7200.0,
+            ),
+        ];
+        assert_found(worlds.map(|(world, most)| (world.with_scrapes(interval), most)));
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The time after which a condition counts as never true. It is long enough for a very busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The time between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);

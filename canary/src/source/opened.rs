@@ -21,6 +21,8 @@ pub struct Bounds {
     pub max_latency: Option<Duration>,
     /// Whether latencies decide, so that the source must have them.
     pub compares_latency: bool,
+    /// Whether the pods of a release are compared, so that counters must be those of single pods.
+    pub compares_pods: bool,
     /// The canary's share of the requests, if it is given.
     pub share: Option<Fraction>,
 }

@@ -2,7 +2,7 @@
 //! next.
 //!
 //! - `queries`: the selectors. `client`: the HTTP client. `round`: one round of queries, and the checks of its answers.
-//! - `twice`, `gauge`: series that cannot be counted.
+//! - `twice`, `gauge`: series that cannot be counted. `single`: those that are not of single pods.
 //! - `counters`: increases of counters, by pod.
 //! - `fuzzing`: rounds for the fuzz targets.
 
@@ -15,6 +15,7 @@ mod gauge;
 mod queries;
 mod round;
 mod samples;
+mod single;
 mod twice;
 
 use std::{
@@ -55,6 +56,8 @@ pub struct Options {
     pub trust: Trust,
     /// The queries.
     pub queries: Queries,
+    /// Whether the counters must be those of single pods.
+    pub compares_pods: bool,
     /// The time between two rounds of queries.
     pub every: Duration,
 }

@@ -33,8 +33,9 @@ pub struct TrialFlags {
     pub warm_up: Option<Duration>,
 
     /// Roll back only a canary that also fails in more episodes of up to this time than stable's pods, for example 2s. For
-    /// pods that all fail for a moment now and then, or differ from each other. It takes single requests, with their pods
-    #[arg(long, value_name = "TIME", value_parser = episode, conflicts_with = "prometheus")]
+    /// pods that all fail for a moment now and then, or differ from each other. It takes single requests with their pods, or
+    /// with --prometheus the counters of each pod
+    #[arg(long, value_name = "TIME", value_parser = episode)]
     pub episodes: Option<Duration>,
 
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     history::History,
     picture::{Palette, Picture},
-    terminal::{Input, Screen},
+    terminal::{Input, Screen, is_gone},
 };
 use crate::{
     exit::Exit,
@@ -121,7 +121,11 @@ impl<S: Source> LivePicture<S> {
                 signal = self.job_control.next() => self.handle(signal)?,
                 _ = self.frames.tick() => {}
             }
-            self.draw(&above)?;
+            match self.draw(&above) {
+                // the signal that says so may come later
+                Err(error) if is_gone(&error) => return Ok(Event::End(signals::HUNG_UP)),
+                drawn => drawn?,
+            }
         }
     }
 

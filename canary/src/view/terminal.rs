@@ -6,6 +6,7 @@ use std::{
     env,
     fs::File,
     io::{self, IsTerminal, Read, Stdout},
+    mem::ManuallyDrop,
     os::fd::AsFd,
     panic,
     process::exit,
@@ -24,6 +25,7 @@ use ratatui::{
     },
     layout::Rect,
 };
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use self::keys::Keys;
@@ -45,7 +47,9 @@ pub enum Input {
 
 /// The terminal, set up for a picture. Dropping it restores the terminal.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: [`restore`] does all that its `drop` does, which panics where the terminal and standard error are
+    /// gone.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     area: Rect,
     /// Whether to draw only ASCII.
     ascii: bool,
@@ -88,6 +92,7 @@ impl Screen {
         let options = TerminalOptions { viewport: Viewport::Fixed(area) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options)
             .inspect_err(|_| restore())?;
+        let terminal = ManuallyDrop::new(terminal);
         Ok(Self { terminal, area, ascii: !is_utf8(|name| env::var(name).ok()), inputs: read_keys()? })
     }
 
@@ -149,6 +154,11 @@ fn set_up() -> io::Result<()> {
 }
 
 /// Restores the terminal. Errors are ignored: the terminal may be gone.
+/// Whether an error of [`Screen::draw`] means that the window of the terminal was closed.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
 fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);

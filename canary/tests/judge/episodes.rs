@@ -65,9 +65,55 @@ fn single_requests_with_their_times_are_needed() {
     let (code, _, told) = run_with_input(&["judge", "--input=-", "--episodes=2s"], counters);
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("has counters: --episodes needs outcomes"), "{told}");
-    for flags in [["--prometheus=http://127.0.0.1:1", "--episodes=2s"], ["--input=-", "--episodes=20ms"]] {
-        let (code, _, told) = run(&[&["judge"][..], &flags].concat());
-        assert_eq!(code, Some(3), "{told}");
-        assert!(told.contains("--episodes"), "{told}");
+    let (code, _, told) = run(&["judge", "--input=-", "--episodes=20ms"]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("--episodes"), "{told}");
+}
+
+/// A record of counters that were scraped every 15 s: three pods of stable and the canary's only one, and the canary hiccups
+/// for a second in one window.
+fn record(settings: &str, windows: u32) -> String {
+    let mut record = format!(
+        "{{\"canary_record\":{{\"version\":1,\"settings\":{{\"alpha\":0.05,\"max_failure_rate\":0.0001,\"max_ratio\":2,\
+         \"max_latency_ms\":null{settings}}},\"price\":{{\"coverage\":\"counted\",\"traffic\":null,\"slo\":0.999}}}}}}\n"
+    );
+    for round in 0..windows {
+        let pods = [("stable", "old-1"), ("stable", "old-2"), ("stable", "old-3"), ("canary", "new")];
+        let window = |(number, (release, pod)): (u32, (&str, &str))| {
+            let (since, failed) = (15 * round + number, if pod == "new" && round == 5 { 20 } else { 0 });
+            let until = since + 15;
+            format!(
+                r#"{{"release":"{release}","pod":"{pod}","since":{since},"until":{until},"requests":300,"failed":{failed}}}"#
+            )
+        };
+        let all: Vec<_> = (0..).zip(pods).map(window).collect();
+        let at = 15 * (round + 1) + 4;
+        writeln!(
+            record,
+            r#"{{"canary_record":{{"at":{at},"sent":{at},"clock":{at},"began":0,"windows":[{}]}}}}"#,
+            all.join(",")
+        )
+        .expect("a string");
     }
+    record
+}
+
+#[test]
+fn one_hiccup_between_two_scrapes_is_one_event_with_the_flag() {
+    let judged = |settings| {
+        let record = record(settings, 30);
+        let (code, output, messages) =
+            run_with_input(&["judge", "--input=-", "--output=json"], record.as_bytes());
+        (code, json_lines(&output).pop().expect("a summary"), messages)
+    };
+    let (code, said, told) = judged("");
+    assert_eq!(code, Some(1), "{said}{told}");
+    let (code, said, told) = judged(r#","episodes_ms":2000"#);
+    assert_eq!(code, Some(2), "{said}{told}");
+    let text = said["verdict_text"].as_str().expect("a text");
+    let expected = "but not clearly more episodes of them: its pods have failed in 1 of 30 spans of 15s, and stable's in 0 of \
+                    90. The canary has one pod, and a bad pod or node looks like a bad release: two pods would tell.";
+    assert!(text.contains(expected), "{text}");
+    let episodes = &said["verdict"]["episodes"];
+    assert_eq!((&episodes["span_ms"], &episodes["decide"]), (&15_000.0.into(), &true.into()), "{episodes}");
 }

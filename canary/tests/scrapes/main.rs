@@ -321,6 +321,37 @@ fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again()
 }
 
 #[test]
+fn a_broken_canary_is_rolled_back_by_its_episodes_and_a_record_says_the_same_again() {
+    let cluster = Cluster::new(Quality::Broken);
+    let record = cluster.folder.path().join("record.jsonl");
+    let judge = cluster.judge(&["--for=300s", "--episodes=5s", &format!("--record={}", record.display())]);
+    let (code, summary, told) = ended(judge);
+    assert_eq!(code, Some(1), "{summary}\n{told}");
+    let text = &summary["verdict_text"];
+    assert!(
+        text.as_str().is_some_and(|text| text.starts_with("Roll back: the canary is worse than stable")),
+        "{text}"
+    );
+    let advice =
+        "The canary has one pod, and a bad pod or node looks like a bad release: two pods would tell.";
+    assert!(text.as_str().is_some_and(|text| text.contains(advice)), "{text}");
+    let episodes = &summary["verdict"]["episodes"];
+    let (canary, stable) = (&episodes["canary"], &episodes["stable"]);
+    assert_eq!(
+        (&canary["pods"], &stable["pods"], &stable["failing"]),
+        (&json!(1), &json!(2), &json!(0)),
+        "{episodes}"
+    );
+    assert!(
+        canary["failing"].as_u64() >= Some(2) && episodes["span_ms"].as_f64() >= Some(4_400.0),
+        "{episodes}"
+    );
+    let (code, again, told) = ended(start_replay(&record.display().to_string()));
+    assert_eq!((code, &again["verdict_text"]), (Some(1), text), "{told}");
+    assert_eq!(again["verdict"], summary["verdict"]);
+}
+
+#[test]
 fn two_halves_of_stables_pods_are_compared_and_the_one_with_a_bad_pod_is_worse() {
     // the canary has no part in it
     let cluster = Cluster::new(Quality::Broken);

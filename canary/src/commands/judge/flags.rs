@@ -97,6 +97,7 @@ impl JudgeFlags {
             count: self.count,
             max_latency: self.trial.max_latency,
             compares_latency: self.trial.slower_by.is_some(),
+            compares_pods: self.trial.episodes.is_some(),
             share: self.trial.share,
         }
     }

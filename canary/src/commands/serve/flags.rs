@@ -69,7 +69,8 @@ pub struct ServeFlags {
 
 impl ServeFlags {
     pub(super) fn bounds(&self) -> Bounds {
-        let TrialFlags { max_latency, share, slower_by, .. } = self.trial;
-        Bounds { max_latency, share, compares_latency: slower_by.is_some(), ..Bounds::default() }
+        let TrialFlags { max_latency, share, slower_by, episodes, .. } = self.trial;
+        let (compares_latency, compares_pods) = (slower_by.is_some(), episodes.is_some());
+        Bounds { max_latency, compares_latency, compares_pods, share, ..Bounds::default() }
     }
 }

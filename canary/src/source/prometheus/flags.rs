@@ -94,7 +94,7 @@ impl PrometheusFlags {
         if let Some(label) = by.iter().find(|label| !is_label(label)) {
             return Some(Err(format!("--by {label:?}: want the name of a label, such as path")));
         }
-        let options = self.options(address.clone(), trust.clone(), by);
+        let options = self.options(address.clone(), trust.clone(), by, bounds.compares_pods);
         let started = options.and_then(|options| Prometheus::start(&options, bounds.time));
         Some(started.map(|prometheus| Opened {
             place: String::new(),
@@ -110,7 +110,13 @@ impl PrometheusFlags {
         }))
     }
 
-    fn options(&self, address: Address, trust: Trust, by: &[String]) -> Result<Options, String> {
+    fn options(
+        &self,
+        address: Address,
+        trust: Trust,
+        by: &[String],
+        compares_pods: bool,
+    ) -> Result<Options, String> {
         let Self {
             metric,
             stable,
@@ -134,6 +140,7 @@ impl PrometheusFlags {
             credentials,
             trust,
             queries: Queries { requests: metric, stable, canary, failed, slow, latencies, by: by.to_owned() },
+            compares_pods,
             every: self.interval,
         })
     }

@@ -12,6 +12,7 @@ use super::{
     gauge::Changes,
     queries::{NAME, Queries, canonical_bound},
     samples::{RawSeries, Room},
+    single,
     twice::{self, Twice},
 };
 use crate::{
@@ -52,6 +53,8 @@ impl From<AskError> for Trouble {
 pub(super) struct Rounds {
     client: Prometheus,
     pub(super) queries: Queries,
+    /// Whether the counters must be those of single pods.
+    compares_pods: bool,
     counters: Counters,
     /// The time of the last round with a result: by Prometheus' clock, in seconds since 1970, and by this machine's.
     last: Option<(f64, Instant)>,
@@ -71,12 +74,13 @@ impl Rounds {
     /// # Errors
     /// If an option cannot be used: the cause, in words.
     pub(super) fn new(options: &Options) -> Result<Self, String> {
-        let Options { address, headers, credentials, trust, queries, .. } = options;
+        let Options { address, headers, credentials, trust, queries, compares_pods, .. } = options;
         queries.check()?;
         let client = Prometheus::new(address.clone(), headers, credentials.clone(), trust)?;
         Ok(Self {
             client,
             queries: queries.clone(),
+            compares_pods: *compares_pods,
             counters: Counters::default(),
             last: None,
             began: None,
@@ -252,6 +256,9 @@ impl Rounds {
                 ));
             }
         }
+        if let Some(why) = self.compares_pods.then(|| single::why_not(found)).flatten() {
+            return trouble(format!("--episodes needs the counters of each pod, but {why}"));
+        }
         for (_, selector, series) in found.iter().filter(|(.., series)| !series.is_empty()) {
             let has = |label: &str| series.iter().any(|series| series.labels.contains_key(label));
             if let Some(label) = self.queries.by.iter().find(|label| !has(label)) {
@@ -351,13 +358,13 @@ fn counted(kind: Kind, raw: RawSeries, newest: &HashMap<String, f64>, by: &[Stri
     Series { kind, target, version, stratum, labels: shown(&labels), samples }
 }
 
-fn target(labels: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn target(labels: &BTreeMap<String, String>) -> Option<String> {
     let instance = labels.get("instance")?;
     Some(format!("{instance} {}", labels.get("job").map_or("", String::as_str)))
 }
 
 /// The same as [`shown`], for messages.
-fn safe(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn safe(labels: &BTreeMap<String, String>) -> String {
     bounded(&shown(labels), ERROR)
 }
 
