@@ -2,6 +2,7 @@
 //! connections like the Service.
 //!
 //! - `steps`: the steps, in order. `cluster`: the Deployments, made of `pod`s behind a `balancer`.
+//! - `mystery`: a canary of which only a seed says how it is.
 //! - `interactive`: the steps at the pace of a person, in a terminal. `page`: the same in the browser. `unattended`:
 //!   each of them checked, under `load` where pods end.
 
@@ -9,6 +10,7 @@ mod balancer;
 mod cluster;
 mod interactive;
 mod load;
+mod mystery;
 mod page;
 mod pod;
 mod steps;
@@ -16,13 +18,14 @@ mod unattended;
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tokio::net::TcpListener;
 
-use self::cluster::Cluster;
+use self::{cluster::Cluster, mystery::Riddle};
 use crate::{
     exit::Exit,
     serve::Access,
@@ -76,7 +79,7 @@ pub async fn interactive(
     interactive::run(cluster, notes, signals, rate).await
 }
 
-/// Goes through the steps by the button of the page, with `rate` requests a second. The Service is served on
+/// Goes through the steps by the button of the page, or through those of the `mystery` with this seed, with `rate` requests a second. The Service is served on
 /// `service`, the page on the first of `page`, for the requests that `access` allows, and a vote of phones on the other one,
 /// if there is one. `faults` are those of the fixed
 /// canary in its faulty step.
@@ -90,8 +93,10 @@ pub async fn page(
     signals: Signals,
     rate: f64,
     faults: Faults,
+    mystery: Option<u32>,
 ) -> io::Result<Exit> {
-    let (cluster, notes) = Cluster::new(service, faults)?;
+    let (mut cluster, notes) = Cluster::new(service, faults)?;
+    cluster.riddle = mystery.map(|seed| Arc::new(Riddle::of(seed)));
     page::run(cluster, notes, page, access, signals, rate).await
 }
 

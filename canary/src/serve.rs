@@ -9,11 +9,12 @@
 //!   [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal, and `vote`, what a class says. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
+//!   rehearsal, `conditions`, what a person changes in them, and `vote`, what a class says. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `state`: the trials in a file, so that they survive a restart.
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
+mod conditions;
 mod engines;
 mod events;
 #[doc(hidden)]
@@ -41,18 +42,18 @@ use std::{
 use appinfo::server::{Phase, Server, Shutdown};
 use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
-pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
     record::{LONGEST as LONGEST_RECORD, Record},
     state::StateFile,
 };
+pub(crate) use self::{conditions::what_changed, rehearsal::Rehearsal};
 use self::{
     events::Viewers,
     metrics::Metrics,
     outage::Outage,
     state::Saver,
-    trials::{Full, MOST_TRIALS, Trials, Wanted},
+    trials::{Full, MOST_TRIALS, NO_CANARY, Trials, Wanted},
 };
 use crate::{
     messages::message,
@@ -60,6 +61,7 @@ use crate::{
     trial::Trial,
     view::page::Heading,
 };
+use canary_judge::{Counts, Release, Traffic};
 
 /// The maximum number of open connections. Others wait.
 const MOST_CONNECTIONS: u32 = 512;
@@ -277,6 +279,25 @@ impl Serve {
     /// Resets the trial of that name, if there is one.
     pub(crate) fn reset(&self, id: &str) {
         self.trials().reset(&Wanted::Named(id.to_owned()), Instant::now());
+    }
+
+    /// Begins the trial of that name anew, or the current one, for a service that gets `traffic`. The canary, or what is
+    /// done to it, is not the same as before.
+    pub(crate) fn begin_anew(&self, id: Option<&str>, traffic: Traffic) {
+        let now = Instant::now();
+        let wanted = id.map_or(Wanted::Current, |id| Wanted::Named(id.to_owned()));
+        let mut trials = self.trials();
+        let id = trials.reset(&wanted, now).unwrap_or_default(); // it may not have answered yet
+        trials.set_traffic(traffic, &id);
+        // what every version has answered, whose price would have two rates
+        trials.reset(&Wanted::Named(NO_CANARY.to_owned()), now);
+    }
+
+    /// The answers of stable and of the canary in the current trial.
+    pub(crate) fn answers(&self) -> [Counts; 2] {
+        let trials = self.trials();
+        let tally = trials.current(Instant::now()).one.trial().tally();
+        [Release::Stable, Release::Canary].map(|release| tally.of_release(release))
     }
 
     /// The greatest share of the traffic for the version with this hash at the moment, from 0 to 1.

@@ -186,6 +186,13 @@ impl Trial {
         self.given_share = given_share;
     }
 
+    /// Sets the requests a second that the service gets, for the price.
+    pub(crate) fn set_traffic(&mut self, traffic: Traffic) {
+        if let Some(budget) = &mut self.budget {
+            budget.traffic = traffic;
+        }
+    }
+
     /// The same, but the canary keeps each share for this time before it may get more.
     #[must_use]
     pub fn with_soak(self, time: Option<Duration>) -> Self {
@@ -588,6 +595,23 @@ mod tests {
         assert_eq!((verdict.canary.counts, verdict.stable.counts), (counts(10), counts(30)));
         assert_eq!((trial.tally().total(), trial.decided(now)), (counts(40), None));
         assert_eq!(verdict.failing_pods, FailingPods::default());
+    }
+
+    #[test]
+    fn at_another_rate_each_failure_still_costs_one_request() {
+        let start = Instant::now();
+        let rate = |rate| Traffic::new(rate).expect("valid");
+        let budget = Budget { traffic: rate(40.0), slo: Fraction::new(0.999).expect("valid") };
+        let mut trial = Trial::new(Settings::default(), Some(budget), Coverage::Sample, start);
+        for (began, now) in [(start, 40_u32), (start + Duration::from_secs(60), 80)] {
+            trial.set_traffic(rate(f64::from(now)));
+            trial.reset(began);
+            let numbers = u64::from(now - 40)..u64::from(2 * now - 40);
+            numbers.for_each(|number| trial.observe(&turn(number, began, |_| true)));
+            let price = trial.price(began + Duration::from_secs(1)).expect("stable has answered");
+            let failures = f64::from(now) / 4.0;
+            assert!((price.failed_requests - failures).abs() < 0.01, "{price:?} at {now} requests a second");
+        }
     }
 
     #[test]

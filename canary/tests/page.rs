@@ -13,7 +13,7 @@ use common::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{eventually, free_port};
+use testkit::{PATIENCE, eventually, eventually_within, free_port, http};
 
 /// A trial after `rounds` of four requests each. The canary answers the last one of each. `fails` says whether
 /// it always fails.
@@ -106,10 +106,12 @@ fn broken_canary() -> Value {
         requests (between 90 % and 100 %), and stable 0 of 255 requests (between 0 % and 3.1 %).";
     let mut state = state("roll_back", sentence, 85, true);
     state["rehearsal"] = json!({
-        "number": 4, "of": 8, "title": "Deploy the broken canary",
+        "number": 4, "of": 11, "title": "Deploy the broken canary",
         "commands": ["kubectl create -f deployment/canary-broken.yaml"],
         "text": "A pod of a new version starts, and Kubernetes says that it is ready. Watch its answers.",
-        "note": "", "next": "Roll back", "under_way": false, "held": false, "curtain": false
+        "note": "", "began": "", "next": "Roll back", "under_way": false, "held": false, "curtain": false, "conditions": {
+            "canary": "fixed", "share": null, "fails": 5, "delay_ms": 0, "rate": 40, "incident": false
+        }
     });
     state
 }
@@ -236,7 +238,7 @@ fn names_and_labels_that_hold_markup_are_shown_as_text() {
     state["price_sentence"] = json!(format!("price {hostile}"));
     state["causes"] = json!({hostile: 1});
     state["no_answer"] = json!(1);
-    for field in ["title", "text", "note", "next"] {
+    for field in ["title", "text", "note", "began", "next"] {
         state["rehearsal"][field] = json!(format!("{field} {hostile}"));
     }
     state["rehearsal"]["commands"] = json!([hostile]);
@@ -575,13 +577,14 @@ fn a_viewer_without_rights_has_no_buttons_that_would_be_refused() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
     browser.until_shows("#word", "Roll back");
     eventually("no buttons", || browser.text("#next").is_empty() && browser.text("#curtain").is_empty());
-    assert_eq!(browser.text("#pause"), "");
-    for key in ["n", "p", "j", PAGE_DOWN] {
+    assert_eq!((browser.text("#pause"), browser.text("#show-conditions")), (String::new(), String::new()));
+    for key in ["n", "p", "j", "s", PAGE_DOWN] {
         browser.press(key);
     }
     browser.press("d");
     browser.until_shows("#details", "This trial");
     assert_eq!(browser.text("#reset"), "");
+    assert_eq!(browser.text("#conditions"), "");
     browser.press(ESCAPE);
     assert_eq!(server.posted(), [], "nothing that is refused is asked for");
     server.tell_rights(true, true);
@@ -664,6 +667,97 @@ fn keys_hide_the_judge_pause_and_take_the_next_step() {
         browser.until_shows("#step", &format!("{number}. "));
     }
     is_without_complaints(&browser);
+}
+
+#[test]
+fn the_conditions_are_sliders_that_a_keyboard_moves_and_only_what_was_moved_is_sent() {
+    let Some((browser, server)) = page_of(broken_canary()) else { return };
+    server.tell_rights(true, true);
+    browser.until_shows("#show-conditions", "Sliders");
+    let told = || browser.text("#conditions").replace('\u{a0}', " ");
+    let is_open = || browser.run("return document.getElementById('conditions').open") == true;
+    let closes = || eventually("it closes", || !is_open());
+    browser.press("s");
+    eventually("it opens", is_open);
+    for value in ["as in the step", "5 %", "0 ms", "40 requests/s"] {
+        assert!(told().contains(value), "{value}: {}", told());
+    }
+    let unnamed = browser.run(
+        "return [...document.querySelectorAll('.slider input')].filter(it => it.labels.length !== 1 || \
+             it.getAttribute('aria-valuetext') !== it.parentElement.querySelector('b').textContent).length",
+    );
+    assert_eq!(unnamed, 0, "each has a label, and its value in words");
+    browser.click("#apply");
+    browser.until_shows("#conditions-problem", "Move a slider first.");
+    tab_to(&browser, "set-fails");
+    browser.press(ARROW_RIGHT);
+    browser.until_shows("#conditions", "5.5\u{a0}%");
+    assert_eq!(server.posted(), [], "neither is a step taken by the key, nor is anything changed yet");
+    tab_to(&browser, "apply");
+    server.refuse("step 4 is under way: wait for its end");
+    browser.press(ENTER);
+    browser.until_shows("#conditions-problem", "step 4 is under way: wait for its end");
+    assert_eq!(browser.text("#message"), "", "the dialogue would be in front of it");
+    server.accept();
+    browser.press(ENTER);
+    closes();
+    let last = || server.posted().last().map(|(path, body)| format!("{path} {body}")).unwrap_or_default();
+    assert_eq!(last(), "/v1/rehearsal {\"conditions\":{\"fails\":5.5}}");
+    server.edit(|state| {
+        state["rehearsal"]["began"] = json!("A new trial began: the canary fails 5.5 % of its requests.");
+        state["rehearsal"]["conditions"]["fails"] = json!(5.5);
+        state["rehearsal"]["conditions"]["incident"] = json!(true);
+    });
+    browser.until_shows("#note", "A new trial began: the canary fails 5.5 % of its requests.");
+    let spoken =
+        "const it = document.getElementById('began'); return [it.getAttribute('role'), it.textContent]";
+    let began = "A new trial began: the canary fails 5.5 % of its requests.";
+    assert_eq!(browser.run(spoken), json!(["status", began]));
+    for (button, asked) in [("#incident", "{\"incident\":false}"), ("#as-in-step", "{\"as_in_step\":true}")] {
+        browser.click("#show-conditions");
+        browser.until_shows("#incident", "End the incident");
+        browser.click(button);
+        closes();
+        assert_eq!(last(), format!("/v1/rehearsal {{\"conditions\":{asked}}}"));
+    }
+    for (canary, fails, share) in [
+        ("broken", "all, whatever is set", "as in the step"),
+        ("none", "there is no canary", "there is no canary"),
+    ] {
+        server.edit(|state| {
+            state["rehearsal"]["conditions"]["canary"] = json!(canary);
+            state["rehearsal"]["text"] = json!(canary);
+        });
+        browser.until_shows("#text", canary);
+        browser.press("s");
+        eventually("it opens", is_open);
+        let value = |key: &str| browser.text(&format!(".slider:has([data-of={key}]) b"));
+        assert_eq!((value("fails").as_str(), value("share").as_str()), (fails, share));
+        let open = browser.count(".slider input:enabled");
+        assert_eq!(
+            open,
+            if canary == "broken" { 3 } else { 1 },
+            "{canary}: what has no effect cannot be moved"
+        );
+        browser.press(ESCAPE);
+    }
+    server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
+    browser.until_shows("#verdict", "Would you promote it?");
+    browser.press("s");
+    eventually("it opens", is_open);
+    gives_nothing_away(&browser);
+    for word in ["Roll back", "Promote", "Not yet", "worse"] {
+        assert!(!told().contains(word), "{word}: {}", told());
+    }
+    for (width, height) in [(1280, 720), (1920, 1080), (768, 1024), (640, 360), (390, 844), (320, 600)] {
+        browser.resize(width, height);
+        let cut = "const it = document.getElementById('conditions'); const {left, right} = it.getBoundingClientRect(); \
+            return left < 0 || right > innerWidth || it.scrollWidth > it.clientWidth";
+        assert_eq!(browser.run(cut), false, "{width}×{height}: nothing is cut off");
+        keep(&browser, &format!("sliders-{width}"));
+    }
+    let complaints = browser.complaints().into_iter().filter(|one| !one.contains("status of 4"));
+    assert_eq!(complaints.collect::<Vec<_>>(), [""; 0], "but for what was refused");
 }
 
 #[test]
@@ -942,6 +1036,10 @@ fn does_not_scroll(browser: &Browser) {
 ${one.clientWidth}×${one.clientHeight}`)",
     );
     assert_eq!(scrolls, json!([]));
+    let narrow = "return [...document.querySelectorAll('#steps li')] \
+        .filter((step, _, all) => step.scrollWidth > step.clientWidth || step.offsetTop !== all[0].offsetTop \
+            || step.clientHeight !== all[0].clientHeight).map(step => step.textContent)";
+    assert_eq!(browser.run(narrow), json!([]), "the number of each step is whole, on one line");
 }
 
 /// What stands beside the verdict is what it rests on: the crossing of the evidence, and the bound.
@@ -1018,7 +1116,7 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
         state["rehearsal"]["vote"]["round"] = round(false, [66, 67, 67]);
         state["standing"] = json!(standing);
     };
-    let edits: [Edit; 13] = [
+    let edits: [Edit; 14] = [
         ("many pods", &many),
         ("large numbers", &big),
         ("not yet", &|state| {
@@ -1028,6 +1126,12 @@ fn on_a_projector_nothing_scrolls_and_nothing_moves_whatever_is_shown() {
         ("promote", &|state| state["standing"] = json!("promote")),
         ("hold", &|state| state["standing"] = json!("hold")),
         ("rolled back", &|state| state["standing"] = json!("rolled_back")),
+        ("changed by hand", &|state| {
+            state["rehearsal"]["began"] = json!(
+                "A new trial began: the canary gets 99 % of the requests, the canary fails 99.5 % of its requests, the \
+                 canary answers 1000 ms later, 200 requests a second, an incident hits both sides."
+            );
+        }),
         ("paused", &|state| state["rehearsal"]["held"] = json!(true)),
         ("behind the curtain", &|state| state["rehearsal"]["curtain"] = json!(true)),
         ("a vote", &|state| state["rehearsal"]["vote"]["round"] = round(true, [7, 14, 9])),
@@ -1156,6 +1260,13 @@ fn axe_finds_no_barrier_in_any_look() {
     browser.until_shows("#details", "This trial");
     is_clean("the details");
     browser.press(ESCAPE);
+    for scheme in ["dark", "light"] {
+        browser.prefers(scheme);
+        browser.press("s");
+        browser.until_shows("#conditions", "Change the conditions");
+        is_clean("the sliders");
+        browser.press(ESCAPE);
+    }
     server.edit(|state| {
         state["rehearsal"]["curtain"] = json!(true);
         state["outage"] = json!({
@@ -1503,6 +1614,9 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
         if number == 8 {
             browser.until_shows("#versions .changed", "fault-percent removed");
         }
+        if word == "Promote" {
+            until_promoted(&browser);
+        }
         browser.until_shows("#word", word);
         if number == 9 {
             browser.until_shows("#note", "the canary now gets 100 % of new connections");
@@ -1557,7 +1671,7 @@ fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote
     };
     let first = bound().expect("a bound");
     assert!(first > 1.0, "{first}");
-    browser.until_shows("#word", "Promote");
+    until_promoted(&browser);
     assert!(
         bound().is_some_and(|bound| bound <= 1.0),
         "the bound that is shown is the one that decides: {:?}",
@@ -1597,6 +1711,152 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     until_done(&browser, (2, "Scale"), "Next: Change a label");
     eventually("a step ends the pause", || newest()["requests"].as_u64() > before["requests"].as_u64());
     assert_eq!(newest()["rehearsal"]["held"], false);
+    is_without_complaints(&browser);
+}
+
+/// The browser at the page of a rehearsal, in which this step has been taken.
+fn at_step(last: usize, flags: &[&str]) -> Option<(Browser, Serving)> {
+    let browser = Browser::open(1280, 720)?;
+    let rehearsal = Serving::rehearse(flags);
+    browser.prefers("light");
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy");
+    let titles =
+        ["Scale", "Change a label", "Deploy the broken", "Roll back", "Deploy the fixed", "Make some"];
+    for (number, next) in (1..=last).zip(titles) {
+        take(&browser, number, &format!("Next: {next}"));
+    }
+    Some((browser, rehearsal))
+}
+
+/// Waits for a promotion. It takes about 350 answers of the canary, at the rate that a busy machine manages.
+fn until_promoted(browser: &Browser) {
+    eventually_within(4 * PATIENCE, "the canary is promoted", || browser.text("#word").contains("Promote"));
+}
+
+/// Takes the step with this number, and waits for the text of the button after it.
+fn take(browser: &Browser, number: usize, button: &str) {
+    browser.press("n");
+    until_done(browser, (number, ""), button);
+}
+
+/// Asks for a change of the conditions.
+fn change(rehearsal: &Serving, conditions: &Value) -> http::Answer {
+    rehearsal.post("/v1/rehearsal", &json!({"conditions": conditions}).to_string())
+}
+
+fn newest(rehearsal: &Serving) -> Value {
+    rehearsal.events("/v1/events").next().expect("a state")
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused_and_an_incident_hits_stable_alone_too() {
+    let Some((browser, rehearsal)) = at_step(0, &["--rate=100"]) else { return };
+    let refused = |conditions: Value, status: u16, why: &str| {
+        let answer = change(&rehearsal, &conditions);
+        assert_eq!(answer.status, status, "{conditions}");
+        assert!(answer.body.contains(why), "{conditions}: {}", answer.body);
+    };
+    refused(json!({"rate": 50}), 409, "nothing is deployed yet: take the first step");
+    for (number, title) in (1..).zip(["Scale", "Change a label", "Deploy the broken"]) {
+        take(&browser, number, &format!("Next: {title}"));
+    }
+    refused(json!({"share": 50}), 409, "there is no canary in this step");
+    refused(json!({"rate": 1000}), 400, "rate: want a number from 1 to 200 (requests a second)");
+    browser.press("s");
+    browser.click("#incident");
+    eventually("the dialogue closes", || browser.text("#conditions").is_empty());
+    browser.until_shows("#note", "A new trial began: an incident hits both sides.");
+    eventually("stable fails", || newest(&rehearsal)["sides"]["stable"]["failure"].as_u64() > Some(5));
+    take(&browser, 4, "Next: Roll back");
+    browser.until_shows("#word", "Roll back");
+    let state = newest(&rehearsal);
+    assert_eq!(state["judged"]["stable"]["failures"], 0, "the step has its own conditions: {state}");
+    assert_eq!(state["rehearsal"]["began"], "");
+    assert_eq!(state["rehearsal"]["conditions"]["incident"], false);
+    refused(json!({"fails": 1}), 409, "this canary fails every request");
+    let complaints = browser.complaints();
+    assert_eq!(complaints, [""; 0], "what was refused was not asked for by the page");
+}
+
+/// docs/teaching.md, "Change the conditions".
+#[test]
+fn a_teacher_changes_the_conditions_and_each_change_begins_a_trial_until_the_next_step() {
+    let Some((browser, rehearsal)) = at_step(6, &["--rate=100"]) else { return };
+    let change = |conditions: Value| assert_eq!(change(&rehearsal, &conditions).status, 200, "{conditions}");
+    let newest = || newest(&rehearsal);
+    let before = places(&browser);
+    until_promoted(&browser);
+    let old = newest();
+    browser.press("s");
+    browser.until_shows("#conditions", "as in the step");
+    let set = |id: &str, value: u32| {
+        browser.run(&format!(
+            "const it = document.getElementById('{id}'); it.value = {value}; \
+             it.dispatchEvent(new Event('input', {{bubbles: true}}))"
+        ));
+    };
+    set("set-share", 50);
+    set("set-fails", 20);
+    set("set-delay", 100);
+    keep(&browser, "sliders");
+    browser.click("#apply");
+    eventually("the dialogue closes", || browser.text("#conditions").is_empty());
+    let began = "A new trial began: the canary gets 50 % of the requests, the canary fails 20 % of its requests, the \
+        canary answers 100 ms later.";
+    browser.until_shows("#note", began);
+    browser.until_shows("#versions", "fault-percent=20");
+    browser.until_shows("#word", "Roll back");
+    let state = newest();
+    assert_ne!(state["trial_began"], old["trial_began"], "a new trial");
+    assert_eq!(state["rehearsal"]["commands"], json!([]), "they do not say what was changed by hand");
+    does_not_scroll(&browser);
+    assert_eq!(places(&browser), before, "nothing moves");
+    keep(&browser, "sliders-changed");
+    eventually("the weight decides the share, and answers are late", || {
+        let canary = newest()["sides"]["canary"].clone();
+        let answers = canary["success"].as_u64().zip(canary["failure"].as_u64());
+        answers.is_some_and(|(success, failure)| success + failure > 200)
+            && canary["share"].as_f64().is_some_and(|share| (0.3..0.7).contains(&share))
+            && canary["p50_ms"].as_f64() >= Some(99.0)
+    });
+
+    // the same again begins no trial, an incident hits both sides, and all is as in the step again
+    let requests = || newest()["requests"].as_u64().expect("a number");
+    let before = requests();
+    change(json!({"share":50,"fails":20}));
+    assert!(requests() >= before, "no trial begins for nothing");
+    change(json!({"as_in_step":true,"incident":true,"rate":20}));
+    browser.until_shows("#note", "20 requests a second, an incident hits both sides.");
+    eventually("both sides fail, at the new rate", || {
+        let state = newest();
+        let failed = |side: &str| state["sides"][side]["failure"].as_u64() > Some(2);
+        failed("stable") && failed("canary") && state["present"]["rate"].as_f64() < Some(40.0)
+    });
+    change(json!({"as_in_step":true,"rate":200}));
+    browser.until_shows("#note", "A new trial began: 200 requests a second, the incident is over.");
+    browser.until_shows("#commands", "kubectl create -f deployment/canary-fixed.yaml");
+    until_promoted(&browser);
+    assert_eq!(newest()["sides"]["stable"]["failure"], 0, "what was before does not count");
+
+    // the next step has its own conditions, but not another rate
+    change(json!({"fails":0.5,"share":90}));
+    take(&browser, 7, "Next: End the fault");
+    let conditions = newest()["rehearsal"]["conditions"].clone();
+    let of_step = json!({"canary": "fixed", "share": null, "fails": 5.0, "delay_ms": 0.0, "rate": 200.0, "incident": false});
+    assert_eq!(conditions, of_step);
+    browser.until_shows("#versions", "fault-percent=5");
+    browser.until_shows("#word", "Roll back");
+    take(&browser, 8, "Next: Follow the evidence");
+    take(&browser, 9, "Next: Promote it");
+    change(json!({"share": 30}));
+    eventually_within(4 * PATIENCE, "the canary is promoted, and has more answers", || {
+        let state = newest();
+        let canary = &state["sides"]["canary"];
+        let follows = canary["share"].as_f64() > Some(0.6);
+        assert!(!follows, "its share is the one that was set, and does not follow the evidence: {canary}");
+        state["standing"] == "promote" && canary["success"].as_u64() > Some(800)
+    });
     is_without_complaints(&browser);
 }
 
@@ -1699,6 +1959,92 @@ fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_
     }
     let others = phone.complaints().into_iter().filter(|one| !one.contains("status of 429"));
     assert_eq!(others.collect::<Vec<_>>(), [""; 0], "but for the votes that it has changed too fast");
+}
+
+/// docs/teaching.md, "A mystery".
+#[test]
+fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
+    let Some(browser) = Browser::open(1280, 720) else { return };
+    let (rehearsal, phones) = Serving::rehearse_with_vote(0, &["--mystery", "2", "--rate=100"]);
+    browser.prefers("light");
+    browser.go(&format!("http://{}/", rehearsal.address));
+    browser.until_shows("#next", "Next: Deploy the mystery");
+    browser.until_shows("#commands", "canary rehearse --page --mystery 2");
+    assert_eq!(browser.text("#show-conditions"), "", "sliders would tell the truth");
+    let before = places(&browser);
+    let newest = || newest(&rehearsal);
+    take(&browser, 1, "Next: Decide");
+    browser.until_shows("#verdict", "Would you promote it?");
+    browser.until_shows("#versions", "canary: 3 pods");
+    eventually("the canary fails", || newest()["sides"]["canary"]["failure"].as_u64() > Some(20));
+    shows_only_what_can_be_counted(&newest(), phones);
+    assert_eq!(change(&rehearsal, &json!({"rate": 50})).status, 409);
+    gives_nothing_away(&browser);
+    does_not_scroll(&browser);
+    keep(&browser, "mystery");
+    let cookie = format!("cookie: canary-phone={:032x}\r\n", 1);
+    let vote = json!({"round": 1, "choice": "roll_back"});
+    assert_eq!(http_post(phones, &cookie, "/v1/vote", &vote), 200);
+    browser.until_shows("#vote-count", "1 vote");
+
+    take(&browser, 2, "Next: Ask the judge");
+    browser.until_shows("#text", "The bill: by now the canary has failed ");
+    let bill = browser.text("#text");
+    let numbers: Vec<u64> =
+        bill.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect();
+    let is_counted = matches!(numbers[..], [failed, of, _, all] if failed > 20 && of > failed && all > 0);
+    assert!(is_counted, "{bill}");
+    gives_nothing_away(&browser);
+    keep(&browser, "mystery-bill");
+    eventually("the judge has decided", || newest()["standing"] == "roll_back");
+    assert!(!newest().to_string().contains("40.9"), "the truth is not in the state");
+
+    take(&browser, 3, "Next: Tell the truth");
+    browser.until_shows("#word", "Roll back");
+    browser.until_shows("#class-said", "The class: 1\u{a0}roll\u{a0}back, ");
+    does_not_scroll(&browser);
+    keep(&browser, "mystery-judge");
+    take(&browser, 4, "That was the last step");
+    let truth = "The truth: the canary fails 40.9 % of the requests for /account, and no others.";
+    browser.until_shows("#text", truth);
+    browser.press("d");
+    browser.until_shows("#strata", "/account");
+    browser.press(ESCAPE);
+    for (width, height) in [(1920, 1080), (1280, 720)] {
+        browser.resize(width, height);
+        does_not_scroll(&browser);
+        keep(&browser, &format!("mystery-truth-{width}"));
+    }
+    eventually("nothing has moved", || places(&browser) == before);
+    is_without_complaints(&browser);
+}
+
+/// The state of a mystery whose canary has failed, before the truth is told.
+fn shows_only_what_can_be_counted(state: &Value, phones: std::net::SocketAddr) {
+    let progress = &state["rehearsal"];
+    let expected = json!({
+        "number": 1, "of": 4, "title": "Deploy the mystery", "commands": ["canary rehearse --page --mystery 2"],
+        "text": "Is the canary good, or bad in some way? Watch its answers, and decide.", "note": progress["note"],
+        "began": "", "next": "Decide", "under_way": false, "held": false, "curtain": true,
+        "conditions":
+            {"canary": "mystery", "share": null, "fails": 0.0, "delay_ms": 0.0, "rate": 100.0, "incident": false},
+        "vote": {
+            "url": format!("http://{phones}"),
+            "round": {"number": 1, "open": true, "promote": 0, "wait": 0, "roll_back": 0}
+        }
+    });
+    assert_eq!(*progress, expected, "there is no more than this");
+    assert!(progress["note"].as_str().is_some_and(|note| note.ends_with(" is ready and gets connections")));
+    assert_eq!(state["failing"]["last"]["body"], "{\"error\":\"something went wrong\"}");
+    for pod in state["pods"].as_array().expect("pods") {
+        let keys: Vec<_> = pod["labels"].as_object().expect("labels").keys().map(String::as_str).collect();
+        let expected: &[_] = if pod["release"] == "canary" {
+            &["canary", "pod-template-hash"]
+        } else {
+            &["pod-template-hash"]
+        };
+        assert_eq!(keys, expected, "none tells a fault");
+    }
 }
 
 /// The status of the answer to this body of JSON, sent with these headers.

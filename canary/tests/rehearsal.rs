@@ -128,6 +128,13 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
         (&["--page", "--script"][..], "'--page[=<[ADDRESS]:PORT>]' cannot be used with '--script'"),
         (&["--page=8090x"], "invalid value '8090x' for '--page"),
         (&["--allow-host=a"], "--page"),
+        (&["--mystery"], "--page"),
+        // what needs a page is not passed over without one
+        (&["--script", "--mystery"], "cannot be used with"),
+        (&["--script", "--vote"], "cannot be used with"),
+        (&["--script", "--allow-host=a"], "cannot be used with"),
+        (&["--page", "--mystery=soon"], "invalid value 'soon' for '--mystery [<SEED>]'"),
+        (&["--page", "--mystery", "7", "--fault-percent=3"], "cannot be used with '--fault-percent"),
     ] {
         let (code, output, messages) = run(&[&["rehearse"], flags].concat());
         assert_eq!((code, output.as_str()), (Some(3), ""), "{messages}");
@@ -139,6 +146,19 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
     assert_eq!(code, Some(6));
     assert!(messages.starts_with(&format!("canary: cannot listen on {}: ", taken.address)), "{messages}");
     assert!(messages.contains("; --page=127.0.0.1:PORT sets another port"), "{messages}");
+}
+
+#[test]
+fn a_mystery_without_a_seed_draws_one_and_tells_it() {
+    let flags = ["rehearse", "--page=127.0.0.1:0", "--listen=127.0.0.1:0", "--mystery"];
+    let mut rehearsal = start(&flags);
+    let mut messages = BufReader::new(rehearsal.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let told = messages.find(|line| line.contains("--mystery")).expect("the seed");
+    rehearsal.kill().expect("it runs");
+    rehearsal.wait().expect("it ends");
+    let seed = told.strip_prefix("canary: to play the same mystery again: canary rehearse --page --mystery ");
+    let seed = seed.and_then(|seed| seed.parse::<u32>().ok());
+    assert!(seed.is_some_and(|seed| (1..=9999).contains(&seed)), "short enough to type: {told}");
 }
 
 #[test]

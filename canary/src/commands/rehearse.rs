@@ -17,6 +17,9 @@ use crate::{exit::Exit, rehearse, serve::Access, signals, view::terminal};
 /// The Service's address without `--listen`, unless the port is taken.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
+/// The greatest seed that is drawn. A person types it to play a mystery again.
+const MOST_DRAWN: u32 = 9999;
+
 /// Runs until a key or signal ends it, or after the last step with `--script`.
 ///
 /// # Errors
@@ -32,7 +35,9 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
         let phones =
             flags.vote.map(|vote| server::bind(vote).map_err(cannot_listen("--vote=", vote))).transpose()?;
         let access = Access { hosts: flags.allow_host.clone(), ..Access::default() };
-        return rehearse::page(listener, (page, phones), access, signals, flags.rate, flags.faults()).await;
+        let mystery = flags.mystery.map(|seed| seed.unwrap_or_else(|| fastrand::u32(1..=MOST_DRAWN)));
+        let (rate, faults) = (flags.rate, flags.faults());
+        return rehearse::page(listener, (page, phones), access, signals, rate, faults, mystery).await;
     }
     if let Some(why) = terminal::unfit() {
         return Err(io::Error::other(format!(

@@ -1,20 +1,28 @@
 //! The Deployments, and the effects of kubectl commands on them.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
+use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use super::{
     Faults,
     balancer::Balancer,
+    mystery::{Player, Riddle},
     pod::{Image, RunningPod},
 };
-use crate::source::probe::Target;
+use crate::{
+    source::probe::Target,
+    view::page::{Canary, Conditions},
+};
 use canary_judge::Release;
 
 /// The letters and digits of the random ends of names, as in Kubernetes.
 const SUFFIX_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The share of requests to each side that fail in an incident, in per cent.
+const INCIDENT_PERCENT: f64 = 30.0;
 
 /// A Deployment, as in its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +52,13 @@ pub(super) const CANARY_BROKEN: Manifest = Manifest {
     image: Image::Broken,
     template_hash: "c66665c44",
 };
+/// The canary of a mystery. Its labels tell nothing.
+pub(super) const CANARY_MYSTERY: Manifest = Manifest {
+    name: "appinfo-canary-mystery",
+    labels: &[("release", "canary"), ("canary", "mystery")],
+    image: Image::WithNamespace,
+    template_hash: "5c8d7b6f9",
+};
 /// `deployment/canary-fixed.yaml`.
 pub(super) const CANARY_FIXED: Manifest = Manifest {
     name: "appinfo-canary-fixed",
@@ -53,12 +68,27 @@ pub(super) const CANARY_FIXED: Manifest = Manifest {
 };
 
 impl Manifest {
+    /// The canary that it is, for the page.
+    fn canary(self) -> Canary {
+        match (self.release(), self.image) {
+            (Release::Stable, _) => Canary::None,
+            (Release::Canary, Image::Broken) => Canary::Broken,
+            (Release::Canary, _) => Canary::Fixed,
+        }
+    }
+
     /// What its label `release` says.
     fn release(self) -> Release {
         if self.labels.contains(&("release", "canary")) { Release::Canary } else { Release::Stable }
     }
 
-    async fn start_pod(self, volumes: PathBuf) -> io::Result<RunningPod> {
+    /// Starts a pod of it, with this number.
+    async fn start_pod(
+        self,
+        volumes: PathBuf,
+        riddle: Option<Arc<Riddle>>,
+        pod: usize,
+    ) -> io::Result<RunningPod> {
         let suffix: String =
             (0..5).filter_map(|_| fastrand::choice(SUFFIX_CHARACTERS)).map(|it| char::from(*it)).collect();
         let common = [("app", "appinfo"), ("pod-template-hash", self.template_hash)];
@@ -72,6 +102,7 @@ impl Manifest {
             format!("{}-{}-{suffix}", self.name, self.template_hash),
             labels,
             self.image,
+            riddle.map(|riddle| Player { riddle, release: self.release(), pod }),
             &volumes,
         )
         .await
@@ -86,6 +117,8 @@ pub(super) struct Cluster {
     notes: mpsc::UnboundedSender<String>,
     /// The faults of the fixed canary in its faulty step.
     pub(super) faults: Faults,
+    /// What is hidden, if this is a mystery.
+    pub(super) riddle: Option<Arc<Riddle>>,
     /// The label volumes of all pods. They are removed with the cluster.
     directory: TempDir,
 }
@@ -99,12 +132,13 @@ impl Cluster {
         let directory = TempDir::with_prefix("canary-rehearse-")?;
         let (notes, heard) = mpsc::unbounded_channel();
         let balancer = Balancer::new(listener)?;
-        Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, directory }, heard))
+        Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, riddle: None, directory }, heard))
     }
 
     /// The address of the Service.
     pub(super) fn target(&self) -> Target {
-        Target::at(self.balancer.address, "/v1/appinfo")
+        let path = if self.riddle.is_some() { "/" } else { "/v1/appinfo" };
+        Target::at(self.balancer.address, path)
     }
 
     /// The last shortage of this machine that the Service met, in words.
@@ -126,8 +160,9 @@ impl Cluster {
     /// more.
     pub(super) async fn scale(&mut self, manifest: Manifest, replicas: usize) -> io::Result<()> {
         let running = self.pods.get(manifest.name).map_or(0, Vec::len);
-        let mut starting: JoinSet<_> =
-            (running..replicas).map(|_| manifest.start_pod(self.volumes())).collect();
+        let mut starting: JoinSet<_> = (running..replicas)
+            .map(|pod| manifest.start_pod(self.volumes(), self.riddle.clone(), pod))
+            .collect();
         while let Some(pod) = starting.join_next().await {
             self.admit(manifest, pod.map_err(io::Error::other)??);
         }
@@ -144,22 +179,46 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sets the labels of [`Cluster::faults`] on a Deployment's pods, or removes them.
-    pub(super) fn label_faults(&mut self, manifest: Manifest, on: bool) -> io::Result<()> {
-        let labels = self.faults.labels();
+    /// Sets the labels of these faults on a Deployment's pods, or removes them.
+    pub(super) fn label_faults(&mut self, manifest: Manifest, faults: Option<Faults>) -> io::Result<()> {
+        let labels: BTreeMap<_, _> = faults.map(Faults::labels).unwrap_or_default().into_iter().collect();
         let mut notes = Vec::new();
         for pod in self.pods.get_mut(manifest.name).into_iter().flatten() {
-            for (key, value) in &labels {
-                pod.label(key, on.then_some(value))?;
-                notes.push(if on {
-                    format!("pod {} now has the label {key}={value}", pod.name)
-                } else {
-                    format!("pod {} no longer has the label {key}", pod.name)
-                });
+            for key in [FAULT_PERCENT.label, FAULT_DELAY_MS.label] {
+                let value = labels.get(key).map(String::as_str);
+                if pod.label(key, value)? {
+                    notes.push(match value {
+                        Some(value) => format!("pod {} now has the label {key}={value}", pod.name),
+                        None => format!("pod {} no longer has the label {key}", pod.name),
+                    });
+                }
             }
         }
         for note in notes {
             self.note(note);
+        }
+        Ok(())
+    }
+
+    /// The Deployment of the canary, if it has pods.
+    pub(super) fn canary(&self) -> Option<Manifest> {
+        [CANARY_BROKEN, CANARY_FIXED].into_iter().find(|canary| self.pods.contains_key(canary.name))
+    }
+
+    /// The canary that it has, for the page.
+    pub(super) fn shown_canary(&self) -> Canary {
+        self.canary().map_or(Canary::None, Manifest::canary)
+    }
+
+    /// Gives the pods of both sides the labels for these conditions.
+    pub(super) fn label_conditions(&mut self, conditions: &Conditions) -> io::Result<()> {
+        let incident = if conditions.incident { INCIDENT_PERCENT } else { 0.0 };
+        let of_stable = Faults { percent: incident, delay_ms: 0.0 };
+        let of_canary = Faults { percent: either(conditions.fails, incident), delay_ms: conditions.delay_ms };
+        for (manifest, faults) in [(STABLE, of_stable), (CANARY_BROKEN, of_canary), (CANARY_FIXED, of_canary)]
+        {
+            let any = faults.percent > 0.0 || faults.delay_ms > 0.0;
+            self.label_faults(manifest, any.then_some(faults))?;
         }
         Ok(())
     }
@@ -169,8 +228,8 @@ impl Cluster {
     pub(super) async fn roll(&mut self, to: Manifest) -> io::Result<()> {
         let mut ending = JoinSet::new();
         let old = self.pods.remove(to.name).unwrap_or_default();
-        for old in old {
-            self.admit(to, to.start_pod(self.volumes()).await?);
+        for (pod, old) in old.into_iter().enumerate() {
+            self.admit(to, to.start_pod(self.volumes(), self.riddle.clone(), pod).await?);
             self.dismiss(old, &mut ending);
         }
         self.all_ended(ending).await
@@ -227,4 +286,10 @@ impl Cluster {
     fn note(&self, text: String) {
         let _ = self.notes.send(text); // the receiver may be gone
     }
+}
+
+/// How often at least one of two independent things happens, in per cent. Rounded, because it is a label's value.
+fn either(one: f64, other: f64) -> f64 {
+    let neither = (1.0 - one / 100.0) * (1.0 - other / 100.0);
+    ((1.0 - neither) * 1e5).round() / 1e3
 }

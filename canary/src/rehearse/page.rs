@@ -17,22 +17,27 @@ use tokio::{
 };
 
 use super::{
-    LEFT_OUT, TIMEOUT,
-    cluster::{Cluster, Manifest},
-    default_trial,
+    Faults, LEFT_OUT, TIMEOUT,
+    cluster::Cluster,
+    default_trial, mystery,
     steps::{FOLLOWED_EVERY, Step},
 };
 use crate::{
     exit::Exit,
     messages::{elsewhere, in_networks, message, usable},
-    serve::{Access, Ports, Rehearsal, Serve},
+    serve::{Access, Ports, Rehearsal, Serve, what_changed},
     signals::{Signals, ended_by},
     source::{
         FailingAnswer, Seen, Source,
-        probe::{Limits, Pace, Probe, Service},
+        probe::{Limits, Options, Pace, Probe, Service},
+        strata::WeightedPath,
     },
-    view::{page::Progress, qr_code},
+    view::{
+        page::{Canary, Conditions, Progress},
+        qr_code,
+    },
 };
+use canary_judge::Traffic;
 
 /// Serves the page, and goes through the steps by its button.
 pub(super) async fn run(
@@ -44,13 +49,19 @@ pub(super) async fn run(
     rate: f64,
 ) -> io::Result<Exit> {
     let at = phones.as_ref().map(places_to_vote).transpose()?;
-    let rehearsal = Rehearsal::new(before_the_first_step());
+    let riddle = cluster.riddle.clone();
+    let before = before_the_first_step(rate);
+    let rehearsal = Rehearsal::new(match &riddle {
+        Some(riddle) => mystery::before_the_first_step(riddle, before),
+        None => before,
+    });
     let rehearsal = Arc::new(match at.as_ref().and_then(|at| at.first()) {
         Some(first) => rehearsal.with_vote(url(*first)),
         None => rehearsal,
     });
-    let pace = Pace { rate, limits: Limits::timeout(TIMEOUT), time: None, count: None };
-    let probe = Probe::paused(Service::plain(cluster.target()), pace);
+    let max_latency = riddle.is_some().then_some(mystery::MAX_LATENCY);
+    let pace = Pace { rate, limits: Limits { timeout: TIMEOUT, max_latency }, time: None, count: None };
+    let probe = Probe::paused(service_of(&cluster)?, pace);
     let source = OnceDeployed { progress: rehearsal.progress(), probe };
     let trial = default_trial(rate).map_err(io::Error::other)?;
     let title = cluster.target().to_string();
@@ -63,13 +74,32 @@ pub(super) async fn run(
     if let Some(at) = &at {
         invite(at, address);
     }
+    if let Some(riddle) = &riddle {
+        message(format_args!("to play the same mystery again: {}", riddle.command()));
+    }
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     let ports = Ports { public: listener, admin: None, phones };
+    let steps = async {
+        match riddle {
+            Some(riddle) => mystery::take_steps(&riddle, &mut cluster, notes, &rehearsal, &serve).await,
+            None => take_steps(&mut cluster, notes, &rehearsal, &serve).await,
+        }
+    };
     select! {
         () = serve.run(source, None, None, ports, std::future::pending()) => Ok(Exit::Done),
-        never = take_steps(&mut cluster, notes, &rehearsal, &serve) => match never? {},
+        never = steps => match never? {},
         signal = signals.next() => Ok(ended_by(signal)),
     }
+}
+
+/// The Service to send requests to.
+pub(super) fn service_of(cluster: &Cluster) -> io::Result<Service> {
+    let target = cluster.target();
+    if cluster.riddle.is_none() {
+        return Ok(Service::plain(target));
+    }
+    let paths = mystery::PATHS.map(|path| WeightedPath { path: path.to_owned(), weight: 1 }).into();
+    Service::new(target, Options { paths, ..Options::default() }).map_err(io::Error::other)
 }
 
 /// The addresses at which phones reach this listener, the most likely one first.
@@ -111,14 +141,19 @@ fn invite(at: &[SocketAddr], page: SocketAddr) {
     }
 }
 
-fn before_the_first_step() -> Progress {
+fn before_the_first_step(rate: f64) -> Progress {
+    let conditions =
+        Conditions { canary: Canary::None, share: None, fails: 0.0, delay_ms: 0.0, rate, incident: false };
     Progress {
         number: 0,
         of: Step::ALL.len(),
         title: "A rehearsal with no cluster",
         commands: Vec::new(),
-        text: LEFT_OUT,
+        text: LEFT_OUT.to_owned(),
         note: String::new(),
+        began: String::new(),
+        conditions,
+        of_step: conditions,
         next: Some(Step::ALL[0].title()),
         under_way: false,
         held: false,
@@ -144,8 +179,9 @@ async fn take_steps(
                 number,
                 title: step.title(),
                 commands: step.commands(cluster),
-                text: step.what_to_see(),
+                text: step.what_to_see().to_owned(),
                 note: String::new(),
+                began: String::new(),
                 next: next.map(Step::title),
                 under_way: true,
                 vote: progress.vote.take(),
@@ -153,29 +189,87 @@ async fn take_steps(
             };
         });
         rehearsal.begin_round();
-        apply(step, cluster, &mut notes, rehearsal).await?;
-        if let Some(canary) = step.changes() {
+        let (before, of_step) = rehearsal.conditions();
+        let changed = before != Conditions { rate: before.rate, ..of_step };
+        if changed {
+            cluster.label_conditions(&Conditions { fails: 0.0, delay_ms: 0.0, incident: false, ..before })?;
+        }
+        showing_notes(step.apply(cluster), &mut notes, rehearsal).await?;
+        let judged_anew = step.changes().or_else(|| cluster.canary().filter(|_| changed));
+        if let Some(canary) = judged_anew {
             serve.reset(canary.template_hash);
         }
-        rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
-        if let Some(canary) = step.follows() {
+        let of_step = conditions_of(step, cluster, before.rate);
+        rehearsal.refuse_changes().await;
+        rehearsal.show(|progress| {
+            (progress.under_way, progress.paused) = (false, false);
+            (progress.conditions, progress.of_step) = (of_step, of_step);
+        });
+        loop {
             select! {
-                () = rehearsal.until_wanted(number + 1) => {}
-                () = follow(canary, cluster, &mut notes, rehearsal, serve) => {}
+                () = rehearsal.until_wanted(number + 1) => break,
+                () = follow(step, cluster, &mut notes, rehearsal, serve) => {}
+                (conditions, done) = rehearsal.next_change() => {
+                    change(step, conditions, cluster, rehearsal, serve)?;
+                    while notes.try_recv().is_ok() {} // they say of each pod what is told of all
+                    let _ = done.send(()); // who asked may be gone
+                }
             }
         }
     }
     std::future::pending().await
 }
 
-/// Lets the canary's share of the requests follow the evidence, and shows it.
+/// The conditions of a step, at this rate.
+fn conditions_of(step: Step, cluster: &Cluster, rate: f64) -> Conditions {
+    let Faults { percent, delay_ms } = step.faults(cluster);
+    Conditions {
+        canary: cluster.shown_canary(),
+        share: None,
+        fails: percent,
+        delay_ms,
+        rate,
+        incident: false,
+    }
+}
+
+/// Changes the conditions, and begins a new trial.
+fn change(
+    step: Step,
+    conditions: Conditions,
+    cluster: &mut Cluster,
+    rehearsal: &Rehearsal,
+    serve: &Serve,
+) -> io::Result<()> {
+    let (before, of_step) = rehearsal.conditions();
+    cluster.label_conditions(&conditions)?;
+    cluster.set_canary_share(conditions.share.map(|percent| percent / 100.0).or_else(|| step.share()));
+    rehearsal.show(|progress| {
+        progress.conditions = conditions;
+        progress.began = what_changed(&before, &conditions);
+        progress.note = String::new();
+        // they do not say what was changed by hand
+        let is_as_in_step = conditions == Conditions { rate: conditions.rate, ..of_step };
+        progress.commands = if is_as_in_step { step.commands(cluster) } else { Vec::new() };
+    });
+    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
+    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
+    rehearsal.begin_round();
+    Ok(())
+}
+
+/// Lets the canary's share of the requests follow the evidence, and shows it. In other steps, and with a weight that a person
+/// has set, it only waits.
 async fn follow(
-    canary: Manifest,
+    step: Step,
     cluster: &Cluster,
     notes: &mut UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
     serve: &Serve,
 ) {
+    let Some(canary) = step.follows().filter(|_| rehearsal.conditions().0.share.is_none()) else {
+        return std::future::pending().await;
+    };
     let mut changes = interval(FOLLOWED_EVERY);
     loop {
         select! {
@@ -186,14 +280,13 @@ async fn follow(
 }
 
 /// Takes a step, and shows its events.
-async fn apply(
-    step: Step,
-    cluster: &mut Cluster,
+pub(super) async fn showing_notes(
+    applying: impl Future<Output = io::Result<()>>,
     notes: &mut UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
 ) -> io::Result<()> {
     let show = |note| rehearsal.show(|progress| progress.note = note);
-    let mut applying = pin!(step.apply(cluster));
+    let mut applying = pin!(applying);
     let applied = loop {
         select! {
             applied = &mut applying => break applied,
@@ -217,6 +310,7 @@ impl Source for OnceDeployed {
         loop {
             let sends = {
                 let progress = self.progress.borrow_and_update();
+                self.probe.set_rate(progress.conditions.rate);
                 !progress.paused && !progress.held
             };
             self.probe.pause(!sends);

@@ -11,16 +11,19 @@ use std::{
 
 use appinfo::{
     config::Listen,
+    http::{self, Metrics, admin},
     labels::LabelFile,
-    server::{self, Server, Shutdown},
+    server::{self, Phase, Server, Shutdown},
     service::{self, AppInfoBaseline, AppInfoBroken, AppInfoService, AppInfoWithNamespace},
 };
 use tokio::{
-    sync::oneshot,
+    net::TcpListener,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
+use super::mystery::Player;
 use crate::source::{
     Response,
     probe::{Client, Limits, Service, Target},
@@ -78,6 +81,7 @@ impl RunningPod {
         name: String,
         labels: BTreeMap<String, String>,
         image: Image,
+        player: Option<Player>,
         directory: &Path,
     ) -> io::Result<Self> {
         let label_file = directory.join(&name);
@@ -91,7 +95,7 @@ impl RunningPod {
             namespace: NAMESPACE.to_owned(),
             label_file: LabelFile::new(&label_file),
         };
-        let mut server = Server::new(pod, image.service(), public, admin)?;
+        let mut server = server_of(pod, image, player, (public, admin))?;
         server.max_connections = MAX_CONNECTIONS;
         server.drain_delay = DRAIN_DELAY;
         let (end, ending) = oneshot::channel();
@@ -103,13 +107,17 @@ impl RunningPod {
         Ok(new)
     }
 
-    /// Sets or removes a label: the effect of `kubectl label` and the kubelet.
-    pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<()> {
-        match value {
+    /// Sets or removes a label: the effect of `kubectl label` and the kubelet. Returns whether that changed anything.
+    pub(super) fn label(&mut self, key: &str, value: Option<&str>) -> io::Result<bool> {
+        let before = match value {
             Some(value) => self.labels.insert(key.to_owned(), value.to_owned()),
             None => self.labels.remove(key),
         };
-        write_labels(&self.label_file, &self.labels)
+        if before.as_deref() == value {
+            return Ok(false);
+        }
+        write_labels(&self.label_file, &self.labels)?;
+        Ok(true)
     }
 
     /// Drains and ends it, like SIGTERM. It must not get new connections by then.
@@ -117,6 +125,21 @@ impl RunningPod {
         let _ = self.end.send(Shutdown::Drain); // an error means that the server has ended already
         self.server.await.map_err(|error| io::Error::other(format!("pod {}: {error}", self.name)))
     }
+}
+
+/// The server of a pod, as its image has it, or in a mystery.
+fn server_of(
+    pod: service::Pod,
+    image: Image,
+    player: Option<Player>,
+    (public, admin): (TcpListener, TcpListener),
+) -> io::Result<Server> {
+    let Some(player) = player else { return Server::new(pod, image.service(), public, admin) };
+    let (pod, service, phase) = (Arc::new(pod), image.service(), watch::Sender::new(Phase::Serving));
+    let metrics = Arc::new(Metrics::new(service.name()).map_err(io::Error::other)?);
+    let of_probes = admin::router(Arc::clone(&pod), phase.subscribe(), Arc::clone(&metrics));
+    let of_clients = player.in_front_of(http::router(pod, service, metrics));
+    Ok(Server::of_routers((public, of_clients), Some((admin, of_probes)), phase))
 }
 
 /// Writes a label file with the same text as the kubelet (`FormatMap` in `pkg/fieldpath/fieldpath.go` of

@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use super::cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, Manifest, PROMOTED, STABLE};
+use super::{
+    Faults,
+    cluster::{CANARY_BROKEN, CANARY_FIXED, Cluster, Manifest, PROMOTED, STABLE},
+};
 
 /// A step of the walkthrough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +151,19 @@ impl Step {
         matches!(self, Self::RollBack | Self::Promote | Self::CleanUp)
     }
 
+    /// The canary's faults after it.
+    pub(super) fn faults(self, cluster: &Cluster) -> Faults {
+        if self == Self::FaultyCanary { cluster.faults } else { Faults { percent: 0.0, delay_ms: 0.0 } }
+    }
+
+    /// The canary's share of new connections at its beginning, from 0 to 1; `None` if each pod gets as many.
+    pub(super) fn share(self) -> Option<f64> {
+        self.follows().map(|_| FIRST_SHARE)
+    }
+
     /// Takes the step. Returns when new pods are ready and ending pods have ended.
     pub(super) async fn apply(self, cluster: &mut Cluster) -> io::Result<()> {
-        cluster.set_canary_share(self.follows().map(|_| FIRST_SHARE));
+        cluster.set_canary_share(self.share());
         match self {
             Self::Deploy => cluster.scale(STABLE, 1).await,
             Self::Scale => cluster.scale(STABLE, REPLICAS).await,
@@ -158,8 +171,8 @@ impl Step {
             Self::BrokenCanary => cluster.scale(CANARY_BROKEN, 1).await,
             Self::RollBack => cluster.delete(CANARY_BROKEN).await,
             Self::FixedCanary => cluster.scale(CANARY_FIXED, 1).await,
-            Self::FaultyCanary => cluster.label_faults(CANARY_FIXED, true),
-            Self::FaultOver => cluster.label_faults(CANARY_FIXED, false),
+            Self::FaultyCanary => cluster.label_faults(CANARY_FIXED, Some(cluster.faults)),
+            Self::FaultOver => cluster.label_faults(CANARY_FIXED, None),
             Self::FollowEvidence => Ok(()), // its share is all that changes
             Self::Promote => cluster.roll(PROMOTED).await,
             Self::CleanUp => cluster.delete(CANARY_FIXED).await,

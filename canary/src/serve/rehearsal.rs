@@ -9,22 +9,28 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{
     Serve,
     access::{Access, Refusal, json},
+    conditions::Wanted,
     input::read_json,
     vote::{Ballots, Vote},
 };
-use crate::view::page::{self, Progress};
+use crate::view::page::{self, Conditions, Progress};
 
-/// A rehearsal: its progress, and the step that viewers want.
+/// The conditions that a person wants, and where to say that they hold.
+type Change = (Conditions, oneshot::Sender<()>);
+
+/// A rehearsal: its progress, and the step and the conditions that viewers want.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
     progress: watch::Sender<Progress>,
     /// The number of the last requested step.
     wanted: watch::Sender<usize>,
+    change: mpsc::Sender<Change>,
+    changes: Mutex<mpsc::Receiver<Change>>,
     vote: Option<Vote>,
 }
 
@@ -42,7 +48,14 @@ enum NotNext {
 impl Rehearsal {
     /// A rehearsal before step 1.
     pub(crate) fn new(progress: Progress) -> Self {
-        Self { progress: watch::Sender::new(progress), wanted: watch::Sender::new(0), vote: None }
+        let (change, changes) = mpsc::channel(1);
+        Self {
+            progress: watch::Sender::new(progress),
+            wanted: watch::Sender::new(0),
+            change,
+            changes: Mutex::new(changes),
+            vote: None,
+        }
     }
 
     /// The same, with a vote of the class, at this URL.
@@ -77,7 +90,7 @@ impl Rehearsal {
     }
 
     /// Hides the judge, which begins a round of the vote, or shows it, which ends the round.
-    fn set_curtain(&self, curtain: bool) {
+    pub(crate) fn set_curtain(&self, curtain: bool) {
         self.change_with_ballots(|progress, ballots| {
             if mem::replace(&mut progress.curtain, curtain) != curtain {
                 if curtain { ballots.begin() } else { ballots.close() }
@@ -95,10 +108,43 @@ impl Rehearsal {
         self.progress.send_modify(change);
     }
 
+    /// The conditions now, and those of the step.
+    pub(crate) fn conditions(&self) -> (Conditions, Conditions) {
+        let progress = self.progress.borrow();
+        (progress.conditions, progress.of_step)
+    }
+
     /// Waits until a viewer wants this step.
     pub(crate) async fn until_wanted(&self, step: usize) {
         let mut wanted = self.wanted.subscribe();
         let _ = wanted.wait_for(|wanted| *wanted >= step).await; // its sender lives as long as this
+    }
+
+    /// Waits for the next conditions that a person wants. Cancel-safe.
+    pub(crate) async fn next_change(&self) -> Change {
+        let next = self.changes.lock().await.recv().await;
+        match next {
+            Some(change) => change,
+            None => std::future::pending().await, // its sender lives as long as this
+        }
+    }
+
+    /// Refuses the changes that are waiting: they were for another step.
+    pub(crate) async fn refuse_changes(&self) {
+        let mut changes = self.changes.lock().await;
+        while changes.try_recv().is_ok() {}
+    }
+
+    /// Asks for these conditions, and waits until they hold.
+    async fn change_conditions(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        let conditions = wanted.of(&self.progress.borrow())?;
+        if conditions == self.progress.borrow().conditions {
+            return Ok(()); // no trial begins for nothing
+        }
+        let other = || Refusal::new(StatusCode::CONFLICT, "another change or step is under way: try again");
+        let (done, until_done) = oneshot::channel();
+        self.change.try_send((conditions, done)).map_err(|_| other())?;
+        until_done.await.map_err(|_| other())
     }
 
     /// Requests a step. Each step is taken once, even if two viewers request it.
@@ -129,14 +175,16 @@ struct WantedStep {
 /// The body of `POST /v1/rehearsal`: what is to change.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct Changed {
     /// Whether requests are paused.
     paused: Option<bool>,
     /// Whether the judge is hidden from all viewers.
     curtain: Option<bool>,
+    /// What requests meet from now on.
+    conditions: Option<Wanted>,
 }
 
-/// `POST /v1/rehearsal`: pauses the requests, or hides the judge, and answers with the progress.
+/// `POST /v1/rehearsal`: changes the conditions, pauses the requests, or hides the judge, and answers with the progress.
 pub(super) async fn change(
     State(serve): State<Arc<Serve>>,
     remote: Option<Extension<ConnectInfo<SocketAddr>>>,
@@ -145,7 +193,10 @@ pub(super) async fn change(
 ) -> Result<Response, Refusal> {
     let rehearsal = serve.rehearsal()?;
     Access::check_step(remote.map(|remote| remote.0.0))?;
-    let Change { paused, curtain } = read_json(&headers, body).await?;
+    let Changed { paused, curtain, conditions } = read_json(&headers, body).await?;
+    if let Some(wanted) = conditions {
+        rehearsal.change_conditions(&wanted).await?;
+    }
     if let Some(paused) = paused {
         serve.pause(rehearsal, paused);
     }
@@ -189,24 +240,40 @@ pub(super) async fn step(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::view::page::Canary;
 
-    fn rehearsal() -> Rehearsal {
-        Rehearsal::new(Progress {
+    pub(in crate::serve) fn before_the_first_step() -> Progress {
+        let conditions = Conditions {
+            canary: Canary::None,
+            share: None,
+            fails: 0.0,
+            delay_ms: 0.0,
+            rate: 40.0,
+            incident: false,
+        };
+        Progress {
             number: 0,
             of: 2,
             title: "",
             commands: Vec::new(),
-            text: "",
+            text: String::new(),
             note: String::new(),
+            began: String::new(),
+            conditions,
+            of_step: conditions,
             next: Some("Deploy"),
             under_way: false,
             held: false,
             curtain: false,
             vote: None,
             paused: true,
-        })
+        }
+    }
+
+    fn rehearsal() -> Rehearsal {
+        Rehearsal::new(before_the_first_step())
     }
 
     #[test]

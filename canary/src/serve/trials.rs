@@ -21,7 +21,7 @@ use crate::{
     trial::Trial,
     view::word,
 };
-use canary_judge::{Counts, Decision, Release, Verdict};
+use canary_judge::{Counts, Decision, Release, Traffic, Verdict};
 
 /// The maximum number of trials.
 pub const MOST_TRIALS: usize = 64;
@@ -315,6 +315,14 @@ impl Trials {
     pub(super) fn pause(&mut self, paused: bool, now: Instant) {
         for one in self.named.values_mut().chain([&mut self.all]) {
             one.pause(paused, now);
+        }
+    }
+
+    /// Sets the requests a second that the service gets from now on. Trials of other names keep theirs, because all of
+    /// their requests were sent at that rate.
+    pub(super) fn set_traffic(&mut self, traffic: Traffic, id: &str) {
+        for one in [&mut self.all, &mut self.unseen].into_iter().chain(self.named.get_mut(id)) {
+            one.trial.set_traffic(traffic);
         }
     }
 

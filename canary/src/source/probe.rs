@@ -12,7 +12,7 @@ mod service;
 mod target;
 pub(super) mod tls;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
@@ -42,6 +42,8 @@ use super::{FailingAnswer, Observation, Seen, Source};
 pub struct Probe {
     observations: mpsc::Receiver<Observation>,
     orders: watch::Sender<Orders>,
+    /// Requests a second.
+    rate: watch::Sender<f64>,
     first_answers: FirstAnswers,
     service: Arc<Service>,
     /// The mistake in the flags that the first answers show, until it is told.
@@ -60,16 +62,23 @@ impl Probe {
     pub fn paused(service: Service, pace: Pace) -> Self {
         let (sender, observations) = mpsc::channel(1024);
         let orders = watch::Sender::new(Orders::Pause);
+        let rate = watch::Sender::new(pace.rate);
         let service = Arc::new(service);
         let first_answers = FirstAnswers::of(&service);
-        tokio::spawn(send_requests(Arc::clone(&service), pace, sender, orders.subscribe()));
-        Self { observations, orders, first_answers, service, mistake: None }
+        let told = (orders.subscribe(), rate.subscribe());
+        tokio::spawn(send_requests(Arc::clone(&service), pace, sender, told));
+        Self { observations, orders, rate, first_answers, service, mistake: None }
     }
 
     /// The result of the next request to end; `None` after all requests have ended and the pace allows no more.
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Observation> {
         self.observations.recv().await
+    }
+
+    /// Sends this many requests a second from now on.
+    pub(crate) fn set_rate(&self, rate: f64) {
+        self.rate.send_if_modified(|now| mem::replace(now, rate).total_cmp(&rate).is_ne());
     }
 
     /// Stops sending. Open requests still run to their end.
@@ -106,13 +115,19 @@ async fn send_requests(
     service: Arc<Service>,
     pace: Pace,
     observations: mpsc::Sender<Observation>,
-    mut orders: watch::Receiver<Orders>,
+    (mut orders, mut rate): (watch::Receiver<Orders>, watch::Receiver<f64>),
 ) {
     let mut turns = Turns::new(pace, orders.clone());
     let end = turns.end();
     let requests = async {
         for number in 0..pace.count.unwrap_or(u64::MAX) {
-            let Some(turn) = turns.next().await else { return };
+            let turn = loop {
+                tokio::select! {
+                    turn = turns.next() => break turn,
+                    Ok(()) = rate.changed() => turns.set_rate(*rate.borrow_and_update()),
+                }
+            };
+            let Some(turn) = turn else { return };
             let client = Client::new(Arc::clone(&service));
             let observations = observations.clone();
             tokio::spawn(send_request(client, number, pace.limits, observations, turn));

@@ -12,7 +12,7 @@ mod versions;
 
 pub(crate) use self::{
     history::{History, Present},
-    progress::{Progress, Round, Vote},
+    progress::{Canary, Conditions, Progress, Round, Vote},
     rules::Rules,
     state::{Heading, Outage, State, Subject},
 };

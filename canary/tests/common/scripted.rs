@@ -92,6 +92,11 @@ impl Scripted {
         self.change(|script| script.refusal = Some(error.to_owned()));
     }
 
+    /// Refuses nothing any more.
+    pub fn accept(&self) {
+        self.change(|script| script.refusal = None);
+    }
+
     pub fn posted(&self) -> Vec<(String, Value)> {
         self.change(|script| script.posted.clone())
     }

@@ -16,11 +16,12 @@ Examples:
   canary rehearse                      in the terminal, step by step
   canary rehearse --page               in the browser
   canary rehearse --page --vote        the same, and a class votes with its phones
+  canary rehearse --page --mystery     in the browser, with a canary of which nobody knows how it is
   canary rehearse --script             unattended, with a check of each step
 
 Keys: n or Enter next step, q or Ctrl-C quit, p pause, r reset, Ctrl-Z suspend. With --page, the
-page has buttons, and the keys n, p, j (hide the judge), d (details) and, with --vote, v (where
-phones vote).
+page has buttons, and the keys n, p, j (hide the judge), d (details), s (sliders: the canary's share,
+its failures and delay, the rate, an incident) and, with --vote, v (where phones vote).
 
 Exit codes:
   0    ended by a key or Ctrl-C; with --script: every step had the result that the documents describe
@@ -45,11 +46,17 @@ pub struct RehearseFlags {
     /// With --page, let a class vote while the judge is hidden: phones in the room's network open the printed address, by
     /// default at port 8091, and can do nothing else there
     #[arg(long, value_name = "[ADDRESS]:PORT", num_args = 0..=1, require_equals = true, requires = "page")]
-    #[arg(default_missing_value = "0.0.0.0:8091")]
+    #[arg(default_missing_value = "0.0.0.0:8091", conflicts_with = "script")]
     pub vote: Option<Listen>,
 
+    /// With --page, hide whether and how the canary is bad, until the class has decided and the judge has answered. The same
+    /// seed is the same riddle; without one, a seed is drawn and told
+    #[arg(long, value_name = "SEED", num_args = 0..=1, requires = "page")]
+    #[arg(conflicts_with_all = ["script", "fault_percent", "fault_delay_ms"])]
+    pub mystery: Option<Option<u32>>,
+
     /// With --page, a host name that browsers may use, besides localhost and IP addresses; may be repeated
-    #[arg(long, value_name = "NAME", requires = "page")]
+    #[arg(long, value_name = "NAME", requires = "page", conflicts_with = "script")]
     pub allow_host: Vec<HostName>,
 
     /// The address of the Service. The default is 127.0.0.1:8080, or a free port if 8080 is taken

@@ -85,6 +85,11 @@ impl Turns {
         }
     }
 
+    /// Sends this many requests a second from now on.
+    pub(in crate::source) fn set_rate(&mut self, rate: f64) {
+        (self.period, self.due) = (Duration::from_secs_f64(1.0 / rate), Instant::now());
+    }
+
     /// Returns when the time is over.
     pub(in crate::source) fn end(&self) -> impl Future<Output = ()> + use<> {
         let end = self.end;
@@ -97,7 +102,7 @@ impl Turns {
     }
 
     /// Waits until a request may be sent. The request is in flight until it drops the permit. `None` after the
-    /// end, or if the sender of orders is gone.
+    /// end, or if the sender of orders is gone. Cancel-safe.
     pub(in crate::source) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         sleep_until(self.due).await;
         self.orders.wait_for(|orders| *orders != Orders::Pause).await.ok()?;

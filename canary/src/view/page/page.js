@@ -111,10 +111,11 @@ function showHeader({ title, requests, seconds, trial, rehearsal }) {
   $("pause").hidden = rehearsal === null || !rights.step;
   showButton($("pause"), rehearsal?.held ? "Go on" : "Pause", "p");
   $("next").hidden = rehearsal === null || !rights.step;
+  $("show-conditions").hidden = !rights.step || [undefined, "mystery"].includes(rehearsal?.conditions?.canary);
   document.body.classList.toggle("curtained", isCurtained());
 }
 
-function showSteps({ number, of, title, text, commands, note, next, under_way, held }) {
+function showSteps({ number, of, title, text, commands, note, began, next, under_way, held }) {
   while ($("steps").childElementCount > of) $("steps").lastElementChild.remove();
   while ($("steps").childElementCount < of) $("steps").append(element("li", "", $("steps").childElementCount + 1));
   [...$("steps").children].forEach((item, index) => {
@@ -126,12 +127,14 @@ function showSteps({ number, of, title, text, commands, note, next, under_way, h
   setText($("text"), text);
   $("told").classList.toggle("long", text.length > 120);
   setText($("commands"), commands.map((command) => `$ ${command}`).join("   "));
-  setText($("note"), held ? "Paused: no requests are sent." : note);
+  const told = [began, held ? "Paused: no requests are sent." : note].filter(Boolean).join(" ");
+  setText($("note"), told);
+  setText($("began"), began ?? "");
   // not `disabled` and not hidden, because a keyboard user would lose the focus
   const isOver = next === null;
   $("next").setAttribute("aria-disabled", String(under_way || isOver));
-  const told = isOver ? "That was the last step" : `Next: ${next}`;
-  showButton($("next"), under_way ? "Under way …" : told, under_way || isOver ? "" : "n");
+  const label = isOver ? "That was the last step" : `Next: ${next}`;
+  showButton($("next"), under_way ? "Under way …" : label, under_way || isOver ? "" : "n");
 }
 
 function showOutage({ outage }) {
@@ -266,6 +269,42 @@ function showVote({ rehearsal }) {
     line.querySelector(".bar-of span").style.width = `${all === 0 ? 0 : (number / all) * 100}%`;
     setText(line.querySelector("b"), count(number));
   }
+}
+
+// ---- The conditions that the teacher changes
+
+const UNITS = { share: "\u00a0%", fails: "\u00a0%", delay_ms: "\u00a0ms", rate: "\u00a0requests/s" };
+const sliders = [...document.querySelectorAll(".slider input")];
+let touched = new Set(); // only what was moved is sent
+
+// The share has no number while the pods or the evidence decide it. Then its slider begins where the share is.
+function showSlider(slider) {
+  const key = slider.dataset.of;
+  const { canary, share } = state.rehearsal.conditions;
+  const isFixed = key === "fails" && canary === "broken";
+  slider.disabled = key !== "rate" && (canary === "none" || isFixed);
+  const told = slider.disabled ? (isFixed ? "all, whatever is set" : "there is no canary")
+    : key === "share" && share === null && !touched.has(key) ? "as in the step"
+      : `${Number(slider.value)}${UNITS[key]}`;
+  setText(slider.parentElement.querySelector("b"), told);
+  slider.setAttribute("aria-valuetext", told);
+}
+
+function showTheConditions() {
+  if ($("show-conditions").hidden) return;
+  const { conditions } = state.rehearsal;
+  touched = new Set();
+  for (const slider of sliders) {
+    slider.value = conditions[slider.dataset.of] ?? 100 * (state.sides.canary.expected_share ?? 0.25);
+    showSlider(slider);
+  }
+  setText($("incident"), conditions.incident ? "End the incident" : "Start an incident");
+  setText($("conditions-problem"), "");
+  $("conditions").showModal();
+}
+
+async function change(conditions) {
+  if (await post("v1/rehearsal", { conditions }, $("conditions-problem"))) $("conditions").close();
 }
 
 const COLOURS = { promote: "#00603a", roll_back: "#9c0019", hold: "#5b2fa0" };
@@ -772,7 +811,8 @@ async function askWhetherItIsThere() {
 
 // ---- Buttons and keys
 
-async function post(path, body) {
+// Whether it was done. If not, `told` tells why.
+async function post(path, body, told = $("message")) {
   const problem = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -780,13 +820,14 @@ async function post(path, body) {
   }).then(
     async (response) => {
       if (response.ok) return "";
-      const told = await response.json().catch(() => ({}));
-      return told.error ?? `The server answers with status ${response.status}.`;
+      const answer = await response.json().catch(() => ({}));
+      return answer.error ?? `The server answers with status ${response.status}.`;
     },
     () => "The server cannot be reached.",
   );
-  setText($("message"), problem);
-  $("message").hidden = problem === "";
+  setText(told, problem);
+  $("message").hidden = $("message").textContent === "";
+  return problem === "";
 }
 
 const enabled = (button) => button.getAttribute("aria-disabled") !== "true";
@@ -819,7 +860,8 @@ function showTheDetails() {
   drawSoon();
 }
 
-const KEYS = { j: hideOrShow, p: pauseOrGoOn, n: next, ArrowRight: next, PageDown: next, d: showTheDetails, v: showThePlace };
+const KEYS = { j: hideOrShow, p: pauseOrGoOn, n: next, ArrowRight: next, PageDown: next, d: showTheDetails, v: showThePlace,
+  s: showTheConditions };
 
 document.addEventListener("keydown", (event) => {
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -837,6 +879,21 @@ $("pause").addEventListener("click", pauseOrGoOn);
 $("show-details").addEventListener("click", showTheDetails);
 $("show-place").addEventListener("click", showThePlace);
 $("close-place").addEventListener("click", () => $("place").close());
+$("show-conditions").addEventListener("click", showTheConditions);
+$("close-conditions").addEventListener("click", () => $("conditions").close());
+for (const slider of sliders) {
+  slider.addEventListener("input", () => {
+    touched.add(slider.dataset.of);
+    showSlider(slider);
+  });
+}
+$("apply").addEventListener("click", () => {
+  const moved = sliders.filter((slider) => touched.has(slider.dataset.of));
+  if (moved.length === 0) return setText($("conditions-problem"), "Move a slider first.");
+  change(Object.fromEntries(moved.map((slider) => [slider.dataset.of, Number(slider.value)])));
+});
+$("incident").addEventListener("click", () => change({ incident: !state.rehearsal.conditions.incident }));
+$("as-in-step").addEventListener("click", () => change({ as_in_step: true }));
 $("close-details").addEventListener("click", () => $("details").close());
 $("reset").addEventListener("click", () => {
   $("confirm").showModal();

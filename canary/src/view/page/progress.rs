@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The progress of a rehearsal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Progress {
     /// The current or last step, from 1; 0 before the first.
@@ -14,9 +14,16 @@ pub(crate) struct Progress {
     /// The commands that do the same on a cluster.
     pub(crate) commands: Vec<String>,
     /// A text about what there is to see.
-    pub(crate) text: &'static str,
+    pub(crate) text: String,
     /// The last event of the step.
     pub(crate) note: String,
+    /// What a person has changed in this step, so that a new trial began, in words; empty if nothing.
+    pub(crate) began: String,
+    /// The conditions now.
+    pub(crate) conditions: Conditions,
+    /// The conditions of the step, before a person changed them.
+    #[serde(skip)]
+    pub(crate) of_step: Conditions,
     /// The title of the next step; `None` after the last.
     pub(crate) next: Option<&'static str>,
     pub(crate) under_way: bool,
@@ -29,6 +36,35 @@ pub(crate) struct Progress {
     /// No requests are sent, because nothing is deployed yet.
     #[serde(skip)]
     pub(crate) paused: bool,
+}
+
+/// What a person can change in a rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Conditions {
+    /// The canary that they are about.
+    pub(crate) canary: Canary,
+    /// The canary's share of the requests by its weight, in per cent; `None` if the pods or the evidence decide it.
+    pub(crate) share: Option<f64>,
+    /// The canary's requests that fail, in per cent.
+    pub(crate) fails: f64,
+    /// The delay of the canary's answers, in milliseconds.
+    pub(crate) delay_ms: f64,
+    /// Requests a second.
+    pub(crate) rate: f64,
+    /// Whether requests to both sides fail.
+    pub(crate) incident: bool,
+}
+
+/// The canary of a rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Canary {
+    None,
+    /// It fails every request, whatever the conditions are.
+    Broken,
+    Fixed,
+    /// Of a mystery, in which nobody changes anything.
+    Mystery,
 }
 
 /// The vote of the class.
