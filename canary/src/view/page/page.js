@@ -185,7 +185,7 @@ function factOf(now) {
     case "promote":
       return [both, ofStable, reason === "ratio"
         ? `Stable itself fails more than ${limitPercent(limit)}, and the canary is shown not to be much worse.`
-        : `At most ${limitPercent(limit)} of its requests fail, and there is no sign that it is worse than stable.`];
+        : `At most ${limitPercent(limit)} of its requests fail, and it is not shown to be worse than stable.`];
     case "hold":
       return [both, ofStable, `Both fail more than ${limitPercent(limit)}. Look for a common cause.`];
     default: {
