@@ -62,7 +62,12 @@ impl Cli {
         {
             return Err(command.error(ErrorKind::ArgumentConflict, conflict));
         }
-        Self::from_arg_matches(&matches)
+        let Self { command } = Self::from_arg_matches(&matches)?;
+        let command = match (command, matches.subcommand()) {
+            (Command::Judge(flags), Some((_, given))) => Command::Judge(flags.with_given(given)),
+            (command, _) => command,
+        };
+        Ok(Self { command })
     }
 }
 

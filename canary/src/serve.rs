@@ -21,7 +21,6 @@ pub mod fuzzing;
 mod input;
 mod metrics;
 mod outage;
-mod record;
 mod rehearsal;
 mod reset;
 mod routes;
@@ -44,7 +43,6 @@ use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
-    record::{LONGEST as LONGEST_RECORD, Record},
     state::StateFile,
 };
 use self::{
@@ -56,8 +54,8 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{FailingAnswer, Seen, Source},
-    trial::Trial,
+    source::{FailingAnswer, Seen, Source, lines::End},
+    trial::{Record, Trial},
     view::page::Heading,
 };
 
@@ -234,7 +232,7 @@ impl Serve {
             () = phones => {}
         }
         if let Some(record) = &mut record {
-            record.end(Instant::now());
+            record.end(End::Stopped, Instant::now()).into_iter().for_each(message);
         }
         if let Some(saver) = &mut saver {
             saver.end(self).await;
@@ -329,7 +327,7 @@ impl Serve {
                 _ = ticks.tick() => {
                     let now = Instant::now();
                     if let Some(record) = &mut record {
-                        record.flush();
+                        record.flush().into_iter().for_each(message);
                     }
                     if let Some(saver) = &mut saver {
                         saver.tick(self, now);

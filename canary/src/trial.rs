@@ -3,6 +3,7 @@
 mod flags;
 mod halves;
 mod outlook;
+mod record;
 mod seen_share;
 mod soak;
 pub mod tally;
@@ -17,6 +18,7 @@ pub use self::{
     flags::TrialFlags,
     halves::{Fitness, Half, Halves, HalvesReport},
     outlook::CountedOutlook,
+    record::{Record, RecordError},
 };
 use self::{
     seen_share::SeenShare,
