@@ -43,7 +43,7 @@ use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 pub(crate) use self::rehearsal::Rehearsal;
 pub use self::{
     access::{Access, HostName, Token},
-    state::StateFile,
+    state::{StateFile, Terms},
 };
 use self::{
     events::Viewers,

@@ -381,6 +381,24 @@ impl Trial {
         )
     }
 
+    /// The same for people: flags and their values.
+    pub(crate) fn shown_terms(&self) -> Vec<(&'static str, String)> {
+        let Settings { alpha, max_failure_rate, max_ratio, min_answers, .. } = self.settings;
+        let Settings { max_latency, slower_by, warm_up, episodes, .. } = self.settings;
+        let time = |flag, time: Option<Duration>| Some((flag, format!("{:?}", time?)));
+        let all = [
+            Some(("--alpha", alpha.get().to_string())),
+            Some(("--max-failure-rate", max_failure_rate.get().to_string())),
+            Some(("--max-ratio", max_ratio.get().to_string())),
+            Some(("--min-answers", min_answers.to_string())),
+            time("--max-latency", max_latency),
+            slower_by.map(|tolerance| ("--slower-by", tolerance.get().to_string())),
+            time("--warm-up", warm_up),
+            time("--episodes", episodes),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
     /// Takes in what Kubernetes tells about the canary's pods.
     pub fn observe_health(&mut self, health: &Health) {
         self.presence.unready = health.unready.map(|since| self.pauses.clock(since));

@@ -23,6 +23,7 @@ use super::{no_record, unusable};
 use crate::{
     exit::Exit,
     messages::message,
+    output::{Output, output},
     signals::{self, Signals},
     source::{Seen, Source, lines::End, opened::Opened},
     trial::{CountedOutlook, Record, Trial},
@@ -107,7 +108,7 @@ async fn judge(
     patience: Option<Duration>,
 ) -> io::Result<Exit> {
     let start = trial.tally().began();
-    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
+    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(output(), start));
     let Ended { exit, at, end } =
         follow(flags, signals, source, trial, patience, report.as_mut(), record.as_mut()).await?;
     if let Some(record) = &mut record {
@@ -136,7 +137,7 @@ async fn follow(
     source: &mut impl Source,
     trial: &mut Trial,
     patience: Option<Duration>,
-    mut report: Option<&mut Report<io::Stdout>>,
+    mut report: Option<&mut Report<Output>>,
     mut record: Option<&mut Record>,
 ) -> io::Result<Ended> {
     let ended = |exit, at, end| Ok(Ended { exit, at, end });
@@ -276,13 +277,13 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
 
 fn write_sentences(trial: &Trial, now: Instant) -> io::Result<()> {
     let verdict = trial.verdict(now);
-    writeln!(io::stdout(), "{verdict}")?;
+    writeln!(output(), "{verdict}")?;
     let statuses = trial.tally().statuses();
     if !statuses.are_good() {
-        writeln!(io::stdout(), "Status codes of the answers: {statuses}.")?;
+        writeln!(output(), "Status codes of the answers: {statuses}.")?;
     }
     if let Some(price) = trial.price(now) {
-        writeln!(io::stdout(), "{}", verdict.price_sentence(&price))?;
+        writeln!(output(), "{}", verdict.price_sentence(&price))?;
     }
     Ok(())
 }

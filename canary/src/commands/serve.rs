@@ -15,7 +15,7 @@ use super::{cannot_listen, no_record, unusable};
 use crate::{
     exit::Exit,
     messages::{elsewhere, message, usable},
-    serve::{Access, Ports, Serve, StateFile, Token},
+    serve::{Access, Ports, Serve, StateFile, Terms, Token},
     signals,
     source::{Source, opened::Opened},
     trial::Record,
@@ -49,7 +49,15 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
         Ok(record) => record,
         Err(error) => return Ok(no_record(&error)),
     };
-    let of = format!("{title}; {place}{}; {}", flags.source.terms(), trial.terms());
+    let of = Terms {
+        exact: format!("{title}; {place}{}; {}", flags.source.terms(), trial.terms()),
+        shown: [("the service", format!("{title}{}{place}", if place.is_empty() { "" } else { " " }))]
+            .into_iter()
+            .chain(flags.source.shown_terms())
+            .chain(trial.shown_terms())
+            .map(|(name, value)| (name.into(), value))
+            .collect(),
+    };
     let state = match flags.state.as_deref().map(|path| StateFile::new(path, of)).transpose() {
         Ok(state) => state,
         Err(error) => return Ok(unusable(error.to_string())),

@@ -14,6 +14,7 @@ use super::unusable;
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals::{self, ended_by},
     source::{Seen, Source, opened::Opened},
     trial::{CountedOutlook, Trial},
@@ -61,7 +62,7 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
     }
     let (total, verdict) = (trial.tally().total(), trial.verdict(Instant::now()));
     let written =
-        writeln!(io::stdout(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures);
+        writeln!(output(), "{title}: {} requests, {} failed\n{verdict}", total.requests, total.failures);
     match ended_by {
         Some(signal @ Exit::Signal(_)) => Ok(signal), // the terminal may be gone
         Some(exit) => written.map(|()| exit),
@@ -78,7 +79,7 @@ async fn lines(
 ) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     source.pause(false);
-    let mut report = Report::new(io::stdout(), trial.tally().began());
+    let mut report = Report::new(output(), trial.tally().began());
     message(format_args!("asking {how}"));
     if let Some(rate) = rate {
         message(trial.outlook(rate, time));

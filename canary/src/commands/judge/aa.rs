@@ -15,6 +15,7 @@ use super::{
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals,
     source::{
         Response, Seen, Source,
@@ -162,5 +163,5 @@ fn write(flags: &JudgeFlags, halves: &Halves) -> io::Result<()> {
         JudgeOutput::Text => report.to_string(),
         JudgeOutput::Json => serde_json::to_string(&report)?,
     };
-    unless_unread(writeln!(io::stdout(), "{text}"))
+    unless_unread(writeln!(output(), "{text}"))
 }

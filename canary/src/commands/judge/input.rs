@@ -19,6 +19,7 @@ use super::{
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals,
     source::lines::{End, Entry, Header, LineError, Reader, TimedEntry},
     trial::Trial,
@@ -66,7 +67,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         None => exit_at_the_end(trial, now),
     };
     match flags.output {
-        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(trial, now))?,
+        JudgeOutput::Json => unless_unread(Report::new(output(), start).end(trial, now))?,
         JudgeOutput::Text if is_empty => {}
         JudgeOutput::Text => unless_unread(write_sentences(trial, now))?,
     }
