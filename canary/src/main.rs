@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() {
                 Exit::Usage
             } else {
-                exit(printed.map(|()| Exit::Done).map_err(output::unwritable))
+                exit(printed.map(|()| Exit::Done).map_err(|error| output::unwritable(&error)))
             }
             .into();
         }

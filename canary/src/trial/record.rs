@@ -135,9 +135,9 @@ fn open(path: &Path) -> io::Result<Option<File>> {
         return File::options().write(true).open(path).map(Some); // a pipe, or a device
     }
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(Errno::WOULDBLOCK.into()),
-        Ok(()) | Err(_) => {} // not every file system has locks
+    // any other error is that of a file system without locks
+    if let Err(Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        return Err(Errno::WOULDBLOCK.into());
     }
     let mut beginning = Vec::new();
     Read::take(&mut file, BEGINNING.len() as u64).read_to_end(&mut beginning)?;
