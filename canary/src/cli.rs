@@ -1,7 +1,7 @@
 //! The command line: the commands, and its errors. Each command has its flags in its own room, `commands/NAME/flags.rs`;
 //! so has each source, in `source/NAME/flags.rs`.
 
-use std::{env, ffi::OsString, path::Path};
+use std::{borrow::Cow, env, ffi::OsString, path::Path};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -10,6 +10,7 @@ use clap::{
 
 use crate::{
     commands::{judge, rehearse, serve, watch},
+    foreign,
     source::{pods, shown},
 };
 
@@ -50,7 +51,7 @@ impl Cli {
 
     fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let parsed = Self::try_parse(arguments);
-        parsed.map_err(|error| without_secrets(with_hint_at_equals_sign(error, arguments)))
+        parsed.map_err(|error| bounded(without_secrets(with_hint_at_equals_sign(error, arguments))))
     }
 
     fn try_parse(arguments: &[OsString]) -> Result<Self, clap::Error> {
@@ -62,7 +63,12 @@ impl Cli {
         {
             return Err(command.error(ErrorKind::ArgumentConflict, conflict));
         }
-        Self::from_arg_matches(&matches)
+        let Self { command } = Self::from_arg_matches(&matches)?;
+        let command = match (command, matches.subcommand()) {
+            (Command::Judge(flags), Some((_, given))) => Command::Judge(flags.with_given(given)),
+            (command, _) => command,
+        };
+        Ok(Self { command })
     }
 }
 
@@ -131,6 +137,18 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
         error.insert(kind, value);
     }
     error
+}
+
+/// The same error, without very long words.
+fn bounded(error: clap::Error) -> clap::Error {
+    if !error.use_stderr() {
+        return error; // help
+    }
+    let text = error.to_string();
+    match foreign::with_bounded_words(&text, foreign::LONGEST_WORD) {
+        Cow::Borrowed(_) => error,
+        Cow::Owned(text) => clap::Error::raw(error.kind(), text.strip_prefix("error: ").unwrap_or(&text)),
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,21 @@ use std::{io, net::SocketAddr};
 
 use appinfo::config::Listen;
 
-use crate::{exit::Exit, messages::message};
+use crate::{exit::Exit, messages::message, trial::RecordError};
 
 /// Reports a mistake in the command line.
 fn unusable(error: String) -> Exit {
     message(error);
     Exit::Usage
+}
+
+/// Reports why there is no record.
+fn no_record(error: &RecordError) -> Exit {
+    message(error);
+    match error {
+        RecordError::NotARecord(_) | RecordError::InUse(_) => Exit::Usage,
+        RecordError::Unwritable { .. } => Exit::Failed,
+    }
 }
 
 /// Adds the address to an error of listening. If the port is in use, names the flag that sets another.

@@ -25,6 +25,8 @@ const KEY: usize = NAME + 1 + LABEL;
 pub const STRATUM: usize = 120;
 /// The longest error message, in bytes.
 pub const ERROR: usize = 500;
+/// The longest word of a message, in bytes: more than any URL or path that a person writes.
+pub const LONGEST_WORD: usize = 1000;
 /// The most bytes that the labels of a pod have together. Usual ones have about 500.
 const LABELS: usize = 1024;
 /// The most names of releases besides stable and canary.
@@ -69,6 +71,23 @@ pub fn bounded(text: &str, most: usize) -> String {
     }
     let end = boundary(&text, most.saturating_sub(CUT.len_utf8()));
     format!("{}{CUT}", &text[..end])
+}
+
+/// The text, with each word that is longer than `most` bytes cut.
+pub fn with_bounded_words(text: &str, most: usize) -> Cow<'_, str> {
+    let is_long = |word: &str| word.len() > most;
+    if !text.split(char::is_whitespace).any(is_long) {
+        return Cow::Borrowed(text);
+    }
+    let words = text.split_inclusive(char::is_whitespace).map(|word| {
+        let end = word.trim_end_matches(char::is_whitespace).len();
+        if is_long(&word[..end]) {
+            Cow::Owned(bounded(&word[..end], most) + &word[end..])
+        } else {
+            Cow::Borrowed(word)
+        }
+    });
+    Cow::Owned(words.collect())
 }
 
 /// The last boundary of a character in the first `most` bytes.
@@ -153,6 +172,14 @@ mod tests {
         for most in [0, 1, 5] {
             assert!(bounded(&"a".repeat(100), most).len() <= most.max(CUT.len_utf8()), "{most}");
         }
+    }
+
+    #[test]
+    fn only_words_that_are_too_long_are_cut() {
+        let usual = "one  two\n three\n";
+        assert_eq!(with_bounded_words(usual, 5), usual);
+        assert_eq!(with_bounded_words("a  bcdefghij\n 'klmnopqrs'", 6), "a  bcd…\n 'kl…");
+        assert_eq!(with_bounded_words("ääääääää b", 6), "ä… b");
     }
 
     #[test]

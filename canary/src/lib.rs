@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - [`cli`]: the command line. [`exit`]: all exit codes. [`signals`]: the signals that end the program. [`messages`]:
-//!   messages on standard error. [`foreign`]: text from others, made safe and bounded.
+//!   messages on standard error. [`output`]: standard output. [`foreign`]: text from others, made safe and bounded.
 //! - [`commands`]: watch, judge, serve and rehearse, one file each, with its flags in `commands/NAME/flags.rs`. They use
 //!   the modules below.
 //! - [`source`]: where outcomes come from: [`source::probe`] sends requests to a URL, [`source::pods`] to the pods of
@@ -23,6 +23,7 @@ pub mod exit;
 pub mod foreign;
 pub mod messages;
 mod moment;
+pub mod output;
 pub mod rehearse;
 pub mod serve;
 pub mod signals;

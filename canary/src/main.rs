@@ -7,6 +7,7 @@ use canary::{
     commands,
     exit::Exit,
     messages::message,
+    output,
     source::shortage,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +17,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let printed = error.print();
-            return if error.use_stderr() { Exit::Usage } else { exit(printed.map(|()| Exit::Done)) }.into();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                exit(printed.map(|()| Exit::Done).map_err(|error| output::unwritable(&error)))
+            }
+            .into();
         }
     };
     open_as_many_files_as_allowed();

@@ -6,17 +6,19 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-use crate::foreign::safe;
+use crate::foreign::{LONGEST_WORD, safe, with_bounded_words};
 
 /// The maximum number of addresses of this machine that are told.
 const MOST_ADDRESSES: usize = 8;
 
-/// Writes a message, in one line. What others have sent may be part of it, so it is made safe for a terminal.
+/// Writes a message, in one line. What others have sent may be part of it, so it is made safe for a terminal, and very long
+/// words are cut.
 ///
 /// If standard error cannot be written, the message is dropped and the program goes on; its
 /// exit code still has the result. (`eprintln!` would panic.)
 pub fn message(text: impl Display) {
-    let _ = writeln!(io::stderr(), "canary: {}", safe(&text.to_string()));
+    let text = text.to_string();
+    let _ = writeln!(io::stderr(), "canary: {}", safe(&with_bounded_words(&text, LONGEST_WORD)));
 }
 
 /// The address that clients on this machine use for a server that listens on `address`. All addresses of the machine,

@@ -22,7 +22,6 @@ pub mod fuzzing;
 mod input;
 mod metrics;
 mod outage;
-mod record;
 mod rehearsal;
 mod reset;
 mod routes;
@@ -44,8 +43,7 @@ use tokio::{net::TcpListener, select, sync::watch, time::MissedTickBehavior};
 
 pub use self::{
     access::{Access, HostName, Token},
-    record::{LONGEST as LONGEST_RECORD, Record},
-    state::StateFile,
+    state::{StateFile, Terms},
 };
 pub(crate) use self::{conditions::what_changed, rehearsal::Rehearsal};
 use self::{
@@ -57,8 +55,8 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{Asked, FailingAnswer, Seen, Source},
-    trial::Trial,
+    source::{Asked, FailingAnswer, Seen, Source, lines::End},
+    trial::{Record, Trial},
     view::page::Heading,
 };
 use canary_judge::{Counts, Release, Traffic};
@@ -239,7 +237,7 @@ impl Serve {
             () = phones => {}
         }
         if let Some(record) = &mut record {
-            record.end(Instant::now());
+            record.end(End::Stopped, Instant::now()).into_iter().for_each(message);
         }
         if let Some(saver) = &mut saver {
             saver.end(self).await;
@@ -353,7 +351,7 @@ impl Serve {
                 _ = ticks.tick() => {
                     let now = Instant::now();
                     if let Some(record) = &mut record {
-                        record.flush();
+                        record.flush().into_iter().for_each(message);
                     }
                     if let Some(saver) = &mut saver {
                         saver.tick(self, now);

@@ -3,6 +3,7 @@
 mod flags;
 mod halves;
 mod outlook;
+mod record;
 mod seen_share;
 mod soak;
 pub mod tally;
@@ -17,6 +18,7 @@ pub use self::{
     flags::TrialFlags,
     halves::{Fitness, Half, Halves, HalvesReport},
     outlook::CountedOutlook,
+    record::{Record, RecordError},
 };
 use self::{
     seen_share::SeenShare,
@@ -384,6 +386,24 @@ impl Trial {
             max_failure_rate.get(),
             max_ratio.get(),
         )
+    }
+
+    /// The same for people: flags and their values.
+    pub(crate) fn shown_terms(&self) -> Vec<(&'static str, String)> {
+        let Settings { alpha, max_failure_rate, max_ratio, min_answers, .. } = self.settings;
+        let Settings { max_latency, slower_by, warm_up, episodes, .. } = self.settings;
+        let time = |flag, time: Option<Duration>| Some((flag, format!("{:?}", time?)));
+        let all = [
+            Some(("--alpha", alpha.get().to_string())),
+            Some(("--max-failure-rate", max_failure_rate.get().to_string())),
+            Some(("--max-ratio", max_ratio.get().to_string())),
+            Some(("--min-answers", min_answers.to_string())),
+            time("--max-latency", max_latency),
+            slower_by.map(|tolerance| ("--slower-by", tolerance.get().to_string())),
+            time("--warm-up", warm_up),
+            time("--episodes", episodes),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// Takes in what Kubernetes tells about the canary's pods.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Fleet, Version, json_lines, run, start};
+use common::{Fleet, Version, canary, json_lines, run, start};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::free_port;
@@ -187,6 +187,70 @@ fn release_and_pod_come_from_the_body_if_there_are_no_headers() {
     ));
     assert_eq!(summary["releases"]["canary"]["success"], 3, "{summary}");
     assert_eq!(summary["pods"]["one"]["namespace"], "space", "{summary}");
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let input = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(input.path(), "{\"release\":\"canary\",\"failed\":true}\n").expect("a file");
+    let input = format!("--input={}", input.path().display());
+    let url = server(Duration::ZERO, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    for arguments in [
+        &["judge", &input][..],
+        &["judge", &input, "--output=json"],
+        &["judge", &url, "--count=3", "--rate=100"],
+        &["judge", &url, "--count=3", "--rate=100", "--output=json"],
+        &["watch", &url, "--count=3", "--rate=100"],
+        &["rehearse", "--script", "--listen=127.0.0.1:0"],
+        &["judge", "--help"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        let output = canary(arguments).stdout(full).output().expect("it runs");
+        let messages = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(6), "{arguments:?}: {messages}");
+        let told = "canary: cannot write standard output: No space left on device";
+        assert!(messages.contains(told), "{arguments:?}: {messages}");
+    }
+}
+
+#[test]
+fn a_rehearsal_without_room_for_its_files_names_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rehearse = |folder: &str, limit: &str| {
+        let script = format!("trap '' XFSZ; {limit} exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_canary"), "rehearse", "--script"]);
+        let output = command.arg("--listen=127.0.0.1:0").env("TMPDIR", folder).output().expect("it runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, messages) = rehearse(&format!("{path}/none"), "");
+    assert_eq!(code, Some(6), "{messages}");
+    assert!(messages.contains("cannot make a folder for the pods' labels: "), "{messages}");
+    assert!(messages.contains(&format!("{path}/none")), "{messages}");
+    // no file may have a byte
+    let (code, messages) = rehearse(path, "ulimit -f 0;");
+    assert_eq!(code, Some(6), "{messages}");
+    assert!(messages.contains(&format!("cannot write a pod's labels to {path}/")), "{messages}");
+}
+
+#[test]
+fn very_long_words_are_not_echoed_whole() {
+    let long = "a".repeat(10_000);
+    for arguments in [
+        vec![long.clone()],
+        vec!["judge".to_owned(), format!("deployment/{long}")],
+        vec!["judge".to_owned(), format!("deployment/A{long}")],
+        vec!["judge".to_owned(), format!("--alpha={long}")],
+        vec!["judge".to_owned(), format!("--{long}")],
+        vec!["judge".to_owned(), format!("--input={long}")],
+        vec!["serve".to_owned(), format!("--token-file={long}")],
+    ] {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let (code, _, messages) = run(&arguments);
+        assert!(matches!(code, Some(3 | 6)), "{code:?}: {messages}");
+        assert!(messages.contains("aaa…") && messages.len() < 4000, "{messages}");
+    }
 }
 
 #[test]

@@ -326,9 +326,12 @@ fn a_server_that_never_answers_is_waited_for() {
 
 #[test]
 fn a_server_that_is_not_prometheus_is_reported() {
-    for (status, says) in
-        [(200, "this is not a Prometheus server"), (404, "HTTP 404"), (503, "HTTP 503"), (401, "HTTP 401")]
-    {
+    for (status, says) in [
+        (200, "this is not a Prometheus server"),
+        (404, "HTTP 404 Not Found, at http://127.0.0.1:"),
+        (503, "HTTP 503"),
+        (401, "HTTP 401"),
+    ] {
         let server = MadeUp::new(move |_| Some((status, "<html>".to_owned())));
         let (_, said, told) = server.judge(&[]);
         assert!(told.contains(says), "{status}: {said}{told}");

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{run, serving::Serving};
+use common::{run, serving::Serving, start};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::eventually;
@@ -136,6 +136,62 @@ fn a_second_process_may_not_use_the_file() {
     let (code, _, messages) = run(&["serve", &url, "--listen=127.0.0.1:0", &flag]);
     assert_eq!(code, Some(3), "{messages}");
     assert!(messages.contains("another canary uses it"), "{messages}");
+}
+
+#[test]
+fn a_link_to_the_file_is_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().canonicalize().expect("it exists");
+    std::os::unix::fs::symlink("state", folder.join("link")).expect("a link");
+    let flag = |name: &str| format!("--state={}", folder.join(name).display());
+    let url = service();
+    let mut first = Serving::start(&url, &[&flag("link")]);
+    for name in ["state", "link"] {
+        let (code, _, messages) = run(&["serve", &url, "--listen=127.0.0.1:0", &flag(name)]);
+        assert_eq!(code, Some(3), "{messages}");
+        assert!(messages.contains("another canary uses it"), "{name}: {messages}");
+    }
+    eventually("a write", || head(&folder.join("state")).is_some());
+    first.signal(Signal::INT);
+    assert_eq!(first.end(), Some(0));
+    let kind = fs::symlink_metadata(folder.join("link")).expect("it is there").file_type();
+    assert!(kind.is_symlink(), "it is not replaced");
+}
+
+#[test]
+fn a_folder_is_refused_before_anything_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flag = format!("--state={}", folder.path().display());
+    let (code, _, messages) = run(&["serve", "http://127.0.0.1:1", "--listen=127.0.0.1:0", &flag]);
+    assert_eq!(code, Some(3), "{messages}");
+    assert!(messages.contains("it exists, and it is not a regular file"), "{messages}");
+    assert!(!messages.contains("serving on"), "{messages}");
+}
+
+#[test]
+fn of_other_terms_the_flags_that_differ_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flag = format!("--state={}", folder.path().join("state").display());
+    let url = format!("{}/path", service());
+    let mut first = Serving::start(&url, &[&flag, "--alpha=0.01", "--release-from=body:/version"]);
+    first.signal(Signal::INT);
+    assert_eq!(first.end(), Some(0));
+    let mut second = start(&["serve", &url, "--listen=127.0.0.1:0", &flag, "--max-failure-rate=2%"]);
+    let messages = BufReader::new(second.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let told: Vec<_> = messages.take_while(|line| !line.contains("serving on")).collect();
+    second.kill().expect("it runs");
+    second.wait().expect("it ran");
+    let told = told.join("\n");
+    for part in [
+        "--alpha 0.01, now 0.05",
+        "--max-failure-rate 0.01, now 0.02",
+        "--release-from body:/version, now x-release",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    for part in ["--max-ratio", "--timeout", "Naming", "Header", "the service"] {
+        assert!(!told.contains(part), "{part}: {told}");
+    }
 }
 
 #[test]

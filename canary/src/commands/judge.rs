@@ -6,9 +6,7 @@ mod forecast;
 mod input;
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::Path,
+    io::{self, Write},
     time::{Duration, Instant},
 };
 
@@ -21,17 +19,14 @@ use self::{
     flags::{JudgeFlags, JudgeOutput},
     forecast::forecast,
 };
-use super::unusable;
+use super::{no_record, unusable};
 use crate::{
     exit::Exit,
     messages::message,
+    output::{Output, output},
     signals::{self, Signals},
-    source::{
-        Asked, Seen, Source,
-        lines::{End, Recorder},
-        opened::Opened,
-    },
-    trial::{CountedOutlook, Trial},
+    source::{Asked, Seen, Source, lines::End, opened::Opened},
+    trial::{CountedOutlook, Record, Trial},
     view::{
         progress::{Progress, Until},
         report::{Report, every_second},
@@ -67,12 +62,17 @@ async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let mut trial = flags.trial.of(opened.rate, Instant::now())?.with_given_share(opened.share);
+    let record = flags.record.as_deref().map(|path| Record::new(path, u64::MAX, &trial)).transpose();
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => return Ok(no_record(&error)),
+    };
     opened.source.pause(false);
     match opened.rate {
         Some(rate) => message(trial.outlook(rate, Some(flags.time_at(rate)))),
         None => message(format_args!("asking {}", opened.how)), // the first counts may come late
     }
-    let exit = judge(flags, signals, &mut opened.source, &mut trial, opened.patience).await?;
+    let exit = judge(flags, signals, &mut opened.source, &mut trial, record, opened.patience).await?;
     let exit = match exit {
         Exit::NoAnswer if opened.source.has_answered() => Exit::ReleaseNeverSeen,
         exit => exit,
@@ -104,21 +104,15 @@ async fn judge(
     signals: Signals,
     source: &mut impl Source,
     trial: &mut Trial,
+    mut record: Option<Record>,
     patience: Option<Duration>,
 ) -> io::Result<Exit> {
     let start = trial.tally().began();
-    let mut recorder = match flags.record.as_deref().map(|path| record(path, trial)).transpose() {
-        Ok(recorder) => recorder,
-        Err(error) => {
-            message(error);
-            return Ok(Exit::Failed);
-        }
-    };
-    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(io::stdout(), start));
+    let mut report = (flags.output == JudgeOutput::Json).then(|| Report::new(output(), start));
     let Ended { exit, at, end } =
-        follow(flags, signals, source, trial, patience, report.as_mut(), recorder.as_mut()).await?;
-    if let Some(recorder) = &mut recorder {
-        recorder.end(end, at)?;
+        follow(flags, signals, source, trial, patience, report.as_mut(), record.as_mut()).await?;
+    if let Some(record) = &mut record {
+        record.end(end, at).into_iter().for_each(message);
     }
     match &mut report {
         Some(report) => unless_unread(report.end(trial, source.asked(), at))?,
@@ -135,17 +129,6 @@ struct Ended {
     end: End,
 }
 
-/// A record in a new file.
-type FileRecorder = Recorder<BufWriter<File>>;
-
-fn record(path: &Path, trial: &Trial) -> io::Result<FileRecorder> {
-    let failed = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot write --record {}: {error}", path.display()))
-    };
-    let file = File::create(path).map_err(failed)?;
-    trial.record_to(BufWriter::new(file)).map_err(failed)
-}
-
 /// Follows the trial until there is an exit code, or until there was no answer for too long. It writes a line each second
 /// if there is a report. Otherwise it shows the progress in a terminal, or writes a message every few seconds.
 async fn follow(
@@ -154,8 +137,8 @@ async fn follow(
     source: &mut impl Source,
     trial: &mut Trial,
     patience: Option<Duration>,
-    mut report: Option<&mut Report<io::Stdout>>,
-    mut recorder: Option<&mut FileRecorder>,
+    mut report: Option<&mut Report<Output>>,
+    mut record: Option<&mut Record>,
 ) -> io::Result<Ended> {
     let ended = |exit, at, end| Ok(Ended { exit, at, end });
     let mut seconds = every_second();
@@ -173,8 +156,9 @@ async fn follow(
                     trial.end();
                     return ended(exit_at_the_end(trial, now), now, End::Over);
                 };
-                if let Some(recorder) = &mut recorder {
-                    recorder.observe(&seen, now)?;
+                if let Some(told) = record.as_mut().and_then(|record| record.observe(&seen, now)) {
+                    clear(&mut progress);
+                    message(told);
                 }
                 if let Seen::Request(observation) = &seen {
                     asked_since = asked_since.or(Some(observation.sent)); // pods may be ready only later
@@ -209,8 +193,9 @@ async fn follow(
             _ = seconds.tick() => {
                 let now = Instant::now();
                 passed += 1;
-                if let Some(recorder) = &mut recorder {
-                    recorder.flush()?;
+                if let Some(told) = record.as_mut().and_then(|record| record.flush()) {
+                    clear(&mut progress);
+                    message(told);
                 }
                 if let Some(report) = &mut report {
                     report.end_second(trial, now)?;
@@ -292,16 +277,16 @@ fn unless_unread(written: io::Result<()>) -> io::Result<()> {
 
 fn write_sentences(trial: &Trial, asked: Option<Asked>, now: Instant) -> io::Result<()> {
     let verdict = trial.verdict(now);
-    writeln!(io::stdout(), "{verdict}")?;
+    writeln!(output(), "{verdict}")?;
     if let Some(Asked { text, .. }) = asked {
-        writeln!(io::stdout(), "{text}")?;
+        writeln!(output(), "{text}")?;
     }
     let statuses = trial.tally().statuses();
     if !statuses.are_good() {
-        writeln!(io::stdout(), "Status codes of the answers: {statuses}.")?;
+        writeln!(output(), "Status codes of the answers: {statuses}.")?;
     }
     if let Some(price) = trial.price(now) {
-        writeln!(io::stdout(), "{}", verdict.price_sentence(&price))?;
+        writeln!(output(), "{}", verdict.price_sentence(&price))?;
     }
     Ok(())
 }

@@ -11,14 +11,18 @@ use appinfo::{
 use tokio::{net::TcpListener, select, sync::oneshot};
 
 use self::flags::ServeFlags;
-use super::{cannot_listen, unusable};
+use super::{cannot_listen, no_record, unusable};
 use crate::{
     exit::Exit,
     messages::{elsewhere, message, usable},
-    serve::{Access, LONGEST_RECORD, Ports, Record, Serve, StateFile, Token},
+    serve::{Access, Ports, Serve, StateFile, Terms, Token},
     signals,
     source::{Source, opened::Opened},
+    trial::Record,
 };
+
+/// The maximum size of a record: a million requests or so.
+const LONGEST_RECORD: u64 = 256 << 20;
 
 /// Runs until a signal ends it.
 ///
@@ -41,12 +45,29 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     let admin = flags.admin_listen.map(|on| listen("--admin-listen ", on)).transpose()?;
     let address = listener.local_addr()?;
     let record = flags.record.as_deref().map(|path| Record::new(path, LONGEST_RECORD, &trial));
-    let record = record.transpose()?;
-    let of = format!("{title}; {place}{}; {}", flags.source.terms(), trial.terms());
+    let record = match record.transpose() {
+        Ok(record) => record,
+        Err(error) => return Ok(no_record(&error)),
+    };
+    let of = Terms {
+        exact: format!("{title}; {place}{}; {}", flags.source.terms(), trial.terms()),
+        shown: [("the service", format!("{title}{}{place}", if place.is_empty() { "" } else { " " }))]
+            .into_iter()
+            .chain(flags.source.shown_terms())
+            .chain(trial.shown_terms())
+            .map(|(name, value)| (name.into(), value))
+            .collect(),
+    };
     let state = match flags.state.as_deref().map(|path| StateFile::new(path, of)).transpose() {
         Ok(state) => state,
         Err(error) => return Ok(unusable(error.to_string())),
     };
+    let serve = Serve::new(title, None, trial.clone(), access)?;
+    if let Some(state) = &state
+        && let Err(error) = serve.restore(state)
+    {
+        return Ok(unusable(error.to_string()));
+    }
     source.pause(false);
     message(format_args!("serving on http://{}, asking {how}{}", usable(address), elsewhere(address)));
     if let Some(rate) = rate {
@@ -57,12 +78,6 @@ pub async fn run(flags: &ServeFlags) -> io::Result<Exit> {
     }
     let (ask_to_end, asked_to_end) = oneshot::channel();
     let end = async { asked_to_end.await.unwrap_or(Shutdown::Now) };
-    let serve = Serve::new(title, None, trial, access)?;
-    if let Some(state) = &state
-        && let Err(error) = serve.restore(state)
-    {
-        return Ok(unusable(error.to_string()));
-    }
     let ports = Ports { public: listener, admin, phones: None };
     let serving = serve.run(source, record, state, ports, end);
     tokio::pin!(serving);

@@ -14,6 +14,7 @@ use super::unusable;
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals::{self, ended_by},
     source::{Seen, Source, opened::Opened},
     trial::{CountedOutlook, Trial},
@@ -62,7 +63,7 @@ async fn picture(title: &str, source: impl Source, trial: Trial) -> io::Result<E
     }
     let (total, verdict) = (trial.tally().total(), trial.verdict(Instant::now()));
     let written = writeln!(
-        io::stdout(),
+        output(),
         "{title}: {} requests, {} failed\n{verdict}{asked}",
         total.requests,
         total.failures
@@ -83,7 +84,7 @@ async fn lines(
 ) -> io::Result<Exit> {
     let mut signals = signals::listen()?;
     source.pause(false);
-    let mut report = Report::new(io::stdout(), trial.tally().began());
+    let mut report = Report::new(output(), trial.tally().began());
     message(format_args!("asking {how}"));
     if let Some(rate) = rate {
         message(trial.outlook(rate, time));

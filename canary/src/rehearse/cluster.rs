@@ -129,7 +129,9 @@ impl Cluster {
         listener: TcpListener,
         faults: Faults,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<String>)> {
-        let directory = TempDir::with_prefix("canary-rehearse-")?;
+        let directory = TempDir::with_prefix("canary-rehearse-").map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot make a folder for the pods' labels: {error}"))
+        })?;
         let (notes, heard) = mpsc::unbounded_channel();
         let balancer = Balancer::new(listener)?;
         Ok((Self { balancer, pods: BTreeMap::new(), notes, faults, riddle: None, directory }, heard))

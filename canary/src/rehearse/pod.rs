@@ -27,6 +27,7 @@ use super::mystery::Player;
 use crate::source::{
     Response,
     probe::{Client, Limits, Service, Target},
+    shortage,
 };
 use canary_judge::Outcome;
 
@@ -147,8 +148,10 @@ fn server_of(
 fn write_labels(file: &Path, labels: &BTreeMap<String, String>) -> io::Result<()> {
     let lines: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
     let new = file.with_extension("new");
-    fs::write(&new, lines.join("\n"))?;
-    fs::rename(new, file)
+    fs::write(&new, lines.join("\n")).and_then(|()| fs::rename(&new, file)).map_err(|error| {
+        let cause = shortage(&error).unwrap_or_else(|| error.to_string());
+        io::Error::new(error.kind(), format!("cannot write a pod's labels to {}: {cause}", file.display()))
+    })
 }
 
 async fn until_ready(admin: SocketAddr) {

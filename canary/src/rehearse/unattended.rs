@@ -17,7 +17,7 @@ use super::{
     load::{Load, Wrong},
     steps::Step,
 };
-use crate::{exit::Exit, messages::message, signals::Signals};
+use crate::{exit::Exit, messages::message, output::output, signals::Signals};
 
 /// Goes through all steps.
 pub(super) async fn run(
@@ -26,7 +26,7 @@ pub(super) async fn run(
     mut signals: Signals,
 ) -> io::Result<Exit> {
     let start = Instant::now();
-    let mut output = io::stdout();
+    let mut output = output();
     writeln!(output, "The Service is {}\n{LEFT_OUT}", cluster.target())?;
     for step in Step::ALL {
         let began = Instant::now();

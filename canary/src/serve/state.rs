@@ -5,6 +5,8 @@
 //! cannot be used is renamed, never deleted.
 
 use std::{
+    borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -30,9 +32,11 @@ const VERSION: u64 = 2;
 /// start. With the worst service of the tests, it has 780 KiB.
 const LONGEST: u64 = 32 << 20;
 /// The maximum length of the head.
-const LONGEST_HEAD: usize = 16 << 10;
-/// The maximum length of the terms in it, in bytes. Each may be escaped by up to six.
-const LONGEST_TERMS: usize = 2000;
+const LONGEST_HEAD: usize = 64 << 10;
+/// The maximum length of the value of a term in it, in bytes. There are fewer than 30, and each is escaped once.
+const LONGEST_TERM: usize = 500;
+/// The most links that lead to a file which does not exist yet.
+const MOST_LINKS: u32 = 40;
 /// The minimum time between two writes.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 /// So many files of the same second are set aside.
@@ -44,9 +48,10 @@ struct Head {
     canary_state: u64,
     /// When it was written, in UTC, for people.
     written: String,
-    /// What is watched, and the terms on which it is judged, for people: a long text is cut.
-    of: String,
-    /// The SHA-256 of the whole text.
+    /// What is watched, and the terms on which it is judged, in the words of the flags: a long value is cut.
+    #[serde(default)] // files of before have another form
+    terms: Shown,
+    /// The SHA-256 of all of it.
     of_sha256: String,
     /// The length of what follows, and its SHA-256.
     bytes: usize,
@@ -75,6 +80,36 @@ struct BodyRef<'a> {
     trials: &'a Trials,
 }
 
+/// What is watched, and the terms on which it is judged. Evidence goes on only on the same.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// All of it, in any form.
+    pub exact: String,
+    /// For people: flags and their values.
+    pub shown: Shown,
+}
+
+/// Flags and their values.
+type Shown = Vec<(Cow<'static, str>, String)>;
+
+/// The terms that differ, as `"--alpha 0.05, now 0.01"`.
+fn differing(theirs: &Shown, ours: &Shown) -> String {
+    let value = |terms: &Shown, name: &str| {
+        let found = terms.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| foreign::bounded(value, LONGEST_TERM))
+    };
+    let mut names: Vec<_> = theirs.iter().chain(ours).map(|(name, _)| name).collect();
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(*name));
+    let changes = names.into_iter().filter_map(|name| {
+        let (theirs, ours) = (value(theirs, name), value(ours, name));
+        let text = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+        let name = foreign::bounded(name, foreign::LABEL);
+        (theirs != ours).then(|| format!("{name} {}, now {}", text(theirs), text(ours)))
+    });
+    changes.collect::<Vec<_>>().join("; ")
+}
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
@@ -84,15 +119,15 @@ pub(super) enum Unusable {
     Newer(u64),
     #[error("it is of an older canary (version {0} of the form, and this canary has {VERSION})")]
     Older(u64),
-    #[error("it is of a trial on other terms, and evidence holds only on its own: {theirs}; now {ours}")]
-    OtherTerms { theirs: String, ours: String },
+    #[error("it is of a trial on other terms, and evidence holds only on its own: {0}")]
+    OtherTerms(String),
 }
 
 /// The two parts of the file: the head, and what follows.
 fn encode(
     trials: &Trials,
     counting_since: SystemTime,
-    of: &str,
+    of: &Terms,
     clocks: (Instant, SystemTime),
 ) -> io::Result<[Vec<u8>; 2]> {
     let body = BodyRef { written: clocks.1, counting_since, trials };
@@ -100,8 +135,12 @@ fn encode(
     let head = Head {
         canary_state: VERSION,
         written: humantime::format_rfc3339_seconds(clocks.1).to_string(),
-        of: foreign::bounded(of, LONGEST_TERMS),
-        of_sha256: checksum(of.as_bytes()),
+        terms: of
+            .shown
+            .iter()
+            .map(|(name, value)| (name.clone(), foreign::bounded(value, LONGEST_TERM)))
+            .collect(),
+        of_sha256: checksum(of.exact.as_bytes()),
         bytes: body.len(),
         sha256: checksum(&body),
     };
@@ -121,30 +160,37 @@ fn encode(
 /// If they cannot be used.
 pub(super) fn decode(
     bytes: &[u8],
-    of: &str,
+    of: &Terms,
     like: &Trial,
     clocks: (Instant, SystemTime),
 ) -> Result<(Trials, SystemTime, Gap), Unusable> {
     let end = bytes.iter().take(LONGEST_HEAD).position(|byte| *byte == b'\n');
-    let (head, body) = bytes.split_at(end.ok_or(Unusable::Damaged("it has no head"))?);
-    let any: AnyHead = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is unknown"))?;
+    let (head, body) =
+        bytes.split_at(end.ok_or(Unusable::Damaged("it does not begin like a file of --state"))?);
+    let any: AnyHead = serde_json::from_slice(head)
+        .map_err(|_| Unusable::Damaged("it does not begin like a file of --state"))?;
     if any.canary_state > VERSION {
         return Err(Unusable::Newer(any.canary_state));
     }
     if any.canary_state < VERSION {
         return Err(Unusable::Older(any.canary_state));
     }
-    let head: Head = serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its head is not whole"))?;
+    let head: Head =
+        serde_json::from_slice(head).map_err(|_| Unusable::Damaged("its first line is not complete"))?;
     let body = body.get(1..).unwrap_or_default();
     if body.len() != head.bytes {
-        return Err(Unusable::Damaged("its length is wrong"));
+        return Err(Unusable::Damaged("a part of it is missing, or there is too much"));
     }
     if checksum(body) != head.sha256 {
-        return Err(Unusable::Damaged("its checksum is wrong"));
+        return Err(Unusable::Damaged("it has changed since canary wrote it"));
     }
-    if head.of_sha256 != checksum(of.as_bytes()) {
-        let [theirs, ours] = [&head.of, of].map(|terms| foreign::bounded(terms, LONGEST_TERMS));
-        return Err(Unusable::OtherTerms { theirs, ours });
+    if head.of_sha256 != checksum(of.exact.as_bytes()) {
+        let differing = match &head.terms[..] {
+            [] => String::new(), // a file of before
+            _ => differing(&head.terms, &of.shown),
+        };
+        let untold = || "it does not say which ones".to_owned();
+        return Err(Unusable::OtherTerms(Some(differing).filter(|it| !it.is_empty()).unwrap_or_else(untold)));
     }
     trials_of(body, like, clocks).ok_or(Unusable::Damaged("its trials cannot be read"))
 }
@@ -167,8 +213,9 @@ fn checksum(bytes: &[u8]) -> String {
 /// The file, which no other process uses.
 #[derive(Debug)]
 pub struct StateFile {
+    /// Without links, so that the file is replaced, and not a link to it.
     path: PathBuf,
-    of: String,
+    of: Terms,
     /// Locked while it is open.
     _lock: File,
 }
@@ -177,17 +224,21 @@ impl StateFile {
     /// The file at this path. `of` says what is watched, and on which terms it is judged.
     ///
     /// # Errors
-    /// If another process uses it, or if its directory cannot be written.
-    pub fn new(path: &Path, of: String) -> io::Result<Self> {
+    /// If another process uses it, if it is no file, or if its directory cannot be written.
+    pub fn new(path: &Path, of: Terms) -> io::Result<Self> {
         let failed = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot use --state {}: {error}", path.display()))
         };
-        let lock = File::options().create(true).append(true).open(beside(path, "lock")).map_err(failed)?;
+        let real = real(path).map_err(failed)?;
+        if fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
+            return Err(failed(io::Error::other("it exists, and it is not a regular file")));
+        }
+        let lock = File::options().create(true).append(true).open(beside(&real, "lock")).map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => failed(io::Error::other("another canary uses it")),
             error => failed(error.into()),
         })?;
-        Ok(Self { path: path.to_owned(), of, _lock: lock })
+        Ok(Self { path: real, of, _lock: lock })
     }
 
     /// The trials of the file, if it has any that can go on. A file that cannot be used is set aside.
@@ -263,6 +314,25 @@ impl StateFile {
     }
 }
 
+/// The path without links. The file may not exist yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let Ok(leads_to) = fs::read_link(&path) else {
+            let name = path.file_name().ok_or(io::ErrorKind::NotFound)?;
+            return Ok(fs::canonicalize(folder)?.join(name));
+        };
+        path = folder.join(leads_to);
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
 /// A file beside this one: `FILE.name`.
 fn beside(path: &Path, name: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
@@ -335,6 +405,8 @@ impl Saver {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::{
         source::{Answer, Attribution, Observation, Response, Seen},
@@ -343,7 +415,9 @@ mod tests {
     use canary_judge::{Outcome, Release, Settings};
     use proptest::prelude::*;
 
-    const OF: &str = "a service";
+    fn of(exact: &str) -> Terms {
+        Terms { exact: exact.to_owned(), shown: vec![("--alpha".into(), exact.to_owned())] }
+    }
 
     fn trial(now: Instant) -> Trial {
         Trial::new(Settings::default(), None, Coverage::Sample, now)
@@ -376,18 +450,64 @@ mod tests {
     }
 
     fn bytes(trials: &Trials, clocks: (Instant, SystemTime)) -> Vec<u8> {
-        encode(trials, clocks.1, OF, clocks).expect("it can be written").concat()
+        encode(trials, clocks.1, &of("a service"), clocks).expect("it can be written").concat()
     }
 
     #[test]
     fn terms_of_any_length_are_the_same_terms_or_others() {
         let clocks = (Instant::now(), SystemTime::now());
-        let terms = "\u{1}\"\\".repeat(50_000);
+        let value = "\u{1}\"\\".repeat(50_000);
+        let shown = (0..30).map(|number| (format!("--flag-{number}").into(), value.clone())).collect();
+        let terms = Terms { exact: value, shown };
         let file =
             encode(&trials(10, clocks.0), clocks.1, &terms, clocks).expect("it can be written").concat();
         assert!(decode(&file, &terms, &trial(clocks.0), clocks).is_ok());
-        let other = decode(&file, &(terms + "x"), &trial(clocks.0), clocks).map(|_| ());
-        assert!(matches!(other, Err(Unusable::OtherTerms { .. })), "{other:?}");
+        let other = Terms { exact: terms.exact.clone() + "x", ..terms };
+        let other = decode(&file, &other, &trial(clocks.0), clocks).map(|_| ()).expect_err("other terms");
+        assert!(other.to_string().ends_with("its own: it does not say which ones"), "{other}");
+    }
+
+    #[test]
+    fn of_other_terms_only_those_that_differ_are_told() {
+        let terms = |shown: &[(&'static str, &str)]| Terms {
+            exact: format!("{shown:?}"),
+            shown: shown.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())).collect(),
+        };
+        let clocks = (Instant::now(), SystemTime::now());
+        let before = terms(&[("--alpha", "0.05"), ("--max-ratio", "2"), ("--warm-up", "5s")]);
+        let after = terms(&[("--alpha", "0.01"), ("--max-ratio", "2"), ("--release-from", "x")]);
+        let file =
+            encode(&trials(10, clocks.0), clocks.1, &before, clocks).expect("it can be written").concat();
+        let error = decode(&file, &after, &trial(clocks.0), clocks).map(|_| ()).expect_err("other terms");
+        assert_eq!(
+            error.to_string(),
+            "it is of a trial on other terms, and evidence holds only on its own: --alpha 0.05, now 0.01; \
+             --warm-up 5s, now none; --release-from none, now x"
+        );
+    }
+
+    #[test]
+    fn a_path_with_links_is_that_of_the_file_even_before_it_exists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().canonicalize().expect("it exists");
+        fs::create_dir(folder.join("data")).expect("a folder");
+        let link = |to: &str, name: &str| symlink(to, folder.join(name)).expect("a link");
+        link("data/state", "one");
+        link("one", "two");
+        link("data", "also-data");
+        link("loop", "loop");
+        let file = folder.join("data/state");
+        let check = || {
+            for name in ["one", "two", "data/state", "also-data/state", "data/../one"] {
+                assert_eq!(real(&folder.join(name)).expect(name), file, "{name}");
+            }
+        };
+        check();
+        fs::write(&file, "").expect("a file");
+        check();
+        assert!(real(&folder.join("loop")).is_err() && real(&folder.join("none/state")).is_err());
+        let here = std::env::current_dir().and_then(|here| here.canonicalize()).expect("a folder");
+        assert_eq!(real(Path::new("no-such-state")).expect("a name"), here.join("no-such-state"));
     }
 
     #[test]
@@ -395,7 +515,7 @@ mod tests {
         let clocks = (Instant::now(), SystemTime::now());
         let before = trials(4001, clocks.0);
         let (after, _, _) =
-            decode(&bytes(&before, clocks), OF, &trial(clocks.0), clocks).expect("a good file");
+            decode(&bytes(&before, clocks), &of("a service"), &trial(clocks.0), clocks).expect("a good file");
         let verdict = |trials: &Trials| trials.current(clocks.0).one.trial().verdict(clocks.0);
         let (before, after) = (verdict(&before), verdict(&after));
         assert_eq!(before.decision, after.decision);
@@ -415,8 +535,9 @@ mod tests {
         ) {
             let clocks = (Instant::now(), SystemTime::now());
             let (like, good) = (trial(clocks.0), bytes(&trials(200, clocks.0), clocks));
-            prop_assert!(decode(&good[..cut.index(good.len())], OF, &like, clocks).is_err());
-            prop_assert!(decode(&junk, OF, &like, clocks).is_err());
+            let of = of("a service");
+            prop_assert!(decode(&good[..cut.index(good.len())], &of, &like, clocks).is_err());
+            prop_assert!(decode(&junk, &of, &like, clocks).is_err());
             let head = good.iter().position(|byte| *byte == b'\n').expect("a head");
             let mut body = good[head + 1..].to_vec();
             for (place, change) in changes {
@@ -424,7 +545,7 @@ mod tests {
                 body[place] = body[place].wrapping_add(change);
             }
             if body != good[head + 1..] {
-                prop_assert!(decode(&[&good[..=head], &body].concat(), OF, &like, clocks).is_err());
+                prop_assert!(decode(&[&good[..=head], &body].concat(), &of, &like, clocks).is_err());
             }
             let _ = postcard::from_bytes::<Body>(&body); // as if the checksum were right
             let _ = postcard::from_bytes::<Body>(&junk);

@@ -1,6 +1,6 @@
 //! The value of `--canary`, which two sources have.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use super::{pods::Selector, prometheus::Matchers};
 
@@ -19,6 +19,15 @@ impl FromStr for CanaryFlag {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let matchers = text.parse().map(Self::Matchers);
         matchers.or_else(|error| text.parse().map(Self::Labels).map_err(|_| error))
+    }
+}
+
+impl fmt::Display for CanaryFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Matchers(matchers) => matchers.fmt(f),
+            Self::Labels(labels) => labels.fmt(f),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use super::{
     pods::{Place, PodsFlags},
     probe::{ProbeFlags, Trust},
     prometheus::PrometheusFlags,
-    strata::StrataFlags,
+    shown,
+    strata::{StrataFlags, WeightedPath},
 };
 
 /// Where outcomes come from.
@@ -82,6 +83,48 @@ impl SourceFlags {
                 format!("{timeout:?} {stable:?} {canary_workload:?} {canary:?} {port:?} {path:?}")
             }
         }
+    }
+}
+
+impl SourceFlags {
+    /// The same terms for people: flags and their values.
+    pub(crate) fn shown_terms(&self) -> Vec<(&'static str, String)> {
+        let StrataFlags { by, paths } = &self.strata;
+        let shown_path = |path: &WeightedPath| shown::path_and_query(&path.to_string());
+        let paths: Vec<_> = paths.iter().map(shown_path).collect();
+        let PrometheusFlags { url, stable, canary, failed, slow, latency_metric, .. } = &self.prometheus;
+        let mut terms = Vec::new();
+        let ProbeFlags { target, timeout, service, .. } = &self.probe;
+        match target {
+            _ if url.is_some() => {
+                terms.extend([
+                    ("--stable", stable.to_string()),
+                    ("--canary", canary.to_string()),
+                    ("--failed", failed.to_string()),
+                ]);
+                terms.extend(slow.as_ref().map(|slow| ("--slow", slow.to_string())));
+                terms.extend(latency_metric.as_ref().map(|metric| ("--latency-metric", metric.to_string())));
+            }
+            Place::Url(_) => {
+                terms.push(("--timeout", format!("{timeout:?}")));
+                terms.extend(service.naming().terms());
+            }
+            Place::Workload(stable) => {
+                let PodsFlags { canary_workload, port, .. } = &self.pods;
+                terms.extend([
+                    ("--timeout", format!("{timeout:?}")),
+                    ("the stable workload", stable.to_string()),
+                ]);
+                terms.push(match canary_workload {
+                    Some(workload) => ("the canary", workload.to_string()),
+                    None => ("--canary", canary.to_string()),
+                });
+                terms.extend(port.as_ref().map(|port| ("--port", port.to_string())));
+            }
+        }
+        let several = |flag, values: &[String]| (!values.is_empty()).then(|| (flag, values.join(" ")));
+        terms.extend([several("--by", by), several("--path", &paths)].into_iter().flatten());
+        terms
     }
 }
 

@@ -49,7 +49,7 @@ const MAX_TOTAL: u64 = 1 << 53;
 
 pub use self::{
     flags::LinesFlags,
-    record::{End, Header, Recorder},
+    record::{BEGINNING, End, Header, Recorder},
 };
 
 /// The content of a line.
@@ -94,6 +94,9 @@ pub struct Reader<R> {
     buffer: Vec<u8>,
     number: u64,
     by: Vec<String>,
+    /// Whether a line of a record was read.
+    is_record: bool,
+    cut: Option<u64>,
     converter: Converter,
 }
 
@@ -119,7 +122,7 @@ impl<R: BufRead> Reader<R> {
             began,
             numbers: Numbers::default(),
         };
-        Self { input, buffer: Vec::new(), number: 0, by: Vec::new(), converter }
+        Self { input, buffer: Vec::new(), number: 0, by: Vec::new(), is_record: false, cut: None, converter }
     }
 
     /// The same, with lines divided by the values of these keys.
@@ -133,6 +136,12 @@ impl<R: BufRead> Reader<R> {
     #[must_use]
     pub fn with_times(self, needs_sent: Option<&'static str>) -> Self {
         Self { converter: Converter { needs_sent, ..self.converter }, ..self }
+    }
+
+    /// The number of the last line, if it was left out: a record whose writer was killed, or had no space left, ends
+    /// within a line.
+    pub fn cut(&self) -> Option<u64> {
+        self.cut
     }
 
     fn read(&mut self) -> Result<Option<TimedEntry>, LineError> {
@@ -150,15 +159,30 @@ impl<R: BufRead> Reader<R> {
             if self.buffer.len() > MAX_LINE && !self.buffer.ends_with(b"\n") {
                 return Err(bad(format!("longer than {MAX_LINE} bytes")));
             }
-            let text = std::str::from_utf8(&self.buffer)
-                .map_err(|error| bad(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
+            let may_be_cut = self.is_record && !self.buffer.ends_with(b"\n");
+            let text = match std::str::from_utf8(&self.buffer) {
+                Err(error) if may_be_cut && error.error_len().is_none() => {
+                    self.cut = Some(self.number);
+                    return Ok(None);
+                }
+                text => {
+                    text.map_err(|error| bad(format!("not UTF-8 at byte {}", error.valid_up_to() + 1)))?
+                }
+            };
             // some programs start a file with a byte-order mark
             let text = if self.number == 1 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
             let text = text.trim_ascii();
             if text.is_empty() {
                 continue;
             }
-            let Object(fields) = serde_json::from_str(text).map_err(|error| bad(cause(text, &error)))?;
+            let Object(fields) = match serde_json::from_str::<Object<Fields<'_>>>(text) {
+                Err(error) if may_be_cut && error.is_eof() => {
+                    self.cut = Some(self.number);
+                    return Ok(None);
+                }
+                fields => fields.map_err(|error| bad(cause(text, &error)))?,
+            };
+            self.is_record |= fields.canary_record.is_some();
             let stratum = match &self.by[..] {
                 [] => None,
                 keys => Some(stratum::of(text, keys).map_err(|error| bad(cause(text, &error)))?),
@@ -573,6 +597,33 @@ mod tests {
         assert!(read(FAILED, true).is_err_and(|error| error.contains("has no key sent")));
         let counters = "{\"stable\":{\"requests\":1,\"failed\":0}}";
         assert!(read(counters, true).is_err_and(|error| error.contains("--warm-up needs outcomes")));
+    }
+
+    #[test]
+    fn the_cut_last_line_of_a_record_is_left_out() {
+        let outcome = |number: u32, pod: &str| {
+            let record = format!("{{\"at\":0.1,\"sent\":0.1,\"number\":{number}}}");
+            format!("{{\"release\":null,\"failed\":true,\"pod\":\"{pod}\",\"canary_record\":{record}}}")
+        };
+        let whole = outcome(0, "a") + "\n";
+        let last = outcome(1, "größe");
+        let read = |input: &[u8]| {
+            let mut reader = Reader::new(input, None, Instant::now());
+            let read: Result<Vec<_>, _> = reader.by_ref().collect();
+            (read.map(|entries| entries.len()).map_err(|error| error.to_string()), reader.cut())
+        };
+        for length in 1..last.len() {
+            let cut = &last.as_bytes()[..length];
+            assert_eq!(read(&[whole.as_bytes(), cut].concat()), (Ok(1), Some(2)), "{length}");
+            let (refused, _) = read(&[whole.as_bytes(), cut, b"\n", whole.as_bytes()].concat());
+            assert!(refused.is_err_and(|error| error.starts_with("line 2: ")), "in the middle: {length}");
+            let plain = FAILED.as_bytes();
+            let (refused, _) = read(&[plain, b"\n", cut].concat());
+            assert!(refused.is_err_and(|error| error.starts_with("line 2: ")), "no record: {length}");
+        }
+        assert_eq!(read((whole.clone() + &last).as_bytes()), (Ok(2), None), "only the line end is missing");
+        let (refused, _) = read((whole + "nonsense").as_bytes());
+        assert!(refused.is_err(), "not cut, but wrong");
     }
 
     #[test]

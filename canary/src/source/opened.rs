@@ -60,7 +60,7 @@ impl Opened {
 }
 
 /// The ids of these flags, for conflicts.
-pub(super) fn ids<F: Args>() -> Vec<Id> {
+pub(crate) fn ids<F: Args>() -> Vec<Id> {
     F::augment_args(Command::new("")).get_arguments().map(|flag| flag.get_id().clone()).collect()
 }
 

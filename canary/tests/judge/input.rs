@@ -15,7 +15,7 @@ use testkit::eventually;
 
 use crate::{
     Judged,
-    common::{Fleet, Version, canary, json_lines, run, run_with_input},
+    common::{canary, json_lines, run, run_with_input},
 };
 
 /// Random outcomes. `share` is the canary's share of requests, `stable` and `canary` are the failure rates.
@@ -308,24 +308,4 @@ fn is_waiting(process: u32) -> bool {
         let blocked_in = std::fs::read_to_string(thread.path().join("wchan"));
         blocked_in.is_ok_and(|place| place.contains("pipe_read") || place.contains("pipe_wait"))
     })
-}
-
-/// The record of a trial of a real service says the same again.
-#[test]
-fn a_record_says_the_same_again_word_for_word() {
-    for (version, flags) in [
-        (Version::Broken, &["--rate=100"][..]),
-        (Version::WithNamespace, &["--rate=500", "--max-failure-rate=5%", "--alpha=0.01", "--traffic=90"]),
-        (Version::WithNamespace, &["--rate=100", "--count=60"]),
-        (Version::WithNamespace, &["--rate=500", "--slower-by=50%"]),
-        (Version::Broken, &["--rate=100", "--episodes=200ms"]),
-    ] {
-        let fleet = Fleet::with_canary(version);
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let record = format!("--record={}", file.path().display());
-        let (code, said, messages) = run(&[&["judge", &fleet.url(), &record], flags].concat());
-        assert!(said.len() > 50, "{messages}");
-        let (again, said_again, messages) = run(&["judge", "--input", file.path().to_str().expect("UTF-8")]);
-        assert_eq!((again, said_again), (code, said), "{messages}");
-    }
 }

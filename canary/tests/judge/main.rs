@@ -7,6 +7,7 @@ mod episodes;
 mod input;
 mod limits;
 mod order;
+mod record;
 mod service;
 
 use common::{json_lines, run};

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals,
     source::{
         Response, Seen, Source,
@@ -88,13 +89,20 @@ async fn of_input(flags: &JudgeFlags, path: &Path, halves: Halves) -> io::Result
         Reader::new(input, flags.trial.max_latency, Instant::now()).divided_by(&flags.source.strata.by);
     let most = flags.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
-    let reading = task::spawn_blocking(move || read(lines, most, halves));
+    // the other flags decide how the halves are compared
+    let latency: Vec<_> =
+        flags.trial_flags_given.iter().filter(|flag| *flag == "--max-latency").cloned().collect();
+    let mut ignored = input::ignored(&name, &latency);
+    let reading = task::spawn_blocking(move || read(lines, most, &mut ignored, halves));
     let read = select! {
         read = reading => read.map_err(io::Error::other)?,
         signal = signals.next() => return Ok(signal),
     };
     match read {
-        Ok(halves) => end(flags, halves),
+        Ok((halves, cut)) => {
+            cut.map(|number| input::left_out(&name, number)).into_iter().for_each(message);
+            end(flags, halves)
+        }
         Err(LineError::Unreadable(error)) => {
             Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")))
         }
@@ -102,10 +110,16 @@ async fn of_input(flags: &JudgeFlags, path: &Path, halves: Halves) -> io::Result
     }
 }
 
-/// Reads until the halves differ, the input ends, or `most` requests are seen.
-fn read(lines: Reader<input::Input>, most: u64, mut halves: Halves) -> Result<Halves, LineError> {
+/// Reads until the halves differ, the input ends, or `most` requests are seen. Writes the message `ignored` if the input
+/// has settings. Returns the number of the last line, too, if it was left out.
+fn read(
+    mut lines: Reader<input::Input>,
+    most: u64,
+    ignored: &mut Option<String>,
+    mut halves: Halves,
+) -> Result<(Halves, Option<u64>), LineError> {
     let mut requests = 0;
-    for line in lines {
+    for line in lines.by_ref() {
         match line?.entry {
             Entry::Outcome(observation) => {
                 requests += 1;
@@ -121,14 +135,15 @@ fn read(lines: Reader<input::Input>, most: u64, mut halves: Halves) -> Result<Ha
                 halves.observe_interval(&interval);
             }
             Entry::Unsent(number) => halves.skip(number),
-            Entry::Header(_) | Entry::Health(_) => {}
+            Entry::Header(_) => ignored.take().into_iter().for_each(message),
+            Entry::Health(_) => {}
             Entry::End(_) => break,
         }
         if halves.differ() || requests >= most {
             break;
         }
     }
-    Ok(halves)
+    Ok((halves, lines.cut()))
 }
 
 fn end(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
@@ -151,5 +166,5 @@ fn write(flags: &JudgeFlags, halves: &Halves) -> io::Result<()> {
         JudgeOutput::Text => report.to_string(),
         JudgeOutput::Json => serde_json::to_string(&report)?,
     };
-    unless_unread(writeln!(io::stdout(), "{text}"))
+    unless_unread(writeln!(output(), "{text}"))
 }

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{ArgMatches, Args, Id, ValueEnum, parser::ValueSource, value_parser};
 
 use crate::{
     source::{
         flags::SourceFlags,
         lines::LinesFlags,
-        opened::{Bounds, duration},
+        opened::{Bounds, duration, ids},
     },
     trial::TrialFlags,
 };
@@ -70,6 +70,10 @@ pub struct JudgeFlags {
     #[command(flatten)]
     pub trial: TrialFlags,
 
+    /// Those flags of `trial` that the command line has.
+    #[arg(skip)]
+    pub trial_flags_given: Vec<String>,
+
     /// text: a few sentences at the end; or json: a line a second and a summary (with --input, the summary alone)
     #[arg(long, value_name = "FORM", default_value = "text", hide_possible_values = true)]
     #[arg(help_heading = "Output")]
@@ -85,6 +89,14 @@ pub struct JudgeFlags {
 }
 
 impl JudgeFlags {
+    /// The same, with the flags of `trial` that the command line has.
+    pub(crate) fn with_given(mut self, matches: &ArgMatches) -> Self {
+        let is_given = |id: &Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        let given = ids::<TrialFlags>().into_iter().filter(is_given);
+        self.trial_flags_given = given.map(|id| format!("--{}", id.as_str().replace('_', "-"))).collect();
+        self
+    }
+
     /// How long it judges at most, at so many requests a second.
     pub(super) fn time_at(&self, rate: f64) -> Duration {
         let counted = self.count.map(|count| Duration::try_from_secs_f64(count as f64 / rate));

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     exit::Exit,
     messages::message,
+    output::output,
     signals,
     source::lines::{End, Entry, Header, LineError, Reader, TimedEntry},
     trial::Trial,
@@ -41,12 +42,15 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     let most = flags.count.unwrap_or(u64::MAX);
     // a read from a pipe may block forever, so it runs in a thread, and a signal can end the program
     let judging = task::spawn_blocking({
-        let judged = Arc::clone(&judged);
-        move || judge(lines, most, start, &judged)
+        let (judged, mut ignored) = (Arc::clone(&judged), ignored(&name, &flags.trial_flags_given));
+        move || judge(lines, most, start, &mut ignored, &judged)
     });
     let signal = select! {
         judged = judging => match judged.map_err(io::Error::other)? {
-            Ok(()) => None,
+            Ok(cut) => {
+                cut.map(|number| left_out(&name, number)).into_iter().for_each(message);
+                None
+            }
             Err(LineError::Unreadable(error)) => {
                 return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
             }
@@ -63,7 +67,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
         None => exit_at_the_end(trial, now),
     };
     match flags.output {
-        JudgeOutput::Json => unless_unread(Report::new(io::stdout(), start).end(trial, None, now))?,
+        JudgeOutput::Json => unless_unread(Report::new(output(), start).end(trial, None, now))?,
         JudgeOutput::Text if is_empty => {}
         JudgeOutput::Text => unless_unread(write_sentences(trial, None, now))?,
     }
@@ -87,17 +91,40 @@ pub(super) fn open(path: &Path) -> io::Result<(String, Input)> {
     Ok((path.display().to_string(), Box::new(input)))
 }
 
+/// The message that the last line of a record is left out.
+pub(super) fn left_out(name: &str, number: u64) -> String {
+    format!("{name}, line {number}: the record ends within this line, which is left out")
+}
+
+/// The message that these flags are ignored, because the record has settings of its own. `None` without any.
+pub(super) fn ignored(name: &str, flags: &[String]) -> Option<String> {
+    let list = || {
+        format!(
+            "{name} is a record with settings of its own, so these flags are ignored: {}",
+            flags.join(", ")
+        )
+    };
+    (!flags.is_empty()).then(list)
+}
+
 /// A trial, and the time of the last outcome that it counts.
 struct Judged {
     trial: Trial,
     at: Instant,
 }
 
-/// Reads until there is a verdict, the input ends, or `most` requests are seen.
-fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>) -> Result<(), LineError> {
+/// Reads until there is a verdict, the input ends, or `most` requests are seen. Writes the message `ignored` if the input
+/// has settings. Returns the number of the last line if it was left out.
+fn judge(
+    mut lines: Reader<Input>,
+    most: u64,
+    start: Instant,
+    ignored: &mut Option<String>,
+    judged: &Mutex<Judged>,
+) -> Result<Option<u64>, LineError> {
     let lock = || judged.lock().unwrap_or_else(PoisonError::into_inner);
     let mut requests = 0;
-    for read in lines {
+    for read in lines.by_ref() {
         // the trial is not locked while the next line is read, so that a signal can report it
         let TimedEntry { entry, at } = read?;
         let mut judged = lock();
@@ -105,6 +132,7 @@ fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>
         let Judged { trial, at: now } = &mut *judged;
         match entry {
             Entry::Header(header) => {
+                ignored.take().into_iter().for_each(message);
                 let Header { settings, coverage, budget } = *header;
                 *trial = Trial::new(settings, budget, coverage, start);
             }
@@ -124,15 +152,15 @@ fn judge(lines: Reader<Input>, most: u64, start: Instant, judged: &Mutex<Judged>
             Entry::Health(health) => trial.observe_health(&health),
             Entry::Unsent(number) => trial.skip(number),
             Entry::End(End::Over) => break,
-            Entry::End(End::Decided | End::Stopped) => return Ok(()),
+            Entry::End(End::Decided | End::Stopped) => return Ok(None),
         }
         if trial.decided(*now).is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if requests >= most {
             break;
         }
     }
     lock().trial.end();
-    Ok(())
+    Ok(lines.cut())
 }

@@ -29,6 +29,8 @@ use crate::source::{Cause, CountedWindow, Coverage, Health, Interval, Observatio
 
 /// The version of the form that is written and read.
 const VERSION: u32 = 1;
+/// Each record begins with this.
+pub const BEGINNING: &str = "{\"canary_record\":";
 /// The maximum number of bounds of a histogram.
 const MOST_BOUNDS: usize = 1000;
 

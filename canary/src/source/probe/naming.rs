@@ -139,6 +139,23 @@ impl Naming {
         Ok(())
     }
 
+    /// The flags that say the same, with their values.
+    pub(in crate::source) fn terms(&self) -> [(&'static str, String); 4] {
+        let patterns = |patterns: &[NamePattern]| {
+            patterns.iter().map(|NamePattern(pattern)| pattern.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let release = match &self.release {
+            ReleaseFrom::Pod => "pod".to_owned(),
+            ReleaseFrom::Answer(from) => from.to_string(),
+        };
+        [
+            ("--release-from", release),
+            ("--pod-from", self.pod.to_string()),
+            ("--stable-value", patterns(&self.stable)),
+            ("--canary-value", patterns(&self.canary)),
+        ]
+    }
+
     /// The attribution of an answer that has this name for its release.
     pub(super) fn attribution(&self, name: &str) -> Attribution {
         let exactness = |patterns: &[NamePattern]| {

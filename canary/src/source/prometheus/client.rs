@@ -199,7 +199,17 @@ impl Prometheus {
         let query = Serializer::new(String::new()).append_pair("metric", name).finish();
         let question = format!("/api/v1/metadata, which tells whether {name} is a counter");
         let (status, body) = self.get(&question, &format!("/api/v1/metadata?{query}")).await?;
-        MetricType::of(name, question, status, body)
+        MetricType::of(name, question, status, body).map_err(|error| self.with_address(error))
+    }
+
+    /// The same error. If this is no Prometheus, it says where.
+    fn with_address(&self, error: AskError) -> AskError {
+        match error {
+            AskError::NotPrometheus(cause) => {
+                AskError::NotPrometheus(format!("{cause}, at {}", self.address))
+            }
+            error => error,
+        }
     }
 
     async fn ask(&self, question: &str, time: Option<i64>) -> Result<Answer, AskError> {
@@ -207,7 +217,7 @@ impl Prometheus {
         let pairs = [("query", question.to_owned())].into_iter().chain(time);
         let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
         let (status, body) = self.get(question, &format!("/api/v1/query?{query}")).await?;
-        Answer::new(question.to_owned(), status, body)
+        Answer::new(question.to_owned(), status, body).map_err(|error| self.with_address(error))
     }
 
     async fn get(&self, question: &str, path_and_query: &str) -> Result<(StatusCode, Bytes), AskError> {
@@ -235,7 +245,8 @@ impl Prometheus {
         let answer = connection.send_request(request).await.map_err(|error| lost(Lost::Http(error)))?;
         let status = answer.status();
         if status.is_redirection() {
-            return Err(AskError::NotPrometheus(redirects(status, answer.headers())));
+            let cause = redirects(status, answer.headers());
+            return Err(self.with_address(AskError::NotPrometheus(cause)));
         }
         Ok((status, self.read(question, answer.into_body()).await?))
     }

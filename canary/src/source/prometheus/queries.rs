@@ -406,6 +406,35 @@ impl fmt::Display for Matcher {
     }
 }
 
+impl fmt::Display for Matchers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(matchers) = self;
+        let matchers: Vec<_> = matchers.iter().map(Matcher::to_string).collect();
+        f.write_str(&matchers.join(","))
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Among(matchers) => matchers.fmt(f),
+            Self::Own(metric) => metric.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&selector(&self.name, [&vec![self.le.clone()], &self.matchers]))
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Metric { name: self.name.clone(), matchers: self.matchers.clone() }.fmt(f)
+    }
+}
+
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.matchers.is_empty() {
