@@ -91,7 +91,7 @@ fuzz_target!(|input: &[u8]| {
     trial.end();
     check(&trial, requests, now, &mut was_rolled_back);
     let mut shown = Vec::new();
-    Report::new(&mut shown, start).end(&trial, now).expect("a line");
+    Report::new(&mut shown, start).end(&trial, None, now).expect("a line");
     serde_json::from_slice::<serde_json::Value>(&shown).expect("JSON");
 });
 
