@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use testkit::{eventually, free_port, http::get};
 
 const FAST: &str = "--rate=200";
+/// For tests that take a request without an answer for a fault: those of a busy machine are only late.
+const PATIENT: &str = "--timeout=1m";
 
 fn decision(serving: &Serving, path: &str) -> String {
     serving.get(path).json()["decision"].as_str().expect("a decision").to_owned()
@@ -24,7 +26,7 @@ fn decision(serving: &Serving, path: &str) -> String {
 #[test]
 fn the_verdict_is_served_as_json_from_the_start() {
     let mut fleet = Fleet::new();
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     let first = serving.get("/v1/verdict");
     assert_eq!((first.status, first.header("content-type")), (200, Some("application/json")), "{first:?}");
     assert_eq!(first.json()["decision"], "not_yet");
@@ -204,7 +206,7 @@ fn bad_requests_get_an_error_with_the_reason() {
 #[test]
 fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &["--rate=100"]);
+    let serving = Serving::start(&fleet.url(), &["--rate=100", PATIENT]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
     let is_known = |state: &Value| !state["failing"]["last"].is_null();
     serving.events("/v1/events").find(is_known).expect("the last failure is known");
@@ -265,10 +267,10 @@ fn an_event_shows_the_whole_state_and_several_come_in_a_second() {
         (&json!("canary"), &json!(true), &json!(0))
     );
 
-    let began = Instant::now();
+    // by the server's clock: what it sends while this thread is not running arrives at once
     let seconds: Vec<_> = events.take(8).map(|state| state["seconds"].as_f64().expect("a number")).collect();
     assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]), "each is newer: {seconds:?}");
-    assert!(began.elapsed() >= Duration::from_millis(1500), "at most four a second");
+    assert!(seconds[7] - seconds[0] >= 1.5, "at most four a second: {seconds:?}");
 }
 
 #[test]
@@ -421,22 +423,24 @@ fn a_reset_restarts_the_trial_and_warns_of_its_cost() {
 #[test]
 fn metrics_contain_counts_evidence_and_the_decision() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
-    let viewer = serving.events("/v1/events");
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
+    let mut viewer = serving.events("/v1/events");
+    viewer.next().expect("a state");
     let count = |body: &str, outcome: &str, release: &str| -> u64 {
         let name = format!("canary_requests_total{{outcome=\"{outcome}\",release=\"{release}\"}} ");
         body.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).expect("the metric")
     };
-    eventually("80 requests", || {
-        let body = serving.get("/metrics").body;
-        count(&body, "success", "stable") + count(&body, "failure", "canary") >= 80
+    let mut metrics = serving.get("/metrics");
+    eventually("80 requests, of which each fourth is the canary's, and a roll-back", || {
+        metrics = serving.get("/metrics");
+        let (stable, canary) =
+            (count(&metrics.body, "success", "stable"), count(&metrics.body, "failure", "canary"));
+        let is_fourth = stable.abs_diff(3 * canary) <= 40; // some are under way
+        // the judge waits for those that were sent before
+        let is_decided = metrics.body.contains("\ncanary_decision{decision=\"roll_back\"} 1\n");
+        stable + canary >= 80 && is_fourth && is_decided
     });
-    let metrics = serving.get("/metrics");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
-    let (stable, canary) =
-        (count(&metrics.body, "success", "stable"), count(&metrics.body, "failure", "canary"));
-    // each fourth request goes to the canary; some are under way
-    assert!(stable.abs_diff(3 * canary) <= 40, "{}", metrics.body);
     for line in [
         "canary_requests_total{outcome=\"slow\",release=\"canary\"} 0",
         "canary_requests_total{outcome=\"failure\",release=\"no_answer\"} 0",
