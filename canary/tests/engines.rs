@@ -90,10 +90,11 @@ fn argo_takes_the_next_step_once_the_evidence_allows_it() {
         (Version::WithNamespace, "744f96dc75", Measurement::Successful),
         (Version::Broken, "c66665c44", Measurement::Failed),
     ] {
-        let fleet = with_version(hash, version);
+        let mut fleet = three_of_stable();
         let judge = Serving::start(&fleet.url(), &[RATE]);
         let ask = || measure(&judge.get(&format!("/v1/verdict?version={hash}")).json(), 0.5);
         assert_eq!(ask(), Measurement::Inconclusive);
+        add_canary(&mut fleet, hash, version);
         eventually("an end", || ask() != Measurement::Inconclusive);
         assert_eq!(ask(), last);
     }
@@ -188,19 +189,24 @@ const GO_ON: [bool; 4] = [false, true, true, false];
 const PROMOTE: [bool; 4] = [false, true, true, true];
 const ROLL_BACK: [bool; 4] = [true, false, false, false];
 
-/// Three pods of version 1, and a canary of the version with this hash.
-fn with_version(hash: &str, version: Version) -> Fleet {
+/// Three pods of version 1.
+fn three_of_stable() -> Fleet {
     let mut fleet = Fleet::new();
     for suffix in ["vvzlg", "bbbbb", "ccccc"] {
         fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
     }
-    fleet.add(&format!("appinfo-{hash}-x2z4v"), "release=\"canary\"", version);
     fleet
+}
+
+/// A canary of the version with this hash. What holds before there is evidence is asked before it comes.
+fn add_canary(fleet: &mut Fleet, hash: &str, version: Version) {
+    fleet.add(&format!("appinfo-{hash}-x2z4v"), "release=\"canary\"", version);
 }
 
 #[test]
 fn argo_does_not_promote_a_revision_on_the_evidence_of_another_one() {
-    let fleet = with_version("744f96dc75", Version::WithNamespace);
+    let mut fleet = three_of_stable();
+    add_canary(&mut fleet, "744f96dc75", Version::WithNamespace);
     let judge = Serving::start(&fleet.url(), &[RATE]);
     for path in ["version", "trial"] {
         let ask = |hash: &str| judge.get(&format!("/v1/verdict?{path}={hash}")).json();
@@ -216,7 +222,7 @@ fn argo_does_not_promote_a_revision_on_the_evidence_of_another_one() {
 
 #[test]
 fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
-    let fleet = with_version("744f96dc75", Version::WithNamespace);
+    let mut fleet = three_of_stable();
     let judge = Serving::start(&fleet.url(), &[RATE]);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
     assert_eq!(
@@ -224,6 +230,7 @@ fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
         Measurement::Failed,
         "no pause: failures are unlimited"
     );
+    add_canary(&mut fleet, "744f96dc75", Version::WithNamespace);
     eventually("a decision", || argo(judge.address, "744f96dc75") != Measurement::Inconclusive);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful);
     assert_eq!(argo_hold(judge.address, "744f96dc75"), Measurement::Successful);
@@ -319,18 +326,16 @@ fn next_step(judge: &Serving, weights: &str) -> Answer {
 
 #[test]
 fn flagger_takes_the_next_step_once_the_evidence_allows_it() {
-    let mut fleet = Fleet::new();
-    for suffix in ["vvzlg", "bbbbb", "ccccc"] {
-        fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
-    }
-    let judge = Serving::start(&fleet.url(), &[RATE, "--max-burn=0.01"]);
+    let mut fleet = three_of_stable();
+    // not at the usual rate, so that the time in which the next step is too much is not over before it is asked about
+    let judge = Serving::start(&fleet.url(), &["--rate=100", "--max-burn=0.01"]);
     let first = next_step(&judge, "1,25,50");
     assert_eq!(first.status, 200, "{first:?}");
     let said = " The first step gives it 1 % of the traffic: without it, nothing can be seen.\n";
     assert!(first.body.ends_with(said), "{first:?}");
     let again = next_step(&judge, "1,25,50");
     assert_eq!((again.status, again.body.contains("has not answered since")), (403, true), "{again:?}");
-    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::WithNamespace);
+    add_canary(&mut fleet, "c66665c44", Version::WithNamespace);
     let seen = |text: &str| eventually(text, || next_step(&judge, "1,25,50").body.contains(text));
     seen(" It has about 25 % of the traffic, and the next step is 50 %: more than ");
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
@@ -362,11 +367,12 @@ fn a_judge_whose_own_share_is_given_cannot_know_the_next_step() {
 
 #[test]
 fn flagger_promotes_a_good_canary() {
-    let fleet = Fleet::with_canary(Version::WithNamespace);
+    let mut fleet = three_of_stable();
     let judge = Serving::start(&fleet.url(), &[RATE]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     flagger.begin("", "6669b9d759");
     assert_eq!(flagger.interval("6669b9d759"), GO_ON);
+    add_canary(&mut fleet, "c66665c44", Version::WithNamespace);
     eventually("a promotion", || flagger.interval("6669b9d759") == PROMOTE);
     let answer = flagger.call("promote", "Progressing", "6669b9d759");
     assert!(answer.body.starts_with("Promote: the canary has failed 0 of "), "{answer:?}");
@@ -483,7 +489,8 @@ fn a_second_rollout_of_the_same_specification_begins_anew_even_if_its_hooks_were
     fleet.remove("appinfo-canary-1");
     let counted = || judge.get("/v1/verdict").json()["requests"].as_u64().expect("a number");
     let (began, before) = (Instant::now(), counted());
-    eventually("the canary is silent", || began.elapsed().as_secs() > 31 && counted() > before + 100);
+    // for 30 s since its last answer, which may take 2 s
+    eventually("the canary is silent", || began.elapsed().as_secs() > 33 && counted() > before + 100);
     assert_eq!(flagger.interval("6669b9d759"), GO_ON);
 }
 
