@@ -9,7 +9,7 @@ use common::{
     Fleet, Version,
     browser::{ARROW_RIGHT, Browser, ENTER, ESCAPE, PAGE_DOWN, TAB},
     scripted::Scripted,
-    serving::Serving,
+    serving::{PATIENT, Serving},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -1445,7 +1445,7 @@ fn what_canary_serve_watches_is_to_be_seen() {
     let Some(browser) = Browser::open(1280, 720) else { return };
     let fleet = Fleet::with_canary(Version::Broken);
     let address = free_port().to_string();
-    let flags = ["--rate=100", "--timeout=1m"]; // an answer of a busy machine is late, and not lost
+    let flags = ["--rate=100", PATIENT];
     let serving = Serving::start_on(&address, &fleet.url(), &flags);
     let url = format!("http://{address}/");
     shows_a_broken_canary(&browser, &url);
@@ -1487,7 +1487,7 @@ fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
     let state = format!("--state={}", file.display());
     let fleet = Fleet::with_canary(Version::Broken);
     let address = free_port().to_string();
-    let flags = ["--rate=100", "--timeout=1m", state.as_str()];
+    let flags = ["--rate=100", PATIENT, state.as_str()];
     let serving = Serving::start_on(&address, &fleet.url(), &flags);
     browser.go(&format!("http://{address}/"));
     browser.until_shows("#word", "Roll back");
@@ -1545,7 +1545,7 @@ fn until_done(browser: &Browser, (number, title): (usize, &str), button: &str) {
 #[test]
 fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     let Some(browser) = Browser::open(1280, 720) else { return };
-    let mut rehearsal = Serving::rehearse(&["--rate=200", "--fault-percent=50"]);
+    let mut rehearsal = Serving::rehearse(&["--rate=100", "--fault-percent=50"]);
     browser.prefers("light");
     browser.go(&format!("http://{}/", rehearsal.address));
     browser.until_shows("#step", "A rehearsal with no cluster");

@@ -90,8 +90,10 @@ fn the_picture_follows_a_larger_and_a_smaller_terminal() {
 #[test]
 fn the_totals_and_the_verdict_stay_on_the_screen_at_the_end() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let script =
-        format!("{BINARY} watch {} --count 40 --rate 100; echo after $?; exec sleep 600", fleet.url());
+    let script = format!(
+        "{BINARY} watch {} --count 40 --rate 100 --timeout 1m; echo after $?; exec sleep 600",
+        fleet.url()
+    );
     let Some(terminal) = Terminal::open(80, 24, &script) else { return };
     let screen = terminal.until_shows("after 0");
     assert_eq!(screen[0], format!("{}/v1/appinfo: 40 requests, 10 failed", fleet.url()));

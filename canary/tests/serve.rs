@@ -10,14 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Fleet, Version, run, serving::Serving};
+use common::{
+    Fleet, Version, run,
+    serving::{PATIENT, Serving},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{eventually, free_port, http::get};
 
 const FAST: &str = "--rate=200";
-/// For tests that take a request without an answer for a fault: those of a busy machine are only late.
-const PATIENT: &str = "--timeout=1m";
 
 fn decision(serving: &Serving, path: &str) -> String {
     serving.get(path).json()["decision"].as_str().expect("a decision").to_owned()
@@ -71,7 +72,7 @@ fn the_sample_of_a_verdict_in_the_documents_has_the_keys_of_a_real_one() {
     let (sample, _) = after.split_once("```").expect("its end");
     let sample: Value = serde_json::from_str(sample).expect("JSON");
     let fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
     assert_eq!(keys(&sample), keys(&serving.get("/v1/verdict").json()));
     assert_eq!(sample["decision"], "roll_back");
@@ -80,7 +81,7 @@ fn the_sample_of_a_verdict_in_the_documents_has_the_keys_of_a_real_one() {
 #[test]
 fn each_canary_has_its_own_trial_and_keeps_it_while_it_is_absent() {
     let mut fleet = Fleet::new();
-    let serving = Serving::start(&fleet.url(), &["--rate=400"]);
+    let serving = Serving::start(&fleet.url(), &["--rate=400", PATIENT]);
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
     fleet.add("appinfo-canary-broken-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
@@ -105,7 +106,7 @@ fn each_canary_has_its_own_trial_and_keeps_it_while_it_is_absent() {
 #[test]
 fn a_callers_trial_begins_when_it_is_named_and_keeps_its_name() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     eventually("answers", || serving.get("/v1/verdict").json()["requests"].as_u64() > Some(20));
     let new = serving.get("/v1/verdict?trial=build%207&other=1").json();
     assert_eq!((&new["trial"], &new["requests"]), (&json!("build 7"), &json!(0)));
@@ -133,7 +134,7 @@ fn sixty_four_trials_are_kept_and_the_next_one_is_refused() {
 #[test]
 fn a_version_that_answers_finds_a_place_and_a_rollout_too_however_many_names_there_are() {
     let mut fleet = Fleet::with_canary(Version::WithNamespace);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     eventually("a promotion", || decision(&serving, "/v1/verdict") == "promote");
     for number in 0..70 {
         serving.get(&format!("/v1/verdict?trial=x{number}"));
@@ -153,7 +154,7 @@ fn a_version_that_answers_finds_a_place_and_a_rollout_too_however_many_names_the
 #[test]
 fn pods_with_names_of_any_form_are_one_canary() {
     let mut fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     for name in ["3f4e9c8ab1d2", "10.0.0.5:8080", "cache-lhr6316-LHR", "550e8400-e29b-41d4-a716-446655440000"]
     {
         fleet.add(name, "release=\"canary\"", Version::Broken);
@@ -278,7 +279,7 @@ fn labels_of_strangers_are_shown_escaped_and_cut() {
     let mut fleet = Fleet::new();
     let labels = format!("release=\"stable\"\nevil=\"\u{1b}[2J\u{202e}\"\nlong=\"{}\"", "a".repeat(40_000));
     fleet.add("appinfo-1", &labels, Version::Baseline);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     let pod = |state: Value| Some(state["pods"].as_array()?.first()?["labels"].clone());
     let labels = serving.events("/v1/events").find_map(pod).expect("a pod");
     assert_eq!(labels["evil"], "\\u{1b}[2J\\u{202e}");
@@ -297,7 +298,7 @@ fn a_share_that_is_given_is_the_expected_one() {
 #[test]
 fn a_stream_follows_the_trial_that_it_names_or_the_current_one() {
     let mut fleet = Fleet::new();
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     let mut current = serving.events("/v1/events");
     assert_eq!(current.next().expect("a state")["trial"], "no-canary-yet");
     let mut named = serving.events("/v1/events?trial=mine");
@@ -411,7 +412,7 @@ fn the_page_may_not_be_framed_and_may_not_load_from_other_sites() {
 #[test]
 fn a_reset_restarts_the_trial_and_warns_of_its_cost() {
     let mut fleet = Fleet::with_canary(Version::Broken);
-    let serving = Serving::start(&fleet.url(), &[FAST]);
+    let serving = Serving::start(&fleet.url(), &[FAST, PATIENT]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
     fleet = Fleet::new(); // the service is gone: its answers would bring the roll-back back
     let reset = serving.post("/v1/reset", "{}");
@@ -582,7 +583,7 @@ fn a_record_can_be_judged_again() {
     let fleet = Fleet::with_canary(Version::Broken);
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");
-    let mut serving = Serving::start(&fleet.url(), &[FAST, &format!("--record={path}")]);
+    let mut serving = Serving::start(&fleet.url(), &[FAST, PATIENT, &format!("--record={path}")]);
     eventually("a roll-back", || decision(&serving, "/v1/verdict") == "roll_back");
     serving.signal(Signal::INT);
     assert_eq!(serving.end(), Some(0));

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{run, serving::Serving, start};
+use common::{
+    run,
+    serving::{PATIENT, Serving},
+    start,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::eventually;
@@ -72,7 +76,7 @@ fn after_kill_9_at_any_moment_the_trials_go_on_from_the_last_write() {
     let path = folder.path().join("state");
     let flag = format!("--state={}", path.display());
     let url = service();
-    let begin = || Serving::start(&url, &["--rate=400", &flag]);
+    let begin = || Serving::start(&url, &["--rate=400", PATIENT, &flag]);
     let (mut least, mut most, mut trial_began) = (0, 0, Value::Null);
     let mut measured = Instant::now();
     let rounds = std::env::var("KILLS").map_or(12, |text| text.parse().expect("a number"));
@@ -113,14 +117,14 @@ fn an_orderly_end_keeps_every_answer() {
     let folder = tempfile::tempdir().expect("a folder");
     let flag = format!("--state={}", folder.path().join("state").display());
     let url = service();
-    let mut serving = Serving::start(&url, &["--rate=400", &flag]);
+    let mut serving = Serving::start(&url, &["--rate=400", PATIENT, &flag]);
     let promoted = |serving: &Serving| serving.get("/v1/verdict").json()["decision"] == "promote";
     eventually("a promotion", || promoted(&serving));
     let before = number(&serving.get("/v1/verdict").json()["requests"]);
     let counting_since = serving.get("/v1/verdict").json()["counting_since"].clone();
     serving.signal(Signal::INT);
     assert_eq!(serving.end(), Some(0));
-    let serving = Serving::start(&url, &["--rate=1", &flag]);
+    let serving = Serving::start(&url, &["--rate=1", PATIENT, &flag]);
     let verdict = serving.get("/v1/verdict").json();
     assert!(number(&verdict["requests"]) >= before, "{verdict}");
     assert_eq!((&verdict["decision"], &verdict["counting_since"]), (&json!("promote"), &counting_since));

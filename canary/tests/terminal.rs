@@ -205,8 +205,10 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
 #[test]
 fn judge_shows_its_progress_in_one_line_that_rewrites_itself() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let script =
-        format!("{BINARY} judge {} --count 400 --rate 40; echo code $?; exec sleep 600", fleet.url());
+    let script = format!(
+        "{BINARY} judge {} --count 400 --rate 40 --timeout 1m; echo code $?; exec sleep 600",
+        fleet.url()
+    );
     let Some(terminal) = Terminal::open(100, 24, &script) else { return };
     let lines = |screen: &[String]| screen.iter().filter(|line| line.contains(" left  ")).count();
     let promoted = |line: &String| -> Option<u8> {
