@@ -244,6 +244,9 @@ fn change(
     let (before, of_step) = rehearsal.conditions();
     cluster.label_conditions(&conditions)?;
     cluster.set_canary_share(conditions.share.map(|percent| percent / 100.0).or_else(|| step.share()));
+    // before it is told, so that what is told is about the new trial
+    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
+    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
     rehearsal.show(|progress| {
         progress.conditions = conditions;
         progress.began = what_changed(&before, &conditions);
@@ -252,8 +255,6 @@ fn change(
         let is_as_in_step = conditions == Conditions { rate: conditions.rate, ..of_step };
         progress.commands = if is_as_in_step { step.commands(cluster) } else { Vec::new() };
     });
-    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
-    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
     rehearsal.begin_round();
     Ok(())
 }
