@@ -1465,7 +1465,7 @@ fn what_canary_serve_watches_is_to_be_seen() {
     browser.click("#reset");
     browser.click("#do-reset");
     browser.press(ESCAPE);
-    // at least the 300 requests of before, which take three seconds, are between the two
+    // the beginnings are not in the same second: the 300 requests of before took three
     eventually("the trial begins anew", || browser.text("#note") != began);
     browser.until_shows("#note", "Counting since ");
     assert_eq!(browser.text("#message"), "");
