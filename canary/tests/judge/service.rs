@@ -12,7 +12,8 @@ use crate::{
 #[test]
 fn a_broken_canary_is_rolled_back_quickly() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=100", "--for=30s"]);
+    // not faster, so that few requests are sent while an answer that the judge waits for is late
+    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=20", "--for=30s", "--timeout=20s"]);
     assert_eq!(code, Some(1), "{output}{messages}");
     assert!(output.starts_with("Roll back: "), "{output}");
     assert!(output.contains("failed requests"), "the price: {output}");
@@ -23,7 +24,7 @@ fn a_broken_canary_is_rolled_back_quickly() {
 #[test]
 fn a_canary_that_never_fails_is_promoted_after_345_answers() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=1m"]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=5m", "--timeout=20s"]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     let answers = judged.summary["verdict"]["clear_after"]["canary"]["answers"].as_u64();
     // the README says about 350; the decision comes at the end of a batch, which has about two answers of the
@@ -34,7 +35,7 @@ fn a_canary_that_never_fails_is_promoted_after_345_answers() {
 #[test]
 fn too_few_answers_give_no_decision() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100"]);
+    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100", "--timeout=20s"]);
     assert_eq!(code, Some(2), "{output}");
     assert!(output.starts_with("Not yet: ") && output.contains("335 more answers of the canary"), "{output}");
 }
@@ -85,7 +86,7 @@ fn a_forecast_says_how_long_a_promotion_takes_and_whether_the_limits_allow_it() 
     for (arguments, allowance) in [
         (&["--for=1h", "--count=2000"][..], "at 200 a second. --for 1h and --count 2000 allow it\n"),
         (&["--for=1h", "--count=200"], "at 200 a second. --count 200 ends before that\n"),
-        (&["--for=2s"], "at 200 a second. --for 2s ends before that\n"),
+        (&["--for=4s"], "at 200 a second. --for 4s ends before that\n"),
     ] {
         let (_, _, messages) = run(&[&["judge", &fleet.url(), "--rate=200"], arguments].concat());
         let forecasts: Vec<_> =
