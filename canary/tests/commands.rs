@@ -19,7 +19,8 @@ use testkit::{eventually, free_port};
 #[test]
 fn watch_writes_the_counts_of_each_second_and_a_summary() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let (code, output, messages) = run(&["watch", &fleet.url(), "--count=200", "--rate=100"]);
+    let (code, output, messages) =
+        run(&["watch", &fleet.url(), "--count=200", "--rate=100", "--timeout=20s"]);
     assert_eq!(code, Some(0), "{messages}");
     let lines = json_lines(&output);
     let (summary, seconds) = lines.split_last().expect("lines");
@@ -142,7 +143,7 @@ fn requests_wait_if_the_limit_of_open_files_is_low() {
 }
 
 fn summary_of(url: &str) -> Value {
-    let (_, output, _) = run(&["watch", url, "--count=3", "--rate=100", "--timeout=1s"]);
+    let (_, output, _) = run(&["watch", url, "--count=3", "--rate=100", "--timeout=5s"]);
     json_lines(&output).pop().expect("a summary")
 }
 
