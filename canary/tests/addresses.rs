@@ -137,7 +137,7 @@ fn judge_rolls_back_a_canary_that_dies_and_has_its_own_address() {
     let resolve = format!("pods:{port}:127.0.0.11,127.0.0.12");
     let url = format!("http://pods:{port}");
     let (code, output, messages) =
-        run(&["judge", &url, "--resolve", &resolve, "--rate=100", "--timeout=500ms", "--for=50s"]);
+        run(&["judge", &url, "--resolve", &resolve, "--rate=100", LIMIT, "--for=50s"]);
     assert_eq!(code, Some(1), "{output}{messages}");
 }
 

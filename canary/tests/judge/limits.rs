@@ -38,7 +38,7 @@ fn a_slow_canary_is_rolled_back_and_the_sentence_says_how_many_answers_were_slow
 #[test]
 fn without_the_limit_a_slow_canary_is_promoted() {
     let fleet = with_slow_canary();
-    let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=1m", "--timeout=30s"]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=5m", "--timeout=30s"]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     assert_eq!(judged.summary["failure"], 0, "{judged:?}");
     let slower = " Slower: 100 % of its answers take more than ";

@@ -54,7 +54,7 @@ fn open_requests_still_count_when_the_time_is_over() {
     let delay = Duration::from_secs(3);
     fleet.add_planned("appinfo-canary-1", "canary", failing(0, 1, delay));
     let began = Instant::now();
-    let judged = Judged::of_service(&fleet.url(), &["--rate=100", "--for=1s", TIMEOUT]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=100", "--for=2s", TIMEOUT]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
     assert!(began.elapsed() >= delay, "{judged:?}");
 }
