@@ -329,7 +329,7 @@ fn each_request_is_counted_for_the_pod_that_it_was_sent_to_whatever_becomes_of_i
         }
     });
     let cluster = Cluster::of_deployments().with_pods(good(), canary);
-    let arguments = ["--count=300", "--timeout=2s", "--share=40%"];
+    let arguments = ["--count=300", "--timeout=5s", "--share=40%"];
     let watched = cluster.watch(&arguments);
     let asked = cluster.lock().asked.iter().map(|(pod, _)| pod.clone()).collect::<Vec<_>>();
     assert_eq!(
@@ -759,7 +759,7 @@ fn serve_judges_pods_each_version_for_itself_also_one_that_never_answers() {
         "deployment/shop-canary",
         "--listen=127.0.0.1:0",
         "--rate=50",
-        "--timeout=200ms",
+        "--timeout=2s",
     ]);
     let mut serving = Serving::of(command.spawn().expect("it starts"));
     let verdict = |path: &str| serving.get(path).json();
