@@ -21,12 +21,12 @@ fn a_state_arrives_at_once_behind_nginx_with_its_defaults() {
     });
     let Some(nginx) = nginx else { return };
     let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
     let answer = agent.get(format!("http://{}/v1/events", nginx.address)).call().expect("it answers");
     let mut reader = BufReader::with_capacity(1 << 20, answer.into_body().into_reader());
     let state = loop {
         let mut line = String::new();
-        assert!(reader.read_line(&mut line).expect("a state within ten seconds") > 0, "it goes on");
+        assert!(reader.read_line(&mut line).expect("a state within a minute") > 0, "it goes on");
         let state = line.strip_prefix("data: ").and_then(|data| serde_json::from_str::<Value>(data).ok());
         if let Some(state) = state.filter(|state| state.get("decision").is_some()) {
             break state;
