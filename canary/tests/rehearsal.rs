@@ -5,10 +5,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 
 use common::{Fleet, run, serving::Serving, start, terminal::Terminal};
-use testkit::{
-    eventually,
-    http::{Answer, Client},
-};
+use testkit::eventually;
 
 #[test]
 fn each_step_has_the_result_of_the_documents_in_unattended_mode() {
@@ -80,32 +77,27 @@ fn a_port_in_use_gives_a_one_line_message() {
 #[test]
 fn a_step_is_taken_once_by_its_number_and_only_when_it_is_next() {
     let rehearsal = Serving::rehearse(&[]);
-    let told = |answer: &Answer| {
+    let step = |number: u64| {
+        let answer = rehearsal.post("/v1/step", &format!("{{\"step\":{number}}}"));
         let told = answer.json();
         (answer.status, told["number"].as_u64(), told["error"].as_str().unwrap_or_default().to_owned())
     };
-    let body = |number: u64| format!("{{\"step\":{number}}}");
-    let step = |number: u64| told(&rehearsal.post("/v1/step", &body(number)));
     assert_eq!(step(2), (409, None, "step 2 is not the next one: that is step 1".to_owned()));
-    // a step takes a second: what is asked for together with it comes while it is under way, on a slow machine, too
-    let request = |number: u64| {
-        let (address, body) = (rehearsal.address, body(number));
-        let length = body.len();
-        format!(
-            "POST /v1/step HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        )
+    assert_eq!(step(1), (200, Some(1), String::new()));
+    assert_eq!(step(1), (200, Some(1), String::new()), "by a double click, or another viewer");
+    // most steps take a second; on a machine that is slower, the next one is taken, and is another try
+    let mut taken = 1;
+    let refused = loop {
+        match step(taken + 1) {
+            (200, Some(number), _) if number == taken + 1 => taken = number,
+            refused => break refused,
+        }
     };
-    let mut client = Client::connect(rehearsal.address).expect("a connection");
-    client.send([1, 1, 2].map(request).concat()).expect("it reads");
-    let mut next = || told(&client.answer().expect("an answer"));
-    assert_eq!(next(), (200, Some(1), String::new()));
-    assert_eq!(next(), (200, Some(1), String::new()), "by a double click, or another viewer");
-    assert_eq!(next(), (409, None, "step 1 is under way: wait for its end".to_owned()));
+    assert_eq!(refused, (409, None, format!("step {taken} is under way: wait for its end")));
     let state = || rehearsal.events("/v1/events").next().expect("a state");
     eventually("it is done", || state()["rehearsal"]["under_way"] == false);
-    assert_eq!(step(2), (200, Some(2), String::new()));
-    assert_eq!(step(1), (200, Some(2), String::new()), "a viewer who was late");
+    assert_eq!(step(taken + 1), (200, Some(taken + 1), String::new()));
+    assert_eq!(step(taken), (200, Some(taken + 1), String::new()), "a viewer who was late");
     eventually("requests", || state()["requests"].as_u64() > Some(0) && state()["paused"] == false);
     let refused = rehearsal.post("/v1/step", "{}");
     assert_eq!(
