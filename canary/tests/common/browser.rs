@@ -52,7 +52,7 @@ impl Browser {
             if let Err(why) = &created {
                 eprintln!("the browser has not started, and is started again: {why}");
             }
-            id = created.ok().and_then(|created| Some(created["sessionId"].as_str()?.to_owned()));
+            id = created.ok().and_then(|created| created["sessionId"].as_str().map(str::to_owned));
             id.is_some()
         });
         new.session = format!("{}/{}", new.session, id.expect("just seen"));
