@@ -167,7 +167,7 @@ fn no_pod_is_deleted(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -
 
 fn one_connection_reaches_several_pods(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let mut pods = |of: &str| -> Result<(usize, String), String> {
-        let said = shell.run(&format!("pods {of}\n"))?;
+        let said = shell.read(&format!("pods {of}"))?;
         Ok((said.lines().count(), said.trim_end().to_owned()))
     };
     let (service, gateway) = (pods("$EXTERNAL_IP:$NODE_PORT")?, pods("$GATEWAY")?);

@@ -127,7 +127,7 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
 
 /// The answer of the pod at the other end of the port-forward.
 fn ask_pod(shell: &mut Shell) -> Result<Value, String> {
-    let answer = shell.run("curl -s localhost:8080/v1/appinfo\n")?;
+    let answer = shell.read("curl -s localhost:8080/v1/appinfo")?;
     serde_json::from_str(&answer).map_err(|error| format!("{answer:?}: {error}"))
 }
 
@@ -147,7 +147,7 @@ fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome
 fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     // the block ends only when an answer has the label
     shell.run("wait $PORT_FORWARD || true\n")?;
-    let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
+    let forwarded = shell.read("if curl -s localhost:8080/v1/appinfo; then echo still there; fi")?;
     ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
     Ok("the label arrived, and the port-forward has ended".to_owned())
 }
@@ -202,7 +202,7 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
     ensure(tally.pods.len() == 3, "three pods", || format!("{:?}", tally.pods))?;
     let (host, port) = (shell.variable("EXTERNAL_IP")?, shell.variable("NODE_PORT")?);
     let url = format!("{host}:{port}/v1/appinfo");
-    let kept = shell.run(&format!("curl -s {url} {url} {url} {url} {url} {url}\n"))?;
+    let kept = shell.read(&format!("curl -s {url} {url} {url} {url} {url} {url}"))?;
     let names: BTreeSet<_> = kept.lines().collect();
     ensure((kept.lines().count(), names.len()) == (6, 1), "one pod on one connection", || kept.clone())?;
     Ok(format!("{:?}, and one of them on one connection", tally.pods))
@@ -211,7 +211,7 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
 /// The output of `canary judge` for the Service. It is an error if its exit code is not `wanted`.
 fn judged(shell: &mut Shell, wanted: u8) -> Outcome {
     let command = "cargo run -q -p canary -- judge http://$EXTERNAL_IP:$NODE_PORT --rate 50 2>/dev/null";
-    let said = shell.run(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\"\n"))?;
+    let said = shell.read(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\""))?;
     ensure(said.ends_with(&format!("exit code {wanted}\n")), &format!("exit code {wanted}"), || {
         said.clone()
     })?;
@@ -229,7 +229,7 @@ fn a_quarter_fails(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
 fn the_pods_were_judged(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let code = shell.variable("PODS")?;
     ensure(code == "1", "exit code 1", || code.clone())?;
-    let left = shell.run("ls -d \"${TMPDIR:-/tmp}\"/canary-kubectl-* 2>/dev/null || true\n")?;
+    let left = shell.read("ls -d \"${TMPDIR:-/tmp}\"/canary-kubectl-* 2>/dev/null || true")?;
     ensure(left.is_empty(), "no socket of kubectl proxy", || left.clone())?;
     Ok(format!("exit code {code} by the pods' own answers"))
 }
@@ -280,7 +280,7 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
 fn seen_by_the_judge(shell: &mut Shell) -> Result<(BTreeSet<String>, Value), String> {
     // curl reports an error when grep ends
     let events =
-        shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'\n")?;
+        shell.read("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'")?;
     let state = events.trim_start_matches("data:");
     let state: Value = serde_json::from_str(state).map_err(|error| format!("{state:?}: {error}"))?;
     let pods = state["pods"].as_array().ok_or_else(|| format!("no pods: {state}"))?;
@@ -298,7 +298,7 @@ fn the_judge_sees_all_pods(cluster: &Cluster, shell: &mut Shell, _: Option<Load>
         seen = seen_by_the_judge(shell)?;
         Ok(seen == (pods.clone(), "roll_back".into()))
     })?;
-    let page = shell.run("curl -sS localhost:8090/\n")?;
+    let page = shell.read("curl -sS localhost:8090/")?;
     ensure(page.to_lowercase().starts_with("<!doctype html>"), "a page", || page.clone())?;
     Ok(format!("exit code {code} of the Job; the page shows {:?} and says {}", seen.0, seen.1))
 }
