@@ -223,6 +223,6 @@ fn a_gauge_is_found_in_a_prometheus_that_wants_a_password() {
         judge(&["--for=15s", "--user=me", "--password-file", secret.to_str().expect("a name")]);
     assert_eq!(code, Some(5), "{said}{told}");
     assert!(told.contains("http_requests_total is a gauge; it must be a counter"), "{told}");
-    let (_, _, told) = judge(&["--for=1s"]);
+    let (_, _, told) = judge(&["--for=5s"]);
     assert!(told.contains("HTTP 401"), "{told}");
 }
