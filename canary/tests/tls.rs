@@ -235,7 +235,7 @@ fn a_prometheus_is_asked_with_the_same_certificates() {
     let file = authority.file();
     let url = format!("https://127.0.0.1:{}", authority.serve(&["127.0.0.1"]));
     let judge = |flags: &[&str]| {
-        let (code, _, told) = run(&[&["judge", "--prometheus", &url, "--for=2s"], flags].concat());
+        let (code, _, told) = run(&[&["judge", "--prometheus", &url, "--for=5s"], flags].concat());
         assert_eq!(code, Some(4), "{told}");
         told
     };
