@@ -22,6 +22,8 @@ use serde_json::Value;
 use testkit::eventually;
 
 const IMAGE: &str = "shop:1";
+/// The time-out of requests that a pod answers, however busy the cluster is.
+const PATIENT: &str = "--timeout=30s";
 
 /// Builds the image, and brings it to the cluster.
 fn image() {
@@ -208,11 +210,12 @@ fn canaries_that_name_nothing_are_judged_good_broken_hanging_and_crashing() {
     namespace.until_ready("shop");
     for (name, _, code, text) in kinds {
         namespace.until_ready(name);
-        let said = namespace.judge("shop", name, &[]);
+        let more: &[&str] = if code == 0 { &[PATIENT] } else { &[] };
+        let said = namespace.judge("shop", name, more);
         assert_eq!(said.code, Some(code), "{name}: {said:?}");
         assert!(said.output.starts_with(text), "{name}: {said:?}");
     }
-    let said = namespace.judge("shop", "good", &["--count=200", "--share=20%", "--output=json"]);
+    let said = namespace.judge("shop", "good", &["--count=200", "--share=20%", "--output=json", PATIENT]);
     let summary = said.summary();
     assert_eq!(summary["requests"], 200, "{summary}");
     assert_eq!(summary["releases"]["canary"]["expected_share"], 0.2);
@@ -311,7 +314,7 @@ fn pods_that_come_and_go_are_not_blamed_and_no_request_is_lost() {
     // without a promotion before its end
     let arguments =
         ["deployment/shop", "deployment/canary", "--path=/", "--rate=40", "--count=1200", "--for=120s"];
-    let more = ["--max-failure-rate=0.01%", "--output=json"];
+    let more = ["--max-failure-rate=0.01%", "--output=json", PATIENT];
     let child = namespace.start("judge", &[&arguments[..], &more].concat());
     namespace.socket();
     namespace.kubectl(&["scale", "deployment/shop", "--replicas=1"]);
@@ -365,9 +368,8 @@ fn a_canary_that_is_not_ready_is_named_and_not_promoted() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\n\
          spec: {selector: {app: shop}, ports: [{port: 80, targetPort: http}]}\n",
     );
-    let arguments =
-        ["service/shop", "--canary=part=canary", "--path=/", "--rate=50", "--for=25s", "--output=json"];
-    let said = namespace.run(&arguments);
+    let arguments = ["service/shop", "--canary=part=canary", "--path=/", "--rate=50", "--for=40s"];
+    let said = namespace.run(&[&arguments[..], &["--output=json", PATIENT]].concat());
     assert!(said.messages.contains("port 8080, to which the Service sends, path /"), "{said:?}");
     assert_eq!(said.code, Some(2), "{said:?}");
     let verdict = &said.summary()["verdict"];
@@ -411,7 +413,7 @@ fn a_refusal_names_the_rules_and_with_them_it_works() {
     assert!(refused.messages.contains("resources: [pods/proxy], verbs: [get]"), "{refused:?}");
     namespace.apply(&role(rules));
     until_allowed(&["get", "pods", "--subresource=proxy"]);
-    let said = namespace.judge("shop", "canary", &[&user, "--count=50"]);
+    let said = namespace.judge("shop", "canary", &[&user, "--count=50", PATIENT]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.output.starts_with("Not yet: the canary has failed 0 of "), "{said:?}");
 }
@@ -589,7 +591,7 @@ fn in_the_cluster_the_pods_are_asked_at_their_addresses_with_the_service_account
     let log = loop {
         let log = kubectl(&["--namespace", &namespace.name, "logs", "job/judge-pods"], "");
         let log = String::from_utf8_lossy(&log.stdout).into_owned();
-        if log.contains("Roll back: ") || began.elapsed() > Duration::from_secs(90) {
+        if log.contains("Roll back: ") || began.elapsed() > Duration::from_secs(300) {
             break log;
         }
         thread::sleep(Duration::from_millis(300));
