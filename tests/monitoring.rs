@@ -26,7 +26,7 @@ use testkit::{eventually_within, http::get, labels::LabelDir, prometheus::Promet
 const STABLE_PODS: usize = 3;
 
 /// How long to wait for alerts and recording rules. Rules over days are evaluated every 30 s.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Waits for a condition, and sends one request to each of `targets` before each check. Returns how long it took.
 fn eventually(what: &str, targets: &[SocketAddr], mut condition: impl FnMut() -> bool) -> Duration {

@@ -381,7 +381,8 @@ fn each_request_has_one_of_the_paths_and_the_bad_one_is_named() {
     });
     let cluster = Cluster::of_deployments().with_pods(good(), canary);
     let arguments = ["judge", "deployment/shop", "deployment/shop-canary", "--rate=50", "--output=json"];
-    let paths = ["--path=/", "--path=/cart:2", "--path=/checkout"];
+    // with so small an α, each path was asked before the verdict
+    let paths = ["--path=/", "--path=/cart:2", "--path=/checkout", "--alpha=1e-6", PATIENT];
     let output = cluster.command(&[&arguments[..], &paths].concat()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let lines = json_lines(&String::from_utf8(output.stdout).expect("UTF-8"));

@@ -258,6 +258,7 @@ fn a_server_keeps_the_paths_of_each_version_apart_and_over_a_restart() {
         "--path=/cart?token=S3CRET",
         "--path=/checkout:2",
         "--max-failure-rate=5%",
+        "--timeout=60s",
         &format!("--state={}", path.display()),
     ];
     let start = |rate: &str| Serving::start(&url, &[&flags[..], &[rate]].concat());
