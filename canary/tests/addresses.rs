@@ -172,7 +172,7 @@ fn a_canary_that_hangs_behind_the_two_addresses_of_a_load_balancer_is_not_promot
             "--resolve",
             &resolve,
             "--rate=200",
-            "--timeout=10s",
+            "--timeout=5s",
             "--count=3000",
             "--output=json",
         ]);
