@@ -179,7 +179,7 @@ fn on_victoria_metrics_the_default_counts_only_requests_of_the_service() {
     assert_eq!(pods.addresses.len(), 2);
     let server = Server::victoria_metrics(pods.folder.path());
     let (code, said, told) =
-        run(&["judge", "--prometheus", &server.url, "--interval=1s", "--for=120s", "--output=json"]);
+        run(&["judge", "--prometheus", &server.url, "--interval=1s", "--for=10m", "--output=json"]);
     assert_eq!(code, Some(1), "{said}{told}");
     let releases = &json_lines(&said).pop().expect("a summary")["releases"];
     assert_eq!(releases["canary"]["success"], 0, "noise counts as a success: {releases}");

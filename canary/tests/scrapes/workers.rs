@@ -296,5 +296,8 @@ fn a_worker_that_fails_a_fifth_of_its_attempts_is_rolled_back_and_final_failures
     judged(&[last], 0);
     let attempts: Vec<u64> = workers.all.iter().map(|worker| worker.counts().iter().sum()).collect();
     // compared with all of them together: on a busy machine, each thread has another share of the time
-    assert!(3 * attempts[3] > attempts[..3].iter().sum(), "it took more than the others: {attempts:?}");
+    assert!(
+        3 * attempts[3] > attempts[..3].iter().sum::<u64>(),
+        "it took more than the others: {attempts:?}"
+    );
 }
