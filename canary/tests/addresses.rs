@@ -28,8 +28,8 @@ enum Pod {
     Balancer,
 }
 
-/// A server at this address and port (0: one that no other address of these tests has). Returns the port, and the number
-/// of connections.
+/// A server at this address and port (0: one that no other address of these tests has). Returns the port, and the
+/// number of connections.
 fn serve(address: &str, port: u16, pod: Pod) -> (u16, Arc<AtomicUsize>) {
     let ip: IpAddr = address.parse().expect("an address");
     let port = if port == 0 { free_port().port() } else { port };

@@ -47,8 +47,8 @@ impl MadeUp {
         new
     }
 
-    /// `canary judge` for a few seconds, with more flags: exit code, standard output, standard error. A busy machine takes
-    /// one or two of them for the first queries.
+    /// `canary judge` for five seconds, with more flags: exit code, standard output, standard error. A busy machine
+    /// takes one or two of them for the first queries.
     fn judge(&self, flags: &[&str]) -> (Option<i32>, String, String) {
         let usual = ["judge", "--prometheus", &self.url, "--interval=200ms", "--for=5s"];
         run(&[&usual[..], flags].concat())

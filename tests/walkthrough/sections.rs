@@ -261,8 +261,8 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
     let pods = query("count by (release) (up == 1)", "release")?;
     let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 3.0)]);
     ensure(pods == wanted, &format!("pods found: {wanted:?}"), || format!("{pods:?}"))?;
-    // The last minute has about 500 requests of the README's block, and 200 on a busy machine. Five standard deviations of
-    // the share of 200 are 0.15.
+    // The last minute has about 500 requests of the README's block, and 200 on a busy machine. Five standard deviations
+    // of the share of 200 are 0.15.
     let share = query("release:http_requests:share_rate1m", "release")?;
     let canary = share.get("canary").copied().unwrap_or_default();
     ensure((0.1..=0.45).contains(&canary), "a quarter of the traffic at the canary", || {

@@ -7,7 +7,8 @@ use crate::{
     common::{Fate, Fleet, Version},
 };
 
-/// Three stable pods that answer at once, and a canary that takes two seconds: also on a busy machine it is the slower one.
+/// Three stable pods that answer at once, and a canary that takes two seconds, so that it is the slower one on a busy
+/// machine, too.
 fn with_slow_canary() -> Fleet {
     let mut fleet = Fleet::new();
     for number in 1..=3 {
