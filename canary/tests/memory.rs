@@ -262,6 +262,7 @@ fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
         rounds.load(Ordering::Relaxed) >= 24 && heard.len() > 5
     });
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
+    eventually_within(PATIENCE, "the state is written", || state.exists());
     let kept = fs::metadata(&state).expect("it was written").len() >> 10;
     println!("at most {:.1} MiB; the state has {kept} KiB", most as f64 / f64::from(1 << 20));
     assert!(most < MOST, "{most} bytes");

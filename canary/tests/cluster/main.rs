@@ -139,7 +139,7 @@ impl Namespace {
     /// Waits for the end, and asserts that nothing is left behind.
     fn ended(&self, child: Child) -> Said {
         let output = child.wait_with_output().expect("it ends");
-        self.assert_clean();
+        self.until_nothing_is_left();
         Said {
             code: output.status.code(),
             output: String::from_utf8(output.stdout).expect("UTF-8"),
@@ -168,9 +168,9 @@ impl Namespace {
         (folders, processes.collect())
     }
 
-    fn assert_clean(&self) {
-        let (folders, processes) = self.traces();
-        assert!(folders.is_empty() && processes.is_empty(), "{folders:?} {processes:?}");
+    /// On a busy machine, canary may end before the guard of kubectl.
+    fn until_nothing_is_left(&self) {
+        eventually("no trace", || self.traces() == (Vec::new(), Vec::new()));
     }
 
     /// The socket of the running `kubectl proxy`.
@@ -453,7 +453,7 @@ fn nothing_is_left_behind_whatever_ends_it() {
         let id = Pid::from_raw(child.id().try_into().expect("an id")).expect("an id");
         kill_process(id, signal).expect("it runs");
         assert_eq!(child.wait().expect("it ends").code(), code);
-        eventually("no trace", || namespace.traces() == (Vec::new(), Vec::new()));
+        namespace.until_nothing_is_left();
     }
 }
 
@@ -549,7 +549,7 @@ fn kubectl_finds_it_as_a_plugin() {
         "--path=/",
     ]);
     assert_eq!(judged.status.code(), Some(1), "{judged:?}");
-    namespace.assert_clean();
+    namespace.until_nothing_is_left();
 }
 
 /// The image of this very binary, with the libraries that it is linked with.
