@@ -121,7 +121,7 @@ impl Namespace {
     }
 
     fn until_ready(&self, name: &str) {
-        self.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]);
+        self.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=300s"]);
     }
 
     /// Starts canary with these arguments, which it gets after the command and the namespace.
@@ -238,7 +238,7 @@ fn workloads_of_every_kind_are_judged() {
             ));
         }
     }
-    namespace.kubectl(&["wait", "pods", "--all", "--for=condition=Ready", "--timeout=120s"]);
+    namespace.kubectl(&["wait", "pods", "--all", "--for=condition=Ready", "--timeout=300s"]);
     for (kind, short, _) in kinds {
         let (stable, bad) = (format!("{short}/{short}-stable"), format!("{short}/{short}-bad"));
         let said = namespace.run(&[&stable, &bad, "--path=/", "--rate=50"]);
@@ -282,7 +282,7 @@ fn rollout(namespace: &Namespace, stable: &str, canary: &str) {
         let pods = namespace.kubectl(&["get", "pods", "--selector=app=ro", "--output=name"]);
         pods.lines().count() == 2
     });
-    let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=120s"];
+    let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=300s"];
     namespace.kubectl(&ready);
     let said = namespace.run(&["rollout/ro", "--path=/", "--rate=50", "--for=60s"]);
     assert_eq!(said.code, Some(1), "{said:?}");
