@@ -35,7 +35,6 @@ fn three_releases_answer(cluster: &Cluster, _: &mut Shell, _: Option<Load>) -> O
     let of = |tally: &Tally, release| tally.of(release, 200) + tally.of(release, 500);
     let all_are_asked = |tally: &Tally| {
         let new = ["canary", "baseline"].map(|release| of(tally, release));
-        // a correct pod fails none of 200 with a probability of 0.95^200 = 0.00003
         let fail = ["canary", "baseline"].iter().all(|release| tally.of(release, 500) > 0);
         fail && new.iter().all(|count| FIFTH.contains(count))
             && new.iter().sum::<usize>() + tally.of("stable", 200) == SAMPLE
