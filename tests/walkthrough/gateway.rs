@@ -261,9 +261,10 @@ fn the_weights_have_followed_the_evidence(_: &Cluster, shell: &mut Shell, _: Opt
     let wanted = ["roll_back", "roll_back", "roll_back", "roll_back", "promote"];
     ensure(decisions == wanted, &format!("{wanted:?}"), said)?;
     let failed: Vec<_> = trials.iter().map(|(_, failed)| *failed).collect();
-    // 1 % of 100 a second for eight seconds, and 10 % on the ladder: five standard deviations apart
-    ensure(failed[0] < 25, "fewer than 25 failed requests of the dead canary", said)?;
-    ensure(2 * failed[0] < failed[1], "less than half of what the ladder costs", said)?;
+    // 1 % of 100 a second for eight seconds, or for thirteen if the first five show too little, which is one run of ten; and
+    // 10 % for eight seconds on the ladder: five standard deviations apart
+    ensure(failed[0] < 40, "fewer than 40 failed requests of the dead canary", said)?;
+    ensure(failed[0] < failed[1], "less than what the ladder costs", said)?;
     ensure(failed[4] == 0, "no failed request of the good canary", said)?;
     Ok(format!("{}\n   after it: {after}", said()))
 }
