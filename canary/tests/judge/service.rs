@@ -9,11 +9,14 @@ use crate::{
     common::{Fate, Fleet, Version, run},
 };
 
+/// The time-out of requests that a pod answers, however busy the machine is.
+const PATIENT: &str = "--timeout=60s";
+
 #[test]
 fn a_broken_canary_is_rolled_back_quickly() {
     let fleet = Fleet::with_canary(Version::Broken);
-    // not faster, so that few requests are sent while an answer that the judge waits for is late
-    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=20", "--for=30s", "--timeout=20s"]);
+    // so few a second that hardly any is sent while the verdict is on its way
+    let (code, output, messages) = run(&["judge", &fleet.url(), "--rate=20", "--for=60s"]);
     assert_eq!(code, Some(1), "{output}{messages}");
     assert!(output.starts_with("Roll back: "), "{output}");
     assert!(output.contains("failed requests"), "the price: {output}");
@@ -24,18 +27,18 @@ fn a_broken_canary_is_rolled_back_quickly() {
 #[test]
 fn a_canary_that_never_fails_is_promoted_after_345_answers() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let judged = Judged::of_service(&fleet.url(), &["--rate=300", "--for=5m", "--timeout=20s"]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=150", "--for=10m", PATIENT]);
     assert_eq!(judged.agreed(), (0, "promote"), "{judged:?}");
     let answers = judged.summary["verdict"]["clear_after"]["canary"]["answers"].as_u64();
     // the README says about 350; the decision comes at the end of a batch, which has about two answers of the
-    // canary
-    assert!((345..=350).contains(&answers.expect("a number")), "{judged:?}");
+    // canary, or some more if a busy machine opens connections in another order
+    assert!((345..=365).contains(&answers.expect("a number")), "{judged:?}");
 }
 
 #[test]
 fn too_few_answers_give_no_decision() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100", "--timeout=20s"]);
+    let (code, output, _) = run(&["judge", &fleet.url(), "--count=40", "--rate=100", PATIENT]);
     assert_eq!(code, Some(2), "{output}");
     assert!(output.starts_with("Not yet: ") && output.contains("335 more answers of the canary"), "{output}");
 }
@@ -88,7 +91,7 @@ fn a_forecast_says_how_long_a_promotion_takes_and_whether_the_limits_allow_it() 
         (&["--for=1h", "--count=200"], "at 200 a second. --count 200 ends before that\n"),
         (&["--for=4s"], "at 200 a second. --for 4s ends before that\n"),
     ] {
-        let (_, _, messages) = run(&[&["judge", &fleet.url(), "--rate=200"], arguments].concat());
+        let (_, _, messages) = run(&[&["judge", &fleet.url(), "--rate=200", PATIENT], arguments].concat());
         let forecasts: Vec<_> =
             messages.lines().filter(|line| line.contains("a promotion takes about")).collect();
         assert_eq!(forecasts.len(), 1, "{messages}");
@@ -110,7 +113,7 @@ fn the_verdict_names_the_failing_pod() {
         fleet.add(&format!("appinfo-canary-{number}"), "release=\"canary\"", version);
     }
     // with this small α, the roll-back comes after the pod is found
-    let judged = Judged::of_service(&fleet.url(), &["--rate=200", "--alpha=0.000000001"]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=200", "--alpha=0.000000001", PATIENT]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
     let named = "The canary pod appinfo-canary-3 fails more often than the others: ";
     assert!(judged.text().contains(named), "{judged:?}");
