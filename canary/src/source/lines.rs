@@ -12,10 +12,11 @@
 //! milliseconds. `ms` and `pod` may be missing or null. In an interval, missing counters are 0. With `--by`, each line
 //! has a stratum: the values of these keys.
 //!
-//! `--warm-up` needs the time at which each request was sent: `sent` is in seconds since any moment, or as in
-//! `2026-11-29T10:42:07.25Z`. Without the flag, this key is ignored.
+//! `--warm-up` and `--episodes` need the time at which each request was sent: `sent` is in seconds since any moment, or
+//! as in `2026-11-29T10:42:07.25Z`. A time of the clock also shows whether the lines are in order.
 
 mod flags;
+mod order;
 mod record;
 mod stratum;
 
@@ -30,7 +31,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de, forward_to_deserialize_any};
 
-use self::record::{Part, Recorded};
+use self::{
+    order::{Sending, is_of_clock},
+    record::{Part, Recorded},
+};
 use super::{Answer, Health, Interval, NoAnswer, Observation, Response};
 use crate::{
     foreign::{self, bounded},
@@ -117,6 +121,7 @@ impl<R: BufRead> Reader<R> {
             max_latency,
             needs_sent: None,
             first_sent: None,
+            sending: Sending::default(),
             outcomes: 0,
             counted: 0,
             began,
@@ -159,7 +164,9 @@ impl<R: BufRead> Reader<R> {
             if self.buffer.len() > MAX_LINE && !self.buffer.ends_with(b"\n") {
                 return Err(bad(format!("longer than {MAX_LINE} bytes")));
             }
-            let may_be_cut = self.is_record && !self.buffer.ends_with(b"\n");
+            let is_last = !self.buffer.ends_with(b"\n");
+            let may_be_cut =
+                is_last && (self.is_record || (self.number == 1 && begins_a_record(&self.buffer)));
             let text = match std::str::from_utf8(&self.buffer) {
                 Err(error) if may_be_cut && error.error_len().is_none() => {
                     self.cut = Some(self.number);
@@ -201,6 +208,12 @@ impl<R: BufRead> Iterator for Reader<R> {
     }
 }
 
+/// Whether a file with these bytes is a record, maybe only the beginning of one.
+pub fn begins_a_record(bytes: &[u8]) -> bool {
+    let length = bytes.len().min(BEGINNING.len());
+    BEGINNING.as_bytes()[..length] == bytes[..length]
+}
+
 /// The cause of an error in a line, with its key. To find the key, the line is parsed again. That is slow, so
 /// it is done only for an invalid line.
 fn cause(text: &str, error: &serde_json::Error) -> String {
@@ -225,6 +238,7 @@ struct Converter {
     needs_sent: Option<&'static str>,
     /// That of the first outcome, in seconds.
     first_sent: Option<f64>,
+    sending: Sending,
     /// The number of lines so far that were outcomes.
     outcomes: u64,
     /// The number of requests in all intervals so far.
@@ -256,7 +270,7 @@ impl Numbers {
 impl Converter {
     fn line(&mut self, fields: Fields<'_>, stratum: Option<Arc<str>>) -> Result<TimedEntry, String> {
         let Some(Object(recorded)) = &fields.canary_record else {
-            let entry = self.plain_line(fields, stratum)?;
+            let entry = self.plain_line(fields, stratum, self.needs_sent)?;
             if let Entry::Outcome(observation) = &entry {
                 self.numbers.take(observation.number)?;
             }
@@ -281,7 +295,7 @@ impl Converter {
                 Entry::Unsent(number)
             }
             Part::End(end) => Entry::End(end),
-            Part::Outcome => match self.plain_line(fields, stratum)? {
+            Part::Outcome => match self.plain_line(fields, stratum, None)? {
                 Entry::Outcome(observation) => {
                     let observation = as_recorded(observation, &recorded, began)?;
                     self.numbers.take(observation.number)?;
@@ -293,10 +307,16 @@ impl Converter {
         Ok(TimedEntry { entry, at: recorded.at()?.map(|at| began + at) })
     }
 
-    fn plain_line(&mut self, fields: Fields<'_>, stratum: Option<Arc<str>>) -> Result<Entry, String> {
+    /// A line without what a record adds. `needs_sent` is the flag because of which it must tell when its request was sent.
+    fn plain_line(
+        &mut self,
+        fields: Fields<'_>,
+        stratum: Option<Arc<str>>,
+        needs_sent: Option<&str>,
+    ) -> Result<Entry, String> {
         let is_interval = fields.stable.is_some() || fields.canary.is_some() || fields.unattributed.is_some();
         match (fields.release, fields.failed) {
-            _ if is_interval && let Some(flag) = self.needs_sent => {
+            _ if is_interval && let Some(flag) = needs_sent => {
                 Err(format!("has counters: {flag} needs outcomes with the times at which they were sent"))
             }
             (None, None) if is_interval => {
@@ -305,11 +325,16 @@ impl Converter {
             }
             _ if is_interval => Err("has both an outcome and counters: want one of them".to_owned()),
             (Some(release), Some(failed)) => {
-                let sent = match self.needs_sent {
+                let sent = match needs_sent {
                     Some(flag) => self.sent(fields.sent.as_ref(), flag)?,
                     None => self.began,
                 };
                 let outcome = self.outcome(&release, failed, fields.ms, fields.pod)?;
+                if let Some(told) = fields.sent.filter(|told| needs_sent.is_some() || is_of_clock(told))
+                    && let Some(seconds) = seconds(&told)
+                {
+                    self.sending.next(seconds, outcome.latency(), &told)?;
+                }
                 Ok(Entry::Outcome(Observation { sent, stratum, ..outcome }))
             }
             (None, _) => Err("has no key release: want \"stable\", \"canary\" or null".to_owned()),
@@ -345,8 +370,7 @@ impl Converter {
     /// When a request was sent.
     fn sent(&mut self, sent: Option<&serde_json::Value>, flag: &str) -> Result<Instant, String> {
         let sent = sent.ok_or_else(|| format!("has no key sent, which {flag} needs"))?;
-        let of_text = |text| humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok();
-        let seconds = sent.as_f64().or_else(|| of_text(sent.as_str()?).map(|time| time.as_secs_f64()));
+        let seconds = seconds(sent);
         let first = self.first_sent.or(seconds);
         self.first_sent = first;
         // the lines are in the order of sending
@@ -388,6 +412,12 @@ impl Converter {
     }
 }
 
+/// The time that the key `sent` tells.
+fn seconds(sent: &serde_json::Value) -> Option<f64> {
+    let of_text = |text| humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok();
+    sent.as_f64().or_else(|| of_text(sent.as_str()?).map(|time| time.as_secs_f64()))
+}
+
 /// The observation with what its record adds.
 fn as_recorded(plain: Observation, recorded: &Recorded, began: Instant) -> Result<Observation, String> {
     let sent = recorded.sent()?.map_or(plain.sent, |sent| began + sent);
@@ -425,7 +455,7 @@ struct Fields<'a> {
     ms: Option<Number>,
     #[serde(borrow)]
     pod: Option<Text<'a>>,
-    /// Read only where it is needed.
+    /// Needed by some flags, and otherwise any value.
     sent: Option<serde_json::Value>,
     stable: Option<Object<Counter>>,
     canary: Option<Object<Counter>>,
@@ -624,6 +654,56 @@ mod tests {
         assert_eq!(read((whole.clone() + &last).as_bytes()), (Ok(2), None), "only the line end is missing");
         let (refused, _) = read((whole + "nonsense").as_bytes());
         assert!(refused.is_err(), "not cut, but wrong");
+    }
+
+    #[test]
+    fn the_cut_first_line_of_a_record_is_left_out_too() {
+        let first = concat!(
+            r#"{"canary_record":{"version":1,"settings":{"alpha":0.05,"max_failure_rate":0.01,"max_ratio":2.0,"#,
+            r#""max_latency_ms":null},"price":{"coverage":"sample","traffic":10.0,"slo":0.999}}}"#
+        );
+        for length in 1..first.len() {
+            let mut reader = Reader::new(&first.as_bytes()[..length], None, Instant::now());
+            assert!(reader.next().is_none(), "{length}");
+            assert_eq!(reader.cut(), Some(1), "{length}");
+            let whole_line = lines([&first.as_bytes()[..length], b"\n"].concat());
+            assert!(whole_line.is_err_and(|error| error.starts_with("line 1: ")), "{length}");
+        }
+        for other in [r#"{"release":"can"#, r#"{"canary":{"requ"#, "[", "{ "] {
+            assert!(lines(other).is_err_and(|error| error.starts_with("line 1: ")), "{other}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_newest_first_are_refused_with_and_without_a_flag_that_needs_their_times() {
+        let line =
+            |sent: u64| format!("{{\"release\":\"stable\",\"failed\":false,\"ms\":5,\"sent\":{sent}}}\n");
+        let log = |times: &[u64]| times.iter().map(|sent| line(*sent)).collect::<String>();
+        let read = |input: &str, flag| {
+            let reader = Reader::new(input.as_bytes(), None, Instant::now()).with_times(flag);
+            reader
+                .map(|read| read.map(|_| ()))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| error.to_string())
+        };
+        let began = 1_763_971_200;
+        let times: Vec<u64> = (began..began + 20).collect();
+        let newest_first: Vec<u64> = times.iter().rev().copied().collect();
+        for flag in [None, Some("--warm-up")] {
+            assert!(read(&log(&times), flag).is_ok());
+            let told = "line 4: sent is 1763971216, and a line before it has 1763971219: the lines so far go back in time";
+            assert!(read(&log(&newest_first), flag).is_err_and(|error| error.starts_with(told)));
+        }
+        let bytes: Vec<u64> = (0..20).map(|number| 5000 - number * 200).collect();
+        assert!(read(&log(&bytes), None).is_ok(), "bytes, and not times");
+    }
+
+    #[test]
+    fn an_outcome_of_a_record_tells_its_time_there() {
+        let outcome =
+            r#"{"release":"canary","failed":false,"canary_record":{"at":0.2,"sent":0.1,"number":0}}"#;
+        let mut reader = Reader::new(outcome.as_bytes(), None, Instant::now()).with_times(Some("--warm-up"));
+        assert!(matches!(reader.next(), Some(Ok(TimedEntry { entry: Entry::Outcome(_), .. }))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rustix::{
 use super::Trial;
 use crate::source::{
     Seen,
-    lines::{BEGINNING, End, Recorder},
+    lines::{BEGINNING, End, Recorder, begins_a_record},
 };
 
 /// A record in a file, until the file cannot be written any more, or is full. The trial goes on without it.
@@ -141,7 +141,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
     let mut beginning = Vec::new();
     Read::take(&mut file, BEGINNING.len() as u64).read_to_end(&mut beginning)?;
-    if !BEGINNING.as_bytes().starts_with(&beginning) {
+    if !begins_a_record(&beginning) {
         return Ok(None);
     }
     file.set_len(0)?;

@@ -19,7 +19,7 @@ fn of_other_sources() -> Vec<Id> {
 #[command(next_help_heading = "Requests")]
 pub struct LinesFlags {
     /// Judge collected outcomes instead of sending requests: a file, or - for standard input, with one line of JSON for
-    /// each request, in the order of sending, such as {"release":"canary","failed":false}
+    /// each request, in the order of sending, oldest first, such as {"release":"canary","failed":false}
     #[arg(long, value_name = "FILE", group = OTHER, conflicts_with_all = of_other_sources())]
     pub input: Option<PathBuf>,
 }
