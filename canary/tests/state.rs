@@ -90,7 +90,7 @@ fn after_kill_9_at_any_moment_the_trials_go_on_from_the_last_write() {
             assert_eq!((&first["trial"], &first["trial_began"]), (&json!("c66665c44"), &trial_began));
             let since = first["not_seen"]["since"].as_str().expect("a time").to_owned();
             let sentence = first["sentence"].as_str().expect("a text");
-            assert!(sentence.contains("Nothing was seen between ") && sentence.contains(&since[11..19]));
+            assert!(sentence.contains("Nothing was seen ") && sentence.contains(&since[11..19]));
             // those since then are not known of, but there are no more than the rate allows
             let own = 400 * (measured.elapsed().as_secs() + 2);
             assert!(number(&first["requests"]) <= most + own, "round {round}: {first} has more than {most}");

@@ -64,15 +64,14 @@ struct AnyHead {
     canary_state: u64,
 }
 
-/// What follows.
+/// What follows, after the time when it was written.
 #[derive(Debug, Deserialize)]
 struct Body {
-    written: SystemTime,
     counting_since: SystemTime,
     trials: Trials,
 }
 
-/// The same, to write it.
+/// All of it, to write it.
 #[derive(Debug, Serialize)]
 struct BodyRef<'a> {
     written: SystemTime,
@@ -196,10 +195,23 @@ pub(super) fn decode(
 }
 
 fn trials_of(body: &[u8], like: &Trial, clocks: (Instant, SystemTime)) -> Option<(Trials, SystemTime, Gap)> {
-    let (body, rest) = moment::by(clocks, || postcard::take_from_bytes::<Body>(body)).ok()?;
-    let gap = Gap { since: body.written.min(clocks.1), until: clocks.1 };
-    let trials = body.trials.resume(body.counting_since, gap, like)?;
-    rest.is_empty().then_some((trials, body.counting_since, gap))
+    let (written, body) = postcard::take_from_bytes::<SystemTime>(body).ok()?;
+    // if the clock was set back, moments are as old as they were when the file was written
+    let (instant, now) = clocks;
+    let known = (instant, written.max(now));
+    let (body, rest) = moment::by(known, || postcard::take_from_bytes::<Body>(body)).ok()?;
+    let counting_since = moved(body.counting_since, known.1, now)?;
+    let gap = Gap::new(written, now);
+    let trials = body.trials.resume(counting_since, gap, like)?;
+    rest.is_empty().then_some((trials, counting_since, gap))
+}
+
+/// A time of a clock that showed `from`, by the clock that shows `to` at the same moment.
+fn moved(time: SystemTime, from: SystemTime, to: SystemTime) -> Option<SystemTime> {
+    match to.duration_since(from) {
+        Ok(ahead) => time.checked_add(ahead),
+        Err(behind) => time.checked_sub(behind.duration()),
+    }
 }
 
 fn checksum(bytes: &[u8]) -> String {
@@ -307,8 +319,11 @@ impl StateFile {
     fn save(&self, serve: &Serve) -> io::Result<()> {
         let parts = {
             let trials = serve.trials();
-            let since = trials.counting_since().unwrap_or(serve.started.time);
-            encode(&trials, since, &self.of, (Instant::now(), SystemTime::now()))?
+            let clocks = (Instant::now(), SystemTime::now());
+            // the clock may have been set since the start
+            let since = serve.counting_since(&trials);
+            let since = moved(since, serve.started.time_of(clocks.0), clocks.1).unwrap_or(since);
+            encode(&trials, since, &self.of, clocks)?
         };
         self.write(&parts)
     }
@@ -524,6 +539,58 @@ mod tests {
             verdict.canary.counts.requests + verdict.stable.counts.requests + verdict.waiting.total().requests
         };
         assert_eq!(total(&before), total(&after));
+    }
+
+    #[test]
+    fn over_a_clock_that_was_set_back_ages_stay_and_no_time_ends_before_it_begins() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let began = Instant::now();
+        let (now, time) = (began + Duration::from_secs(600), SystemTime::now()); // a trial of ten minutes
+        let before = trials(4001, began);
+        let file = encode(&before, time - Duration::from_secs(700), &of("a service"), (now, time));
+        let file = file.expect("it can be written").concat();
+        let total = |trials: &Trials| {
+            let verdict = trials.current(now).one.trial().verdict(now);
+            verdict.canary.counts.requests + verdict.stable.counts.requests + verdict.waiting.total().requests
+        };
+        for (set_back, is_told) in [
+            (Duration::from_millis(300), None),
+            (Duration::from_secs(90), Some("1m 30s")),
+            (HOUR, Some("1h")),
+            (HOUR * 24 * 365 * 40, Some("39years ")),
+        ] {
+            let clocks = (now, time - set_back);
+            let (after, since, gap) =
+                decode(&file, &of("a service"), &trial(now), clocks).expect("a good file");
+            assert_eq!(total(&after), total(&before), "{set_back:?}");
+            let age = now.duration_since(after.current(now).one.trial().tally().began());
+            assert!(
+                age.abs_diff(Duration::from_secs(600)) < Duration::from_millis(1),
+                "{set_back:?}: {age:?}"
+            );
+            let age = clocks.1.duration_since(since).expect("counting began before now");
+            assert_eq!(age, Duration::from_secs(700), "{set_back:?}");
+            let [from, until] = gap.ends();
+            assert_eq!(from, until, "{set_back:?}");
+            match is_told {
+                Some(by) => {
+                    let told = format!("the clock was set back by at least {by}");
+                    assert!(gap.to_string().contains(&told), "{gap}");
+                }
+                None => assert!(
+                    gap.to_string().starts_with("Nothing was seen for less than a second, at "),
+                    "{gap}"
+                ),
+            }
+        }
+        // set forward, or just later
+        let clocks = (now, time + HOUR);
+        let (_, since, gap) = decode(&file, &of("a service"), &trial(now), clocks).expect("a good file");
+        assert_eq!(clocks.1.duration_since(since).ok(), Some(HOUR + Duration::from_secs(700)));
+        assert!(
+            gap.to_string().starts_with("Nothing was seen between ") && gap.set_back().is_none(),
+            "{gap}"
+        );
     }
 
     proptest! {

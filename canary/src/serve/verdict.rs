@@ -61,6 +61,9 @@ struct VerdictAnswer<'a> {
 struct NotSeen {
     since: String,
     until: String,
+    /// How far the clock was set back in between, at least, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_set_back_s: Option<u64>,
 }
 
 /// Another version of the canary.
@@ -94,7 +97,8 @@ impl<'a> VerdictAnswer<'a> {
             process_started: started.text_of(started.instant),
             not_seen: found.one.gap().map(|gap| {
                 let [since, until] = gap.ends();
-                NotSeen { since, until }
+                let clock_set_back_s = gap.set_back().map(|time| time.as_secs());
+                NotSeen { since, until, clock_set_back_s }
             }),
             asked,
         }

@@ -99,16 +99,28 @@ pub struct OnTrial {
 /// A time in which nothing was seen, because the server did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Gap {
-    /// The last time that is known.
-    pub since: SystemTime,
+    /// The last time that is known. It is later than `until` if the clock was set back in between.
+    since: SystemTime,
     /// When the server went on.
-    pub until: SystemTime,
+    until: SystemTime,
 }
 
 impl Gap {
-    /// Its two ends as text, in UTC.
+    /// From the last time that is known, to the time when the server went on.
+    pub fn new(since: SystemTime, until: SystemTime) -> Self {
+        Self { since, until }
+    }
+
+    /// Its two ends as text, in UTC. If the clock was set back, its length is not known, and both are when the server
+    /// went on.
     pub fn ends(&self) -> [String; 2] {
-        [self.since, self.until].map(|at| humantime::format_rfc3339_seconds(at).to_string())
+        [self.since.min(self.until), self.until].map(|at| humantime::format_rfc3339_seconds(at).to_string())
+    }
+
+    /// How far the clock was set back, at least, if it was by a second or more.
+    pub fn set_back(&self) -> Option<Duration> {
+        let set_back = self.since.duration_since(self.until).ok()?;
+        (set_back.as_secs() > 0).then(|| Duration::from_secs(set_back.as_secs()))
     }
 }
 
@@ -116,6 +128,17 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [since, until] = self.ends();
+        if let Some(set_back) = self.set_back() {
+            let set_back = humantime::format_duration(set_back);
+            return write!(
+                f,
+                "Nothing was seen for a time before {until}. How long is not known: the clock was set back by at least \
+                 {set_back}, and earlier times are told by the new clock."
+            );
+        }
+        if since == until {
+            return write!(f, "Nothing was seen for less than a second, at {until}.");
+        }
         match (since.split_once('T'), until.split_once('T')) {
             (Some((day, since)), Some((same, until))) if day == same => {
                 let [since, until] = [since, until].map(|time| time.trim_end_matches('Z'));
