@@ -14,8 +14,8 @@ const MOST_ADDRESSES: usize = 8;
 /// Writes a message, in one line. What others have sent may be part of it, so it is made safe for a terminal, and very long
 /// words are cut.
 ///
-/// If standard error cannot be written, the message is dropped and the program goes on; its
-/// exit code still has the result. (`eprintln!` would panic.)
+/// If standard error cannot be written, the message is dropped and the program goes on; its exit code still has the
+/// result. (`eprintln!` would panic.)
 pub fn message(text: impl Display) {
     let text = text.to_string();
     let _ = writeln!(io::stderr(), "canary: {}", safe(&with_bounded_words(&text, LONGEST_WORD)));

@@ -79,10 +79,10 @@ pub async fn interactive(
     interactive::run(cluster, notes, signals, rate).await
 }
 
-/// Goes through the steps by the button of the page, or through those of the `mystery` with this seed, with `rate` requests a second. The Service is served on
-/// `service`, the page on the first of `page`, for the requests that `access` allows, and a vote of phones on the other one,
-/// if there is one. `faults` are those of the fixed
-/// canary in its faulty step.
+/// Goes through the steps by the button of the page, or through those of the `mystery` with this seed, with `rate`
+/// requests a second. The Service is served on `service`, the page on the first of `page`, for the requests that
+/// `access` allows, and a vote of phones on the other one, if there is one. `faults` are those of the fixed canary in
+/// its faulty step.
 ///
 /// # Errors
 /// If a port or a file fails.

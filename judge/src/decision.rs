@@ -683,8 +683,8 @@ impl Judge {
         }
     }
 
-    /// Everything that was counted: what the verdict rests on, what waits, and what is left out of a warm-up. Requests wait while one that was sent
-    /// before them has not ended, or while their batch is incomplete.
+    /// Everything that was counted: what the verdict rests on, what waits, and what is left out of a warm-up. Requests
+    /// wait while one that was sent before them has not ended, or while their batch is incomplete.
     pub fn counted(&self) -> Batch {
         self.counted
     }

@@ -161,8 +161,8 @@ impl Episodes {
         }
     }
 
-    /// Adds windows, those of each pod in the order of time. `interval` is the longest usual time between two scrapes of a pod,
-    /// in seconds, and 0 if that is not known.
+    /// Adds windows, those of each pod in the order of time. `interval` is the longest usual time between two scrapes
+    /// of a pod, in seconds, and 0 if that is not known.
     pub(crate) fn observe_windows(&mut self, windows: &[Window], interval: f64) {
         let longest = real(self.span) / 1e9;
         let windows_of_unit = (ABOUT * longest / interval).ceil().max(1.0);

@@ -234,8 +234,8 @@ impl Scrapes {
         enough.saturating_sub(windows)
     }
 
-    /// Adds windows. Those of one pod come in the order of time.
-    /// `known` is the number of strata that are known; `None` if requests are not divided.
+    /// Adds windows. Those of one pod come in the order of time. `known` is the number of strata that are known; `None`
+    /// if requests are not divided.
     pub(crate) fn observe(&mut self, windows: impl IntoIterator<Item = Kept>, known: Option<usize>) {
         for kept in windows {
             self.follow(&kept.window);

@@ -167,14 +167,14 @@ pub struct StratumEvidence {
     pub stable: Counts,
     /// Failures that name neither release: none, or a third one.
     pub unattributed: u64,
-    /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable in this stratum
-    /// alone.
+    /// The natural logarithm of the greatest e-value so far in the test whether the canary is worse than stable in this
+    /// stratum alone.
     pub ln_e_value: f64,
     /// Whether the canary is worse there. The probability that this is true of any stratum, although the canary is no worse
     /// than stable in any, is at most α.
     pub worse: bool,
-    /// Whether a promotion says anything about it: it has [`Settings::min_answers`], and a canary that fails all of its requests
-    /// there would have been rolled back.
+    /// Whether a promotion says anything about it: it has [`Settings::min_answers`], and a canary that fails all of its
+    /// requests there would have been rolled back.
     pub covered: bool,
     /// The number of further answers of the canary there that a promotion needs, because of [`Settings::min_answers`].
     pub more_answers: u64,
@@ -199,8 +199,8 @@ pub struct Episodes {
     pub canary: PodSpans,
     /// Stable's pods.
     pub stable: PodSpans,
-    /// The length of a span: [`Settings::episodes`], or the time between two scrapes, or several of them, if counters are scraped
-    /// and that is longer. In JSON `span_ms`, in milliseconds.
+    /// The length of a span: [`Settings::episodes`], or the time between two scrapes, or several of them, if counters
+    /// are scraped and that is longer. In JSON `span_ms`, in milliseconds.
     #[serde(rename = "span_ms", serialize_with = "milliseconds")]
     pub span: Duration,
     /// The natural logarithm of the greatest e-value so far in the test whether the canary fails in more spans. At ln(1/α), it

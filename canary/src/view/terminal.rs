@@ -153,12 +153,12 @@ fn set_up() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| restore())
 }
 
-/// Restores the terminal. Errors are ignored: the terminal may be gone.
 /// Whether an error of [`Screen::draw`] means that the window of the terminal was closed.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
+/// Restores the terminal. Errors are ignored: the terminal may be gone.
 fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);

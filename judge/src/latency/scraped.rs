@@ -1,8 +1,8 @@
 //! The same for histograms of pods that are scraped at different moments.
 //!
-//! The thresholds are the bounds of the buckets. With a tolerance `d`, each bound `t` of stable's histogram has a partner: the
-//! smallest bound of the canary's that is at least `(1 + d)·t`. The pairs are fixed with the first histograms of both releases;
-//! bounds do not depend on what was counted.
+//! The thresholds are the bounds of the buckets. With a tolerance `d`, each bound `t` of stable's histogram has a
+//! partner: the smallest bound of the canary's that is at least `(1 + d)·t`. The pairs are fixed with the first
+//! histograms of both releases; bounds do not depend on what was counted.
 //!
 //! A table is the bracket of [`crate::scrapes`], with slower answers as failures: for the canary, the slower answers of the
 //! windows within the batch, and all answers of those that touch it; for stable, the slower answers of the windows that touch

@@ -20,8 +20,9 @@ const HIGHLIGHT: Duration = Duration::from_secs(15);
 const NARROW: u16 = 60;
 
 impl Picture<'_> {
-    /// A row for each pod, present pods first, and the canary's before the others, so that they are the last to be
-    /// left out. In a narrow area, only the end of a name is shown, and no labels. Labels that have changed recently are highlighted.
+    /// A row for each pod, present pods first, and the canary's before the others, so that they are the last to be left
+    /// out. In a narrow area, only the end of a name is shown, and no labels. Labels that have changed recently are
+    /// highlighted.
     pub(super) fn pods(&self, tally: &Tally, area: Rect) -> Table<'_> {
         let mut pods: Vec<_> = tally.pods().iter().filter(|(_, pod)| !pod.gone_for_long).collect();
         pods.sort_by_key(|(name, pod)| {
