@@ -50,7 +50,7 @@ impl Cli {
     }
 
     fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let parsed = Self::try_parse(arguments);
+        let parsed = Self::try_parse(arguments).map_err(|error| of_negative_value(error, arguments));
         parsed.map_err(|error| bounded(without_secrets(with_hint_at_equals_sign(error, arguments))))
     }
 
@@ -102,6 +102,35 @@ Examples:
 
 It asks the pods through the API server with your credentials, and needs nothing in the cluster.";
 
+/// The error about the value, if a negative number after a flag was taken for another flag: `--rate -1`.
+fn of_negative_value(error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match (joined.last_mut(), argument.to_str()) {
+            (Some(flag), Some(number)) if is_flag(flag) && is_negative(number) => {
+                flag.push("=");
+                flag.push(number);
+            }
+            _ => joined.push(argument.clone()),
+        }
+    }
+    let of_value = Cli::try_parse(&joined).err().filter(|error| error.kind() == ErrorKind::ValueValidation);
+    of_value.unwrap_or(error)
+}
+
+fn is_flag(argument: &OsString) -> bool {
+    argument.to_str().is_some_and(|text| text.starts_with("--") && text.len() > 2 && !text.contains('='))
+}
+
+fn is_negative(argument: &str) -> bool {
+    argument
+        .strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit() || first == '.'))
+}
+
 /// The same error. It hints at the sign that `--page` needs before its value.
 fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let unexpected = match error.get(ContextKind::InvalidArg) {
@@ -116,7 +145,8 @@ fn with_hint_at_equals_sign(mut error: clap::Error, arguments: &[OsString]) -> c
     error
 }
 
-/// The same error, with URLs and paths as they may be shown. An invalid URL may have any form, so all that may be one counts.
+/// The same error, with URLs and paths as they may be shown. An invalid URL may have any form, so all that may be one
+/// counts.
 fn without_secrets(mut error: clap::Error) -> clap::Error {
     let may_have_secrets =
         |flag: &str| flag.contains("URL") || flag == "[CANARY]" || flag.starts_with("--path ");
@@ -267,6 +297,70 @@ mod tests {
                 assert!(error.contains(told), "{flag}: {error}");
             }
         }
+    }
+
+    /// For each flag with a number: values that it refuses, and what the message says it wants. `VALUE` names of help that
+    /// are numbers: see `names_of_numbers`.
+    const NUMBERS: [(&str, &[&str], &str); 22] = [
+        ("--rate", &["-1", "0", "2001", "x"], "want a number from 0.01 to 2000"),
+        ("--count", &["-1", "0", "1.5", "x"], "want a whole number of at least 1"),
+        ("--for", &["-1", "-1s", "0", "x"], "want a time of more than 0, such as 30s"),
+        ("--timeout", &["-1", "0", "x"], "want a time of more than 0"),
+        ("--interval", &["-1", "0", "x"], "want a time of more than 0"),
+        ("--max-latency", &["-1", "0", "x"], "want a time of more than 0"),
+        ("--warm-up", &["-1", "0", "5 parsecs"], "want a time of more than 0"),
+        ("--soak", &["-1", "0", "x"], "want a time of more than 0"),
+        ("--episodes", &["-1", "0", "x"], "want a time of more than 0"),
+        ("--episodes", &["50ms"], "at least 100ms"),
+        ("--alpha", &["-1", "-5%", "0", "1", "x"], "between 0 and 1"),
+        ("--max-failure-rate", &["-1", "0", "100%", "x"], "between 0 and 1"),
+        ("--share", &["-1", "0", "1", "x"], "between 0 and 1"),
+        ("--slo", &["-1", "0", "1", "x"], "between 0 and 1"),
+        ("--slower-by", &["-1", "20", "x"], "0 "),
+        ("--max-ratio", &["-1", "0", "0.9", "x"], "of at least 1"),
+        ("--min-answers", &["-1", "0.5", "x"], "want a whole number of at least 0"),
+        ("--traffic", &["-1", "0"], "positive number of requests a second"),
+        ("--max-burn", &["-1", "0"], "positive number"),
+        ("--fault-percent", &["-1", "101", "x"], "from 0 to 100"),
+        ("--fault-delay-ms", &["-1", "60001", "x"], "from 0 to 60000"),
+        ("--mystery", &["-1", "4294967296", "x"], "want a whole number from 0 to 4294967295"),
+    ];
+
+    #[test]
+    fn a_number_that_is_refused_is_named_with_its_flag_and_with_what_is_allowed() {
+        let commands = Cli::command();
+        let mut checked = 0;
+        for command in commands.get_subcommands() {
+            for flag in command.get_arguments() {
+                let is_number =
+                    |name: &clap::builder::Str| ["NUMBER", "TIME", "SHARE", "SEED"].contains(&name.as_str());
+                if !flag.get_value_names().is_some_and(|names| names.iter().any(is_number)) {
+                    continue;
+                }
+                let flag = format!("--{}", flag.get_long().expect("a long name"));
+                let rows: Vec<_> = NUMBERS.iter().filter(|(of, ..)| *of == flag).collect();
+                assert!(!rows.is_empty(), "{flag} of {} is in no row", command.get_name());
+                for (value, wanted) in
+                    rows.iter().flat_map(|(_, bad, wanted)| bad.iter().map(move |it| (it, wanted)))
+                {
+                    let joined = format!("{flag}={value}");
+                    for arguments in [&[flag.as_str(), value][..], &[&joined]] {
+                        let command = ["canary", command.get_name()];
+                        let arguments = command.iter().chain(arguments).map(OsString::from);
+                        let error = Cli::parse_arguments(&arguments.collect::<Vec<_>>()).expect_err(&joined);
+                        let text = error.to_string();
+                        assert_eq!(error.kind(), ErrorKind::ValueValidation, "{joined}: {text}");
+                        assert!(
+                            text.contains(&format!("invalid value '{value}' for '{flag} ")),
+                            "{joined}: {text}"
+                        );
+                        assert!(text.contains(wanted), "{joined}: {text}");
+                    }
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked >= 2 * NUMBERS.len(), "{checked}");
     }
 
     #[test]

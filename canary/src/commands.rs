@@ -9,17 +9,32 @@ use std::{io, net::SocketAddr};
 
 use appinfo::config::Listen;
 
-use crate::{exit::Exit, messages::message, trial::RecordError};
+use crate::{
+    exit::Exit,
+    messages::message,
+    source::shortage::shortage_in,
+    trial::{RecordError, tally::Tally},
+};
 
-/// Reports a mistake in the command line.
+/// Reports a mistake in the command line, or a shortage of this machine that has the same effect.
 fn unusable(error: String) -> Exit {
+    if let Some(shortage) = shortage_in(&error) {
+        message(shortage);
+        return Exit::Failed;
+    }
     message(error);
     Exit::Usage
 }
 
+/// The exit code without an answer: maybe this machine could not send a request.
+fn without_answer(tally: &Tally) -> Exit {
+    if tally.none_sent().and_then(shortage_in).is_some() { Exit::Failed } else { Exit::NoAnswer }
+}
+
 /// Reports why there is no record.
 fn no_record(error: &RecordError) -> Exit {
-    message(error);
+    let text = error.to_string();
+    message(shortage_in(&text).unwrap_or(text));
     match error {
         RecordError::NotARecord(_) | RecordError::InUse(_) => Exit::Usage,
         RecordError::Unwritable { .. } => Exit::Failed,

@@ -8,7 +8,7 @@ use canary::{
     exit::Exit,
     messages::message,
     output,
-    source::shortage,
+    source::shortage::{has_room_for_runtime, shortage_in},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -35,12 +35,14 @@ fn exit(ended: io::Result<Exit>) -> Exit {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Exit::OutputClosed;
         }
-        message(shortage(&error).unwrap_or_else(|| error.to_string()));
+        let error = error.to_string();
+        message(shortage_in(&error).unwrap_or(error));
         Exit::Failed
     })
 }
 
 fn run(command: &Command) -> io::Result<Exit> {
+    has_room_for_runtime()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let exit = runtime.block_on(async {
         match command {

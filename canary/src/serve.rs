@@ -8,8 +8,9 @@
 //! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. The port and the drain are
 //!   [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
-//! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
-//!   rehearsal, `conditions`, what a person changes in them, and `vote`, what a class says. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
+//! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a rehearsal,
+//!   `conditions`, what a person changes in them, and `vote`, what a class says. `record`: what was counted, in a file.
+//!   `outage`: messages when answers stop and come back.
 //! - `state`: the trials in a file, so that they survive a restart.
 //! - `metrics`: the metrics for Prometheus.
 
@@ -55,7 +56,7 @@ use self::{
 };
 use crate::{
     messages::message,
-    source::{Asked, FailingAnswer, Seen, Source, lines::End},
+    source::{Asked, FailingAnswer, Seen, Source, lines::End, shortage::limit_of_files},
     trial::{Record, Trial},
     view::page::Heading,
 };
@@ -217,9 +218,8 @@ impl Serve {
         server.streams = true;
         let possible = server.possible_connections();
         if possible < server.max_connections {
-            message(format_args!(
-                "{possible} connections at most: the limit of open files is low (ulimit -n)"
-            ));
+            let connections = if possible == 1 { "connection" } else { "connections" };
+            message(format_args!("{possible} {connections} at most: {}", limit_of_files()));
         }
         let of_phones = of_phones.min(possible / 3);
         server.max_connections = MOST_CONNECTIONS.min(possible - of_phones);

@@ -22,7 +22,7 @@ pub mod opened;
 pub mod pods;
 pub mod probe;
 pub mod prometheus;
-mod shortage;
+pub mod shortage;
 pub(crate) mod shown;
 pub(crate) mod strata;
 
@@ -37,7 +37,7 @@ use appinfo::app_info::AppInfo;
 use serde::{Deserialize, Serialize};
 
 use self::failures::LastFailure;
-pub use self::{attribution::Attribution, boxed::AnySource, failures::FailingAnswer, shortage::shortage};
+pub use self::{attribution::Attribution, boxed::AnySource, failures::FailingAnswer};
 
 use canary_judge::{Batch, Counts, Fraction, Outcome, Release, Window};
 

@@ -78,7 +78,11 @@ fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
         ("100%", format!("1 {not_between}")),
         ("1", format!("1 {not_between}: write 1% or 0.01")),
         ("-1%", format!("-0.01 {not_between}")),
-        ("a tenth", "\"a tenth\" is not a number".to_owned()),
+        (
+            "a tenth",
+            "\"a tenth\" is not a number: want a share strictly between 0 and 1, such as 1% or 0.01"
+                .to_owned(),
+        ),
     ] {
         let (code, _, messages) = run(&["watch", &format!("--share={share}")]);
         assert_eq!(code, Some(3), "{share}");
@@ -142,6 +146,52 @@ fn requests_wait_if_the_limit_of_open_files_is_low() {
     let output = Command::new("sh").args(["-c", &script]).output().expect("it runs");
     let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");
     assert_eq!((&summary["success"], &summary["unsent"]), (&json!(40), &json!(0)), "{summary}");
+}
+
+#[test]
+fn too_few_open_files_are_named_and_are_no_mistake_and_no_failure_of_the_service() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let input = file("input", "{\"release\":\"canary\",\"failed\":false}\n");
+    let token = file("token", "a-token-of-some-length\n");
+    let good = server(Duration::ZERO, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let by_name = good.replace("127.0.0.1", "localhost");
+    let limited = |limit: u32, arguments: &[&str]| {
+        let script = format!("ulimit -n {limit} && exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_canary")]).args(arguments);
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    // how many files the program needs before it opens these depends on the machine, so limits are tried from one that is
+    // too low for all
+    for (arguments, without_shortage) in [
+        (&["judge", "--input", &input][..], 5),
+        (&["judge", "--cacert", &input, "https://127.0.0.1:1", "--count=1"], 3),
+        (&["serve", "--token-file", &token, "--cacert=/none", "https://127.0.0.1:1"], 3),
+        (&["watch", &good, "--count=3", "--rate=100"], 0),
+        (&["watch", &by_name, "--count=3", "--rate=100"], 0),
+    ] {
+        let mut named = 0;
+        for limit in 4..24 {
+            let (code, messages) = limited(limit, arguments);
+            let tells = format!(
+                "Too many open files (os error 24): the limit of this process is {limit} (ulimit -n)"
+            );
+            match code {
+                Some(6) => assert!(messages.contains(&tells), "{limit} {arguments:?}: {messages}"),
+                Some(127) => continue, // not even the program's libraries could be opened
+                _ => break,
+            }
+            named += 1;
+        }
+        assert!(named > 0, "{arguments:?}");
+        assert_eq!(limited(64, arguments).0, Some(without_shortage), "{arguments:?}");
+    }
 }
 
 fn summary_of(url: &str) -> Value {
@@ -281,9 +331,9 @@ fn usage_errors_name_the_cause_and_have_their_own_exit_code() {
         (&["watch", "--max-failure-rate=many"], "not a number"),
         (&["watch", "--traffic=0"], "positive"),
         (&["watch", "--rate=0"], "from 0.01 to 2000"),
-        (&["watch", "--for=0"], "more than no time"),
-        (&["watch", "--count=0"], "not in 1.."),
-        (&["rehearse", "--listen=8080"], "invalid socket address"),
+        (&["watch", "--for=0"], "want a time of more than 0"),
+        (&["watch", "--count=0"], "want a whole number of at least 1"),
+        (&["rehearse", "--listen=8080"], "want an IP address and a port"),
         (&["rehearse", "--fault-percent=5%"], "want a number from 0 to 100"),
         (&["rehearse", "--fault-delay-ms=1s"], "want a number of milliseconds from 0 to 60000"),
         (&["dance"], "unrecognized subcommand"),

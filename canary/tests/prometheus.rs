@@ -340,6 +340,25 @@ fn a_server_that_is_not_prometheus_is_reported() {
 }
 
 #[test]
+fn a_time_without_traffic_is_told_as_that() {
+    let server = MadeUp::new(|request| {
+        if ["query=time", "metadata", "5.."].iter().any(|other| request.contains(other)) {
+            return usual(request);
+        }
+        let mut series =
+            series(if request.contains("canary") { "canary" } else { "stable" }, &[("status", "200")]);
+        for sample in series["values"].as_array_mut().expect("samples") {
+            sample[1] = json!("7");
+        }
+        matrix(&json!([series]))
+    });
+    let (code, said, told) = server.judge(&[]);
+    assert_eq!(code, Some(5), "{said}{told}");
+    let message = "canary: in this time, Prometheus has counted no request of the release stable or canary\n";
+    assert!(told.contains(message), "{told}");
+}
+
+#[test]
 fn a_release_without_samples_is_named_and_gets_no_verdict() {
     let server =
         MadeUp::new(|request| if request.contains("canary") { matrix(&json!([])) } else { usual(request) });
@@ -348,7 +367,7 @@ fn a_release_without_samples_is_named_and_gets_no_verdict() {
     let missing = "Prometheus has no samples of http_requests_total{app=\"appinfo\",path=\"/v1/appinfo\",\
                    method=~\"GET|HEAD\",release=\"canary\"}";
     assert_eq!(told.matches(missing).count(), 1, "{told}");
-    assert!(told.contains("named the release canary"), "{told}");
+    assert!(told.contains("in this time, Prometheus has counted no request of the release canary"), "{told}");
 }
 
 /// Both releases are counted at one address, as a gateway counts them.

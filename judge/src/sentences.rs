@@ -673,8 +673,11 @@ impl Display for Latency {
     }
 }
 
-/// A time with about two significant digits: "80 ms", "1.6 s".
+/// A time with about two significant digits: "80 ms", "1.6 s". It is never rounded to 0.
 fn milliseconds(ms: f64) -> String {
+    if ms < 0.005 {
+        return "<0.01 ms".to_owned();
+    }
     let (number, unit) = if ms >= 1e3 { (ms / 1e3, "s") } else { (ms, "ms") };
     let digits = match number {
         100.0.. => format!("{number:.0}"),
@@ -1087,7 +1090,8 @@ mod tests {
         );
     }
 
-    /// The counters of stable's pods fall at each scrape. The share rests on batches of all lengths, of which all ended at once only after the first.
+    /// The counters of stable's pods fall at each scrape. The share rests on batches of all lengths, of which all ended
+    /// at once only after the first.
     #[test]
     fn counters_that_cannot_be_compared_and_the_bound_of_the_share_are_explained() {
         let mut judge = Judge::new(Settings::default());
@@ -1251,10 +1255,13 @@ mod tests {
 
     #[test]
     fn times_have_few_digits() {
-        let shown = [0.31, 1.0, 1.6, 20.2, 80.0, 250.0, 999.6, 1600.0, 63_000.0].map(milliseconds);
+        let shown = [0.004, 0.31, 1.0, 1.6, 20.2, 80.0, 250.0, 999.6, 1600.0, 63_000.0].map(milliseconds);
         assert_eq!(
             shown,
-            ["0.31 ms", "1 ms", "1.6 ms", "20.2 ms", "80 ms", "250 ms", "1000 ms", "1.6 s", "63 s"]
+            [
+                "<0.01 ms", "0.31 ms", "1 ms", "1.6 ms", "20.2 ms", "80 ms", "250 ms", "1000 ms", "1.6 s",
+                "63 s"
+            ]
         );
     }
 

@@ -19,7 +19,7 @@ use self::{
     flags::{JudgeFlags, JudgeOutput},
     forecast::forecast,
 };
-use super::{no_record, unusable};
+use super::{no_record, unusable, without_answer};
 use crate::{
     exit::Exit,
     messages::message,
@@ -78,9 +78,12 @@ async fn live(flags: &JudgeFlags) -> io::Result<Exit> {
         exit => exit,
     };
     match exit {
-        Exit::NoAnswer => message(opened.no_answer(trial.tally().last_trouble())),
+        Exit::NoAnswer => {
+            message(opened.no_answer(trial.tally().last_trouble()));
+            return Ok(without_answer(trial.tally()));
+        }
         Exit::ReleaseNeverSeen => {
-            explain_unseen(&opened.outcome, &trial);
+            explain_unseen(&opened.unseen, &trial);
             if let Some(hint) = opened.source.hint() {
                 message(hint);
             }
@@ -263,11 +266,11 @@ fn never_seen(trial: &Trial, release: Release) -> bool {
     trial.tally().of_release(release).requests == 0
 }
 
-/// Writes which release was never named. `outcome` describes the source.
-fn explain_unseen(outcome: &str, trial: &Trial) {
+/// Writes which release was never seen. The message begins with `beginning`.
+fn explain_unseen(beginning: &str, trial: &Trial) {
     let unseen = Release::BOTH.into_iter().filter(|release| never_seen(trial, *release));
     let unseen: Vec<_> = unseen.map(|release| release.to_string()).collect();
-    message(format_args!("no {outcome} named the release {}", unseen.join(" or ")));
+    message(format_args!("{beginning} {}", unseen.join(" or ")));
 }
 
 /// The exit code at the end stays the verdict's, even if the reader of the output has gone, as in `| head`.

@@ -10,7 +10,7 @@ use std::{
 use tokio::select;
 
 use self::flags::{WatchFlags, WatchOutput};
-use super::unusable;
+use super::{unusable, without_answer};
 use crate::{
     exit::Exit,
     messages::message,
@@ -117,5 +117,12 @@ async fn lines(
 
 /// The exit code when no more requests will come.
 fn ended(trial: &Trial) -> Exit {
-    if trial.tally().answered() > 0 { Exit::Done } else { Exit::NoAnswer }
+    let tally = trial.tally();
+    if tally.answered() > 0 {
+        return Exit::Done;
+    }
+    if let Some(shortage) = tally.none_sent() {
+        message(format_args!("no request could be sent: {shortage}"));
+    }
+    without_answer(tally)
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{messages::usable, source::shortage};
+use crate::{messages::usable, source::shortage::shortage};
 use canary_judge::Release;
 
 /// The pause after a failed accept: the next one would probably fail, too.

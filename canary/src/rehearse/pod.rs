@@ -27,7 +27,7 @@ use super::mystery::Player;
 use crate::source::{
     Response,
     probe::{Client, Limits, Service, Target},
-    shortage,
+    shortage::almost_out_of_files,
 };
 use canary_judge::Outcome;
 
@@ -104,9 +104,10 @@ impl RunningPod {
         let (end, ending) = oneshot::channel();
         let server = tokio::spawn(server.run(async { ending.await.unwrap_or(Shutdown::Now) }));
         let new = Self { name, address, labels, label_file, end, server };
-        timeout(READY_WITHIN, until_ready(admin_address))
-            .await
-            .map_err(|_| io::Error::other(format!("pod {} does not become ready", new.name)))?;
+        timeout(READY_WITHIN, until_ready(admin_address)).await.map_err(|_| {
+            let cause = almost_out_of_files().map_or_else(String::new, |shortage| format!(": {shortage}"));
+            io::Error::other(format!("pod {} does not become ready{cause}", new.name))
+        })?;
         Ok(new)
     }
 
@@ -151,8 +152,7 @@ fn write_labels(file: &Path, labels: &BTreeMap<String, String>) -> io::Result<()
     let lines: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
     let new = file.with_extension("new");
     fs::write(&new, lines.join("\n")).and_then(|()| fs::rename(&new, file)).map_err(|error| {
-        let cause = shortage(&error).unwrap_or_else(|| error.to_string());
-        io::Error::new(error.kind(), format!("cannot write a pod's labels to {}: {cause}", file.display()))
+        io::Error::new(error.kind(), format!("cannot write a pod's labels to {}: {error}", file.display()))
     })
 }
 

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Cause,
     probe::{addresses::NoAddress, tls},
-    shortage,
+    shortage::{out_of_files_now, shortage},
 };
 
 /// The maximum size of an answer's head, in bytes.
@@ -144,8 +144,12 @@ pub(super) enum Lost {
 impl Lost {
     /// The shortage of this machine, in words. It does not tell about the service.
     pub(super) fn shortage(&self) -> Option<String> {
-        let Self::Connect(error) = self else { return None };
-        shortage(error)
+        match self {
+            Self::Connect(error) => shortage(error),
+            // without a file for its configuration or its socket, a resolver says that the name does not exist
+            Self::Name(error) => shortage(error).or_else(out_of_files_now),
+            Self::Tls(_) | Self::Http(_) | Self::Late => None,
+        }
     }
 
     /// The kind of cause.

@@ -1,9 +1,10 @@
 //! What the flags of all sources share: what bounds a source, and an open source.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use canary_judge::Fraction;
 use clap::{Args, Command, Id};
+use humantime::DurationError;
 
 use super::AnySource;
 
@@ -44,8 +45,8 @@ pub struct Opened {
     pub share: Option<Fraction>,
     /// The time after which a service without any answer counts as unreachable; `None` if that may take any time.
     pub patience: Option<Duration>,
-    /// What one outcome of it is called.
-    pub outcome: String,
+    /// How a message begins that says which releases were never seen.
+    pub unseen: String,
     /// How a message begins that says why there was no answer.
     pub(super) no_answer: String,
     /// Why there was no answer if no trouble was told.
@@ -66,11 +67,22 @@ pub(crate) fn ids<F: Args>() -> Vec<Id> {
 
 /// Parses a time in the form of appinfo's flags. It must be more than zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    const WANTED: &str = "want a time of more than 0, such as 30s, 5m or 500ms";
     match appinfo::config::duration(text) {
-        Ok(Duration::ZERO) => Err("want more than no time".to_owned()),
+        Ok(Duration::ZERO) | Err(DurationError::NumberExpected(_) | DurationError::Empty) => {
+            Err(WANTED.to_owned())
+        }
         Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(format!("{WANTED}: {error}")),
     }
+}
+
+/// Parses a number of things.
+pub(crate) fn count(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| match range.into_inner() {
+        (least, u64::MAX) => format!("want a whole number of at least {least}"),
+        (least, most) => format!("want a whole number from {least} to {most}"),
+    })
 }
 
 #[cfg(test)]

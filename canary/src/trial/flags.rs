@@ -9,7 +9,10 @@ use canary_judge::{Budget, Burn, Fraction, InvalidNumber, Ratio, Settings, Toler
 use clap::Args;
 
 use super::{Coverage, Trial};
-use crate::source::{opened::duration, strata::DIVIDING};
+use crate::source::{
+    opened::{count, duration},
+    strata::DIVIDING,
+};
 
 /// How to judge.
 #[derive(Clone, Debug, Args)]
@@ -39,7 +42,7 @@ pub struct TrialFlags {
     pub episodes: Option<Duration>,
 
     /// How many times as often as stable the canary may fail, if stable itself fails more than --max-failure-rate
-    #[arg(long, value_name = "NUMBER", default_value = "2")]
+    #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = ratio)]
     pub max_ratio: Ratio,
 
     /// The maximum probability of a wrong verdict
@@ -48,11 +51,12 @@ pub struct TrialFlags {
 
     /// Promote only with this many answers of the canary to each kind of request that stable gets (--by, or several --path)
     #[arg(long, value_name = "NUMBER", default_value = "0", requires = DIVIDING, hide_default_value = true)]
+    #[arg(value_parser = |text: &str| count(text, 0..=u64::MAX))]
     pub min_answers: u64,
 
     /// Requests a second that the Service really gets, for the price of the canary. The default is --rate, or the
     /// traffic that Prometheus has counted
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = traffic)]
     pub traffic: Option<Traffic>,
 
     /// The canary's share of the requests if weights decide it, and not the number of pods. It is only a mark beside
@@ -66,7 +70,7 @@ pub struct TrialFlags {
 
     /// How many times as fast as allowed a canary on trial may burn the error budget of the whole Service. The verdict's
     /// `max_share` follows from it. The default is --max-failure-rate / (1 - --slo)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = burn)]
     pub max_burn: Option<Burn>,
 
     /// Keep `max_share` this long before it rises again, for faults that take time, such as leaks
@@ -146,8 +150,28 @@ fn fraction(text: &str) -> Result<Fraction, String> {
             // rounded, because 99.9 / 100.0 is not 0.999
             format!("{error}: write {number}% or {}", (number * 1e10).round() / 1e12)
         }
-        error => error.to_string(),
+        error => with_wanted(&error, "a share strictly between 0 and 1, such as 1% or 0.01"),
     })
+}
+
+fn ratio(text: &str) -> Result<Ratio, String> {
+    text.parse().map_err(|error| with_wanted(&error, "a number of at least 1"))
+}
+
+fn traffic(text: &str) -> Result<Traffic, String> {
+    text.parse().map_err(|error| with_wanted(&error, "a number of more than 0"))
+}
+
+fn burn(text: &str) -> Result<Burn, String> {
+    text.parse().map_err(|error| with_wanted(&error, "a number of more than 0"))
+}
+
+/// The error in words. Only one of a text that is no number does not say what is wanted.
+fn with_wanted(error: &InvalidNumber, wanted: &str) -> String {
+    match error {
+        InvalidNumber::NotANumber(_) => format!("{error}: want {wanted}"),
+        _ => error.to_string(),
+    }
 }
 
 /// Parses a tolerance. If a number has no `%`, and would be a tolerance with it, the message says how to write it.
@@ -156,6 +180,6 @@ fn tolerance(text: &str) -> Result<Tolerance, String> {
         InvalidNumber::NotATolerance(number) if (10.0..=1000.0).contains(&number) && !text.contains('%') => {
             format!("{error}: write {number}% or {}", number / 100.0)
         }
-        error => error.to_string(),
+        error => with_wanted(&error, "a share from 0 to 10, such as 20% or 0.2"),
     })
 }

@@ -196,6 +196,11 @@ impl Tally {
         self.last_trouble.as_deref()
     }
 
+    /// Why no request was sent, if none was.
+    pub fn none_sent(&self) -> Option<&str> {
+        self.last_shortage().filter(|_| self.total().requests == 0)
+    }
+
     /// The shortage of this machine because of which the last of the requests that were not sent was not sent.
     pub fn last_shortage(&self) -> Option<&str> {
         self.last_shortage.as_deref()

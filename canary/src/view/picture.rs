@@ -240,9 +240,12 @@ fn legend_of(attributions: &[Attribution]) -> String {
 
 fn latency(tally: &Tally) -> Line<'static> {
     let recent = tally.recent_latencies();
-    let [median, tail] =
-        [50, 99].map(|percent| recent.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds));
+    let [median, tail] = [50, 99].map(|percent| latency_or_none(recent.percentile(percent)));
     Line::from(format!("p50 {median}  p99 {tail}"))
+}
+
+fn latency_or_none(latency: Option<Duration>) -> String {
+    latency.map_or_else(|| "-".to_owned(), milliseconds)
 }
 
 fn fits(text: &str, width: u16) -> bool {
@@ -252,19 +255,19 @@ fn fits(text: &str, width: u16) -> bool {
 /// The distribution of both releases' latencies since the trial began.
 fn latencies(Latency { canary, stable, .. }: &Latency) -> String {
     let of = |Percentiles { p50_ms, p90_ms, p99_ms, .. }: &Percentiles| {
-        let shown =
-            [p50_ms, p90_ms, p99_ms].map(|time| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}")));
+        let shown = [p50_ms, p90_ms, p99_ms].map(|time| time.map_or_else(|| "-".to_owned(), tenths));
         shown.join(" / ")
     };
     format!("p50 / p90 / p99 in ms: stable {}, canary {}", of(stable), of(canary))
 }
 
 fn milliseconds(time: Duration) -> String {
-    if time.is_zero() {
-        return "0 ms".to_owned();
-    }
-    let milliseconds = time.as_secs_f64() * 1e3;
-    if milliseconds < 0.05 { "<0.1 ms".to_owned() } else { format!("{milliseconds:.1} ms") }
+    format!("{} ms", tenths(time.as_secs_f64() * 1e3))
+}
+
+/// A number that is never rounded to 0.
+fn tenths(number: f64) -> String {
+    if number < 0.05 { "<0.1".to_owned() } else { format!("{number:.1}") }
 }
 
 /// The first `most` lines. If there are more, the last one ends with an ellipsis.
@@ -340,6 +343,14 @@ mod tests {
             pod: Some(pod.to_owned()),
             info: (status == 200).then_some(info),
         })
+    }
+
+    /// A trial whose answers all took so long.
+    fn answered(latency: Duration) -> Trial {
+        trial((0..100).map(|_| match answer("appinfo-567b989978-2x7kq", "stable", 200) {
+            Response::Answer(answer) => Response::Answer(Answer { latency: Some(latency), ..answer }),
+            other => other,
+        }))
     }
 
     fn no_answer() -> Response {
@@ -547,6 +558,21 @@ mod tests {
         let empty = all.iter().filter(|row| row.trim().is_empty()).count();
         assert!(empty <= 10, "{empty} empty rows: {all:#?}");
         assert!(!rows(&drawn_after(50, &rollout(), 79, 40, PLAIN)).iter().any(|row| row.contains("towards")));
+    }
+
+    #[test]
+    fn a_latency_is_never_shown_as_0_and_one_that_is_not_known_is_not_shown() {
+        let fast = answered(Duration::from_micros(310));
+        let all = rows(&drawn_after(50, &fast, 120, 40, PLAIN));
+        assert!(all.iter().any(|row| row.contains("p99: 0.3 ms, at most 0.3 ms")), "{all:#?}");
+        for latency in [Duration::from_micros(12), Duration::ZERO] {
+            let all = rows(&drawn_after(50, &answered(latency), 120, 40, PLAIN));
+            assert!(all.iter().any(|row| row.contains("p50 <0.1 ms  p99 <0.1 ms")), "{all:#?}");
+            let line = "p50 / p90 / p99 in ms: stable <0.1 / <0.1 / <0.1, canary - / - / -";
+            assert!(all.iter().any(|row| row.starts_with(line)), "{all:#?}");
+        }
+        let none = rows(&drawn_after(50, &trial([]), 120, 40, PLAIN));
+        assert!(none.iter().any(|row| row.contains("p99: -, at most -")), "{none:#?}");
     }
 
     #[test]

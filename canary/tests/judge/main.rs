@@ -68,7 +68,7 @@ fn help_names_the_exit_codes() {
         "3    a mistake in the command line",
         "4    no request was answered",
         "5    no answer named",
-        "6    the input cannot be read, or the output cannot be written",
+        "6    the input cannot be read, the output cannot be written, or there are too few open files",
         "7    hold",
     ] {
         assert!(help.contains(line), "{line}: {help}");

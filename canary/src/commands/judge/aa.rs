@@ -20,6 +20,7 @@ use crate::{
     source::{
         Response, Seen, Source,
         lines::{Entry, LineError, Reader},
+        shortage::shortage_in,
     },
     trial::{Fitness, Halves},
 };
@@ -45,7 +46,7 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
     opened.source.pause(false);
     let start = Instant::now();
     let mut progress = interval_at((start + PROGRESS).into(), PROGRESS);
-    let (mut answered, mut trouble) = (false, None);
+    let (mut answered, mut trouble, mut unsent) = (false, None, None);
     loop {
         select! {
             seen = opened.source.next() => {
@@ -54,6 +55,10 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
                 answered |= matches!(&seen, Seen::Interval(_)) || opened.source.has_answered();
                 if let Seen::Request(observation) = &seen {
                     answered |= matches!(observation.response, Response::Answer(_));
+                    unsent = match &observation.response {
+                        Response::Unsent(why) => shortage_in(why),
+                        _ => None,
+                    };
                 }
                 if let Seen::Trouble(text) = seen {
                     message(&text);
@@ -72,8 +77,8 @@ async fn live(flags: &JudgeFlags, mut halves: Halves) -> io::Result<Exit> {
         }
     }
     if !answered {
-        message(opened.no_answer(trouble.as_deref()));
-        return Ok(Exit::NoAnswer);
+        message(opened.no_answer(trouble.as_deref().or(unsent.as_deref())));
+        return Ok(if unsent.is_some() { Exit::Failed } else { Exit::NoAnswer });
     }
     if let Some(asked) = opened.source.asked() {
         message(asked.text);

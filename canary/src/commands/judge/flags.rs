@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgMatches, Args, Id, ValueEnum, parser::ValueSource, value_parser};
+use clap::{ArgMatches, Args, Id, ValueEnum, parser::ValueSource};
 
 use crate::{
     source::{
         flags::SourceFlags,
         lines::LinesFlags,
-        opened::{Bounds, duration, ids},
+        opened::{Bounds, count, duration, ids},
     },
     trial::TrialFlags,
 };
@@ -30,7 +30,8 @@ Exit codes:
   3    a mistake in the command line, or in a line of --input
   4    no request was answered
   5    no answer named the stable release, or none named the canary
-  6    the input cannot be read, or the output cannot be written
+  6    the input cannot be read, the output cannot be written, or there are too few open files
+       (ulimit -n)
   7    hold: as 2, but both releases fail more than --max-failure-rate, without a clear
        difference between them: look for the cause elsewhere
   128+n  ended by signal n
@@ -53,7 +54,7 @@ pub struct JudgeFlags {
     pub time: Duration,
 
     /// The maximum number of requests to send, or of outcomes of --input to judge
-    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| count(text, 1..=u64::MAX))]
     #[arg(conflicts_with = "prometheus")]
     pub count: Option<u64>,
 

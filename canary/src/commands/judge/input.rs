@@ -74,7 +74,7 @@ pub(super) async fn run(flags: &JudgeFlags, path: &Path) -> io::Result<Exit> {
     if is_empty {
         message(format_args!("{name} has no outcomes"));
     } else if exit == Exit::ReleaseNeverSeen {
-        explain_unseen(&format!("outcome in {name}"), trial);
+        explain_unseen(&format!("no outcome in {name} named the release"), trial);
     }
     Ok(exit)
 }

@@ -51,7 +51,7 @@ pub struct RehearseFlags {
 
     /// With --page, hide whether and how the canary is bad, until the class has decided and the judge has answered. The same
     /// seed is the same riddle; without one, a seed is drawn and told
-    #[arg(long, value_name = "SEED", num_args = 0..=1, requires = "page")]
+    #[arg(long, value_name = "SEED", num_args = 0..=1, requires = "page", value_parser = seed)]
     #[arg(conflicts_with_all = ["script", "fault_percent", "fault_delay_ms"])]
     pub mystery: Option<Option<u32>>,
 
@@ -60,7 +60,7 @@ pub struct RehearseFlags {
     pub allow_host: Vec<HostName>,
 
     /// The address of the Service. The default is 127.0.0.1:8080, or a free port if 8080 is taken
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
 
     /// Requests a second for the picture or the page
@@ -83,6 +83,16 @@ impl RehearseFlags {
     pub fn faults(&self) -> Faults {
         Faults { percent: self.fault_percent, delay_ms: self.fault_delay_ms }
     }
+}
+
+/// Parses the seed of a mystery.
+fn seed(text: &str) -> Result<u32, String> {
+    let most = u32::MAX;
+    text.parse().map_err(|_| format!("want a whole number from 0 to {most}"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "want an IP address and a port, as in 127.0.0.1:8080 or [::1]:8080")
 }
 
 /// Parses a number in the form of the label's value.

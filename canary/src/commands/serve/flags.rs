@@ -21,7 +21,7 @@ Examples:
 Exit codes:
   0    ended by a signal, after all requests were answered
   3    a mistake in the command line
-  6    the port cannot be used
+  6    the port cannot be used, or there are too few open files (ulimit -n)
   128+n  ended by a second signal n, before all requests were answered
 
 docs/serve.md describes the paths, the JSON, and when a trial begins.";

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, ValueEnum};
 
 use crate::{
     source::{
         flags::SourceFlags,
-        opened::{Bounds, duration},
+        opened::{Bounds, count, duration},
     },
     trial::TrialFlags,
 };
@@ -29,7 +29,7 @@ Exit codes:
   0    ended by a key or Ctrl-C, or after --for or --count
   3    a mistake in the command line
   4    no request was answered within --for or --count
-  6    no terminal, or the output cannot be written
+  6    no terminal, the output cannot be written, or there are too few open files (ulimit -n)
   128+n  ended by signal n (but 0 on Ctrl-C)";
 
 /// `canary watch`.
@@ -41,7 +41,7 @@ pub struct WatchFlags {
     pub time: Option<Duration>,
 
     /// The maximum number of requests to send
-    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| count(text, 1..=u64::MAX))]
     #[arg(conflicts_with = "prometheus")]
     pub count: Option<u64>,
 

@@ -243,7 +243,7 @@ impl PodsFlags {
             rate: Some(probe.rate),
             share: canary_judge::Fraction::new(share).ok(),
             patience: Some(PATIENCE.saturating_add(probe.timeout)),
-            outcome: format!("answer of the pods of {title}"),
+            unseen: format!("no answer of the pods of {title} named the release"),
             no_answer: format!("no answer from the pods of {title}: "),
             no_trouble: "no request was sent",
             title,

@@ -116,7 +116,7 @@ impl ProbeFlags {
             rate: Some(self.rate),
             share: bounds.share,
             patience: Some(PATIENCE.saturating_add(self.timeout)),
-            outcome: format!("answer from {title}"),
+            unseen: format!("no answer from {title} named the release"),
             no_answer: format!("no answer from {title}: "),
             no_trouble: "no request was sent",
             title,

@@ -43,8 +43,8 @@ pub struct PrometheusFlags {
     #[arg(long, value_name = "MATCHERS", default_value = DEFAULT_CANARY)]
     pub canary: CanaryFlag,
 
-    /// Selects the series that count failures. Or the counter of failures, if they have one of their own: NAME{MATCHERS}. The
-    /// matchers of --metric apply to it, too
+    /// Selects the series that count failures. Or the counter of failures, if they have one of their own:
+    /// NAME{MATCHERS}. The matchers of --metric apply to it, too
     #[arg(long, value_name = "MATCHERS", default_value = r#"status=~"5..""#, requires = "prometheus")]
     pub failed: Failures,
 
@@ -104,7 +104,7 @@ impl PrometheusFlags {
             rate: None,
             share: bounds.share,
             patience: None,
-            outcome: "increase of a counter in Prometheus".to_owned(),
+            unseen: "in this time, Prometheus has counted no request of the release".to_owned(),
             no_answer: String::new(),
             no_trouble: "Prometheus does not answer",
         }))

@@ -10,7 +10,7 @@ use ratatui::{
     widgets::{Sparkline, Widget},
 };
 
-use super::{Picture, milliseconds};
+use super::{Picture, latency_or_none};
 use crate::view::history::Sample;
 use canary_judge::Release;
 
@@ -53,8 +53,10 @@ impl Picture<'_> {
         }
         let values = values(|sample| microseconds(sample.latency.unwrap_or_default()));
         let greatest = values.iter().max().copied().unwrap_or_default();
-        let [last, most] = [values.last().copied().unwrap_or_default(), greatest]
-            .map(|value| milliseconds(Duration::from_micros(value)));
+        // no latency is known in a second without an answer, or where counters are read
+        let last = self.history.samples().back().and_then(|sample| sample.latency);
+        let most = Some(Duration::from_micros(greatest)).filter(|most| !most.is_zero());
+        let [last, most] = [last, most].map(latency_or_none);
         let title = format!("p99: {last}, at most {most}");
         chart(&title, &values, greatest.max(1), style(Release::Canary), latency, buffer);
     }
