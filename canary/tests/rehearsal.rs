@@ -128,7 +128,6 @@ fn flags_of_the_page_that_cannot_be_used_are_told() {
         (&["--page", "--script"][..], "'--page[=<[ADDRESS]:PORT>]' cannot be used with '--script'"),
         (&["--page=8090x"], "invalid value '8090x' for '--page"),
         (&["--allow-host=a"], "--page"),
-        (&["--mystery"], "--page"),
         // what needs a page is not passed over without one
         (&["--script", "--mystery"], "cannot be used with"),
         (&["--script", "--vote"], "cannot be used with"),

@@ -246,9 +246,6 @@ fn the_votes_address_is_printed_with_a_code_and_flags_that_do_not_fit_are_told()
     rehearsal.kill().expect("it runs");
     rehearsal.wait().expect("it ends");
 
-    let (status, output, messages) = run(&["rehearse", "--vote"]);
-    assert_eq!((status, output.as_str()), (Some(3), ""));
-    assert!(messages.contains("--page"), "{messages}");
     let (status, _, messages) = run(&["rehearse", "--page", "--vote=room"]);
     assert!(status == Some(3) && messages.contains("invalid value 'room' for '--vote"), "{messages}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
