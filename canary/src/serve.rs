@@ -305,15 +305,16 @@ impl Serve {
     }
 
     fn heading(&self, trials: &Trials) -> Heading<'_> {
-        let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
+        let rehearsal = self.rehearsal.as_ref().map(|rehearsal| rehearsal.progress().borrow().clone());
+        let sends = rehearsal.as_ref().is_none_or(|progress| !progress.held && !progress.paused);
         let started = self.started.text_of(self.started.instant);
         Heading {
             title: &self.title,
             counting_since: text_of(self.counting_since(trials)),
             process_started: started,
             clocks: (self.started.instant, self.started.time),
-            rehearsal: self.rehearsal.as_ref().map(progress),
-            outage: self.outage().shown(self.started, Instant::now()),
+            rehearsal,
+            outage: self.outage().shown(self.started, Instant::now()).filter(|_| sends),
             last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -365,8 +366,11 @@ impl Serve {
                     if let Some(text) = limit.reached(trials.full(), now) {
                         message(text);
                     }
-                    for (trial, verdict) in trials.new_decisions(now) {
-                        message(format_args!("trial {trial}: {verdict}"));
+                    // while the judge is hidden, the terminal does not tell, either
+                    if heading.rehearsal.is_none_or(|progress| !progress.curtain) {
+                        for (trial, verdict) in trials.new_decisions(now) {
+                            message(format_args!("trial {trial}: {verdict}"));
+                        }
                     }
                 }
             }

@@ -85,7 +85,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
 struct Question {
     /// The number of the round; null while none is open.
     round: Option<u32>,
-    /// The number of the step, and its title.
+    /// The number of the step, as the page shows it, and its title.
     step: usize,
     title: &'static str,
     /// The answers of the canary so far.
@@ -180,7 +180,7 @@ impl Serve {
         let (step, title) = {
             let progress = rehearsal.progress();
             let progress = progress.borrow();
-            (progress.number, progress.title)
+            (progress.number - progress.before, progress.title)
         };
         let ballots = vote.ballots();
         Question {
