@@ -262,6 +262,38 @@ fn of_the_first_mystery_nothing_is_left_in_the_second() {
 }
 
 #[test]
+fn a_pause_is_no_outage_and_none_goes_on_after_it() {
+    let rehearsal = Serving::rehearse(&["--rate=5"]);
+    let until = |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        let mut found = None;
+        eventually(what, || {
+            let state = rehearsal.events("/v1/events").next().expect("a state");
+            found = Some(state).filter(|state| is_so(state));
+            found.is_some()
+        });
+        found.expect("a state")
+    };
+    let change = |body: &str| {
+        assert_eq!(rehearsal.post("/v1/rehearsal", body).status, 200, "{body}");
+    };
+    for step in 1..=4 {
+        assert_eq!(rehearsal.post("/v1/step", &format!("{{\"step\":{step}}}")).status, 200);
+        until("the step ends", &|state| {
+            state["rehearsal"]["number"] == step && state["rehearsal"]["under_way"] == false
+        });
+    }
+    change("{\"conditions\":{\"share\":99}}"); // nearly all answers are the broken canary's
+    let outage = until("an outage", &|state| state["outage"]["kind"] == "no_success")["outage"].clone();
+    change("{\"paused\":true}");
+    until("no banner in the pause", &|state| state["rehearsal"]["held"] == true && state["outage"].is_null());
+    change("{\"paused\":false}");
+    let again =
+        until("an outage", &|state| state["rehearsal"]["held"] == false && !state["outage"].is_null());
+    let since = |outage: &Value| outage["since"].as_str().map(str::to_owned);
+    assert!(since(&again["outage"]) > since(&outage), "it begins after the pause: {outage} {again}");
+}
+
+#[test]
 fn the_terminal_does_not_tell_the_verdict_either_while_the_judge_is_hidden() {
     let flags = ["rehearse", "--page=127.0.0.1:0", "--listen=127.0.0.1:0", "--mystery", "14", "--rate=100"];
     let mut child = start(&flags);

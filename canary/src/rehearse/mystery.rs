@@ -282,7 +282,10 @@ pub(super) async fn take_steps(
                 riddle.tell();
             }
             match step {
-                Step::Deploy => begin(&riddle, cluster, &mut notes, rehearsal, serve).await?,
+                Step::Deploy => {
+                    let beginning = begin(&riddle, cluster, rehearsal, serve);
+                    showing_notes(beginning, &mut notes, rehearsal).await?;
+                }
                 Step::Decide => {}
                 Step::AskTheJudge | Step::TellTheTruth => rehearsal.set_curtain(false),
             }
@@ -296,16 +299,15 @@ pub(super) async fn take_steps(
 async fn begin(
     riddle: &Arc<Riddle>,
     cluster: &mut Cluster,
-    notes: &mut UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
     serve: &Serve,
 ) -> io::Result<()> {
     rehearsal.hide_judge();
-    showing_notes(cluster.delete_all(), notes, rehearsal).await?;
+    cluster.delete_all().await?;
     serve.forget();
     rehearsal.begin_round();
     cluster.riddle = Some(Arc::clone(riddle));
-    showing_notes(deploy(cluster), notes, rehearsal).await?;
+    deploy(cluster).await?;
     let _ = riddle.began.set(Instant::now()); // it begins once
     Ok(())
 }
