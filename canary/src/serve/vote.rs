@@ -31,6 +31,7 @@ use super::{
     Serve,
     access::{Refusal, json},
     input::read_json,
+    pace::{Paces, in_turn},
     rehearsal::Rehearsal,
     routes::{guard, method_not_allowed},
 };
@@ -77,6 +78,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .fallback(file)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&serve), guard))
+        .layer(middleware::from_fn_with_state(Arc::<Paces>::default(), in_turn))
         .with_state(serve)
 }
 
