@@ -6,14 +6,14 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::Stdio,
     sync::{
-        Barrier, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Barrier, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -366,7 +366,7 @@ fn rust_log_may_name_the_modules_of_other_programs() {
 
 #[test]
 fn each_log_line_is_written_or_counted_as_lost() {
-    const REQUESTS: usize = 4000;
+    const REQUESTS: u64 = 4000;
     let labels = LabelDir::new(LABELS);
     let address = free_port();
     let mut child = appinfo()
@@ -382,21 +382,27 @@ fn each_log_line_is_written_or_counted_as_lost() {
     for _ in 0..REQUESTS {
         assert_eq!(client.get(&long).expect("an answer").status, 404); // the log is not read meanwhile
     }
-    let mut output = child.stdout.take().expect("output");
+    let output = BufReader::new(child.stdout.take().expect("output"));
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let counting = Arc::clone(&counts);
     let reader = thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).map(|_| text)
+        for line in output.lines() {
+            let line: serde_json::Value =
+                serde_json::from_str(&line.expect("UTF-8")).expect("whole lines of JSON");
+            let is_request = line["message"] == "request";
+            counting[0].fetch_add(u64::from(is_request), Ordering::Relaxed);
+            counting[1].fetch_add(line["lost"].as_u64().unwrap_or(0), Ordering::Relaxed);
+        }
     });
-    thread::sleep(Duration::from_secs(1)); // until the queue is written
+    let counted = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+    // at its end, the process waits only a second for the reader
+    eventually("each line is written or counted", || counted().iter().sum::<u64>() >= REQUESTS);
     signal(&child, Signal::INT);
     assert_eq!(child.wait().expect("a status").code(), Some(0));
-    let text = reader.join().expect("no panic").expect("UTF-8");
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("whole lines of JSON")).collect();
-    let written = lines.iter().filter(|line| line["message"] == "request").count();
-    let lost: u64 = lines.iter().filter_map(|line| line["lost"].as_u64()).sum();
+    reader.join().expect("no panic");
+    let [written, lost] = counted();
     assert!(lost > 0, "{written} lines are written");
-    assert_eq!(written as u64 + lost, REQUESTS as u64, "{written} written, {lost} lost");
+    assert_eq!(written + lost, REQUESTS, "{written} written, {lost} lost");
 }
 
 #[test]
@@ -424,7 +430,8 @@ fn many_clients_leave_file_descriptors_for_the_label_file_and_for_probes() {
                 }
             });
         }
-        for _ in 0..150 {
+        let (start, enough) = (Instant::now(), || answered.iter().all(|it| it.load(Ordering::Relaxed) > 80));
+        while start.elapsed() < Duration::from_secs(3) || (!enough() && start.elapsed() < PATIENCE) {
             labels.swap(LABELS); // so that the cache is often invalid and the file is read
             thread::sleep(Duration::from_millis(20));
         }
@@ -462,7 +469,8 @@ fn requests_are_answered_when_the_log_is_not_read_or_cannot_be_written() {
         rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
         let start = Instant::now();
         eventually("it ends", || child.try_wait().expect("a status").is_some());
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?} with {redirection:?}", start.elapsed());
+        // before the drain timeout
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} with {redirection:?}", start.elapsed());
         assert_eq!(child.wait().expect("a status").code(), Some(0));
     }
 }
@@ -485,7 +493,7 @@ fn under_load_new_labels_are_in_the_next_answer_and_versions_are_never_mixed() {
 #[test]
 fn sigterm_starts_a_drain() {
     let labels = LabelDir::new(LABELS);
-    let mut process = start(&labels, &["--drain-delay=2s"]);
+    let mut process = start(&labels, &["--drain-delay=8s", "--drain-timeout=60s"]);
     let mut kept = Client::connect(process.public).expect("a connection");
     assert!(!kept.get(ANSWERED).expect("an answer").says_close());
 
@@ -500,9 +508,9 @@ fn sigterm_starts_a_drain() {
     assert_eq!(kept.until_closed().expect("no reset"), b"");
 
     assert_eq!(process.ended().code(), Some(0));
-    assert!(start.elapsed() >= Duration::from_secs(2), "it ends after the drain delay");
+    assert!(start.elapsed() >= Duration::from_secs(8), "it ends after the drain delay");
     assert!(
-        start.elapsed() < Duration::from_secs(20),
+        start.elapsed() < Duration::from_secs(60),
         "it ends before the timeout, as no request was in flight"
     );
     assert!(get(process.public, ANSWERED).is_err(), "the port is closed");
@@ -577,7 +585,7 @@ fn a_request_in_flight_is_answered_after_the_delay() {
 #[test]
 fn connections_that_wait_for_a_slot_when_the_drain_begins_are_answered() {
     const WAITING: usize = 5;
-    let labels = LabelDir::new("fault-delay-ms=\"1500\"");
+    let labels = LabelDir::new("fault-delay-ms=\"5000\"");
     let mut process = start(&labels, &["--max-connections=1"]);
     let mut in_flight = Client::connect(process.public).expect("a connection");
     in_flight.send("GET /v1/appinfo HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
@@ -881,11 +889,9 @@ fn connections_above_the_limit_wait_and_are_then_answered() {
             });
         }
     });
-    assert_eq!(
-        process.messages("--max-connections reached").len(),
-        1,
-        "logged once, not for each connection"
-    );
+    process.wait_for("--max-connections reached");
+    let logged = process.messages("--max-connections reached").len();
+    assert!(logged < 5, "logged at most every 10 s, not for each connection: {logged} times");
 }
 
 #[test]

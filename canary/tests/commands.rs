@@ -14,26 +14,29 @@ use std::{
 use common::{Fleet, Version, canary, json_lines, run, start};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::free_port;
+use testkit::{eventually, free_port};
+
+/// The time-out of requests that a server answers, however busy the machine is.
+const PATIENT: &str = "--timeout=60s";
 
 #[test]
 fn watch_writes_the_counts_of_each_second_and_a_summary() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let (code, output, messages) = run(&["watch", &fleet.url(), "--count=200", "--rate=100"]);
+    let (code, output, messages) = run(&["watch", &fleet.url(), "--count=400", "--rate=100", PATIENT]);
     assert_eq!(code, Some(0), "{messages}");
     let lines = json_lines(&output);
     let (summary, seconds) = lines.split_last().expect("lines");
     assert_eq!(summary["type"], "summary");
     assert!(seconds.iter().all(|line| line["type"] == "second"), "{output}");
-    assert!(!seconds.is_empty(), "two seconds pass");
+    assert!(!seconds.is_empty(), "four seconds pass");
     assert!(
-        seconds.iter().all(|line| line["requests"].as_u64() < Some(200)),
+        seconds.iter().all(|line| line["requests"].as_u64() < Some(400)),
         "a line counts only its own second"
     );
 
     assert_eq!(
         (&summary["requests"], &summary["success"], &summary["failure"]),
-        (&json!(200), &json!(150), &json!(50))
+        (&json!(400), &json!(300), &json!(100))
     );
     let expected = |success: u64, failure: u64, share: f64| {
         json!({
@@ -42,13 +45,13 @@ fn watch_writes_the_counts_of_each_second_and_a_summary() {
     };
     assert_eq!(
         summary["releases"],
-        json!({"stable": expected(150, 0, 0.75), "canary": expected(0, 50, 0.25)})
+        json!({"stable": expected(300, 0, 0.75), "canary": expected(0, 100, 0.25)})
     );
     assert_eq!(summary["no_answer"], json!({"count": 0, "causes": {}}));
     assert_eq!(summary["pods"].as_object().expect("pods").len(), 4);
     assert_eq!(
         summary["pods"]["appinfo-canary-1"],
-        json!({"release": "canary", "namespace": "", "labels": {}, "success": 0, "failure": 50, "slow": 0})
+        json!({"release": "canary", "namespace": "", "labels": {}, "success": 0, "failure": 100, "slow": 0})
     );
     assert_eq!(summary["verdict"]["decision"], "roll_back");
     let (median, tail) = (&summary["latency_ms"]["p50"], &summary["latency_ms"]["p99"]);
@@ -62,7 +65,7 @@ fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
     let fleet = Fleet::with_canary(Version::Broken);
     for (share, [canary, stable]) in [("1%", [0.01, 0.99]), ("0.25", [0.25, 0.75])] {
         let (code, output, messages) =
-            run(&["watch", &fleet.url(), "--count=200", "--rate=200", "--share", share]);
+            run(&["watch", &fleet.url(), "--count=200", "--rate=200", PATIENT, "--share", share]);
         assert_eq!(code, Some(0), "{messages}");
         let summary = json_lines(&output).pop().expect("a summary");
         assert_eq!(summary["releases"]["canary"]["expected_share"], canary, "{summary}");
@@ -87,17 +90,20 @@ fn a_share_that_is_given_is_the_expected_one_and_decides_nothing() {
 #[test]
 fn each_request_has_its_own_connection() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, ..) = run(&["watch", &fleet.url(), "--count=60", "--rate=200"]);
+    let (code, ..) = run(&["watch", &fleet.url(), "--count=60", "--rate=200", PATIENT]);
     assert_eq!((code, fleet.connections.load(Ordering::Relaxed)), (Some(0), 60));
 }
 
 #[test]
 fn watch_can_send_300_requests_per_second() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let (code, output, _) = run(&["watch", &fleet.url(), "--count=900", "--rate=300"]);
-    let summary = json_lines(&output).pop().expect("a summary");
-    assert_eq!((code, &summary["success"]), (Some(0), &json!(900)), "{summary}");
-    assert!(summary["seconds"].as_f64() < Some(6.0), "three seconds' worth: {}", summary["seconds"]);
+    // a machine that is busy at first has another try
+    eventually("three seconds' worth in less than six", || {
+        let (code, output, _) = run(&["watch", &fleet.url(), "--count=900", "--rate=300", PATIENT]);
+        let summary = json_lines(&output).pop().expect("a summary");
+        assert_eq!((code, &summary["success"]), (Some(0), &json!(900)), "{summary}");
+        summary["seconds"].as_f64() < Some(6.0)
+    });
 }
 
 /// A server that answers each connection after `delay` with these bytes. Returns its URL.
@@ -118,28 +124,32 @@ fn server(delay: Duration, answer: &'static str) -> String {
 
 #[test]
 fn requests_overlap_if_answers_are_slow() {
-    let slow = server(Duration::from_millis(500), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let slow = server(Duration::from_secs(1), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let began = Instant::now();
-    let (code, output, _) = run(&["watch", &slow, "--count=100", "--rate=100", "--timeout=20s"]);
+    let (code, output, _) = run(&["watch", &slow, "--count=100", "--rate=100", PATIENT]);
     let took = began.elapsed();
     let summary = json_lines(&output).pop().expect("a summary");
     assert_eq!((code, &summary["success"]), (Some(0), &json!(100)), "{summary}");
-    assert!(took < Duration::from_secs(20), "one after the other they would take 50 s; took {took:?}");
-    assert!(summary["latency_ms"]["p50"].as_f64() >= Some(500.0), "{summary}");
+    assert!(took < Duration::from_secs(60), "one after the other they would take 100 s; took {took:?}");
+    assert!(summary["latency_ms"]["p50"].as_f64() >= Some(1000.0), "{summary}");
 }
 
 #[test]
 fn requests_wait_if_the_limit_of_open_files_is_low() {
     let slow = server(Duration::from_millis(50), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let binary = env!("CARGO_BIN_EXE_canary");
-    let script = format!("ulimit -n 80; exec {binary} watch {slow} --count=40 --rate=400");
+    let script = format!("ulimit -n 80; exec {binary} watch {slow} --count=40 --rate=400 {PATIENT}");
     let output = Command::new("sh").args(["-c", &script]).output().expect("it runs");
     let summary = json_lines(&String::from_utf8(output.stdout).expect("UTF-8")).pop().expect("a summary");
     assert_eq!((&summary["success"], &summary["unsent"]), (&json!(40), &json!(0)), "{summary}");
 }
 
 fn summary_of(url: &str) -> Value {
-    let (_, output, _) = run(&["watch", url, "--count=3", "--rate=100", "--timeout=1s"]);
+    summary_within(url, PATIENT)
+}
+
+fn summary_within(url: &str, timeout: &str) -> Value {
+    let (_, output, _) = run(&["watch", url, "--count=3", "--rate=100", timeout]);
     json_lines(&output).pop().expect("a summary")
 }
 
@@ -156,7 +166,7 @@ fn requests_without_an_answer_are_counted_by_cause() {
         (&no_http, "broke-off"),
         ("http://no-such-name.invalid", "unknown-name"),
     ] {
-        let summary = summary_of(url);
+        let summary = summary_within(url, if cause == "timed-out" { "--timeout=1s" } else { PATIENT });
         assert_eq!(summary["no_answer"], json!({"count": 3, "causes": {cause: 3}}), "{url}: {summary}");
         assert_eq!((&summary["requests"], &summary["failure"]), (&json!(3), &json!(3)), "{summary}");
         assert!(summary["trouble"].is_string(), "{summary}");

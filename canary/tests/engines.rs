@@ -13,7 +13,10 @@ use std::{
 };
 
 use canary_judge::{Basis, Counts, Decision, Evidence, Reason};
-use common::{Fleet, Version, serving::Serving};
+use common::{
+    Fleet, Version,
+    serving::{PATIENT, Serving},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use testkit::{
@@ -90,10 +93,11 @@ fn argo_takes_the_next_step_once_the_evidence_allows_it() {
         (Version::WithNamespace, "744f96dc75", Measurement::Successful),
         (Version::Broken, "c66665c44", Measurement::Failed),
     ] {
-        let fleet = with_version(hash, version);
-        let judge = Serving::start(&fleet.url(), &[RATE]);
+        let mut fleet = three_of_stable();
+        let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
         let ask = || measure(&judge.get(&format!("/v1/verdict?version={hash}")).json(), 0.5);
         assert_eq!(ask(), Measurement::Inconclusive);
+        add_canary(&mut fleet, hash, version);
         eventually("an end", || ask() != Measurement::Inconclusive);
         assert_eq!(ask(), last);
     }
@@ -188,20 +192,25 @@ const GO_ON: [bool; 4] = [false, true, true, false];
 const PROMOTE: [bool; 4] = [false, true, true, true];
 const ROLL_BACK: [bool; 4] = [true, false, false, false];
 
-/// Three pods of version 1, and a canary of the version with this hash.
-fn with_version(hash: &str, version: Version) -> Fleet {
+/// Three pods of version 1.
+fn three_of_stable() -> Fleet {
     let mut fleet = Fleet::new();
     for suffix in ["vvzlg", "bbbbb", "ccccc"] {
         fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
     }
-    fleet.add(&format!("appinfo-{hash}-x2z4v"), "release=\"canary\"", version);
     fleet
+}
+
+/// A canary of the version with this hash. What holds before there is evidence is asked before it comes.
+fn add_canary(fleet: &mut Fleet, hash: &str, version: Version) {
+    fleet.add(&format!("appinfo-{hash}-x2z4v"), "release=\"canary\"", version);
 }
 
 #[test]
 fn argo_does_not_promote_a_revision_on_the_evidence_of_another_one() {
-    let fleet = with_version("744f96dc75", Version::WithNamespace);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let mut fleet = three_of_stable();
+    add_canary(&mut fleet, "744f96dc75", Version::WithNamespace);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     for path in ["version", "trial"] {
         let ask = |hash: &str| judge.get(&format!("/v1/verdict?{path}={hash}")).json();
         eventually("a promotion", || ask("744f96dc75")["decision"] == "promote");
@@ -216,14 +225,15 @@ fn argo_does_not_promote_a_revision_on_the_evidence_of_another_one() {
 
 #[test]
 fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
-    let fleet = with_version("744f96dc75", Version::WithNamespace);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let mut fleet = three_of_stable();
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Inconclusive);
     assert_eq!(
         argo_hold(judge.address, "744f96dc75"),
         Measurement::Failed,
         "no pause: failures are unlimited"
     );
+    add_canary(&mut fleet, "744f96dc75", Version::WithNamespace);
     eventually("a decision", || argo(judge.address, "744f96dc75") != Measurement::Inconclusive);
     assert_eq!(argo(judge.address, "744f96dc75"), Measurement::Successful);
     assert_eq!(argo_hold(judge.address, "744f96dc75"), Measurement::Successful);
@@ -233,7 +243,7 @@ fn argo_continues_with_a_good_canary_once_there_is_enough_evidence() {
 #[test]
 fn argo_aborts_a_broken_canary_and_judges_the_next_revision_by_itself() {
     let mut fleet = Fleet::new();
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
     fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
     eventually("a decision", || argo(judge.address, "c66665c44") != Measurement::Inconclusive);
@@ -252,7 +262,7 @@ fn argo_waits_while_both_releases_fail() {
     let mut fleet = Fleet::new();
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Broken);
     fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let hold = || judge.get("/v1/verdict?trial=c66665c44").json()["decision"] == "hold";
     eventually("hold", hold);
     assert_eq!(argo(judge.address, "c66665c44"), Measurement::Inconclusive);
@@ -288,7 +298,7 @@ fn the_notification_on_the_page_has_the_sentence_of_the_last_measurement() {
     let mut fleet = Fleet::new();
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Baseline);
     fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::Broken);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let ask = || judge.get("/v1/verdict?version=c66665c44").json();
     let first = ask();
     eventually("a decision", || ask()["decision"] == "roll_back");
@@ -319,18 +329,16 @@ fn next_step(judge: &Serving, weights: &str) -> Answer {
 
 #[test]
 fn flagger_takes_the_next_step_once_the_evidence_allows_it() {
-    let mut fleet = Fleet::new();
-    for suffix in ["vvzlg", "bbbbb", "ccccc"] {
-        fleet.add(&format!("appinfo-567b989978-{suffix}"), "release=\"stable\"", Version::Baseline);
-    }
-    let judge = Serving::start(&fleet.url(), &[RATE, "--max-burn=0.01"]);
+    let mut fleet = three_of_stable();
+    // not at the usual rate, so that the time in which the next step is too much is not over before it is asked about
+    let judge = Serving::start(&fleet.url(), &["--rate=100", "--max-burn=0.01", PATIENT]);
     let first = next_step(&judge, "1,25,50");
     assert_eq!(first.status, 200, "{first:?}");
     let said = " The first step gives it 1 % of the traffic: without it, nothing can be seen.\n";
     assert!(first.body.ends_with(said), "{first:?}");
     let again = next_step(&judge, "1,25,50");
     assert_eq!((again.status, again.body.contains("has not answered since")), (403, true), "{again:?}");
-    fleet.add("appinfo-c66665c44-x2z4v", "release=\"canary\"", Version::WithNamespace);
+    add_canary(&mut fleet, "c66665c44", Version::WithNamespace);
     let seen = |text: &str| eventually(text, || next_step(&judge, "1,25,50").body.contains(text));
     seen(" It has about 25 % of the traffic, and the next step is 50 %: more than ");
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
@@ -355,18 +363,19 @@ fn flagger_takes_the_next_step_once_the_evidence_allows_it() {
 #[test]
 fn a_judge_whose_own_share_is_given_cannot_know_the_next_step() {
     let fleet = Fleet::with_canary(Version::WithNamespace);
-    let judge = Serving::start(&fleet.url(), &[RATE, "--share=25%"]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT, "--share=25%"]);
     let answer = next_step(&judge, "10");
     assert_eq!((answer.status, answer.body.contains(" It cannot know whether ")), (403, true), "{answer:?}");
 }
 
 #[test]
 fn flagger_promotes_a_good_canary() {
-    let fleet = Fleet::with_canary(Version::WithNamespace);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let mut fleet = three_of_stable();
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     flagger.begin("", "6669b9d759");
     assert_eq!(flagger.interval("6669b9d759"), GO_ON);
+    add_canary(&mut fleet, "c66665c44", Version::WithNamespace);
     eventually("a promotion", || flagger.interval("6669b9d759") == PROMOTE);
     let answer = flagger.call("promote", "Progressing", "6669b9d759");
     assert!(answer.body.starts_with("Promote: the canary has failed 0 of "), "{answer:?}");
@@ -391,7 +400,7 @@ fn the_hooks_of_the_manifest_work_with_the_names_that_flagger_gives() {
     // Flagger copies the Deployment to NAME-primary, with all labels but the one of its selector as they are
     fleet.add("appinfo-primary-567b989978-vvzlg", "release=\"canary\"", Version::Baseline);
     let mut flags = flags_for_flagger();
-    flags.push(RATE.to_owned());
+    flags.extend([RATE, PATIENT].map(str::to_owned));
     let judge = Serving::start(&fleet.url(), &flags.iter().map(String::as_str).collect::<Vec<_>>());
     let canary = &manifests("flagger/canary.yaml")[0];
     let hooks = canary["spec"]["analysis"]["webhooks"].as_array().expect("webhooks");
@@ -423,7 +432,7 @@ fn the_hooks_of_the_manifest_work_with_the_names_that_flagger_gives() {
 #[test]
 fn flagger_rolls_back_a_broken_canary_and_gets_the_reason() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     flagger.begin("", "6669b9d759");
     eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
@@ -441,7 +450,8 @@ fn with_the_token_a_new_rollout_with_the_same_checksum_gets_a_new_trial_at_once(
     let fleet = Fleet::with_canary(Version::Broken);
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), "secret\n").expect("written");
-    let judge = Serving::start(&fleet.url(), &[RATE, &format!("--token-file={}", file.path().display())]);
+    let judge =
+        Serving::start(&fleet.url(), &[RATE, PATIENT, &format!("--token-file={}", file.path().display())]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: Some("secret") };
     let other = Flagger { judge: &judge, namespace: "other", token: None };
     other.begin("", "6669b9d759");
@@ -464,7 +474,7 @@ fn with_the_token_a_new_rollout_with_the_same_checksum_gets_a_new_trial_at_once(
 #[test]
 fn without_the_token_nobody_resets_the_trial_of_a_canary_that_answers() {
     let fleet = Fleet::with_canary(Version::Broken);
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: Some("there is none to compare with") };
     flagger.begin("", "6669b9d759");
     eventually("a roll-back", || flagger.interval("6669b9d759") == ROLL_BACK);
@@ -483,14 +493,15 @@ fn a_second_rollout_of_the_same_specification_begins_anew_even_if_its_hooks_were
     fleet.remove("appinfo-canary-1");
     let counted = || judge.get("/v1/verdict").json()["requests"].as_u64().expect("a number");
     let (began, before) = (Instant::now(), counted());
-    eventually("the canary is silent", || began.elapsed().as_secs() > 31 && counted() > before + 100);
+    // for 30 s since its last answer, which may take 2 s
+    eventually("the canary is silent", || began.elapsed().as_secs() > 33 && counted() > before + 100);
     assert_eq!(flagger.interval("6669b9d759"), GO_ON);
 }
 
 #[test]
 fn flagger_continues_while_evidence_is_missing_and_while_both_releases_fail() {
     let mut fleet = Fleet::new();
-    let judge = Serving::start(&fleet.url(), &[RATE]);
+    let judge = Serving::start(&fleet.url(), &[RATE, PATIENT]);
     let flagger = Flagger { judge: &judge, namespace: "flag", token: None };
     assert_eq!(flagger.interval("6669b9d759"), GO_ON, "not yet");
     fleet.add("appinfo-567b989978-vvzlg", "release=\"stable\"", Version::Broken);

@@ -19,12 +19,15 @@ use std::{
 
 use common::serving::Serving;
 use serde_json::Value;
-use testkit::eventually;
+use testkit::eventually_within;
 
 /// The limit of the container, as in `deployment/judge/serve.yaml`.
 const LIMIT: u64 = 128 << 20;
 /// The most that it may use itself.
 const MOST: u64 = 64 << 20;
+
+/// How long a busy machine may need for what it has to do here: it is more than elsewhere.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 static GROUPS: AtomicU64 = AtomicU64::new(0);
 
@@ -135,7 +138,7 @@ fn with_the_worst_service_and_the_worst_clients_it_needs_less_than_half_of_its_l
     let mut idle = Vec::new();
     let began = Instant::now();
     let mut number = 0;
-    eventually("2000 answers", || {
+    eventually_within(PATIENCE, "2000 answers", || {
         number += 1;
         // each viewer of another trial, who reads nothing
         if idle.len() < 250 {
@@ -251,14 +254,15 @@ fn with_the_worst_prometheus_it_needs_less_than_half_of_its_limit() {
     group.add(serving.child.id());
     let mut most = 0;
     let mut heard = BTreeSet::new();
-    eventually("24 rounds", || {
+    // it reads most answers, and finds the versions in them
+    eventually_within(PATIENCE, "24 rounds with more than five trials", || {
         most = most.max(own_memory(serving.child.id()));
         let verdict: Value = serde_json::from_str(&serving.get("/v1/verdict").body).expect("JSON");
         heard.insert(verdict["trial"].to_string());
-        rounds.load(Ordering::Relaxed) >= 24
+        rounds.load(Ordering::Relaxed) >= 24 && heard.len() > 5
     });
-    assert!(heard.len() > 5, "it reads most answers, and finds the versions in them: {heard:?}");
     assert_eq!(serving.get("/v1/verdict").status, 200, "it runs");
+    eventually_within(PATIENCE, "the state is written", || state.exists());
     let kept = fs::metadata(&state).expect("it was written").len() >> 10;
     println!("at most {:.1} MiB; the state has {kept} KiB", most as f64 / f64::from(1 << 20));
     assert!(most < MOST, "{most} bytes");

@@ -122,7 +122,7 @@ fn each_line_of_the_page_does_what_the_page_says() {
             }
         }
         let output = Command::new("/bin/sh")
-            .args(["-c", &format!("exec 2>&1; {line} --rate 400 --count 1200")])
+            .args(["-c", &format!("exec 2>&1; {line} --rate 400 --count 1200 --timeout 60s")])
             .env("PATH", path.path())
             .output()
             .expect("a shell");
@@ -141,7 +141,8 @@ fn each_line_of_the_page_does_what_the_page_says() {
 /// The summary of `canary watch` with these flags.
 fn watched(url: &str, flags: &[&str]) -> serde_json::Value {
     let (code, output, messages) =
-        run(&[&["watch", url, "--count=40", "--rate=200", "--output=json"][..], flags].concat());
+        run(&[&["watch", url, "--count=40", "--rate=200", "--timeout=60s", "--output=json"][..], flags]
+            .concat());
     assert_eq!(code, Some(0), "{messages}");
     json_lines(&output).pop().expect("a summary")
 }

@@ -76,7 +76,7 @@ fn requests_missed_during_a_stop_are_not_sent_later() {
 fn no_request_is_sent_after_the_end() {
     for command in ["watch", "judge"] {
         let (url, sent) = server();
-        let mut process = start(&[command, &url, "--rate=50", "--for=2s", "--timeout=1s", "--output=json"]);
+        let mut process = start(&[command, &url, "--rate=50", "--for=3s", "--timeout=1s", "--output=json"]);
         let end = freeze(&process, &sent, Duration::from_secs(4));
         process.wait().expect("its end");
         let late = sent.lock().expect("no panic").iter().filter(|at| **at >= end).count();

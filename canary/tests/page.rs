@@ -9,7 +9,7 @@ use common::{
     Fleet, Version,
     browser::{ARROW_RIGHT, Browser, ENTER, ESCAPE, PAGE_DOWN, TAB},
     scripted::Scripted,
-    serving::Serving,
+    serving::{PATIENT, Serving},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -740,6 +740,7 @@ fn the_conditions_are_sliders_that_a_keyboard_moves_and_only_what_was_moved_is_s
             "{canary}: what has no effect cannot be moved"
         );
         browser.press(ESCAPE);
+        closes();
     }
     server.edit(|state| state["rehearsal"]["curtain"] = json!(true));
     browser.until_shows("#verdict", "Would you promote it?");
@@ -783,8 +784,7 @@ fn the_votes_of_a_class_are_bars_behind_the_curtain_and_a_sentence_beside_the_ju
         "return [...document.querySelectorAll('.choice')].map(it => getComputedStyle(it, '::before').content)",
     );
     assert_eq!(signs, json!(["\"✓ \"", "\"… \"", "\"✕ \""]), "none is told by its colour alone");
-    let is_drawn = "return document.getElementById('scan-code').naturalWidth > 0";
-    eventually("the code is loaded", || browser.run(is_drawn) == true);
+    until_the_code_is_loaded(&browser);
     keep(&browser, "vote");
     browser.press("v");
     browser.until_shows("#place-url", "http://192.168.100.200:8091");
@@ -818,6 +818,11 @@ fn the_votes_of_a_class_are_bars_behind_the_curtain_and_a_sentence_beside_the_ju
     browser.until_shows("#verdict", "Would you promote it?");
     assert_eq!(browser.text("#votes"), "");
     is_without_complaints(&browser);
+}
+
+fn until_the_code_is_loaded(browser: &Browser) {
+    let is_drawn = "return document.getElementById('scan-code').naturalWidth > 0";
+    eventually("the code is loaded", || browser.run(is_drawn) == true);
 }
 
 /// Behind the curtain, no text, title, picture or name of an element tells the verdict.
@@ -977,6 +982,7 @@ fn buttons(browser: &Browser) -> Value {
 fn no_button_moves_while_requests_are_answered() {
     let Some((browser, server)) = page_of(broken_canary()) else { return };
     server.tell_rights(true, true);
+    browser.until_shows("#next", "Next: Roll back");
     let long = "a-name-of-63-characters-".repeat(3)[..63].to_owned();
     let mut without_steps = broken_canary();
     without_steps["rehearsal"] = Value::Null;
@@ -1195,6 +1201,7 @@ fn smaller_windows_scroll_and_cut_nothing_off() {
     }
     server.show(with_a_vote(fixed_canary_in_a_rehearsal(), &round(true, [66, 67, 67])));
     browser.until_shows("#vote-count", "200 votes");
+    until_the_code_is_loaded(&browser); // until then, its text has the place
     for (width, height) in [(999, 700), (768, 1024), (640, 360), (390, 844), (320, 600)] {
         browser.resize(width, height);
         assert!(!overflows_sideways(&browser), "{width}×{height} must not scroll sideways in a vote");
@@ -1416,15 +1423,15 @@ fn shows_a_broken_canary(browser: &Browser, url: &str) {
     browser.until_shows("#versions", "stable: 3 pods");
     browser.until_shows("#versions", "canary: 1 pod");
     browser.until_shows("#more", "stable: 0 of ");
-    eventually("300 marks", || browser.count("#wall use") == 300);
-    // counted in one call, because the marks change all the time
-    let marks = browser.run(
-        "return ['canary-failed', 'stable'] \
-             .map(name => document.querySelectorAll(`#wall use[href='#${name}']`).length)",
-    );
-    let [canary, stable] = [0, 1].map(|side| marks[side].as_u64().expect("a count"));
-    assert_eq!(canary + stable, 300);
-    assert!((30..=120).contains(&canary), "about each fourth: {canary}");
+    eventually("300 marks, of which about each fourth is the canary's", || {
+        // counted in one call, because the marks change all the time
+        let marks = browser.run(
+            "return ['canary-failed', 'stable'] \
+                 .map(name => document.querySelectorAll(`#wall use[href='#${name}']`).length)",
+        );
+        let [canary, stable] = [0, 1].map(|side| marks[side].as_u64().expect("a count"));
+        canary + stable == 300 && (30..=120).contains(&canary)
+    });
     for chart in ["bound", "evidence"] {
         assert!(browser.count(&format!("#{chart}-chart .line")) > 0, "{chart}");
     }
@@ -1438,7 +1445,8 @@ fn what_canary_serve_watches_is_to_be_seen() {
     let Some(browser) = Browser::open(1280, 720) else { return };
     let fleet = Fleet::with_canary(Version::Broken);
     let address = free_port().to_string();
-    let serving = Serving::start_on(&address, &fleet.url(), &["--rate=100"]);
+    let flags = ["--rate=100", PATIENT];
+    let serving = Serving::start_on(&address, &fleet.url(), &flags);
     let url = format!("http://{address}/");
     shows_a_broken_canary(&browser, &url);
     let hostile = "<script>window.ran=1</script><img src=x onerror=window.ran=2>";
@@ -1451,24 +1459,21 @@ fn what_canary_serve_watches_is_to_be_seen() {
     browser.until_shows("#last-failure", "appinfo-canary-1\n{\"error\":\"something went wrong\"}");
     browser.until_shows("#statuses", "500: ");
     keep(&browser, "details");
-    browser.press(ESCAPE);
-    browser.run(
-        "window.fewest = Infinity; const wall = document.getElementById('wall'); \
-         new MutationObserver(() => fewest = Math.min(fewest, wall.childElementCount)) \
-             .observe(wall, {childList: true})",
-    );
-    browser.press("d");
+    let began = browser.text("#note");
+    assert!(began.starts_with("Counting since "), "{began}");
     browser.until_shows("#reset", "Begin the trial anew");
     browser.click("#reset");
     browser.click("#do-reset");
     browser.press(ESCAPE);
-    eventually("the trial begins anew", || browser.run("return fewest").as_u64() < Some(300));
+    // the beginnings are not in the same second: the 300 requests of before took three
+    eventually("the trial begins anew", || browser.text("#note") != began);
+    browser.until_shows("#note", "Counting since ");
     assert_eq!(browser.text("#message"), "");
     is_without_complaints(&browser);
 
     drop(serving);
     browser.until_shows("#lost", "The connection is lost");
-    let _again = Serving::start_on(&address, &fleet.url(), &["--rate=100"]);
+    let _again = Serving::start_on(&address, &fleet.url(), &flags);
     eventually("it is there again", || browser.text("#connection") == "Live");
     browser.until_shows("#word", "Roll back");
     assert_eq!(browser.text("#lost"), "");
@@ -1482,14 +1487,19 @@ fn a_server_that_was_killed_goes_on_and_the_charts_have_a_mark_there() {
     let state = format!("--state={}", file.display());
     let fleet = Fleet::with_canary(Version::Broken);
     let address = free_port().to_string();
-    let serving = Serving::start_on(&address, &fleet.url(), &["--rate=100", &state]);
+    let flags = ["--rate=100", PATIENT, state.as_str()];
+    let serving = Serving::start_on(&address, &fleet.url(), &flags);
     browser.go(&format!("http://{address}/"));
     browser.until_shows("#word", "Roll back");
     assert_eq!(browser.count("#evidence-chart .restarted"), 0);
-    eventually("the state is written", || file.exists());
+    // of two writes, the second has begun after the verdict
+    for _ in 0..2 {
+        let written = std::fs::read(&file).ok();
+        eventually("the state is written", || std::fs::read(&file).ok() != written);
+    }
     drop(serving); // kill -9
     browser.until_shows("#lost", "The connection is lost");
-    let _again = Serving::start_on(&address, &fleet.url(), &["--rate=100", &state]);
+    let _again = Serving::start_on(&address, &fleet.url(), &flags);
     eventually("it is there again", || browser.text("#connection") == "Live");
     browser.until_shows("#note", "the server has restarted at");
     for chart in ["evidence", "bound"] {
@@ -1532,10 +1542,17 @@ fn until_done(browser: &Browser, (number, title): (usize, &str), button: &str) {
     browser.until_shows("#next", button);
 }
 
+/// docs/teaching.md: "How many requests are lost?" Only a machine that is too busy answers late.
+fn none_is_lost(rehearsal: &Serving, step: &str) {
+    let mut causes = newest(rehearsal)["causes"].as_object().expect("an object").clone();
+    causes.remove("timed-out");
+    assert_eq!(json!(causes), json!({}), "{step}: none is lost");
+}
+
 #[test]
 fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
     let Some(browser) = Browser::open(1280, 720) else { return };
-    let mut rehearsal = Serving::rehearse(&["--rate=200", "--fault-percent=50"]);
+    let mut rehearsal = Serving::rehearse(&["--rate=100", "--fault-percent=50"]);
     browser.prefers("light");
     browser.go(&format!("http://{}/", rehearsal.address));
     browser.until_shows("#step", "A rehearsal with no cluster");
@@ -1622,8 +1639,7 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
             browser.until_shows("#note", "the canary now gets 100 % of new connections");
         }
         if [5, 10, 11].contains(&number) {
-            // docs/teaching.md: "How many requests are lost?"
-            assert_eq!(browser.count("#wall use[href='#no-answer']"), 0, "{title}: none is lost");
+            none_is_lost(&rehearsal, title);
         }
         holds(title);
         keep(&browser, &format!("step-{number}"));
@@ -1641,7 +1657,7 @@ fn a_rehearsal_goes_on_step_by_step_with_the_button_by_mouse_and_keyboard() {
 #[test]
 fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote_below_the_line() {
     let Some(browser) = Browser::open(1280, 720) else { return };
-    let rehearsal = Serving::rehearse(&["--rate=80"]);
+    let rehearsal = Serving::rehearse(&[]);
     browser.go(&format!("http://{}/", rehearsal.address));
     browser.until_shows("#next", "Next: Deploy");
     for (number, next) in (1..).zip([
@@ -1656,26 +1672,34 @@ fn a_class_sees_not_yet_first_with_the_answers_that_are_missing_and_then_promote
         browser.until_shows("#step", &format!("{number}. "));
         browser.until_shows("#next", &format!("Next: {next}"));
     }
-    browser.until_shows("#word", "Not yet");
-    browser.until_shows("#more", "more good answers, about ");
-    let (fact, more) = (browser.text("#fact"), browser.text("#more"));
-    let answers = |text: &str, after: usize| {
-        text.split(' ').nth(after).and_then(|it| it.parse::<u32>().ok()).expect("a number")
+    // in one call, because a state may come in between
+    let told = || {
+        browser.run(
+            "return ['word', 'fact', 'more', 'bound-title'].map(id => document.getElementById(id).textContent)",
+        )
     };
-    let all = answers(&fact, 2) + answers(&more, 0);
-    assert!((335..=375).contains(&all), "about 350 in all: {fact}, {more}");
-    let bound = || {
-        let told = browser.text("#bound-title");
-        let rate = told.strip_prefix("The canary fails at most ")?.strip_suffix("\u{a0}%")?;
+    let mut not_yet = told();
+    eventually("not yet, and what is missing", || {
+        not_yet = told();
+        let shows = |part: usize, text: &str| not_yet[part].as_str().is_some_and(|it| it.contains(text));
+        shows(0, "Not yet") && shows(2, "more good answers, about ")
+    });
+    let answers = |part: usize, after: usize| {
+        let word = not_yet[part].as_str().and_then(|text| text.split(' ').nth(after));
+        word.and_then(|it| it.parse::<u32>().ok()).expect("a number")
+    };
+    let all = answers(1, 2) + answers(2, 0);
+    assert!((335..=375).contains(&all), "about 350 in all: {not_yet}");
+    let bound = |told: &Value| {
+        let rate = told[3].as_str()?.strip_prefix("The canary fails at most ")?.strip_suffix("\u{a0}%")?;
         rate.parse::<f64>().ok()
     };
-    let first = bound().expect("a bound");
-    assert!(first > 1.0, "{first}");
+    assert!(bound(&not_yet).is_some_and(|bound| bound > 1.0), "{not_yet}");
     until_promoted(&browser);
+    let promoted = told();
     assert!(
-        bound().is_some_and(|bound| bound <= 1.0),
-        "the bound that is shown is the one that decides: {:?}",
-        bound()
+        bound(&promoted).is_some_and(|bound| bound <= 1.0),
+        "the bound that is shown is the one that decides: {promoted}"
     );
     browser.until_shows("#meaning", "At most 1\u{a0}% of its requests fail");
 }
@@ -1689,6 +1713,9 @@ fn in_a_rehearsal_a_key_pauses_the_requests_and_another_hides_the_judge_from_all
     browser.press("n");
     until_done(&browser, (1, "Deploy"), "Next: Scale");
     browser.until_shows("#versions", "stable: 1 pod");
+    // the rate is that of the last second: without a request in it, it would be 0 before those under way have ended
+    let has_rate = |state: &Value| state["present"]["rate"].as_f64() > Some(0.0);
+    rehearsal.events("/v1/events").find(has_rate).expect("requests are sent");
     browser.press("p");
     browser.until_shows("#note", "Paused: no requests are sent.");
     let newest = || rehearsal.events("/v1/events").next().expect("a state");
@@ -1731,7 +1758,7 @@ fn at_step(last: usize, flags: &[&str]) -> Option<(Browser, Serving)> {
 
 /// Waits for a promotion. It takes about 350 answers of the canary, at the rate that a busy machine manages.
 fn until_promoted(browser: &Browser) {
-    eventually_within(4 * PATIENCE, "the canary is promoted", || browser.text("#word").contains("Promote"));
+    eventually_within(2 * PATIENCE, "the canary is promoted", || browser.text("#word").contains("Promote"));
 }
 
 /// Takes the step with this number, and waits for the text of the button after it.
@@ -1849,13 +1876,14 @@ fn a_teacher_changes_the_conditions_and_each_change_begins_a_trial_until_the_nex
     browser.until_shows("#word", "Roll back");
     take(&browser, 8, "Next: Follow the evidence");
     take(&browser, 9, "Next: Promote it");
-    change(json!({"share": 30}));
-    eventually_within(4 * PATIENCE, "the canary is promoted, and has more answers", || {
+    change(json!({"share": 50}));
+    eventually_within(2 * PATIENCE, "the canary is promoted, and has more answers", || {
         let state = newest();
         state["standing"] == "promote" && state["sides"]["canary"]["success"].as_u64() > Some(800)
     });
     let canary = newest()["sides"]["canary"].clone();
-    let as_set = canary["share"].as_f64().is_some_and(|share| (0.2..0.4).contains(&share));
+    // of 300 requests: five deviations, which are neither the quarter of the pods nor all of them
+    let as_set = canary["share"].as_f64().is_some_and(|share| (0.35..0.65).contains(&share));
     assert!(as_set, "its share is the one that was set, and does not follow the evidence: {canary}");
     is_without_complaints(&browser);
 }
@@ -1932,7 +1960,7 @@ fn a_phone_votes_behind_the_curtain_and_the_reveal_has_the_votes_and_the_judges_
         Value::Null
     );
 
-    eventually("the judge has decided", || newest()["standing"] == "roll_back");
+    eventually_within(2 * PATIENCE, "the judge has decided", || newest()["standing"] == "roll_back");
     browser.press("j");
     let said = "The class: 9\u{a0}roll\u{a0}back, 14\u{a0}wait, 7\u{a0}promote. The judge was sure after ";
     browser.until_shows("#class-said", said);
@@ -1996,8 +2024,10 @@ fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
     assert!(is_counted, "{bill}");
     gives_nothing_away(&browser);
     keep(&browser, "mystery-bill");
-    eventually("the judge has decided", || newest()["standing"] == "roll_back");
-    assert!(!newest().to_string().contains("40.9"), "the truth is not in the state");
+    eventually_within(2 * PATIENCE, "the judge has decided", || newest()["standing"] == "roll_back");
+    let state = newest();
+    let is_told = tells(&state, "40.9") || state["rehearsal"].to_string().contains("40.9");
+    assert!(!is_told, "the truth is not in the state: {state}");
 
     take(&browser, 3, "Next: Tell the truth");
     browser.until_shows("#word", "Roll back");
@@ -2069,6 +2099,16 @@ fn shows_only_what_can_be_counted(state: &Value, phones: std::net::SocketAddr) {
             &["pod-template-hash"]
         };
         assert_eq!(keys, expected, "none tells a fault");
+    }
+}
+
+/// Whether a text in the state has these words. What is counted may be any number.
+fn tells(state: &Value, words: &str) -> bool {
+    match state {
+        Value::String(text) => text.contains(words),
+        Value::Array(parts) => parts.iter().any(|part| tells(part, words)),
+        Value::Object(parts) => parts.iter().any(|(key, part)| key.contains(words) || tells(part, words)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

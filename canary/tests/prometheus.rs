@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use canary::foreign;
@@ -47,9 +47,10 @@ impl MadeUp {
         new
     }
 
-    /// `canary judge` for two seconds, with more flags: exit code, standard output, standard error.
+    /// `canary judge` for five seconds, with more flags: exit code, standard output, standard error. A busy machine
+    /// takes one or two of them for the first queries.
     fn judge(&self, flags: &[&str]) -> (Option<i32>, String, String) {
-        let usual = ["judge", "--prometheus", &self.url, "--interval=200ms", "--for=2s"];
+        let usual = ["judge", "--prometheus", &self.url, "--interval=200ms", "--for=5s"];
         run(&[&usual[..], flags].concat())
     }
 }
@@ -307,7 +308,7 @@ fn a_refused_query_is_reported_once_with_its_error_and_retried() {
 #[test]
 fn a_refused_connection_is_reported_and_exits_with_4() {
     let url = format!("http://{}", free_port());
-    let (code, said, told) = run(&["judge", "--prometheus", &url, "--interval=200ms", "--for=1s"]);
+    let (code, said, told) = run(&["judge", "--prometheus", &url, "--interval=200ms", "--for=5s"]);
     assert_eq!(code, Some(4), "{said}{told}");
     let says = format!(
         "Prometheus does not answer: connection refused by {url}: does it run, and is that its port?"
@@ -581,14 +582,16 @@ fn invalid_options_are_refused_before_the_first_query() {
 #[test]
 fn watch_prints_counters_as_lines_of_json() {
     let server = MadeUp::new(usual);
+    let began = Instant::now();
     let (code, said, told) =
-        run(&["watch", "--prometheus", &server.url, "--interval=300ms", "--for=5s", "--output=json"]);
+        run(&["watch", "--prometheus", &server.url, "--interval=300ms", "--for=8s", "--output=json"]);
+    let seconds = began.elapsed().as_secs();
     assert_eq!(code, Some(0), "{told}");
     let lines = json_lines(&said);
     let summary = lines.last().expect("a summary");
     let of = |release: &str| summary["releases"][release]["success"].as_u64().unwrap_or_default();
     assert!(of("stable") >= 10 && of("canary") >= 10, "{summary}");
-    assert!(of("stable") <= 70, "ten a second, nothing twice: {summary}");
+    assert!(of("stable") <= 10 * (seconds + 2), "ten a second, nothing twice: {seconds} s, {summary}");
     let share = summary["price"]["budget_share"].as_f64();
     assert_eq!(share, Some(0.0), "the traffic is measured: {summary}");
 }
@@ -651,7 +654,7 @@ fn a_redirect_is_reported_without_its_secrets_and_not_followed() {
 #[test]
 fn no_proxy_of_the_environment_is_used() {
     let server = MadeUp::new(usual);
-    let mut judge = common::canary(&["judge", "--prometheus", &server.url, "--interval=200ms", "--for=2s"]);
+    let mut judge = common::canary(&["judge", "--prometheus", &server.url, "--interval=200ms", "--for=5s"]);
     for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         judge.env(variable, "http://127.0.0.1:1");
     }
@@ -818,7 +821,7 @@ fn a_bucket_is_found_however_its_bound_is_spelled_and_counts_once() {
         "--prometheus",
         &server.url,
         "--interval=300ms",
-        "--for=5s",
+        "--for=8s",
         "--output=json",
         "--slow=a_bucket{le=\"250\"}",
     ]);

@@ -89,11 +89,19 @@ fn a_step_is_taken_once_by_its_number_and_only_when_it_is_next() {
     assert_eq!(step(2), (409, None, "step 2 is not the next one: that is step 1".to_owned()));
     assert_eq!(step(1), (200, Some(1), String::new()));
     assert_eq!(step(1), (200, Some(1), String::new()), "by a double click, or another viewer");
-    assert_eq!(step(2), (409, None, "step 1 is under way: wait for its end".to_owned()));
+    // most steps take a second; on a machine that is slower, the next one is taken, and is another try
+    let mut taken = 1;
+    let refused = loop {
+        match step(taken + 1) {
+            (200, Some(number), _) if number == taken + 1 => taken = number,
+            refused => break refused,
+        }
+    };
+    assert_eq!(refused, (409, None, format!("step {taken} is under way: wait for its end")));
     let state = || rehearsal.events("/v1/events").next().expect("a state");
     eventually("it is done", || state()["rehearsal"]["under_way"] == false);
-    assert_eq!(step(2), (200, Some(2), String::new()));
-    assert_eq!(step(1), (200, Some(2), String::new()), "a viewer who was late");
+    assert_eq!(step(taken + 1), (200, Some(taken + 1), String::new()));
+    assert_eq!(step(taken), (200, Some(taken + 1), String::new()), "a viewer who was late");
     eventually("requests", || state()["requests"].as_u64() > Some(0) && state()["paused"] == false);
     let refused = rehearsal.post("/v1/step", "{}");
     assert_eq!(
@@ -352,14 +360,10 @@ fn the_next_key_goes_through_the_steps() {
     terminal.until_shows("step 9 of 11: Follow the evidence");
     terminal.until_shows("$ follow fixed # a loop in docs/gateway.md");
     terminal.until_shows("n: Promote it");
-    // each share is shown for about a second, so a busy machine may miss some of them
-    let share = |screen: &[String]| {
-        let told =
-            screen.iter().find_map(|line| line.split_once("the canary now gets ")?.1.split_once(" % of"));
-        told.and_then(|(percent, _)| percent.parse::<u32>().ok())
-    };
-    let first = share(&terminal.until("a share", |screen| share(screen).is_some()));
-    terminal.until("a greater share, or all", |screen| share(screen) > first || share(screen) == Some(100));
+    terminal.until("more than the first 1 %", |screen| {
+        let share = |line: &String| line.contains("the canary now gets ") && !line.contains(" gets 1 % of ");
+        screen.iter().any(share) // not each per cent is a step
+    });
     terminal.keys("n");
     terminal.until_shows("step 10 of 11: Promote it");
     terminal.until_shows("n: Clean up the canary");

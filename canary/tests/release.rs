@@ -460,8 +460,9 @@ fn the_action_judges_with_the_real_program() {
         let mut fleet = Fleet::new();
         fleet.add("appinfo-1", "release=\"stable\"", Version::Baseline);
         fleet.add_planned("appinfo-canary-1", "canary", move |_| (plan, std::time::Duration::ZERO));
-        let runner =
-            Runner::new(&program).with("url", &fleet.url()).with("arguments", "--rate=300\n--for=60s\n");
+        let runner = Runner::new(&program)
+            .with("url", &fleet.url())
+            .with("arguments", "--rate=150\n--for=10m\n--timeout=60s\n");
         let ended = runner.run();
         assert_eq!(ended.succeeded, succeeds, "{ended:?}");
         assert_eq!(ended.outputs["decision"], decision);

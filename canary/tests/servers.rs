@@ -179,7 +179,7 @@ fn on_victoria_metrics_the_default_counts_only_requests_of_the_service() {
     assert_eq!(pods.addresses.len(), 2);
     let server = Server::victoria_metrics(pods.folder.path());
     let (code, said, told) =
-        run(&["judge", "--prometheus", &server.url, "--interval=1s", "--for=120s", "--output=json"]);
+        run(&["judge", "--prometheus", &server.url, "--interval=1s", "--for=10m", "--output=json"]);
     assert_eq!(code, Some(1), "{said}{told}");
     let releases = &json_lines(&said).pop().expect("a summary")["releases"];
     assert_eq!(releases["canary"]["success"], 0, "noise counts as a success: {releases}");
@@ -223,6 +223,6 @@ fn a_gauge_is_found_in_a_prometheus_that_wants_a_password() {
         judge(&["--for=15s", "--user=me", "--password-file", secret.to_str().expect("a name")]);
     assert_eq!(code, Some(5), "{said}{told}");
     assert!(told.contains("http_requests_total is a gauge; it must be a counter"), "{told}");
-    let (_, _, told) = judge(&["--for=1s"]);
+    let (_, _, told) = judge(&["--for=5s"]);
     assert!(told.contains("HTTP 401"), "{told}");
 }

@@ -41,7 +41,7 @@ fn other_headers_and_other_values_can_name_the_releases() {
     let flags =
         ["--release-header=X-Version", "--pod-header=x-pod", "--stable-value=v1", "--canary-value=v2"];
     for command in ["watch", "judge"] {
-        let mut arguments = vec![command, &url, "--count=30", "--rate=200", "--output=json"];
+        let mut arguments = vec![command, &url, "--count=30", "--rate=200", "--timeout=60s", "--output=json"];
         arguments.extend(flags);
         let (_, output, messages) = run(&arguments);
         let summary = json_lines(&output).pop().expect(&messages);
@@ -65,7 +65,7 @@ fn release_and_pod_do_not_come_from_the_body_of_another_service() {
     let (url, _) = server(&["HTTP/1.1 200 OK\r\ncontent-length: 76\r\n\r\n\
          {\"PodName\":\"a\",\"AppName\":\"b\",\"Namespace\":\"\",\"Release\":\"canary\",\"Labels\":{}}\n\n"]);
     for (flags, unnamed) in [(&[][..], 0), (&["--release-header=x-version", "--pod-header=x-pod"], 3)] {
-        let mut arguments = vec!["watch", &url, "--count=3", "--rate=100", "--output=json"];
+        let mut arguments = vec!["watch", &url, "--count=3", "--rate=100", "--timeout=60s", "--output=json"];
         arguments.extend(flags);
         let (_, output, messages) = run(&arguments);
         let summary = json_lines(&output).pop().expect(&messages);
@@ -78,7 +78,7 @@ fn release_and_pod_do_not_come_from_the_body_of_another_service() {
 fn requests_have_the_given_headers() {
     let (url, requests) = server(&[PLAIN]);
     let headers = ["Host: shop.example", "Authorization: Bearer hush", "X-A: 1", "x-a:2", "user-agent: me"];
-    let mut arguments = vec!["watch", &url, "--count=1", "--output=json"];
+    let mut arguments = vec!["watch", &url, "--count=1", "--timeout=60s", "--output=json"];
     arguments.extend(headers.iter().flat_map(|header| ["--header", header]));
     let (_, output, messages) = run(&arguments);
     assert_eq!(json_lines(&output).pop().expect(&messages)["success"], json!(1));
@@ -96,7 +96,7 @@ fn requests_have_the_given_headers() {
 fn a_query_without_a_path_uses_the_default_path() {
     let (url, requests) = server(&[PLAIN]);
     for query in ["?x=1", "/?x=1"] {
-        run(&["watch", &format!("{url}{query}"), "--count=1", "--output=json"]);
+        run(&["watch", &format!("{url}{query}"), "--count=1", "--timeout=60s", "--output=json"]);
         let request = requests.lock().expect("no panic").pop().expect("a request");
         assert!(request.starts_with("GET /v1/appinfo?x=1 HTTP/1.1\r\n"), "{request}");
     }
@@ -154,16 +154,18 @@ fn a_service_that_names_no_release_is_reported_after_20_answers_and_at_the_end()
         )
     };
     for command in ["watch", "judge"] {
-        let (_, _, messages) = run(&[command, &url, "--count=60", "--rate=200"]);
+        let (_, _, messages) = run(&[command, &url, "--count=60", "--rate=200", "--timeout=60s"]);
         assert_eq!(messages.matches(&told(20)).count(), 1, "{command}: {messages}");
     }
     // with few answers, too
     for count in [5, 60] {
-        let (code, _, messages) = run(&["judge", &url, &format!("--count={count}"), "--rate=200"]);
+        let (code, _, messages) =
+            run(&["judge", &url, &format!("--count={count}"), "--rate=200", "--timeout=60s"]);
         let end = format!("named the release stable or canary\n{}", told(count));
         assert!(code == Some(5) && messages.ends_with(&end), "{messages}");
     }
-    let tried = run(&["judge", &url, "--count=60", "--rate=200", "--release-from=body:/version"]);
+    let tried =
+        run(&["judge", &url, "--count=60", "--rate=200", "--timeout=60s", "--release-from=body:/version"]);
     let end = "canary: 60 answers name 6.0.0: say which is which by --stable-value and --canary-value\n";
     assert!(tried.0 == Some(5) && tried.2.ends_with(end), "{}", tried.2);
 }
@@ -183,8 +185,14 @@ fn a_body_that_cannot_be_read_names_nothing_and_the_message_says_why() {
         (long, "the body has more than 64 KiB, and such a body is not read."),
     ] {
         let (url, _) = server(Box::leak(Box::new([answer])));
-        let flags =
-            ["--release-from=body:", "--stable-value=blue", "--count=30", "--rate=200", "--output=json"];
+        let flags = [
+            "--release-from=body:",
+            "--stable-value=blue",
+            "--count=30",
+            "--rate=200",
+            "--timeout=60s",
+            "--output=json",
+        ];
         let (_, output, messages) = run(&[&["watch", &url][..], &flags].concat());
         assert!(messages.contains(&format!("20 answers, none has a name at body:: {why}")), "{messages}");
         let summary = json_lines(&output).pop().expect(&messages);
@@ -200,7 +208,7 @@ fn a_part_of_the_answers_that_cannot_be_read_is_told_too() {
         "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno",
         "HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 8\r\n\r\n\"canary\"",
     ]);
-    let flags = ["--release-from=body:", "--count=40", "--rate=100", "--output=json"];
+    let flags = ["--release-from=body:", "--count=40", "--rate=100", "--timeout=60s", "--output=json"];
     let (_, output, messages) = run(&[&["watch", &url][..], &flags].concat());
     let told = " of 20 answers name no release: the body is compressed (br), and such a body is not read\n";
     assert_eq!(messages.matches(told).count(), 1, "{messages}");
@@ -217,7 +225,8 @@ fn values_are_patterns_and_may_be_repeated() {
         "HTTP/1.1 200 OK\r\nv: 0.9\r\ncontent-length: 0\r\n\r\n",
     ]);
     let flags = ["--release-from=V", "--stable-value=1.0*", "--canary-value=1.*", "--canary-value=2.0"];
-    let arguments = [&["watch", &url, "--count=40", "--rate=200", "--output=json"][..], &flags].concat();
+    let arguments =
+        [&["watch", &url, "--count=40", "--rate=200", "--timeout=60s", "--output=json"][..], &flags].concat();
     let (_, output, messages) = run(&arguments);
     let summary = json_lines(&output).pop().expect(&messages);
     for (release, count) in [("stable", 10), ("canary", 20), ("0.9", 10)] {
@@ -228,13 +237,13 @@ fn values_are_patterns_and_may_be_repeated() {
 #[test]
 fn a_wrong_path_is_reported_with_the_status_codes() {
     let (url, _) = server(&["HTTP/1.1 404 Not Found\r\nx-release: stable\r\ncontent-length: 0\r\n\r\n"]);
-    let (_, output, messages) = run(&["judge", &url, "--count=60", "--rate=200"]);
+    let (_, output, messages) = run(&["judge", &url, "--count=60", "--rate=200", "--timeout=60s"]);
     assert!(
         messages.contains("canary: 20 answers, all have the status 404 Not Found: is http"),
         "{messages}"
     );
     assert!(output.contains("\nStatus codes of the answers: 404 (60).\n"), "{output}");
-    let (_, output, _) = run(&["judge", &url, "--count=60", "--rate=200", "--output=json"]);
+    let (_, output, _) = run(&["judge", &url, "--count=60", "--rate=200", "--timeout=60s", "--output=json"]);
     let lines = json_lines(&output);
     let (summary, seconds) = lines.split_last().expect("a summary");
     assert_eq!(summary["statuses"], json!({"404": 60}), "{summary}");

@@ -23,9 +23,10 @@ fn run(block: &str, service: SocketAddr) -> String {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("PATH"));
     let output = Command::new("sh").args(["-c", &script]).env("PATH", path).output().expect("it runs");
     let messages = String::from_utf8_lossy(&output.stderr);
-    // what the traffic can show
+    // what the traffic can show; and if chance or a busy machine delays the verdict, a forecast and the progress
+    let usual = ["canary: at 40 requests a second", "canary: a promotion takes about ", "canary: after "];
     assert!(
-        messages.lines().all(|line| line.starts_with("canary: at 40 requests a second")),
+        messages.lines().all(|line| usual.iter().any(|start| line.starts_with(start))),
         "{block}: {messages}"
     );
     String::from_utf8(output.stdout).expect("UTF-8")

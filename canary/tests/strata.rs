@@ -192,8 +192,18 @@ fn each_request_of_a_probe_has_one_of_the_paths_and_a_record_says_the_same_again
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("record.jsonl");
     let to_record = format!("--record={}", record.display());
-    let flags =
-        ["judge", &url, "--path=/", "--path=/cart?id=S3CRET:2", "--path=/checkout", "--rate=200", &to_record];
+    // with so small an α, each path was asked before the verdict
+    let flags = [
+        "judge",
+        &url,
+        "--path=/",
+        "--path=/cart?id=S3CRET:2",
+        "--path=/checkout",
+        "--rate=200",
+        "--alpha=1e-6",
+        "--timeout=60s",
+        &to_record,
+    ];
     let (code, sentences, messages) = run(&flags);
     assert_eq!(code, Some(1), "{sentences}{messages}");
     assert!(
@@ -248,6 +258,7 @@ fn a_server_keeps_the_paths_of_each_version_apart_and_over_a_restart() {
         "--path=/cart?token=S3CRET",
         "--path=/checkout:2",
         "--max-failure-rate=5%",
+        "--timeout=60s",
         &format!("--state={}", path.display()),
     ];
     let start = |rate: &str| Serving::start(&url, &[&flags[..], &[rate]].concat());

@@ -31,7 +31,7 @@ fn code(arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) 
 fn commands_with_messages(url: &str) -> Vec<(Vec<&str>, i32)> {
     let unreachable = "http://127.0.0.1:1";
     vec![
-        (vec!["watch", url, "--for=1200ms", "--output=json"], 0),
+        (vec!["watch", url, "--for=3s", "--timeout=60s", "--output=json"], 0),
         (vec!["watch", unreachable, "--count=3", "--output=json"], 4),
         // long enough for a progress message, after 5 s
         (vec!["judge", url, "--for=5500ms"], 2),

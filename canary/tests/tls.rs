@@ -128,7 +128,7 @@ fn environment_variables_set_the_platforms_root_certificates() {
         summary(canary(&["watch", &url]).env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", authority.file()));
     assert_eq!(trusting["success"], 3, "{trusting}");
 
-    let mut without_roots = canary(&["watch", &url, "--count=1"]);
+    let mut without_roots = canary(&["watch", &url, "--count=1", "--timeout=20s"]);
     without_roots.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", "/dev/null");
     let none = without_roots.output().expect("it runs");
     let messages = String::from_utf8_lossy(&none.stderr);
@@ -159,7 +159,7 @@ fn an_untrusted_certificate_has_its_own_cause() {
         assert_eq!(accepted["success"], 3, "--insecure: {accepted}");
     }
     let url = format!("https://127.0.0.1:{unknown}");
-    let (code, _, messages) = run(&["judge", &url, "--cacert", file, "--for=1s"]);
+    let (code, _, messages) = run(&["judge", &url, "--cacert", file, "--for=1s", "--timeout=20s"]);
     assert_eq!(code, Some(4), "{messages}");
     assert!(messages.contains("certificate"), "{messages}");
 }
@@ -235,7 +235,7 @@ fn a_prometheus_is_asked_with_the_same_certificates() {
     let file = authority.file();
     let url = format!("https://127.0.0.1:{}", authority.serve(&["127.0.0.1"]));
     let judge = |flags: &[&str]| {
-        let (code, _, told) = run(&[&["judge", "--prometheus", &url, "--for=2s"], flags].concat());
+        let (code, _, told) = run(&[&["judge", "--prometheus", &url, "--for=5s"], flags].concat());
         assert_eq!(code, Some(4), "{told}");
         told
     };
@@ -265,7 +265,7 @@ fn roots_that_the_environment_names_and_that_cannot_be_used_are_reported() {
         (empty, "empty.pem: there is no certificate in it (want PEM)"),
         (der, "ca.der: it is DER, and canary needs PEM"),
     ] {
-        let mut watch = canary(&["watch", &url, "--count=1"]);
+        let mut watch = canary(&["watch", &url, "--count=1", "--timeout=20s"]);
         watch.env("SSL_CERT_FILE", &file);
         // with other roots, the message is all
         let output = watch.env("SSL_CERT_DIR", good).output().expect("it runs");
@@ -278,7 +278,7 @@ fn roots_that_the_environment_names_and_that_cannot_be_used_are_reported() {
         assert_eq!(output.status.code(), Some(3), "{told}");
         assert!(told.contains(says) && told.contains("needs root certificates"), "{told}");
     }
-    let mut watch = canary(&["watch", &url, "--count=1"]);
+    let mut watch = canary(&["watch", &url, "--count=1", "--timeout=20s"]);
     let output = watch.env("SSL_CERT_FILE", authority.file()).env("SSL_CERT_DIR", "/nope").output();
     let told = String::from_utf8_lossy(&output.expect("it runs").stderr).into_owned();
     assert!(told.contains("SSL_CERT_DIR /nope: No such file or directory"), "{told}");

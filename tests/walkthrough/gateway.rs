@@ -167,15 +167,18 @@ fn no_pod_is_deleted(cluster: &Cluster, shell: &mut Shell, load: Option<Load>) -
 
 fn one_connection_reaches_several_pods(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let mut pods = |of: &str| -> Result<(usize, String), String> {
-        let said = shell.run(&format!("pods {of}\n"))?;
+        let said = shell.read(&format!("pods {of}"))?;
         Ok((said.lines().count(), said.trim_end().to_owned()))
     };
-    let (service, gateway) = (pods("$EXTERNAL_IP:$NODE_PORT")?, pods("$GATEWAY")?);
-    ensure(
-        (service.0, gateway.0) == (1, 3),
-        "one pod behind the Service and three behind the gateway",
-        || format!("{}\nand {}", service.1, gateway.1),
-    )?;
+    let service = pods("$EXTERNAL_IP:$NODE_PORT")?;
+    ensure(service.0 == 1, "one pod behind the Service", || service.1.clone())?;
+    // a gateway that chooses at random leaves out a pod with a probability of 3 · (2/3)^30 = 0.00002
+    let mut gateway = (0, String::new());
+    let asked = eventually("the gateway reaches three pods", || {
+        gateway = pods("$GATEWAY")?;
+        Ok(gateway.0 == 3)
+    });
+    asked.map_err(|error| format!("{error}: saw {}", gateway.1))?;
     Ok(format!(
         "one connection to the Service reaches {}, one to the gateway:\n{}",
         service.1.trim(),
@@ -258,9 +261,10 @@ fn the_weights_have_followed_the_evidence(_: &Cluster, shell: &mut Shell, _: Opt
     let wanted = ["roll_back", "roll_back", "roll_back", "roll_back", "promote"];
     ensure(decisions == wanted, &format!("{wanted:?}"), said)?;
     let failed: Vec<_> = trials.iter().map(|(_, failed)| *failed).collect();
-    // 1 % of 100 a second for eight seconds, and 10 % on the ladder: five standard deviations apart
-    ensure(failed[0] < 25, "fewer than 25 failed requests of the dead canary", said)?;
-    ensure(2 * failed[0] < failed[1], "less than half of what the ladder costs", said)?;
+    // 1 % of 100 a second for eight seconds, or for thirteen if the first five show too little, which is one run of ten; and
+    // 10 % for eight seconds on the ladder: five standard deviations apart
+    ensure(failed[0] < 40, "fewer than 40 failed requests of the dead canary", said)?;
+    ensure(failed[0] < failed[1], "less than what the ladder costs", said)?;
     ensure(failed[4] == 0, "no failed request of the good canary", said)?;
     Ok(format!("{}\n   after it: {after}", said()))
 }

@@ -241,16 +241,16 @@ impl Load {
     ///
     /// # Errors
     /// If a request was lost, if a request failed (except by a canary, if `canary_fails`), or if a client has sent fewer
-    /// than 50 requests a second.
+    /// than 10 requests a second, which is no load. (On a busy machine, answers may take so long that it is not 60.)
     pub(crate) fn end(self, canary_fails: bool) -> Result<String, String> {
         self.done.store(true, Ordering::Relaxed);
         let mut all = Tally::default();
         for (client, kind) in self.clients.into_iter().zip(["new connections", "a kept connection"]) {
             let (tally, time) = client.join().map_err(|_| "a client panicked".to_owned())?;
-            let at_most = Duration::from_millis(20) * u32::try_from(tally.requests).unwrap_or(u32::MAX);
+            let at_most = Duration::from_millis(100) * u32::try_from(tally.requests).unwrap_or(u32::MAX);
             if at_most < time {
                 let summary = tally.summary();
-                return Err(format!("the client on {kind} sent fewer than 50 requests a second: {summary}"));
+                return Err(format!("the client on {kind} sent fewer than 10 requests a second: {summary}"));
             }
             all.merge(tally);
         }

@@ -127,7 +127,7 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
 
 /// The answer of the pod at the other end of the port-forward.
 fn ask_pod(shell: &mut Shell) -> Result<Value, String> {
-    let answer = shell.run("curl -s localhost:8080/v1/appinfo\n")?;
+    let answer = shell.read("curl -s localhost:8080/v1/appinfo")?;
     serde_json::from_str(&answer).map_err(|error| format!("{answer:?}: {error}"))
 }
 
@@ -147,7 +147,7 @@ fn pod_answers(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome
 fn label_arrived(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     // the block ends only when an answer has the label
     shell.run("wait $PORT_FORWARD || true\n")?;
-    let forwarded = shell.run("if curl -s localhost:8080/v1/appinfo; then echo still there; fi\n")?;
+    let forwarded = shell.read("if curl -s localhost:8080/v1/appinfo; then echo still there; fi")?;
     ensure(forwarded.is_empty(), "the port-forward to have ended", || forwarded.clone())?;
     Ok("the label arrived, and the port-forward has ended".to_owned())
 }
@@ -202,7 +202,7 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
     ensure(tally.pods.len() == 3, "three pods", || format!("{:?}", tally.pods))?;
     let (host, port) = (shell.variable("EXTERNAL_IP")?, shell.variable("NODE_PORT")?);
     let url = format!("{host}:{port}/v1/appinfo");
-    let kept = shell.run(&format!("curl -s {url} {url} {url} {url} {url} {url}\n"))?;
+    let kept = shell.read(&format!("curl -s {url} {url} {url} {url} {url} {url}"))?;
     let names: BTreeSet<_> = kept.lines().collect();
     ensure((kept.lines().count(), names.len()) == (6, 1), "one pod on one connection", || kept.clone())?;
     Ok(format!("{:?}, and one of them on one connection", tally.pods))
@@ -211,7 +211,7 @@ fn three_pods_answer(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> O
 /// The output of `canary judge` for the Service. It is an error if its exit code is not `wanted`.
 fn judged(shell: &mut Shell, wanted: u8) -> Outcome {
     let command = "cargo run -q -p canary -- judge http://$EXTERNAL_IP:$NODE_PORT --rate 50 2>/dev/null";
-    let said = shell.run(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\"\n"))?;
+    let said = shell.read(&format!("{command} && echo 'exit code 0' || echo \"exit code $?\""))?;
     ensure(said.ends_with(&format!("exit code {wanted}\n")), &format!("exit code {wanted}"), || {
         said.clone()
     })?;
@@ -229,7 +229,7 @@ fn a_quarter_fails(cluster: &Cluster, shell: &mut Shell, _: Option<Load>) -> Out
 fn the_pods_were_judged(_: &Cluster, shell: &mut Shell, _: Option<Load>) -> Outcome {
     let code = shell.variable("PODS")?;
     ensure(code == "1", "exit code 1", || code.clone())?;
-    let left = shell.run("ls -d \"${TMPDIR:-/tmp}\"/canary-kubectl-* 2>/dev/null || true\n")?;
+    let left = shell.read("ls -d \"${TMPDIR:-/tmp}\"/canary-kubectl-* 2>/dev/null || true")?;
     ensure(left.is_empty(), "no socket of kubectl proxy", || left.clone())?;
     Ok(format!("exit code {code} by the pods' own answers"))
 }
@@ -261,10 +261,11 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
     let pods = query("count by (release) (up == 1)", "release")?;
     let wanted = BTreeMap::from([("canary".to_owned(), 1.0), ("stable".to_owned(), 3.0)]);
     ensure(pods == wanted, &format!("pods found: {wanted:?}"), || format!("{pods:?}"))?;
-    // The last minute has about 500 requests of the README's block. Five standard deviations, as above, are 0.1.
+    // The last minute has about 500 requests of the README's block, and 200 on a busy machine. Five standard deviations
+    // of the share of 200 are 0.15.
     let share = query("release:http_requests:share_rate1m", "release")?;
     let canary = share.get("canary").copied().unwrap_or_default();
-    ensure((0.15..=0.36).contains(&canary), "a quarter of the traffic at the canary", || {
+    ensure((0.1..=0.45).contains(&canary), "a quarter of the traffic at the canary", || {
         format!("{share:?}")
     })?;
     let errors = query("release:http_request_errors:ratio_rate1m", "release")?;
@@ -280,7 +281,7 @@ fn prometheus_sees_the_canary(_: &Cluster, _: &mut Shell, _: Option<Load>) -> Ou
 fn seen_by_the_judge(shell: &mut Shell) -> Result<(BTreeSet<String>, Value), String> {
     // curl reports an error when grep ends
     let events =
-        shell.run("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'\n")?;
+        shell.read("curl -sN --max-time 20 localhost:8090/v1/events | grep -m 1 '^data:.*\"pods\":'")?;
     let state = events.trim_start_matches("data:");
     let state: Value = serde_json::from_str(state).map_err(|error| format!("{state:?}: {error}"))?;
     let pods = state["pods"].as_array().ok_or_else(|| format!("no pods: {state}"))?;
@@ -298,7 +299,7 @@ fn the_judge_sees_all_pods(cluster: &Cluster, shell: &mut Shell, _: Option<Load>
         seen = seen_by_the_judge(shell)?;
         Ok(seen == (pods.clone(), "roll_back".into()))
     })?;
-    let page = shell.run("curl -sS localhost:8090/\n")?;
+    let page = shell.read("curl -sS localhost:8090/")?;
     ensure(page.to_lowercase().starts_with("<!doctype html>"), "a page", || page.clone())?;
     Ok(format!("exit code {code} of the Job; the page shows {:?} and says {}", seen.0, seen.1))
 }
@@ -340,21 +341,22 @@ fn as_many_fail_as_the_label_says(cluster: &Cluster, _: &mut Shell, _: Option<Lo
     ensure(tally.of("stable", 200) + good + failed == FAULTY_SAMPLE, "failures of the canary alone", || {
         tally.summary()
     })?;
-    // binomial: five standard deviations on either side, as above
+    // binomial: six standard deviations on either side, because the distribution is not symmetric
     let mean = (good + failed) as f64 * FAULTY;
-    let five = 5.0 * (mean * (1.0 - FAULTY)).sqrt();
-    ensure((failed as f64 - mean).abs() <= five, &format!("{mean:.0} ± {five:.0} failures"), || {
+    let six = 6.0 * (mean * (1.0 - FAULTY)).sqrt();
+    ensure((failed as f64 - mean).abs() <= six, &format!("{mean:.0} ± {six:.0} failures"), || {
         tally.summary()
     })?;
     let mut errors = BTreeMap::new();
-    eventually("Prometheus sees failures of the canary", || {
+    // a rule that was evaluated after the first few of these requests may have a greater ratio
+    let seen = eventually("Prometheus sees few failures of the canary", || {
         errors = query("release:http_request_errors:ratio_rate1m", "release")?;
-        Ok(errors.get("canary").is_some_and(|ratio| *ratio > 0.0))
-    })?;
+        Ok(errors.get("canary").is_some_and(|ratio| *ratio > 0.0 && *ratio < 4.0 * FAULTY))
+    });
+    seen.map_err(|error| format!("{error}: saw {errors:?}"))?;
     ensure(errors.get("stable") == Some(&0.0), "no failure of the stable release", || format!("{errors:?}"))?;
-    ensure(errors["canary"] < 4.0 * FAULTY, "few failures of the canary", || format!("{errors:?}"))?;
     Ok(format!(
-        "{}, {mean:.0} ± {five:.0} failures were to be expected; error ratios {errors:?}",
+        "{}, {mean:.0} ± {six:.0} failures were to be expected; error ratios {errors:?}",
         tally.summary()
     ))
 }

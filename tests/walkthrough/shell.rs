@@ -1,7 +1,7 @@
 //! One `sh` for all blocks, like a reader's terminal: later blocks see variables and background jobs of earlier ones.
 
 use std::{
-    env, io,
+    env, fs, io,
     io::Write,
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, Stdio},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tempfile::NamedTempFile;
 
 /// How long a block may take. The first build of an image takes longest.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -66,9 +67,16 @@ impl Shell {
         }
     }
 
+    /// What a command prints to its standard output, without what background jobs print meanwhile.
+    pub(crate) fn read(&mut self, command: &str) -> Result<String, String> {
+        let file = NamedTempFile::new().map_err(|error| error.to_string())?;
+        self.run(&format!("{{ {command}\n}} >'{}'\n", file.path().display()))?;
+        fs::read_to_string(file.path()).map_err(|error| error.to_string())
+    }
+
     /// The value of a variable.
     pub(crate) fn variable(&mut self, name: &str) -> Result<String, String> {
-        self.run(&format!("echo \"${name}\"\n")).map(|value| value.trim().to_owned())
+        self.read(&format!("echo \"${name}\"")).map(|value| value.trim().to_owned())
     }
 
     /// Runs the command of the environment variable `name` with these arguments, if there is one.

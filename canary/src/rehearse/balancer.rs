@@ -147,8 +147,8 @@ mod tests {
                 let of_pod = chosen.iter().filter(|one| **one == pod).count() as f64;
                 let expected = if pod == canary { expected } else { (1.0 - expected) / 3.0 };
                 let mean = f64::from(CONNECTIONS) * expected;
-                // five standard deviations
-                let room = 5.0 * (mean * (1.0 - expected)).sqrt();
+                // six standard deviations
+                let room = 6.0 * (mean * (1.0 - expected)).sqrt();
                 assert!((of_pod - mean).abs() <= room, "{share:?}: {of_pod} connections to {pod}");
             }
         }

@@ -172,6 +172,7 @@ async fn take_steps(
     for ((step, next), number) in Step::ALL.into_iter().zip(following).zip(1..) {
         rehearsal.until_wanted(number).await;
         serve.pause(rehearsal, false);
+        rehearsal.begin_round(); // before the step is told, so that no vote about it is for the round before
         rehearsal.show(|progress| {
             *progress = Progress {
                 number,
@@ -186,7 +187,6 @@ async fn take_steps(
                 ..*progress
             };
         });
-        rehearsal.begin_round();
         let (before, of_step) = rehearsal.conditions();
         let changed = before != Conditions { rate: before.rate, ..of_step };
         if changed {
@@ -242,6 +242,10 @@ fn change(
     let (before, of_step) = rehearsal.conditions();
     cluster.label_conditions(&conditions)?;
     cluster.set_canary_share(conditions.share.map(|percent| percent / 100.0).or_else(|| step.share()));
+    // before it is told, so that what is told is about the new trial
+    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
+    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
+    rehearsal.begin_round();
     rehearsal.show(|progress| {
         progress.conditions = conditions;
         progress.began = what_changed(&before, &conditions);
@@ -250,9 +254,6 @@ fn change(
         let is_as_in_step = conditions == Conditions { rate: conditions.rate, ..of_step };
         progress.commands = if is_as_in_step { step.commands(cluster) } else { Vec::new() };
     });
-    let traffic = Traffic::new(conditions.rate).map_err(io::Error::other)?;
-    serve.begin_anew(cluster.canary().map(|canary| canary.template_hash), traffic);
-    rehearsal.begin_round();
     Ok(())
 }
 

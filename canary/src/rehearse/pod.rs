@@ -35,10 +35,12 @@ use canary_judge::Outcome;
 pub(super) const NAMESPACE: &str = "default";
 /// About the time that a container takes to start.
 const START_UP: Duration = Duration::from_secs(1);
-/// The time between two readiness probes, and the time limit of each.
+/// The time between two readiness probes.
 const PROBE: Duration = Duration::from_millis(100);
+/// The time limit of each. On a busy machine, an answer may take longer than the time between two.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The time after which a server that is not ready counts as failed.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The drain delay. It is short, because a pod gets no new connections from the moment of its removal.
 const DRAIN_DELAY: Duration = Duration::from_secs(2);
 /// The maximum number of connections of a pod, as in the manifests.
@@ -157,7 +159,7 @@ fn write_labels(file: &Path, labels: &BTreeMap<String, String>) -> io::Result<()
 async fn until_ready(admin: SocketAddr) {
     let mut client = Client::new(Arc::new(Service::plain(Target::at(admin, "/readyz"))));
     loop {
-        if let Response::Answer(answer) = client.response(Limits::timeout(PROBE)).await
+        if let Response::Answer(answer) = client.response(Limits::timeout(PROBE_LIMIT)).await
             && answer.outcome == Outcome::Success
         {
             return;

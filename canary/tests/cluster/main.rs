@@ -22,6 +22,8 @@ use serde_json::Value;
 use testkit::eventually;
 
 const IMAGE: &str = "shop:1";
+/// The time-out of requests that a pod answers, however busy the cluster is.
+const PATIENT: &str = "--timeout=30s";
 
 /// Builds the image, and brings it to the cluster.
 fn image() {
@@ -119,7 +121,7 @@ impl Namespace {
     }
 
     fn until_ready(&self, name: &str) {
-        self.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]);
+        self.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=300s"]);
     }
 
     /// Starts canary with these arguments, which it gets after the command and the namespace.
@@ -137,7 +139,7 @@ impl Namespace {
     /// Waits for the end, and asserts that nothing is left behind.
     fn ended(&self, child: Child) -> Said {
         let output = child.wait_with_output().expect("it ends");
-        self.assert_clean();
+        self.until_nothing_is_left();
         Said {
             code: output.status.code(),
             output: String::from_utf8(output.stdout).expect("UTF-8"),
@@ -166,9 +168,9 @@ impl Namespace {
         (folders, processes.collect())
     }
 
-    fn assert_clean(&self) {
-        let (folders, processes) = self.traces();
-        assert!(folders.is_empty() && processes.is_empty(), "{folders:?} {processes:?}");
+    /// On a busy machine, canary may end before the guard of kubectl.
+    fn until_nothing_is_left(&self) {
+        eventually("no trace", || self.traces() == (Vec::new(), Vec::new()));
     }
 
     /// The socket of the running `kubectl proxy`.
@@ -208,11 +210,12 @@ fn canaries_that_name_nothing_are_judged_good_broken_hanging_and_crashing() {
     namespace.until_ready("shop");
     for (name, _, code, text) in kinds {
         namespace.until_ready(name);
-        let said = namespace.judge("shop", name, &[]);
+        let more: &[&str] = if code == 0 { &[PATIENT] } else { &[] };
+        let said = namespace.judge("shop", name, more);
         assert_eq!(said.code, Some(code), "{name}: {said:?}");
         assert!(said.output.starts_with(text), "{name}: {said:?}");
     }
-    let said = namespace.judge("shop", "good", &["--count=200", "--share=20%", "--output=json"]);
+    let said = namespace.judge("shop", "good", &["--count=200", "--share=20%", "--output=json", PATIENT]);
     let summary = said.summary();
     assert_eq!(summary["requests"], 200, "{summary}");
     assert_eq!(summary["releases"]["canary"]["expected_share"], 0.2);
@@ -235,7 +238,7 @@ fn workloads_of_every_kind_are_judged() {
             ));
         }
     }
-    namespace.kubectl(&["wait", "pods", "--all", "--for=condition=Ready", "--timeout=120s"]);
+    namespace.kubectl(&["wait", "pods", "--all", "--for=condition=Ready", "--timeout=300s"]);
     for (kind, short, _) in kinds {
         let (stable, bad) = (format!("{short}/{short}-stable"), format!("{short}/{short}-bad"));
         let said = namespace.run(&[&stable, &bad, "--path=/", "--rate=50"]);
@@ -279,7 +282,7 @@ fn rollout(namespace: &Namespace, stable: &str, canary: &str) {
         let pods = namespace.kubectl(&["get", "pods", "--selector=app=ro", "--output=name"]);
         pods.lines().count() == 2
     });
-    let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=120s"];
+    let ready = ["wait", "pods", "--selector=app=ro", "--for=condition=Ready", "--timeout=300s"];
     namespace.kubectl(&ready);
     let said = namespace.run(&["rollout/ro", "--path=/", "--rate=50", "--for=60s"]);
     assert_eq!(said.code, Some(1), "{said:?}");
@@ -311,7 +314,7 @@ fn pods_that_come_and_go_are_not_blamed_and_no_request_is_lost() {
     // without a promotion before its end
     let arguments =
         ["deployment/shop", "deployment/canary", "--path=/", "--rate=40", "--count=1200", "--for=120s"];
-    let more = ["--max-failure-rate=0.01%", "--output=json"];
+    let more = ["--max-failure-rate=0.01%", "--output=json", PATIENT];
     let child = namespace.start("judge", &[&arguments[..], &more].concat());
     namespace.socket();
     namespace.kubectl(&["scale", "deployment/shop", "--replicas=1"]);
@@ -365,9 +368,8 @@ fn a_canary_that_is_not_ready_is_named_and_not_promoted() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\n\
          spec: {selector: {app: shop}, ports: [{port: 80, targetPort: http}]}\n",
     );
-    let arguments =
-        ["service/shop", "--canary=part=canary", "--path=/", "--rate=50", "--for=25s", "--output=json"];
-    let said = namespace.run(&arguments);
+    let arguments = ["service/shop", "--canary=part=canary", "--path=/", "--rate=50", "--for=40s"];
+    let said = namespace.run(&[&arguments[..], &["--output=json", PATIENT]].concat());
     assert!(said.messages.contains("port 8080, to which the Service sends, path /"), "{said:?}");
     assert_eq!(said.code, Some(2), "{said:?}");
     let verdict = &said.summary()["verdict"];
@@ -411,7 +413,7 @@ fn a_refusal_names_the_rules_and_with_them_it_works() {
     assert!(refused.messages.contains("resources: [pods/proxy], verbs: [get]"), "{refused:?}");
     namespace.apply(&role(rules));
     until_allowed(&["get", "pods", "--subresource=proxy"]);
-    let said = namespace.judge("shop", "canary", &[&user, "--count=50"]);
+    let said = namespace.judge("shop", "canary", &[&user, "--count=50", PATIENT]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.output.starts_with("Not yet: the canary has failed 0 of "), "{said:?}");
 }
@@ -451,7 +453,7 @@ fn nothing_is_left_behind_whatever_ends_it() {
         let id = Pid::from_raw(child.id().try_into().expect("an id")).expect("an id");
         kill_process(id, signal).expect("it runs");
         assert_eq!(child.wait().expect("it ends").code(), code);
-        eventually("no trace", || namespace.traces() == (Vec::new(), Vec::new()));
+        namespace.until_nothing_is_left();
     }
 }
 
@@ -547,7 +549,7 @@ fn kubectl_finds_it_as_a_plugin() {
         "--path=/",
     ]);
     assert_eq!(judged.status.code(), Some(1), "{judged:?}");
-    namespace.assert_clean();
+    namespace.until_nothing_is_left();
 }
 
 /// The image of this very binary, with the libraries that it is linked with.
@@ -589,7 +591,7 @@ fn in_the_cluster_the_pods_are_asked_at_their_addresses_with_the_service_account
     let log = loop {
         let log = kubectl(&["--namespace", &namespace.name, "logs", "job/judge-pods"], "");
         let log = String::from_utf8_lossy(&log.stdout).into_owned();
-        if log.contains("Roll back: ") || began.elapsed() > Duration::from_secs(90) {
+        if log.contains("Roll back: ") || began.elapsed() > Duration::from_secs(300) {
             break log;
         }
         thread::sleep(Duration::from_millis(300));

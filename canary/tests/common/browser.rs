@@ -25,7 +25,11 @@ pub struct Browser {
     /// The URL for its commands.
     session: String,
     agent: ureq::Agent,
-    _profile: TempDir,
+    profile: TempDir,
+}
+
+fn tempdir() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 impl Browser {
@@ -37,34 +41,51 @@ impl Browser {
             );
             return None;
         };
-        let profile = tempfile::tempdir().expect("a directory");
-        let options = json!({"args": [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-lcd-text", // grey edges make smaller pictures
-            format!("--user-data-dir={}", profile.path().display()),
-        ]});
-        let wanted = json!({"capabilities": {"alwaysMatch": {
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL"},
-        }}});
         let agent =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let sessions = format!("http://127.0.0.1:{port}/session");
-        let mut new = Self { driver, session: sessions, agent: agent.into(), _profile: profile };
-        let id = new.post("", &wanted)["sessionId"].as_str().expect("a session").to_owned();
-        new.session = format!("{}/{id}", new.session);
+        let session = format!("http://127.0.0.1:{port}/session");
+        let mut new = Self { driver, session, agent: agent.into(), profile: tempdir() };
+        let mut id = None;
+        eventually("the browser starts", || {
+            new.profile = tempdir(); // one that did not start may have left a lock
+            let created = new.ask("", &new.wanted());
+            if let Err(why) = &created {
+                eprintln!("the browser has not started, and is started again: {why}");
+            }
+            id = created.ok().and_then(|created| created["sessionId"].as_str().map(str::to_owned));
+            id.is_some()
+        });
+        new.session = format!("{}/{}", new.session, id.expect("just seen"));
         new.resize(width, height);
         Some(new)
     }
 
+    /// What is wanted of a session.
+    fn wanted(&self) -> Value {
+        let options = json!({"args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-lcd-text", // grey edges make smaller pictures
+            format!("--user-data-dir={}", self.profile.path().display()),
+        ]});
+        json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+            "timeouts": {"script": PATIENCE.as_secs() * 1000}, // 30 s are too few for axe on a busy machine
+        }}})
+    }
+
     /// The value of the answer to a command.
     fn post(&self, command: &str, body: &Value) -> Value {
+        self.ask(command, body).unwrap_or_else(|error| panic!("{command} {body}: {error}"))
+    }
+
+    /// The value of the answer to a command, or the whole answer if it is an error.
+    fn ask(&self, command: &str, body: &Value) -> Result<Value, Value> {
         let url = format!("{}{command}", self.session);
         let answer = self.agent.post(&url).send_json(body).expect("chromedriver answers");
         let status = answer.status();
         let mut answer: Value = answer.into_body().read_json().expect("JSON");
-        assert!(status.is_success(), "{command} {body}: {answer}");
-        answer["value"].take()
+        if status.is_success() { Ok(answer["value"].take()) } else { Err(answer) }
     }
 
     fn devtools(&self, command: &str, parameters: &Value) -> Value {

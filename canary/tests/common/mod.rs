@@ -95,7 +95,11 @@ impl Fleet {
         let (pods, connections) = (Arc::clone(&new.pods), Arc::clone(&new.connections));
         thread::spawn(move || {
             let mut hanging = Vec::new();
-            for client in front.incoming().map_while(Result::ok) {
+            for client in front.incoming() {
+                let Ok(client) = client else {
+                    thread::sleep(Duration::from_millis(10)); // too many open files for a moment
+                    continue;
+                };
                 let turn = connections.fetch_add(1, Ordering::Relaxed);
                 let pod = {
                     let pods = pods.lock().expect("no panic");

@@ -146,6 +146,8 @@ impl Scripted {
                 };
                 client.write_all(answer.as_bytes())
             }
+            // what the page asks after some time without a state
+            ("GET", "/healthz") => client.write_all(file("text/plain", "ok\n").as_bytes()),
             _ => client.write_all(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n"),
         }
     }

@@ -17,6 +17,9 @@ use testkit::{
 
 use super::start;
 
+/// For tests that take no request for lost: an answer of a busy machine is only late.
+pub const PATIENT: &str = "--timeout=1m";
+
 /// A `canary serve` process, or the page of a rehearsal. Dropping it ends the process.
 pub struct Serving {
     pub child: Child,

@@ -21,7 +21,7 @@ fn the_pods_of_a_service_are_compared_and_the_failing_one_is_named() {
     fleet.add_planned("appinfo-4", "stable", |_| (Fate::Fail, std::time::Duration::ZERO));
     let url = fleet.url();
     let (code, output, messages) =
-        run(&["judge", &url, "--aa", "--rate=200", "--for=60s", "--max-failure-rate=1%"]);
+        run(&["judge", &url, "--aa", "--rate=200", "--for=5m", "--max-failure-rate=1%"]);
     assert_eq!(code, Some(1), "{output}{messages}");
     assert!(output.starts_with("Not fit: two halves of stable's pods differ"), "{output}");
     assert!(output.contains("appinfo-4") && !output.contains("appinfo-canary-1"), "{output}");

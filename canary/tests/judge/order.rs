@@ -51,10 +51,10 @@ fn a_canary_whose_failures_come_late_is_rolled_back() {
 fn open_requests_still_count_when_the_time_is_over() {
     let mut fleet = Fleet::new();
     stable_pods(&mut fleet);
-    let delay = Duration::from_secs(3);
+    let delay = Duration::from_secs(6);
     fleet.add_planned("appinfo-canary-1", "canary", failing(0, 1, delay));
     let began = Instant::now();
-    let judged = Judged::of_service(&fleet.url(), &["--rate=100", "--for=1s", TIMEOUT]);
+    let judged = Judged::of_service(&fleet.url(), &["--rate=100", "--for=3s", TIMEOUT]);
     assert_eq!(judged.agreed(), (1, "roll_back"), "{judged:?}");
     assert!(began.elapsed() >= delay, "{judged:?}");
 }
@@ -62,8 +62,7 @@ fn open_requests_still_count_when_the_time_is_over() {
 #[test]
 fn a_canary_that_always_hangs_is_reported_as_never_named() {
     let fleet = Fleet::with_canary(Version::Hanging);
-    let (code, output, messages) =
-        run(&["judge", &fleet.url(), "--count=400", "--rate=200", "--timeout=500ms"]);
+    let (code, output, messages) = run(&["judge", &fleet.url(), "--count=400", "--rate=200", "--timeout=3s"]);
     assert_eq!(code, Some(5), "{output}{messages}");
     assert!(messages.contains("named the release canary\n"), "{messages}");
 }

@@ -25,7 +25,9 @@ fn a_record_says_the_same_again_word_for_word() {
         let fleet = Fleet::with_canary(version);
         let file = tempfile::NamedTempFile::new().expect("a file");
         let record = format!("--record={}", file.path().display());
-        let (code, said, messages) = run(&[&["judge", &fleet.url(), &record], flags].concat());
+        let url = fleet.url();
+        let judge = ["judge", &url, &record, "--timeout=60s"];
+        let (code, said, messages) = run(&[&judge[..], flags].concat());
         assert!(said.len() > 50, "{messages}");
         let (again, said_again, messages) = run(&["judge", "--input", file.path().to_str().expect("UTF-8")]);
         assert_eq!((again, said_again), (code, said), "{messages}");

@@ -234,8 +234,8 @@ fn ended(child: Child) -> (Option<i32>, Value, String) {
 fn a_good_canary_is_promoted_while_pods_restart_and_are_replaced() {
     let cluster = Cluster::new(Quality::Good);
     let judge = cluster.judge(&[
-        "--for=120s",
-        "--slow=http_request_duration_seconds_bucket{le=\"0.5\"}",
+        "--for=10m",
+        "--slow=http_request_duration_seconds_bucket{le=\"1\"}",
         "--latency-metric=http_request_duration_seconds",
         "--slower-by=100%",
     ]);
@@ -262,7 +262,7 @@ fn a_slow_canary_is_rolled_back_by_the_histogram_and_a_record_says_the_same() {
     let cluster = Cluster::new(Quality::Slow);
     let record = cluster.folder.path().join("record").display().to_string();
     let judge = cluster.judge(&[
-        "--for=120s",
+        "--for=10m",
         "--latency-metric=http_request_duration_seconds",
         "--slower-by=20%",
         &format!("--record={record}"),
@@ -288,7 +288,7 @@ fn start_replay(record: &str) -> Child {
 #[test]
 fn a_broken_canary_that_restarts_is_rolled_back() {
     let cluster = Cluster::new(Quality::Broken);
-    let judge = cluster.judge(&["--for=120s"]);
+    let judge = cluster.judge(&["--for=10m"]);
     cluster.restart("canary", "c66665c44", Quality::Broken);
     let (code, summary, told) = ended(judge);
     assert_eq!(code, Some(1), "{summary}\n{told}");
@@ -305,7 +305,7 @@ fn a_broken_canary_that_restarts_is_rolled_back() {
 fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again() {
     let cluster = Cluster::new(Quality::Broken);
     let record = cluster.folder.path().join("record.jsonl");
-    let judge = cluster.judge(&["--for=120s", "--by=path", &format!("--record={}", record.display())]);
+    let judge = cluster.judge(&["--for=10m", "--by=path", &format!("--record={}", record.display())]);
     let (code, summary, told) = ended(judge);
     assert_eq!(code, Some(1), "{summary}\n{told}");
     let text = summary["verdict_text"].as_str().expect("a text");
@@ -324,7 +324,7 @@ fn a_broken_canary_is_rolled_back_by_its_path_and_a_record_says_the_same_again()
 fn a_broken_canary_is_rolled_back_by_its_episodes_and_a_record_says_the_same_again() {
     let cluster = Cluster::new(Quality::Broken);
     let record = cluster.folder.path().join("record.jsonl");
-    let judge = cluster.judge(&["--for=300s", "--episodes=5s", &format!("--record={}", record.display())]);
+    let judge = cluster.judge(&["--for=10m", "--episodes=5s", &format!("--record={}", record.display())]);
     let (code, summary, told) = ended(judge);
     assert_eq!(code, Some(1), "{summary}\n{told}");
     let text = &summary["verdict_text"];
@@ -355,7 +355,7 @@ fn a_broken_canary_is_rolled_back_by_its_episodes_and_a_record_says_the_same_aga
 fn two_halves_of_stables_pods_are_compared_and_the_one_with_a_bad_pod_is_worse() {
     // the canary has no part in it
     let cluster = Cluster::new(Quality::Broken);
-    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=25s"]));
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=45s"]));
     assert_eq!((code, &line["aa"]), (Some(0), &json!("fit")), "{line}\n{told}");
     let halves = line["halves"].as_array().expect("halves");
     let counted = halves.iter().map(|half| half["answers"].as_u64().expect("a count")).sum::<u64>();
@@ -364,7 +364,7 @@ fn two_halves_of_stables_pods_are_compared_and_the_one_with_a_bad_pod_is_worse()
 
     let bad = new_address();
     cluster.add("stable", "567b989978", bad, Quality::Broken);
-    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=120s"]));
+    let (code, line, told) = ended(cluster.judge(&["--aa", "--for=10m"]));
     assert_eq!((code, &line["aa"]), (Some(1), &json!("not_fit")), "{line}\n{told}");
     let failing: Vec<_> =
         line["halves"].as_array().expect("halves").iter().filter(|half| half["failures"] != 0).collect();

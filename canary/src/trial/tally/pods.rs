@@ -93,9 +93,16 @@ enum ItsLabels {
 pub struct Pods {
     by_name: BTreeMap<String, SeenPod>,
     answers: u64,
-    /// The labels of pods before the trial began anew, until they are told again.
+    /// What was known of pods before the trial began anew, until their labels are told again.
     #[serde(skip)]
-    before: BTreeMap<String, BTreeMap<String, String>>,
+    before: BTreeMap<String, Before>,
+}
+
+/// A pod's labels before the trial began anew, and when they had changed.
+#[derive(Clone, Debug)]
+struct Before {
+    labels: BTreeMap<String, String>,
+    changed: BTreeMap<String, Instant>,
 }
 
 impl Pods {
@@ -116,11 +123,14 @@ impl Pods {
         share(count_of(of_release), count_of(self.present()))
     }
 
-    /// No pods, but a label that is not as it was counts as changed.
+    /// No pods, but a label that is not as it was counts as changed, and one that had changed lately still does: a trial
+    /// often begins anew because of it.
     pub(super) fn anew(&self) -> Self {
         let known = self.by_name.iter().filter(|(_, pod)| pod.present && !pod.labels.is_empty());
-        let before = known.map(|(name, pod)| (name.clone(), pod.labels.clone())).collect();
-        Self { before, ..Self::default() }
+        let before = known.map(|(name, SeenPod { labels, changed, .. })| {
+            (name.clone(), Before { labels: labels.clone(), changed: changed.clone() })
+        });
+        Self { before: before.collect(), ..Self::default() }
     }
 
     pub(super) fn observe(&mut self, at: Instant, answer: &Answer) {
@@ -145,7 +155,10 @@ impl Pods {
                 pod.its_labels = if room { ItsLabels::Kept } else { ItsLabels::LeftOut };
             }
             let is_first = first_labels && before.is_none();
-            pod.labels = before.unwrap_or_else(|| std::mem::take(&mut pod.labels));
+            if let Some(Before { labels, changed }) = before {
+                pod.labels = labels;
+                pod.changed.extend(changed);
+            }
             pod.update(at, answer, is_first);
             pod.last_answer = self.answers;
             (pod.present, pod.gone_for_long) = (true, false);
@@ -265,6 +278,20 @@ mod tests {
         assert_eq!(changed("one"), ["fault-percent"]);
         assert_eq!((changed("two").len(), changed("three").len()), (0, 0));
         assert_eq!((named(&anew, "one").counts.requests, anew.before.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_label_that_has_changed_just_before_the_trial_begins_anew_still_counts_as_changed() {
+        let (mut pods, now) = (Pods::default(), Instant::now());
+        pods.observe(now, &answer("one", "release=canary\na=1"));
+        pods.observe(now, &answer("one", "release=canary\na=1\nfault-percent=5"));
+        let (mut anew, later) = (pods.anew(), now + Duration::from_secs(9));
+        anew.observe(later, &answer("one", "release=canary\na=1\nfault-percent=5"));
+        let within = |seconds| -> Vec<_> {
+            named(&anew, "one").changed_within(Duration::from_secs(seconds), later).collect()
+        };
+        assert_eq!(within(10), ["fault-percent"]);
+        assert_eq!(within(9), [""; 0], "it has not changed again");
     }
 
     #[test]

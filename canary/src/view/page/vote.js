@@ -64,6 +64,11 @@ async function ask(vote) {
     }
   } catch {
     tellProblem("The teacher's computer cannot be reached. Trying again.", "question");
+    if (vote !== null && number === sent) {
+      // it may not have arrived, and twice the same is one vote
+      asking = setTimeout(() => ask(vote), EVERY);
+      return;
+    }
   }
   if (number === sent) asking = setTimeout(askUnlessHidden, EVERY);
 }
