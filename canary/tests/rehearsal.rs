@@ -240,9 +240,9 @@ fn of_the_first_mystery_nothing_is_left_in_the_second() {
     assert_eq!(of_canary(&second).1, 0, "it has not failed: {}", second["sides"]);
     assert_eq!(second["failing"]["statuses"]["500"], Value::Null);
     assert_ne!(second["failing"]["last"]["status"], 500, "the last failure was of the first mystery");
-    assert_eq!((&second["outage"], &second["others"]), (&Value::Null, &json!([])));
+    assert_eq!(second["others"], json!([]));
     let (before, now) = (pods(&first), pods(&second));
-    assert_eq!((before.len(), now.len(), before.intersection(&now).count()), (6, 6, 0), "{before:?} {now:?}");
+    assert!(!now.is_empty() && before.is_disjoint(&now), "{before:?} {now:?}");
     // an answer may be late on a busy machine, and then counts
     if second["sides"]["canary"]["failure"] == 0 {
         assert_eq!(second["rules"]["list"][0]["said"], Value::Null);
@@ -311,19 +311,20 @@ fn the_terminal_does_not_tell_the_verdict_either_while_the_judge_is_hidden() {
     let address = told.split(" on http://").nth(1).and_then(|it| it.split(',').next()).expect("the address");
     let rehearsal = Serving { child, address: address.parse().expect("an address") };
     let until_decided = || {
-        let decided = rehearsal.events("/v1/events").find(|state| state["standing"] == "roll_back");
-        decided.expect("a state");
+        eventually("a decision", || {
+            let state = rehearsal.events("/v1/events").next().expect("a state");
+            ["roll_back", "hold", "promote"].iter().any(|decided| state["standing"] == *decided)
+        });
     };
     assert_eq!(rehearsal.post("/v1/step", "{\"step\":1}").status, 200);
     until_decided();
     // the message of that moment would have been written before this one
     assert_eq!(rehearsal.post("/v1/reset", "{}").status, 200);
     let before: Vec<_> = lines.by_ref().take_while(|line| !line.contains("begins anew")).collect();
-    assert!(!before.iter().any(|line| line.contains("Roll back")), "{before:#?}");
+    assert!(!before.iter().any(|line| line.starts_with("canary: trial ")), "{before:#?}");
     until_decided();
     assert_eq!(rehearsal.post("/v1/rehearsal", "{\"curtain\":false}").status, 200);
-    let told = lines.find(|line| line.starts_with("canary: trial ")).expect("the verdict");
-    assert!(told.contains("Roll back: "), "{told}");
+    assert!(lines.any(|line| line.starts_with("canary: trial 5c8d7b6f9: ")), "the verdict");
 }
 
 #[test]

@@ -270,6 +270,9 @@ pub(super) async fn take_steps(
         for (step, number) in Step::ALL.into_iter().zip(before + 1..) {
             rehearsal.until_wanted(number).await;
             let text = step.text(&riddle, serve.answers());
+            if matches!(step, Step::Deploy) {
+                rehearsal.hide_judge(); // before it is told
+            }
             rehearsal.show(|progress| {
                 (progress.number, progress.of, progress.before) = (number, before + Step::ALL.len(), before);
                 (progress.title, progress.next) = (step.title(), Some(step.next()));
@@ -295,14 +298,13 @@ pub(super) async fn take_steps(
     }
 }
 
-/// Begins a mystery behind the curtain. Of the one before, nothing is left.
+/// Begins a mystery and its vote. Of the one before, nothing is left.
 async fn begin(
     riddle: &Arc<Riddle>,
     cluster: &mut Cluster,
     rehearsal: &Rehearsal,
     serve: &Serve,
 ) -> io::Result<()> {
-    rehearsal.hide_judge();
     cluster.delete_all().await?;
     serve.forget();
     rehearsal.begin_round();
