@@ -1,7 +1,9 @@
 //! A server: a public port and a port for probes, their limits, and the drain. `canary serve` uses it as well.
 //!
-//! `port` accepts connections, `connection` serves one, and `wait` has the time limits.
+//! `port` accepts connections, `addresses` counts those of each address, `connection` serves one, and `wait` has the time
+//! limits.
 
+mod addresses;
 mod connection;
 mod host;
 mod port;
@@ -30,8 +32,11 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-pub use self::host::{HostError, host};
 use self::port::{BACKLOG, Limits, Port};
+pub use self::{
+    addresses::is_own,
+    host::{HostError, host},
+};
 pub use crate::http::admin::Phase;
 use crate::{
     config::{self, Listen},
@@ -46,6 +51,9 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     /// The maximum number of open public connections. The process's limit of open files may lower it.
     pub max_connections: u32,
+    /// The maximum number of them from one address. Further ones are closed at once. This machine's own address has no such
+    /// limit.
+    pub max_of_address: u32,
     /// The number of files that the program opens, without connections of the server.
     pub own_files: u64,
     /// The maximum length of a request head, in bytes. A longer one is answered with 431.
@@ -112,6 +120,7 @@ impl Server {
             admin,
             phase,
             max_connections: config::MAX_CONNECTIONS,
+            max_of_address: u32::MAX, // its clients may be behind a proxy
             own_files: OWN_FILES + workers.min(READERS) as u64,
             head_bytes: HEAD_BYTES,
             idle_timeout: config::IDLE_TIMEOUT,
@@ -139,8 +148,8 @@ impl Server {
         } else {
             "--max-connections reached"
         };
-        let Self { head_bytes, idle_timeout, streams, .. } = self;
-        let limits = Limits { connections, reason, head_bytes, idle_timeout, streams };
+        let Self { max_of_address: of_address, head_bytes, idle_timeout, streams, .. } = self;
+        let limits = Limits { connections, of_address, reason, head_bytes, idle_timeout, streams };
         let admin_limits =
             Limits { connections: ADMIN_CONNECTIONS, reason: "too many admin connections", ..limits };
         let start = |(listener, router), limits| {

@@ -8,9 +8,9 @@
 //! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. The port and the drain are
 //!   [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
-//! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a rehearsal,
-//!   `conditions`, what a person changes in them, and `vote`, what a class says. `record`: what was counted, in a file.
-//!   `outage`: messages when answers stop and come back.
+//! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
+//!   rehearsal, `conditions`, what a person changes in them, `vote`, what a class says, and `pace`, how many requests of
+//!   one address are answered. `record`: what was counted, in a file. `outage`: messages when answers stop and come back.
 //! - `state`: the trials in a file, so that they survive a restart.
 //! - `metrics`: the metrics for Prometheus.
 
@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod input;
 mod metrics;
 mod outage;
+mod pace;
 mod rehearsal;
 mod reset;
 mod routes;
@@ -66,6 +67,8 @@ use canary_judge::{Counts, Release, Traffic};
 const MOST_CONNECTIONS: u32 = 512;
 /// The same on the port for phones. A class holds 200 at most.
 const MOST_OF_PHONES: u32 = 256;
+/// The maximum number of connections of one address in a rehearsal. It is a quarter of the phones and of the viewers.
+const MOST_OF_ADDRESS: u32 = 64;
 /// How long a connection may be idle between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum length of a request head, in bytes. Browsers send cookies of other programs on the same host.
@@ -77,6 +80,12 @@ const FILES_OF_SOURCE: u64 = 64;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 /// The minimum time between two messages about the limit of trials.
 const LIMIT_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// How many of these connections one address may have in a rehearsal: at most a quarter, so that one phone does not keep the
+/// others out. It is not fewer than it must be, because phones behind the same router may have one address.
+fn of_address(connections: u32) -> u32 {
+    (connections / 4).clamp(1, MOST_OF_ADDRESS)
+}
 
 /// The ports of a server.
 #[derive(Debug)]
@@ -223,6 +232,9 @@ impl Serve {
         }
         let of_phones = of_phones.min(possible / 3);
         server.max_connections = MOST_CONNECTIONS.min(possible - of_phones);
+        if self.rehearsal.is_some() {
+            server.max_of_address = of_address(server.max_connections);
+        }
         let phones = ports.phones.map(|listener| self.server_for_phones(listener, of_phones));
         let phones = async move {
             match phones {
@@ -251,6 +263,7 @@ impl Serve {
             watch::Sender::new(Phase::Serving),
         );
         server.max_connections = connections;
+        server.max_of_address = of_address(connections);
         server.own_files = 0; // the other port's server reserves them
         server.head_bytes = HEAD_BYTES;
         server.idle_timeout = IDLE_TIMEOUT;
@@ -305,15 +318,16 @@ impl Serve {
     }
 
     fn heading(&self, trials: &Trials) -> Heading<'_> {
-        let progress = |rehearsal: &Arc<Rehearsal>| rehearsal.progress().borrow().clone();
+        let rehearsal = self.rehearsal.as_ref().map(|rehearsal| rehearsal.progress().borrow().clone());
+        let sends = rehearsal.as_ref().is_none_or(|progress| !progress.held && !progress.paused);
         let started = self.started.text_of(self.started.instant);
         Heading {
             title: &self.title,
             counting_since: text_of(self.counting_since(trials)),
             process_started: started,
             clocks: (self.started.instant, self.started.time),
-            rehearsal: self.rehearsal.as_ref().map(progress),
-            outage: self.outage().shown(self.started, Instant::now()),
+            rehearsal,
+            outage: self.outage().shown(self.started, Instant::now()).filter(|_| sends),
             last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -365,8 +379,11 @@ impl Serve {
                     if let Some(text) = limit.reached(trials.full(), now) {
                         message(text);
                     }
-                    for (trial, verdict) in trials.new_decisions(now) {
-                        message(format_args!("trial {trial}: {verdict}"));
+                    // while the judge is hidden, the terminal does not tell, either
+                    if heading.rehearsal.is_none_or(|progress| !progress.curtain) {
+                        for (trial, verdict) in trials.new_decisions(now) {
+                            message(format_args!("trial {trial}: {verdict}"));
+                        }
                     }
                 }
             }

@@ -1997,7 +1997,7 @@ fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
     browser.prefers("light");
     browser.go(&format!("http://{}/", rehearsal.address));
     browser.until_shows("#next", "Next: Deploy the mystery");
-    browser.until_shows("#commands", "canary rehearse --page --mystery 2");
+    browser.until_shows("#commands", "canary rehearse --mystery 2");
     assert_eq!(browser.text("#show-conditions"), "", "sliders would tell the truth");
     let before = places(&browser);
     let newest = || newest(&rehearsal);
@@ -2034,7 +2034,7 @@ fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
     browser.until_shows("#class-said", "The class: 1\u{a0}roll\u{a0}back, ");
     does_not_scroll(&browser);
     keep(&browser, "mystery-judge");
-    take(&browser, 4, "That was the last step");
+    take(&browser, 4, "Next: Another mystery");
     let truth = "The truth: the canary fails 40.9 % of the requests for /account, and no others.";
     browser.until_shows("#text", truth);
     browser.press("d");
@@ -2046,6 +2046,31 @@ fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
         keep(&browser, &format!("mystery-truth-{width}"));
     }
     eventually("nothing has moved", || places(&browser) == before);
+
+    take(&browser, 1, "Next: Decide");
+    browser.until_shows("#commands", "canary rehearse --mystery 3");
+    browser.until_shows("#verdict", "Would you promote it?");
+    browser.until_shows("#vote-count", "0 votes");
+    let steps = "[...document.querySelectorAll('#steps li')].map(one => one.ariaCurrent ?? one.className)";
+    assert_eq!(browser.run(&format!("return {steps}")), json!(["step", "", "", ""]));
+    let canary = || newest()["sides"]["canary"].clone();
+    eventually("the second canary answers", || canary()["success"].as_u64() > Some(20));
+    gives_nothing_away(&browser);
+    let red = browser.count("#wall use[href='#canary-failed']");
+    let late = canary()["slow"].as_u64(); // on a busy machine
+    assert!(Some(red) <= late, "{red} marks of the first mystery");
+    does_not_scroll(&browser);
+    keep(&browser, "mystery-second");
+    take(&browser, 2, "Next: Ask the judge");
+    browser.until_shows("#text", "The bill: by now the canary has failed ");
+    let bill = browser.text("#text");
+    let of_the_first = format!("has failed {} of {} requests", numbers[0], numbers[1]);
+    assert!(!bill.contains(&of_the_first), "{bill}");
+    take(&browser, 3, "Next: Tell the truth");
+    assert_eq!(browser.text("#class-said"), "", "nobody has voted about this one");
+    take(&browser, 4, "Next: Another mystery");
+    browser.until_shows("#text", "The truth: the canary is as good as stable. It never fails.");
+    eventually("nothing has moved", || places(&browser) == before);
     is_without_complaints(&browser);
 }
 
@@ -2053,7 +2078,7 @@ fn a_mystery_tells_its_truth_last_and_until_then_only_what_can_be_counted() {
 fn shows_only_what_can_be_counted(state: &Value, phones: std::net::SocketAddr) {
     let progress = &state["rehearsal"];
     let expected = json!({
-        "number": 1, "of": 4, "title": "Deploy the mystery", "commands": ["canary rehearse --page --mystery 2"],
+        "number": 1, "of": 4, "before": 0, "title": "Deploy the mystery", "commands": ["canary rehearse --mystery 2"],
         "text": "Is the canary good, or bad in some way? Watch its answers, and decide.", "note": progress["note"],
         "began": "", "next": "Decide", "under_way": false, "held": false, "curtain": true,
         "conditions":

@@ -3,15 +3,18 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use common::{run, serving::Serving, start};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use testkit::{
-    eventually,
+    PATIENCE, eventually,
     http::{self, Answer},
 };
 
@@ -247,9 +250,6 @@ fn the_votes_address_is_printed_with_a_code_and_flags_that_do_not_fit_are_told()
     rehearsal.kill().expect("it runs");
     rehearsal.wait().expect("it ends");
 
-    let (status, output, messages) = run(&["rehearse", "--vote"]);
-    assert_eq!((status, output.as_str()), (Some(3), ""));
-    assert!(messages.contains("--page"), "{messages}");
     let (status, _, messages) = run(&["rehearse", "--page", "--vote=room"]);
     assert!(status == Some(3) && messages.contains("invalid value 'room' for '--vote"), "{messages}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -261,6 +261,80 @@ fn the_votes_address_is_printed_with_a_code_and_flags_that_do_not_fit_are_told()
     );
     let without = Serving::rehearse(&[]);
     assert_eq!(without.get("/v1/vote.svg").status, 404);
+}
+
+/// A connection to this address from another one of this machine, as a phone has it. `None` where there is no other one.
+fn connect_from(number: u8, to: SocketAddr) -> Option<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, number], 0)).into()).ok()?;
+    socket.connect(&to.into()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    Some(socket.into())
+}
+
+/// Whether the server has closed it without an answer.
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn a_phone_has_a_quarter_of_the_connections_and_the_others_still_vote() {
+    let (rehearsal, to) = Serving::rehearse_with_vote(0, &[]);
+    hide(&rehearsal, true);
+    let silent = || {
+        let stream = connect_from(2, to)?;
+        stream.set_nonblocking(true).expect("a socket");
+        Some(stream)
+    };
+    if silent().is_none() {
+        eprintln!("SKIPPED: this machine has no address 127.0.0.2");
+        return;
+    }
+    let mut held = Vec::new();
+    eventually("the last connection is closed and the first is not", || {
+        held.clear(); // of an attempt that took too long
+        held.extend((0..65).filter_map(|_| silent()));
+        let [first, .., last] = &held[..] else { return false };
+        // a silent one is closed after 10 s, the first of them first
+        eventually("an end", || is_closed(last) || is_closed(first));
+        !is_closed(first)
+    });
+    assert_eq!(Phone::new(to).votes(1, "wait"), (200, String::new()));
+    let mut other = connect_from(3, to).expect("an address");
+    let request = format!("GET / HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n");
+    other.write_all(request.as_bytes()).expect("it reads");
+    let mut page = String::new();
+    other.read_to_string(&mut page).expect("an answer");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    held.clear();
+    eventually("there is room again", || {
+        let stream = connect_from(2, to).expect("an address");
+        (&stream).write_all(request.as_bytes()).is_ok() && stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    });
+}
+
+#[test]
+fn a_phone_that_sends_many_requests_waits_for_each_answer_on_both_ports() {
+    let (rehearsal, phones) = Serving::rehearse_with_vote(0, &[]);
+    for (to, path) in [(phones, "/v1/vote"), (rehearsal.address, "/healthz")] {
+        let Some(mut stream) = connect_from(2, to) else {
+            eprintln!("SKIPPED: this machine has no address 127.0.0.2");
+            return;
+        };
+        let begin = Instant::now();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {to}\r\n");
+        let all = format!("{head}\r\n").repeat(200) + &head + "connection: close\r\n\r\n";
+        let mut writer = stream.try_clone().expect("a socket");
+        let writing = thread::spawn(move || writer.write_all(all.as_bytes()));
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("answers");
+        writing.join().expect("no panic").expect("it reads");
+        assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 201, "{path}");
+        assert!(begin.elapsed() >= Duration::from_secs(2), "100 a second: {:?}, {path}", begin.elapsed());
+    }
 }
 
 /// What it says in a network namespace with a network of each name and address, until it tells where phones vote, or ends. `None`

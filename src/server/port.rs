@@ -17,7 +17,11 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{connection, wait::Terms};
+use super::{
+    addresses::{Addresses, Place},
+    connection,
+    wait::Terms,
+};
 use crate::http::admin::Phase;
 
 /// The maximum number of connections that wait in the kernel until they are accepted.
@@ -37,6 +41,8 @@ const STREAM_BUFFER: usize = 64 << 10;
 pub(super) struct Limits {
     /// The maximum number of open connections.
     pub(super) connections: u32,
+    /// The maximum number of them from one address.
+    pub(super) of_address: u32,
     /// What sets this maximum, for the log.
     pub(super) reason: &'static str,
     pub(super) head_bytes: usize,
@@ -50,6 +56,7 @@ pub(super) struct Port {
     http: http1::Builder,
     limits: Limits,
     slots: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
     terms: watch::Sender<Terms>,
 }
 
@@ -65,7 +72,7 @@ impl Port {
         let idle_timeout = limits.idle_timeout;
         let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false, idle_timeout });
         let slots = Arc::new(Semaphore::new(limits.connections as usize));
-        Arc::new(Self { router, http, limits, slots, terms })
+        Arc::new(Self { router, http, limits, slots, addresses: Arc::default(), terms })
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
@@ -101,8 +108,11 @@ impl Port {
             };
             match accepted {
                 Ok((stream, remote)) => {
+                    let Some(place) = self.addresses.place(remote.ip(), self.limits.of_address) else {
+                        continue; // which closes it
+                    };
                     let Some(slot) = self.slot(&mut full).await else { return };
-                    self.serve(stream, remote, slot);
+                    self.serve(stream, remote, (slot, place));
                 }
                 Err(error) => {
                     if let Some(times) = failed.due() {
@@ -138,7 +148,7 @@ impl Port {
         }
     }
 
-    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, slot: OwnedSemaphorePermit) {
+    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
         // the connection works without these options, too
         let _ = stream.set_nodelay(true);
         if self.limits.streams {
@@ -148,7 +158,7 @@ impl Port {
         let port = Arc::clone(self);
         tokio::spawn(async move {
             connection::serve(stream, remote, &port.router, &port.http, port.terms.subscribe()).await;
-            drop(slot);
+            drop(held);
             port.on_slot_freed();
         });
     }

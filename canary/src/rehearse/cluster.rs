@@ -1,6 +1,6 @@
 //! The Deployments, and the effects of kubectl commands on them.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, mem, path::PathBuf, sync::Arc};
 
 use appinfo::http::faults::{FAULT_DELAY_MS, FAULT_PERCENT};
 use tempfile::TempDir;
@@ -241,6 +241,15 @@ impl Cluster {
     pub(super) async fn delete(&mut self, manifest: Manifest) -> io::Result<()> {
         let mut ending = JoinSet::new();
         for pod in self.pods.remove(manifest.name).unwrap_or_default() {
+            self.dismiss(pod, &mut ending);
+        }
+        self.all_ended(ending).await
+    }
+
+    /// Deletes all Deployments. Returns when their pods have ended.
+    pub(super) async fn delete_all(&mut self) -> io::Result<()> {
+        let mut ending = JoinSet::new();
+        for pod in mem::take(&mut self.pods).into_values().flatten() {
             self.dismiss(pod, &mut ending);
         }
         self.all_ended(ending).await

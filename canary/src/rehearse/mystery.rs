@@ -5,9 +5,7 @@
 
 use std::{
     convert::Infallible,
-    fmt,
-    future::pending,
-    io,
+    fmt, io,
     ops::Range,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -29,6 +27,7 @@ use super::{
     steps::REPLICAS,
 };
 use crate::{
+    messages::message,
     serve::{Rehearsal, Serve},
     view::page::{Canary, Conditions, Progress},
 };
@@ -126,9 +125,19 @@ impl Riddle {
         Self { seed, truth: Truth::of(seed), began: OnceLock::new() }
     }
 
+    /// The one that is played after it: that of the next seed. So the same first seed is the same series.
+    fn following(&self) -> Self {
+        Self::of(self.seed.wrapping_add(1))
+    }
+
     /// The command that plays it again.
-    pub(super) fn command(&self) -> String {
-        format!("canary rehearse --page --mystery {}", self.seed)
+    fn command(&self) -> String {
+        format!("canary rehearse --mystery {}", self.seed)
+    }
+
+    /// Tells how to play it again.
+    pub(super) fn tell(&self) {
+        message(format_args!("to play the same mystery again: {}", self.command()));
     }
 
     /// What happens to a request for this path at this pod, after this time.
@@ -206,6 +215,16 @@ impl Step {
         }
     }
 
+    /// What the button for the step after it says.
+    fn next(self) -> &'static str {
+        match self {
+            Self::Deploy => Self::Decide.title(),
+            Self::Decide => Self::AskTheJudge.title(),
+            Self::AskTheJudge => Self::TellTheTruth.title(),
+            Self::TellTheTruth => "Another mystery",
+        }
+    }
+
     fn text(self, riddle: &Riddle, [stable, canary]: [Counts; 2]) -> String {
         match self {
             Self::Deploy => {
@@ -237,36 +256,62 @@ pub(super) fn before_the_first_step(riddle: &Riddle, progress: Progress) -> Prog
     }
 }
 
-/// Takes each step when a viewer requests it. Returns only on an error.
+/// Takes each step when a viewer requests it, of one mystery after another. Returns only on an error.
 pub(super) async fn take_steps(
-    riddle: &Riddle,
+    first: Arc<Riddle>,
     cluster: &mut Cluster,
     mut notes: UnboundedReceiver<String>,
     rehearsal: &Rehearsal,
     serve: &Serve,
 ) -> io::Result<Infallible> {
-    let following = Step::ALL.into_iter().skip(1).map(Some).chain([None]);
-    for ((step, next), number) in Step::ALL.into_iter().zip(following).zip(1..) {
-        rehearsal.until_wanted(number).await;
-        serve.pause(rehearsal, false);
-        let text = step.text(riddle, serve.answers());
-        rehearsal.show(|progress| {
-            (progress.number, progress.title, progress.next) = (number, step.title(), next.map(Step::title));
-            (progress.text, progress.under_way) = (text, true);
-            progress.note = String::new();
-        });
-        match step {
-            Step::Deploy => {
-                rehearsal.set_curtain(true);
-                showing_notes(deploy(cluster), &mut notes, rehearsal).await?;
-                let _ = riddle.began.set(Instant::now()); // a step is taken once
+    let (mut riddle, mut before) = (first, 0);
+    riddle.tell(); // before a class sees it
+    loop {
+        for (step, number) in Step::ALL.into_iter().zip(before + 1..) {
+            rehearsal.until_wanted(number).await;
+            let text = step.text(&riddle, serve.answers());
+            if matches!(step, Step::Deploy) {
+                rehearsal.hide_judge(); // before it is told
             }
-            Step::Decide => {}
-            Step::AskTheJudge | Step::TellTheTruth => rehearsal.set_curtain(false),
+            rehearsal.show(|progress| {
+                (progress.number, progress.of, progress.before) = (number, before + Step::ALL.len(), before);
+                (progress.title, progress.next) = (step.title(), Some(step.next()));
+                (progress.commands, progress.text) = (vec![riddle.command()], text);
+                (progress.note, progress.under_way) = (String::new(), true);
+                progress.paused = matches!(step, Step::Deploy);
+            });
+            serve.pause(rehearsal, false);
+            if number > Step::ALL.len() && matches!(step, Step::Deploy) {
+                riddle.tell();
+            }
+            match step {
+                Step::Deploy => {
+                    let beginning = begin(&riddle, cluster, rehearsal, serve);
+                    showing_notes(beginning, &mut notes, rehearsal).await?;
+                }
+                Step::Decide => {}
+                Step::AskTheJudge | Step::TellTheTruth => rehearsal.set_curtain(false),
+            }
+            rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
         }
-        rehearsal.show(|progress| (progress.under_way, progress.paused) = (false, false));
+        (riddle, before) = (Arc::new(riddle.following()), before + Step::ALL.len());
     }
-    pending().await
+}
+
+/// Begins a mystery and its vote. Of the one before, nothing is left.
+async fn begin(
+    riddle: &Arc<Riddle>,
+    cluster: &mut Cluster,
+    rehearsal: &Rehearsal,
+    serve: &Serve,
+) -> io::Result<()> {
+    cluster.delete_all().await?;
+    serve.forget();
+    rehearsal.begin_round();
+    cluster.riddle = Some(Arc::clone(riddle));
+    deploy(cluster).await?;
+    let _ = riddle.began.set(Instant::now()); // it begins once
+    Ok(())
 }
 
 async fn deploy(cluster: &mut Cluster) -> io::Result<()> {
@@ -278,6 +323,7 @@ async fn deploy(cluster: &mut Cluster) -> io::Result<()> {
 mod tests {
     use std::{
         collections::{BTreeSet, HashSet},
+        iter,
         mem::discriminant,
         net::Ipv4Addr,
     };
@@ -332,6 +378,20 @@ mod tests {
             let told = Step::TellTheTruth.text(&riddle(truth), <[Counts; 2]>::default());
             assert!(told.len() <= 110 && told.contains(&format!(" {percent} %")), "one line: {told}");
         }
+    }
+
+    #[test]
+    fn the_next_mystery_is_that_of_the_next_seed_so_a_series_is_the_same_again() {
+        let series = |first| {
+            let all = iter::successors(Some(Riddle::of(first)), |riddle| Some(riddle.following()));
+            all.map(|riddle| (riddle.seed, riddle.truth)).take(8).collect::<Vec<_>>()
+        };
+        let expected: Vec<_> = (7..15).map(|seed| (seed, Truth::of(seed))).collect();
+        assert_eq!(series(7), expected);
+        let kinds: HashSet<_> = expected.iter().map(|(_, truth)| discriminant(truth)).collect();
+        assert!(kinds.len() >= 4, "neighbours differ: {expected:?}");
+        assert_eq!(series(u32::MAX)[1], (0, Truth::of(0)), "the last one is followed by the first");
+        assert!(Riddle::of(7).following().began.get().is_none());
     }
 
     #[test]

@@ -74,14 +74,11 @@ pub(super) async fn run(
     if let Some(at) = &at {
         invite(at, address);
     }
-    if let Some(riddle) = &riddle {
-        message(format_args!("to play the same mystery again: {}", riddle.command()));
-    }
     let serve = Serve::new(title, Some(Arc::clone(&rehearsal)), trial, access)?;
     let ports = Ports { public: listener, admin: None, phones };
     let steps = async {
         match riddle {
-            Some(riddle) => mystery::take_steps(&riddle, &mut cluster, notes, &rehearsal, &serve).await,
+            Some(riddle) => mystery::take_steps(riddle, &mut cluster, notes, &rehearsal, &serve).await,
             None => take_steps(&mut cluster, notes, &rehearsal, &serve).await,
         }
     };
@@ -147,6 +144,7 @@ fn before_the_first_step(rate: f64) -> Progress {
     Progress {
         number: 0,
         of: Step::ALL.len(),
+        before: 0,
         title: "A rehearsal with no cluster",
         commands: Vec::new(),
         text: LEFT_OUT.to_owned(),

@@ -16,6 +16,7 @@ use super::{
     access::{Access, Refusal, json},
     conditions::Wanted,
     input::read_json,
+    outage::Outage,
     vote::{Ballots, Vote},
 };
 use crate::view::page::{self, Conditions, Progress};
@@ -79,6 +80,14 @@ impl Rehearsal {
             if let Some(vote) = &mut progress.vote {
                 vote.round = ballots.shown();
             }
+        });
+    }
+
+    /// Hides the judge without a round of the vote: there is nothing to vote about before [`Self::begin_round`].
+    pub(crate) fn hide_judge(&self) {
+        self.change_with_ballots(|progress, ballots| {
+            progress.curtain = true;
+            ballots.forget();
         });
     }
 
@@ -214,10 +223,21 @@ impl Serve {
         self.rehearsal.as_deref().ok_or_else(no_steps)
     }
 
-    /// Pauses the requests of the rehearsal, or goes on. The trials do not take the pause for an absence of the canary.
+    /// Pauses the requests of the rehearsal, or goes on. The trials do not take the pause for an absence of the canary, and
+    /// no outage goes on in it.
     pub(crate) fn pause(&self, rehearsal: &Rehearsal, paused: bool) {
         self.trials().pause(paused, Instant::now());
-        rehearsal.show(|progress| progress.held = paused);
+        let mut before = paused;
+        rehearsal.show(|progress| before = mem::replace(&mut progress.held, paused));
+        if before != paused {
+            *self.outage() = Outage::default();
+        }
+    }
+
+    /// Forgets all that was seen: what is watched from now on has nothing to do with it.
+    pub(crate) fn forget(&self) {
+        self.trials().forget(Instant::now());
+        *self.outage() = Outage::default();
     }
 }
 
@@ -256,6 +276,7 @@ pub(super) mod tests {
         Progress {
             number: 0,
             of: 2,
+            before: 0,
             title: "",
             commands: Vec::new(),
             text: String::new(),

@@ -23,6 +23,7 @@ use super::{
     engines,
     events::{MOST_VIEWERS, Rights},
     input::wanted_trial,
+    pace::{Paces, in_turn},
     rehearsal, reset, verdict, vote,
 };
 use crate::view::page;
@@ -47,7 +48,9 @@ const NOT_BUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The routes for clients.
 pub(super) fn router(serve: Arc<Serve>) -> Router {
-    Router::new()
+    // in a rehearsal, the service that is judged is in this process, too
+    let paces = serve.rehearsal.is_some().then(Arc::<Paces>::default);
+    let router = Router::new()
         .route("/v1/verdict", get(verdict::verdict))
         .route("/v1/events", get(events))
         .route("/v1/reset", post(reset::reset))
@@ -61,7 +64,11 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .fallback(page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&serve), guard))
-        .with_state(serve)
+        .with_state(serve);
+    match paces {
+        Some(paces) => router.layer(middleware::from_fn_with_state(paces, in_turn)),
+        None => router,
+    }
 }
 
 /// The routes for probes and for Prometheus, for a port of their own. [`router`] has them as well.

@@ -339,6 +339,16 @@ impl Trials {
         Some(id)
     }
 
+    /// Forgets all trials and versions.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.named.clear();
+        self.versions = Versions::default();
+        for one in [&mut self.all, &mut self.unseen] {
+            one.reset(now); // not new, because requests may be under way
+        }
+        self.changes = self.changes.wrapping_add(1);
+    }
+
     /// The name of the trial, if there is one. A resource without a checksum means its last rollout.
     fn known_as(&self, wanted: &Wanted) -> Option<String> {
         let (id, by_name) = match wanted {

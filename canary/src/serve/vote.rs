@@ -31,6 +31,7 @@ use super::{
     Serve,
     access::{Refusal, json},
     input::read_json,
+    pace::{Paces, in_turn},
     rehearsal::Rehearsal,
     routes::{guard, method_not_allowed},
 };
@@ -77,6 +78,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
         .fallback(file)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&serve), guard))
+        .layer(middleware::from_fn_with_state(Arc::<Paces>::default(), in_turn))
         .with_state(serve)
 }
 
@@ -85,7 +87,7 @@ pub(super) fn router(serve: Arc<Serve>) -> Router {
 struct Question {
     /// The number of the round; null while none is open.
     round: Option<u32>,
-    /// The number of the step, and its title.
+    /// The number of the step, as the page shows it, and its title.
     step: usize,
     title: &'static str,
     /// The answers of the canary so far.
@@ -180,7 +182,7 @@ impl Serve {
         let (step, title) = {
             let progress = rehearsal.progress();
             let progress = progress.borrow();
-            (progress.number, progress.title)
+            (progress.number - progress.before, progress.title)
         };
         let ballots = vote.ballots();
         Question {

@@ -115,7 +115,8 @@ function showHeader({ title, requests, seconds, trial, rehearsal }) {
   document.body.classList.toggle("curtained", isCurtained());
 }
 
-function showSteps({ number, of, title, text, commands, note, began, next, under_way, held }) {
+function showSteps({ number: taken, of: all, before, title, text, commands, note, began, next, under_way, held }) {
+  const [number, of] = [taken - before, all - before];
   while ($("steps").childElementCount > of) $("steps").lastElementChild.remove();
   while ($("steps").childElementCount < of) $("steps").append(element("li", "", $("steps").childElementCount + 1));
   [...$("steps").children].forEach((item, index) => {

@@ -10,6 +10,8 @@ pub(crate) struct Progress {
     pub(crate) number: usize,
     /// The number of steps.
     pub(crate) of: usize,
+    /// How many of them belong to earlier mysteries. The page shows the others alone.
+    pub(crate) before: usize,
     pub(crate) title: &'static str,
     /// The commands that do the same on a cluster.
     pub(crate) commands: Vec<String>,

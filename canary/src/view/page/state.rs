@@ -43,7 +43,7 @@ pub(crate) struct Heading<'a> {
     pub(crate) rehearsal: Option<Progress>,
     /// What is wrong with the whole service at the moment.
     pub(crate) outage: Option<Outage>,
-    /// The last answer that was a failure, of any trial.
+    /// The last answer that was a failure, of any version.
     pub(crate) last_failure: Option<FailingAnswer>,
 }
 
@@ -320,7 +320,12 @@ impl<'a> State<'a> {
             causes: tally.causes(),
             failing: Failing {
                 statuses: tally.failing(),
-                last: heading.last_failure.as_ref().map(|last| LastFailure::new(last, heading.clocks)),
+                // as the status codes, only of this trial's time
+                last: heading
+                    .last_failure
+                    .as_ref()
+                    .filter(|last| last.at >= tally.began())
+                    .map(|last| LastFailure::new(last, heading.clocks)),
             },
             dots: dots(trial),
             history: points(history, trial, &verdict, now),
