@@ -106,7 +106,7 @@ fn broken_canary() -> Value {
         requests (between 90 % and 100 %), and stable 0 of 255 requests (between 0 % and 3.1 %).";
     let mut state = state("roll_back", sentence, 85, true);
     state["rehearsal"] = json!({
-        "number": 4, "of": 11, "title": "Deploy the broken canary",
+        "number": 4, "of": 11, "before": 0, "title": "Deploy the broken canary",
         "commands": ["kubectl create -f deployment/canary-broken.yaml"],
         "text": "A pod of a new version starts, and Kubernetes says that it is ready. Watch its answers.",
         "note": "", "began": "", "next": "Roll back", "under_way": false, "held": false, "curtain": false, "conditions": {
