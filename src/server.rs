@@ -1,9 +1,7 @@
 //! A server: a public port and a port for probes, their limits, and the drain. `canary serve` uses it as well.
 //!
-//! `port` accepts connections, `addresses` counts those of each address, `connection` serves one, and `wait` has the time
-//! limits.
+//! `port` accepts connections, `connection` serves one, and `wait` has the time limits.
 
-mod addresses;
 mod connection;
 mod host;
 mod port;
@@ -34,8 +32,8 @@ use tracing::{error, info, warn};
 
 use self::port::{BACKLOG, Limits, Port};
 pub use self::{
-    addresses::is_own,
     host::{HostError, host},
+    port::Admit,
 };
 pub use crate::http::admin::Phase;
 use crate::{
@@ -51,9 +49,8 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     /// The maximum number of open public connections. The process's limit of open files may lower it.
     pub max_connections: u32,
-    /// The maximum number of them from one address. Further ones are closed at once. This machine's own address has no such
-    /// limit.
-    pub max_of_address: u32,
+    /// Which of them are served. Without it, all are.
+    pub admit: Option<Admit>,
     /// The number of files that the program opens, without connections of the server.
     pub own_files: u64,
     /// The maximum length of a request head, in bytes. A longer one is answered with 431.
@@ -120,7 +117,7 @@ impl Server {
             admin,
             phase,
             max_connections: config::MAX_CONNECTIONS,
-            max_of_address: u32::MAX, // its clients may be behind a proxy
+            admit: None,
             own_files: OWN_FILES + workers.min(READERS) as u64,
             head_bytes: HEAD_BYTES,
             idle_timeout: config::IDLE_TIMEOUT,
@@ -148,16 +145,16 @@ impl Server {
         } else {
             "--max-connections reached"
         };
-        let Self { max_of_address: of_address, head_bytes, idle_timeout, streams, .. } = self;
-        let limits = Limits { connections, of_address, reason, head_bytes, idle_timeout, streams };
+        let Self { head_bytes, idle_timeout, streams, .. } = self;
+        let limits = Limits { connections, reason, head_bytes, idle_timeout, streams };
         let admin_limits =
             Limits { connections: ADMIN_CONNECTIONS, reason: "too many admin connections", ..limits };
-        let start = |(listener, router), limits| {
-            let port = Port::new(router, limits);
+        let start = |(listener, router), limits, admit| {
+            let port = Port::new(router, limits, admit);
             (Arc::clone(&port), tokio::spawn(port.accept(listener)))
         };
-        let admin = self.admin.map(|admin| start(admin, admin_limits)); // answers probes until the drain is over
-        let (public, accepting) = start(self.public, limits);
+        let admin = self.admin.map(|admin| start(admin, admin_limits, None)); // answers probes until the drain is over
+        let (public, accepting) = start(self.public, limits, self.admit);
 
         let shutdown = shutdown.await;
         self.phase.send_replace(Phase::Draining);

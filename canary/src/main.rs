@@ -49,7 +49,7 @@ fn run(command: &Command) -> io::Result<Exit> {
             Command::Watch(flags) => commands::watch::run(flags).await,
             Command::Judge(flags) => commands::judge::run(flags).await,
             Command::Serve(flags) => commands::serve::run(flags).await,
-            Command::Rehearse(flags) => Box::pin(commands::rehearse::run(flags)).await, // the largest of them
+            Command::Rehearse(flags) => commands::rehearse::run(flags).await,
         }
     });
     runtime.shutdown_background(); // does not wait for open requests

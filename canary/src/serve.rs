@@ -5,8 +5,8 @@
 //! which requests are answered.
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
-//! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. The port and the drain are
-//!   [`appinfo::server`]'s.
+//! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. `addresses`: how many
+//!   connections of each address. The port and the drain are [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal, `conditions`, what a person changes in them, `vote`, what a class says, and `pace`, how many requests of
@@ -15,6 +15,7 @@
 //! - `metrics`: the metrics for Prometheus.
 
 mod access;
+mod addresses;
 mod conditions;
 mod engines;
 mod events;
@@ -233,7 +234,7 @@ impl Serve {
         let of_phones = of_phones.min(possible / 3);
         server.max_connections = MOST_CONNECTIONS.min(possible - of_phones);
         if self.rehearsal.is_some() {
-            server.max_of_address = of_address(server.max_connections);
+            server.admit = Some(addresses::at_most(of_address(server.max_connections)));
         }
         let phones = ports.phones.map(|listener| self.server_for_phones(listener, of_phones));
         let phones = async move {
@@ -263,7 +264,7 @@ impl Serve {
             watch::Sender::new(Phase::Serving),
         );
         server.max_connections = connections;
-        server.max_of_address = of_address(connections);
+        server.admit = Some(addresses::at_most(of_address(connections)));
         server.own_files = 0; // the other port's server reserves them
         server.head_bytes = HEAD_BYTES;
         server.idle_timeout = IDLE_TIMEOUT;

@@ -1,8 +1,9 @@
 //! A router on a port: how many connections may be open, and how new ones are accepted.
 
 use std::{
+    any::Any,
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,11 +18,7 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{
-    addresses::{Addresses, Place},
-    connection,
-    wait::Terms,
-};
+use super::{connection, wait::Terms};
 use crate::http::admin::Phase;
 
 /// The maximum number of connections that wait in the kernel until they are accepted.
@@ -36,13 +33,15 @@ const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// reader would have to read all of it before the newest bytes.
 const STREAM_BUFFER: usize = 64 << 10;
 
+/// Admits a connection of the client at this address, or returns `None`: then the connection is closed at once. What it
+/// returns is dropped when the connection has ended.
+pub type Admit = Box<dyn Fn(IpAddr) -> Option<Box<dyn Any + Send>> + Send + Sync>;
+
 /// How a port serves its connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// The maximum number of open connections.
     pub(super) connections: u32,
-    /// The maximum number of them from one address.
-    pub(super) of_address: u32,
     /// What sets this maximum, for the log.
     pub(super) reason: &'static str,
     pub(super) head_bytes: usize,
@@ -56,12 +55,12 @@ pub(super) struct Port {
     http: http1::Builder,
     limits: Limits,
     slots: Arc<Semaphore>,
-    addresses: Arc<Addresses>,
+    admit: Option<Admit>,
     terms: watch::Sender<Terms>,
 }
 
 impl Port {
-    pub(super) fn new(router: Router, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(router: Router, limits: Limits, admit: Option<Admit>) -> Arc<Self> {
         let mut http = http1::Builder::new();
         http.max_buf_size(limits.head_bytes);
         // Answer a client that has closed its sending side. With this, hyper also reads nothing until the answer is
@@ -72,7 +71,7 @@ impl Port {
         let idle_timeout = limits.idle_timeout;
         let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false, idle_timeout });
         let slots = Arc::new(Semaphore::new(limits.connections as usize));
-        Arc::new(Self { router, http, limits, slots, addresses: Arc::default(), terms })
+        Arc::new(Self { router, http, limits, slots, admit, terms })
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
@@ -108,11 +107,12 @@ impl Port {
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    let Some(place) = self.addresses.place(remote.ip(), self.limits.of_address) else {
+                    let admitted = self.admit.as_ref().map(|admit| admit(remote.ip()));
+                    if let Some(None) = admitted {
                         continue; // which closes it
-                    };
+                    }
                     let Some(slot) = self.slot(&mut full).await else { return };
-                    self.serve(stream, remote, (slot, place));
+                    self.serve(stream, remote, (slot, admitted));
                 }
                 Err(error) => {
                     if let Some(times) = failed.due() {
@@ -148,7 +148,8 @@ impl Port {
         }
     }
 
-    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
+    /// Serves the connection, and holds `held` as long as it is open.
+    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, held: impl Send + 'static) {
         // the connection works without these options, too
         let _ = stream.set_nodelay(true);
         if self.limits.streams {

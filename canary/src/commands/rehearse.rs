@@ -37,7 +37,8 @@ pub async fn run(flags: &RehearseFlags) -> io::Result<Exit> {
         let access = Access { hosts: flags.allow_host.clone(), ..Access::default() };
         let mystery = flags.mystery.map(|seed| seed.unwrap_or_else(|| fastrand::u32(1..=MOST_DRAWN)));
         let (rate, faults) = (flags.rate, flags.faults());
-        return rehearse::page(listener, (page, phones), access, signals, rate, faults, mystery).await;
+        let page = rehearse::page(listener, (page, phones), access, signals, rate, faults, mystery);
+        return Box::pin(page).await; // it is large
     }
     if let Some(why) = terminal::unfit() {
         return Err(io::Error::other(format!(

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use appinfo::server::is_own;
 use axum::{
     extract::{ConnectInfo, Request, State},
     middleware::Next,
     response::Response,
 };
 use tokio::time::{Instant, sleep_until};
+
+use super::addresses::is_own;
 
 /// The time between two answers at one address. A phone asks once in two seconds, and needs four files at first; phones behind the
 /// same router may share an address.

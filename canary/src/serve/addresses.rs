@@ -1,26 +1,37 @@
 //! How many connections of one address may be open, so that one client does not keep all others out.
 
 use std::{
+    any::Any,
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use appinfo::server::Admit;
+
 /// The open connections of each address.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<IpAddr, u32>>);
+struct Addresses(Mutex<HashMap<IpAddr, u32>>);
 
 /// The place of an open connection. Dropping it makes room for another one of this address.
 #[derive(Debug)]
-pub(super) struct Place {
+struct Place {
     of: IpAddr,
     among: Arc<Addresses>,
+}
+
+/// Admits so many connections of each address at the same time.
+pub(super) fn at_most(most: u32) -> Admit {
+    let addresses = Arc::new(Addresses::default());
+    Box::new(move |address| {
+        addresses.place(address, most).map(|place| Box::new(place) as Box<dyn Any + Send>)
+    })
 }
 
 impl Addresses {
     /// A place for one more connection, if this address has fewer than `most`. This machine's own address has any number:
     /// a proxy's clients all have it.
-    pub(super) fn place(self: &Arc<Self>, of: IpAddr, most: u32) -> Option<Place> {
+    fn place(self: &Arc<Self>, of: IpAddr, most: u32) -> Option<Place> {
         let of = of.to_canonical();
         let most = if is_own(of) { u32::MAX } else { most };
         let mut open = self.open();
@@ -49,7 +60,7 @@ impl Drop for Place {
 }
 
 /// Whether it is the address by which a program reaches others on the same machine.
-pub fn is_own(address: IpAddr) -> bool {
+pub(super) fn is_own(address: IpAddr) -> bool {
     address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
