@@ -30,11 +30,8 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+pub use self::host::{HostError, host};
 use self::port::{BACKLOG, Limits, Port};
-pub use self::{
-    host::{HostError, host},
-    port::Admit,
-};
 pub use crate::http::admin::Phase;
 use crate::{
     config::{self, Listen},
@@ -49,8 +46,6 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     /// The maximum number of open public connections. The process's limit of open files may lower it.
     pub max_connections: u32,
-    /// Which of them are served. Without it, all are.
-    pub admit: Option<Admit>,
     /// The number of files that the program opens, without connections of the server.
     pub own_files: u64,
     /// The maximum length of a request head, in bytes. A longer one is answered with 431.
@@ -117,7 +112,6 @@ impl Server {
             admin,
             phase,
             max_connections: config::MAX_CONNECTIONS,
-            admit: None,
             own_files: OWN_FILES + workers.min(READERS) as u64,
             head_bytes: HEAD_BYTES,
             idle_timeout: config::IDLE_TIMEOUT,
@@ -149,12 +143,12 @@ impl Server {
         let limits = Limits { connections, reason, head_bytes, idle_timeout, streams };
         let admin_limits =
             Limits { connections: ADMIN_CONNECTIONS, reason: "too many admin connections", ..limits };
-        let start = |(listener, router), limits, admit| {
-            let port = Port::new(router, limits, admit);
+        let start = |(listener, router), limits| {
+            let port = Port::new(router, limits);
             (Arc::clone(&port), tokio::spawn(port.accept(listener)))
         };
-        let admin = self.admin.map(|admin| start(admin, admin_limits, None)); // answers probes until the drain is over
-        let (public, accepting) = start(self.public, limits, self.admit);
+        let admin = self.admin.map(|admin| start(admin, admin_limits)); // answers probes until the drain is over
+        let (public, accepting) = start(self.public, limits);
 
         let shutdown = shutdown.await;
         self.phase.send_replace(Phase::Draining);

@@ -6,7 +6,7 @@
 //!
 //! - [`trials`]: the trials, and when one begins. `versions` distinguishes versions of the canary.
 //! - `routes`: the routes. `access`: which requests are allowed. `input`: what they say. `addresses`: how many
-//!   connections of each address. The port and the drain are [`appinfo::server`]'s.
+//!   requests of each address at the same time. The port and the drain are [`appinfo::server`]'s.
 //! - `verdict`: the verdict as JSON. `reset`: begins a trial anew.
 //! - `events`: server-sent events for viewers. `engines`: the hooks of Flagger. `rehearsal`: the steps of a
 //!   rehearsal, `conditions`, what a person changes in them, `vote`, what a class says, and `pace`, how many requests of
@@ -68,8 +68,6 @@ use canary_judge::{Counts, Release, Traffic};
 const MOST_CONNECTIONS: u32 = 512;
 /// The same on the port for phones. A class holds 200 at most.
 const MOST_OF_PHONES: u32 = 256;
-/// The maximum number of connections of one address in a rehearsal. It is a quarter of the phones and of the viewers.
-const MOST_OF_ADDRESS: u32 = 64;
 /// How long a connection may be idle between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum length of a request head, in bytes. Browsers send cookies of other programs on the same host.
@@ -81,12 +79,6 @@ const FILES_OF_SOURCE: u64 = 64;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 /// The minimum time between two messages about the limit of trials.
 const LIMIT_SAID_EVERY: Duration = Duration::from_secs(60);
-
-/// How many of these connections one address may have in a rehearsal: at most a quarter, so that one phone does not keep the
-/// others out. It is not fewer than it must be, because phones behind the same router may have one address.
-fn of_address(connections: u32) -> u32 {
-    (connections / 4).clamp(1, MOST_OF_ADDRESS)
-}
 
 /// The ports of a server.
 #[derive(Debug)]
@@ -233,9 +225,6 @@ impl Serve {
         }
         let of_phones = of_phones.min(possible / 3);
         server.max_connections = MOST_CONNECTIONS.min(possible - of_phones);
-        if self.rehearsal.is_some() {
-            server.admit = Some(addresses::at_most(of_address(server.max_connections)));
-        }
         let phones = ports.phones.map(|listener| self.server_for_phones(listener, of_phones));
         let phones = async move {
             match phones {
@@ -264,7 +253,6 @@ impl Serve {
             watch::Sender::new(Phase::Serving),
         );
         server.max_connections = connections;
-        server.admit = Some(addresses::at_most(of_address(connections)));
         server.own_files = 0; // the other port's server reserves them
         server.head_bytes = HEAD_BYTES;
         server.idle_timeout = IDLE_TIMEOUT;

@@ -1,9 +1,8 @@
 //! A router on a port: how many connections may be open, and how new ones are accepted.
 
 use std::{
-    any::Any,
     mem,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,10 +32,6 @@ const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// reader would have to read all of it before the newest bytes.
 const STREAM_BUFFER: usize = 64 << 10;
 
-/// Admits a connection of the client at this address, or returns `None`: then the connection is closed at once. What it
-/// returns is dropped when the connection has ended.
-pub type Admit = Box<dyn Fn(IpAddr) -> Option<Box<dyn Any + Send>> + Send + Sync>;
-
 /// How a port serves its connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -55,12 +50,11 @@ pub(super) struct Port {
     http: http1::Builder,
     limits: Limits,
     slots: Arc<Semaphore>,
-    admit: Option<Admit>,
     terms: watch::Sender<Terms>,
 }
 
 impl Port {
-    pub(super) fn new(router: Router, limits: Limits, admit: Option<Admit>) -> Arc<Self> {
+    pub(super) fn new(router: Router, limits: Limits) -> Arc<Self> {
         let mut http = http1::Builder::new();
         http.max_buf_size(limits.head_bytes);
         // Answer a client that has closed its sending side. With this, hyper also reads nothing until the answer is
@@ -71,7 +65,7 @@ impl Port {
         let idle_timeout = limits.idle_timeout;
         let terms = watch::Sender::new(Terms { phase: Phase::Serving, full: false, idle_timeout });
         let slots = Arc::new(Semaphore::new(limits.connections as usize));
-        Arc::new(Self { router, http, limits, slots, admit, terms })
+        Arc::new(Self { router, http, limits, slots, terms })
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
@@ -107,12 +101,8 @@ impl Port {
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    let admitted = self.admit.as_ref().map(|admit| admit(remote.ip()));
-                    if let Some(None) = admitted {
-                        continue; // which closes it
-                    }
                     let Some(slot) = self.slot(&mut full).await else { return };
-                    self.serve(stream, remote, (slot, admitted));
+                    self.serve(stream, remote, slot);
                 }
                 Err(error) => {
                     if let Some(times) = failed.due() {
@@ -148,8 +138,7 @@ impl Port {
         }
     }
 
-    /// Serves the connection, and holds `held` as long as it is open.
-    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, held: impl Send + 'static) {
+    fn serve(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, slot: OwnedSemaphorePermit) {
         // the connection works without these options, too
         let _ = stream.set_nodelay(true);
         if self.limits.streams {
@@ -159,7 +148,7 @@ impl Port {
         let port = Arc::clone(self);
         tokio::spawn(async move {
             connection::serve(stream, remote, &port.router, &port.http, port.terms.subscribe()).await;
-            drop(held);
+            drop(slot);
             port.on_slot_freed();
         });
     }

@@ -1,37 +1,26 @@
-//! How many connections of one address may be open, so that one client does not keep all others out.
+//! How many requests of one address are served at the same time, so that one client does not keep all others out.
 
 use std::{
-    any::Any,
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use appinfo::server::Admit;
-
-/// The open connections of each address.
+/// The requests of each address that are served now.
 #[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, u32>>);
+pub(super) struct Addresses(Mutex<HashMap<IpAddr, u32>>);
 
-/// The place of an open connection. Dropping it makes room for another one of this address.
+/// The place of a request. Dropping it makes room for another one of this address.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     of: IpAddr,
     among: Arc<Addresses>,
 }
 
-/// Admits so many connections of each address at the same time.
-pub(super) fn at_most(most: u32) -> Admit {
-    let addresses = Arc::new(Addresses::default());
-    Box::new(move |address| {
-        addresses.place(address, most).map(|place| Box::new(place) as Box<dyn Any + Send>)
-    })
-}
-
 impl Addresses {
-    /// A place for one more connection, if this address has fewer than `most`. This machine's own address has any number:
+    /// A place for one more request, if this address has fewer than `most`. This machine's own address has any number:
     /// a proxy's clients all have it.
-    fn place(self: &Arc<Self>, of: IpAddr, most: u32) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>, of: IpAddr, most: u32) -> Option<Place> {
         let of = of.to_canonical();
         let most = if is_own(of) { u32::MAX } else { most };
         let mut open = self.open();
@@ -81,7 +70,7 @@ mod tests {
         drop(one);
         let again = place(phone(1));
         assert!(again.is_some() && place(phone(1)).is_none());
-        assert_eq!(addresses.open().len(), 1, "an address without connections is forgotten");
+        assert_eq!(addresses.open().len(), 1, "an address without requests is forgotten");
         for own in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             let own: IpAddr = own.parse().expect("an address");
             let all: Vec<_> = (0..9).map(|_| place(own)).collect();

@@ -1,5 +1,6 @@
-//! How many requests a second of one address are answered in a rehearsal. Others wait, so a phone that sends too many slows down
-//! only itself. All of a rehearsal runs in one process: its own requests would be late, and its trial would be wrong.
+//! How many requests a second of one address are answered in a rehearsal, and how many at the same time. Others wait or are
+//! refused, so a phone that sends too many slows down only itself. All of a rehearsal runs in one process: its own requests
+//! would be late, and its trial would be wrong.
 
 use std::{
     collections::HashMap,
@@ -10,12 +11,13 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request, State},
+    http::{StatusCode, header::CONNECTION},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::addresses::is_own;
+use super::addresses::{Addresses, is_own};
 
 /// The time between two answers at one address. A phone asks once in two seconds, and needs four files at first; phones behind the
 /// same router may share an address.
@@ -23,9 +25,17 @@ const EVERY: Duration = Duration::from_millis(10);
 /// From this number of addresses on, those that have no turn to wait for are forgotten.
 const MANY: usize = 512;
 
-/// When the next answer at each address is due.
+/// How many requests of one address are served at the same time: a quarter of the connections for phones. A request whose
+/// body does not come holds its connection.
+const MOST_AT_ONCE: u32 = 64;
+
+/// The requests of each address.
 #[derive(Debug, Default)]
-pub(super) struct Paces(Mutex<HashMap<IpAddr, Instant>>);
+pub(super) struct Paces {
+    /// When the next answer is due.
+    next: Mutex<HashMap<IpAddr, Instant>>,
+    open: Arc<Addresses>,
+}
 
 impl Paces {
     /// The turn of a request from this address, which comes `now`. This machine's own address waits for none: it is that of all
@@ -34,7 +44,7 @@ impl Paces {
         if is_own(address) {
             return now;
         }
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.len() >= MANY {
             next.retain(|_, due| *due > now);
         }
@@ -45,11 +55,16 @@ impl Paces {
     }
 }
 
-/// Answers a request when it is its turn.
+/// Answers a request when it is its turn, or at once with 429 if too many of its address are served.
 pub(super) async fn in_turn(State(paces): State<Arc<Paces>>, request: Request, next: Next) -> Response {
-    if let Some(ConnectInfo(remote)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        sleep_until(paces.turn(remote.ip(), Instant::now())).await;
-    }
+    let Some(ConnectInfo(remote)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
+        return next.run(request).await;
+    };
+    let Some(_place) = paces.open.place(remote.ip(), MOST_AT_ONCE) else {
+        let text = format!("more than {MOST_AT_ONCE} requests of this address at the same time\n");
+        return (StatusCode::TOO_MANY_REQUESTS, [(CONNECTION, "close")], text).into_response();
+    };
+    sleep_until(paces.turn(remote.ip(), Instant::now())).await;
     next.run(request).await
 }
 
@@ -71,6 +86,6 @@ mod tests {
         for number in 0..5000 {
             after(number, now + number * EVERY);
         }
-        assert!(paces.0.lock().expect("no panic").len() <= MANY, "old addresses are forgotten");
+        assert!(paces.next.lock().expect("no panic").len() <= MANY, "old addresses are forgotten");
     }
 }
