@@ -299,8 +299,7 @@ mod tests {
         }
     }
 
-    /// For each flag with a number: values that it refuses, and what the message says it wants. `VALUE` names of help that
-    /// are numbers: see `names_of_numbers`.
+    /// For each flag with a number: values that it refuses, and what the message says it wants.
     const NUMBERS: [(&str, &[&str], &str); 22] = [
         ("--rate", &["-1", "0", "2001", "x"], "want a number from 0.01 to 2000"),
         ("--count", &["-1", "0", "1.5", "x"], "want a whole number of at least 1"),

@@ -17,7 +17,10 @@ use axum::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::addresses::{Addresses, is_own};
+use super::{
+    access::Refusal,
+    addresses::{Addresses, is_own},
+};
 
 /// The time between two answers at one address. A phone asks once in two seconds, and needs four files at first; phones behind the
 /// same router may share an address.
@@ -61,8 +64,8 @@ pub(super) async fn in_turn(State(paces): State<Arc<Paces>>, request: Request, n
         return next.run(request).await;
     };
     let Some(_place) = paces.open.place(remote.ip(), MOST_AT_ONCE) else {
-        let text = format!("more than {MOST_AT_ONCE} requests of this address at the same time\n");
-        return (StatusCode::TOO_MANY_REQUESTS, [(CONNECTION, "close")], text).into_response();
+        let error = format!("more than {MOST_AT_ONCE} requests of this address at the same time");
+        return ([(CONNECTION, "close")], Refusal::new(StatusCode::TOO_MANY_REQUESTS, error)).into_response();
     };
     sleep_until(paces.turn(remote.ip(), Instant::now())).await;
     next.run(request).await
